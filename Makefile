@@ -1,0 +1,54 @@
+# Every target sets up what it needs: a virtual environment in .venv with the package installed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+suite ?= quick
+
+.DEFAULT_GOAL := help
+.PHONY: help install bench test test-slow ui report lint typecheck check bench-overhead bench-velo clean
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "timetrial needs Python >= 3.11; $(PYTHON) is `$(PYTHON) --version`. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@echo "Installing into $(VENV) (about a minute, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[ui,dev]'
+	@touch $@
+
+install: $(STAMP) ## Set up the virtual environment (every other target does this by itself)
+
+bench: $(STAMP) ## Race the optimizers: the quick suite, or suite=mini (make bench suite=mini)
+	@$(BIN)/timetrial bench suite=$(suite) $(args)
+
+test: $(STAMP) ## Run the tests
+	@$(BIN)/python -m pytest -m 'not slow and not gpu' $(args)
+
+test-slow: $(STAMP) ## Run the tests that take minutes
+	@$(BIN)/python -m pytest -m 'slow and not gpu' $(args)
+
+ui: $(STAMP) ## Open the recorded runs in the MLflow UI
+	@$(BIN)/timetrial ui $(args)
+
+report: $(STAMP) ## Write the report of the recorded runs again
+	@$(BIN)/timetrial report suite=$(suite) $(args)
+
+lint: $(STAMP) ## Check style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+typecheck: $(STAMP) ## Check types
+	@$(BIN)/mypy
+
+check: lint typecheck test ## Everything that must be green before a commit
+
+bench-overhead: $(STAMP) ## Measure what the training loop costs over a bare loop
+	@$(BIN)/python -m benchmarks.overhead $(args)
+
+bench-velo: $(STAMP) ## Measure VeLO's update against Adam's: time, compilation, memory
+	@$(BIN)/python -m benchmarks.velo $(args)
+
+clean: ## Remove the environment and every cache (recorded runs stay)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The program: puts workloads, optimizers, framework and tracking together. Imported by nobody."""

@@ -1,0 +1,1 @@
+"""Optimizers: optax transformations by name, with their settings. Imports framework only."""

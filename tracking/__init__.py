@@ -1,0 +1,1 @@
+"""Tracking: MLflow in, run records out, scores and reports. Imports framework only."""

@@ -1,0 +1,1 @@
+"""Workloads: the fixed training problems. Imports framework only."""
