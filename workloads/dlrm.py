@@ -1,0 +1,135 @@
+"""DLRM for click-like prediction from dense and categorical columns, with its loss.
+
+Boundary: pure functions and a flax module; how columns become numbers is not its business.
+
+Sources: Naumov et al., "Deep Learning Recommendation Model for Personalization and Recommendation
+Systems" (2019), https://arxiv.org/abs/1906.00091. Names, shapes and initialisation: Dahl et al.,
+"Benchmarking Neural Network Training Algorithms" (2023), https://arxiv.org/abs/2306.07179,
+workload ``criteo1tb`` (``DLRMsmall``) of https://github.com/mlcommons/algorithmic-efficiency.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+NUM_DENSE = 13
+"""How many of the leading input columns are numbers; the others are ids of categories."""
+
+
+class DLRM(nn.Module):
+    """Recommendation model; see ``make_model`` for the settings, ``__call__`` for the shapes."""
+
+    vocab_size: int
+    mlp_bottom_dims: tuple[int, ...]
+    mlp_top_dims: tuple[int, ...]
+    embed_dim: int
+    dropout_rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns logits.
+
+        Args:
+            x: (N, 39) float32: 13 numbers, then 26 ids of categories, stored as floats. All
+                columns share one embedding table, whose row is the id modulo ``vocab_size``.
+            train: apply dropout (needs ``rngs={"dropout": key}`` when the rate is not 0).
+
+        Returns:
+            Logits (N, mlp_top_dims[-1]).
+        """
+        dense, ids = x[:, :NUM_DENSE], x[:, NUM_DENSE:].astype(jnp.int32)
+        for width in self.mlp_bottom_dims:
+            dense = nn.relu(_dense(width, nn.initializers.glorot_uniform())(dense))
+        table = self.param(
+            "embedding_table",
+            nn.initializers.uniform(1 / math.sqrt(self.vocab_size)),
+            (self.vocab_size, self.embed_dim),
+        )
+        # A bottom output wider than the embedding counts as several features.
+        features = jnp.concatenate(
+            (dense.reshape(len(x), -1, self.embed_dim), table[ids % self.vocab_size]), axis=1
+        )
+        x = jnp.concatenate((dense, _pairwise_dots(features)), axis=-1)
+        for layer, width in enumerate(self.mlp_top_dims):
+            stddev = math.sqrt(2 / (x.shape[-1] + width))
+            x = _dense(width, nn.initializers.normal(stddev))(x)
+            if layer < len(self.mlp_top_dims) - 1:
+                x = nn.relu(x)
+            if layer == len(self.mlp_top_dims) - 2:
+                x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        return x
+
+
+def _dense(width: int, kernel_init: nn.initializers.Initializer) -> nn.Module:
+    return nn.Dense(
+        width, kernel_init=kernel_init, bias_init=nn.initializers.normal(1 / math.sqrt(width))
+    )
+
+
+def _pairwise_dots(features: jax.Array) -> jax.Array:
+    """Dot products of all pairs of features, each with itself too: (N, F, D) to (N, F(F+1)/2)."""
+    num = features.shape[1]
+    dots = jnp.einsum("nid,njd->nij", features, features)
+    rows, columns = np.triu_indices(num)
+    return dots.reshape(-1, num * num)[:, rows * num + columns]
+
+
+def make_model(
+    *,
+    vocab_size: int = 4_194_304,
+    mlp_bottom_dims: Sequence[int] = (512, 256, 128),
+    mlp_top_dims: Sequence[int] = (1024, 1024, 512, 256, 1),
+    embed_dim: int = 128,
+    dropout_rate: float = 0.0,
+) -> nn.Module:
+    """Builds a DLRM; the defaults are AlgoPerf's Criteo model (539,267,457 parameters).
+
+    Call it as ``model.apply(variables, x, train=..., rngs={"dropout": key})`` with ``x`` (N, 39).
+
+    Args:
+        vocab_size: rows of the one embedding table that all categorical columns share.
+        mlp_bottom_dims: widths of the layers over the numbers; the last is a multiple of
+            ``embed_dim``, and each ``embed_dim`` of it is one feature beside the embeddings.
+        mlp_top_dims: widths of the layers over the dot products; the last is the number of logits.
+        embed_dim: width of an embedding.
+        dropout_rate: probability in [0, 1) to drop a unit before the last layer.
+
+    Raises:
+        ValueError: a size is not positive or does not fit, or the rate is outside [0, 1).
+    """
+    bottom, top = tuple(mlp_bottom_dims), tuple(mlp_top_dims)
+    for name, widths in (("mlp_bottom_dims", bottom), ("mlp_top_dims", top)):
+        if not widths or min(widths) < 1:
+            raise ValueError(f"{name}: expected one or more numbers >= 1, got {widths}")
+    for name, value in (("vocab_size", vocab_size), ("embed_dim", embed_dim)):
+        if value < 1:
+            raise ValueError(f"{name}: expected a number >= 1, got {value}")
+    if bottom[-1] % embed_dim:
+        raise ValueError(
+            f"mlp_bottom_dims: expected the last to be a multiple of embed_dim={embed_dim}, "
+            f"got {bottom}"
+        )
+    if not 0 <= dropout_rate < 1:
+        raise ValueError(f"dropout_rate: expected a number in [0, 1), got {dropout_rate}")
+    return DLRM(vocab_size, bottom, top, embed_dim, dropout_rate)
+
+
+def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Binary cross-entropy of every example, in nats: also the metric that decides the race.
+
+    Args:
+        logits: (N, 1) or (N,).
+        labels: 0 or 1, (N, 1) or (N,).
+
+    Returns:
+        Losses (N,).
+    """
+    z, y = logits.reshape(-1), labels.reshape(-1)
+    # Two terms instead of softplus(z) - y z: exact also where a sure prediction is right.
+    return y * jax.nn.softplus(-z) + (1 - y) * jax.nn.softplus(z)

@@ -1,0 +1,153 @@
+"""Graph network for multi-label graph classification, with its loss, as AlgoPerf trains it.
+
+Boundary: pure functions and a flax module; how molecules become padded batches is not its business.
+
+Sources: Battaglia et al., "Relational inductive biases, deep learning, and graph networks" (2018),
+https://arxiv.org/abs/1806.01261 (the full GN block). Names, shapes and initialisation: Dahl et al.,
+"Benchmarking Neural Network Training Algorithms" (2023), https://arxiv.org/abs/2306.07179,
+workload ``ogbg`` of https://github.com/mlcommons/algorithmic-efficiency, names as of mid-2023.
+Since then AlgoPerf calls ``Dense_0`` ``node_embedding`` and ``Dense_1`` ``edge_embedding``, so
+that its ``Dense_k`` is ``Dense_{k+2}`` here; shapes and everything else are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+Graphs = Mapping[str, jax.Array]
+"""Several graphs as one, padded to fixed shapes; ``GNN.__call__`` lists the arrays."""
+
+
+def _mlp(x: jax.Array, widths: Sequence[int], dropout: Callable[..., jax.Array]) -> jax.Array:
+    """Per width: dense layer, layer norm, ReLU, dropout; layers belong to the calling module."""
+    for width in widths:
+        x = dropout(nn.relu(nn.LayerNorm()(nn.Dense(width)(x))))
+    return x
+
+
+class GNN(nn.Module):
+    """Graph network; see ``make_model`` for the settings and ``__call__`` for the shapes."""
+
+    latent_dim: int
+    hidden_dims: tuple[int, ...]
+    num_message_passing_steps: int
+    num_outputs: int
+    dropout_rate: float
+
+    @nn.compact
+    def __call__(self, graphs: Graphs, *, train: bool) -> jax.Array:
+        """Returns the logits of every graph.
+
+        Args:
+            graphs: a mapping with at least these arrays (others are ignored), for G graphs of
+                N nodes and E directed edges in all, padding included. Nodes and edges lie graph
+                by graph; padding ones belong to one more graph at the end, so that ``n_node``
+                sums to N and ``n_edge`` to E.
+
+                - ``nodes`` (N, node features), ``edges`` (E, edge features): floats;
+                - ``senders``, ``receivers`` (E,): the nodes an edge joins, integers in [0, N);
+                - ``n_node``, ``n_edge`` (G,): how many nodes and edges each graph has.
+            train: apply dropout (needs ``rngs={"dropout": key}`` when the rate is not 0).
+
+        Returns:
+            Logits (G, num_outputs); those of padding graphs mean nothing.
+        """
+        senders, receivers = graphs["senders"], graphs["receivers"]
+        num_nodes, num_graphs = graphs["nodes"].shape[0], graphs["n_node"].shape[0]
+        graph_of_node = _graph_of(graphs["n_node"], num_nodes)
+        graph_of_edge = _graph_of(graphs["n_edge"], senders.shape[0])
+        # One module for all places: its masks still differ, every call draws a new key.
+        dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
+
+        def update(*inputs: jax.Array) -> jax.Array:
+            return _mlp(jnp.concatenate(inputs, axis=-1), self.hidden_dims, dropout)
+
+        def sum_by_graph(values: jax.Array, graph: jax.Array) -> jax.Array:
+            return jax.ops.segment_sum(values, graph, num_graphs, indices_are_sorted=True)
+
+        nodes = nn.Dense(self.latent_dim)(graphs["nodes"])
+        edges = nn.Dense(self.latent_dim)(graphs["edges"])
+        context = jnp.zeros((num_graphs, self.num_outputs), nodes.dtype)
+        for _ in range(self.num_message_passing_steps):
+            edges = update(edges, nodes[senders], nodes[receivers], context[graph_of_edge])
+            sent = jax.ops.segment_sum(edges, senders, num_nodes)
+            received = jax.ops.segment_sum(edges, receivers, num_nodes)
+            nodes = update(nodes, sent, received, context[graph_of_node])
+            context = update(
+                sum_by_graph(nodes, graph_of_node), sum_by_graph(edges, graph_of_edge), context
+            )
+        logits: jax.Array = nn.Dense(self.num_outputs)(context)
+        return logits
+
+
+def _graph_of(counts: jax.Array, total: int) -> jax.Array:
+    """The graph that each of ``total`` items is in, when graph g has ``counts[g]`` of them."""
+    return jnp.repeat(jnp.arange(counts.shape[0]), counts, total_repeat_length=total)
+
+
+def make_model(
+    *,
+    latent_dim: int = 256,
+    hidden_dims: Sequence[int] = (256,),
+    num_message_passing_steps: int = 5,
+    num_outputs: int = 128,
+    dropout_rate: float = 0.1,
+) -> nn.Module:
+    """Builds a graph network; the defaults are AlgoPerf's OGBG model (3,554,176 parameters).
+
+    Call it as ``model.apply(variables, graphs, train=..., rngs={"dropout": key})``. Every message
+    passing step updates edges, then nodes, then the graph's own vector (which starts as
+    ``num_outputs`` zeros) by an MLP each, without residuals; the logits are read off the latter.
+
+    Args:
+        latent_dim: width that node and edge features are embedded in.
+        hidden_dims: widths of the layers of every update MLP.
+        num_message_passing_steps: how many steps, each with parameters of its own.
+        num_outputs: number of labels of a graph.
+        dropout_rate: probability in [0, 1) to drop a unit after each layer of an MLP.
+
+    Raises:
+        ValueError: a size is not positive, ``hidden_dims`` is empty, or the rate is outside [0, 1).
+    """
+    hidden_dims = tuple(hidden_dims)
+    if not hidden_dims or min(hidden_dims) < 1:
+        raise ValueError(f"hidden_dims: expected one or more numbers >= 1, got {hidden_dims}")
+    for name, value in (
+        ("latent_dim", latent_dim),
+        ("num_message_passing_steps", num_message_passing_steps),
+        ("num_outputs", num_outputs),
+    ):
+        if value < 1:
+            raise ValueError(f"{name}: expected a number >= 1, got {value}")
+    if not 0 <= dropout_rate < 1:
+        raise ValueError(f"dropout_rate: expected a number in [0, 1), got {dropout_rate}")
+    return GNN(latent_dim, hidden_dims, num_message_passing_steps, num_outputs, dropout_rate)
+
+
+def masked_binary_cross_entropy(
+    logits: jax.Array, labels: jax.Array, weights: jax.Array, label_smoothing: float = 0.0
+) -> tuple[jax.Array, jax.Array]:
+    """Per graph, the sum of the binary cross-entropies of its labels and the sum of their weights.
+
+    The loss of a batch is ``jnp.sum(losses) / jnp.sum(counts)``: every label that is there counts
+    the same, whichever graph it belongs to.
+
+    Args:
+        logits: (G, T).
+        labels: 0 or 1, (G, T); may be anything, NaN included, where the weight is 0.
+        weights: (G, T), 1 where a label is there, 0 where it is missing or padding.
+        label_smoothing: share ``a`` in [0, 1] by which labels move: ``(1 - a) * label + a / T``.
+
+    Returns:
+        ``(losses, counts)``, both (G,).
+    """
+    # Masked before use, as well as after: the gradient of 0 * NaN would be NaN.
+    targets = jnp.where(weights > 0, labels, 0)
+    targets = (1 - label_smoothing) * targets + label_smoothing / logits.shape[-1]
+    losses = targets * jax.nn.softplus(-logits) + (1 - targets) * jax.nn.softplus(logits)
+    losses = jnp.where(weights > 0, losses * weights, 0)
+    return jnp.sum(losses, axis=-1), jnp.sum(weights, axis=-1)

@@ -1,0 +1,175 @@
+"""ResNet v1 for image classification, with its loss and top-1 accuracy, as AlgoPerf trains it.
+
+Boundary: pure functions and a flax module; knows no data set and no image size.
+
+Sources: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (2015),
+https://arxiv.org/abs/1512.03385; the stride sits in the 3x3 convolution ("v1.5"). Names, shapes
+and initialisation: Dahl et al., "Benchmarking Neural Network Training Algorithms" (2023),
+https://arxiv.org/abs/2306.07179, workload ``imagenet_resnet`` of
+https://github.com/mlcommons/algorithmic-efficiency.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+_Layer = Callable[..., Any]
+
+
+class ResNetBlock(nn.Module):
+    """Basic block: two 3x3 convolutions and a shortcut; the first convolution has the stride."""
+
+    filters: int
+    strides: tuple[int, int]
+    conv: _Layer
+    norm: _Layer
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (N, H, W, C) to (N, H/stride, W/stride, filters)."""
+        y = self.conv(self.filters, (3, 3), self.strides)(x)
+        y = nn.relu(self.norm()(y))
+        y = self.conv(self.filters, (3, 3))(y)
+        y = self.norm(scale_init=nn.initializers.zeros)(y)
+        return nn.relu(y + _shortcut(x, y, self.strides, self.conv, self.norm))
+
+
+class BottleneckResNetBlock(nn.Module):
+    """Bottleneck block: 1x1, 3x3 (with the stride), 1x1 to four times the filters, shortcut."""
+
+    filters: int
+    strides: tuple[int, int]
+    conv: _Layer
+    norm: _Layer
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (N, H, W, C) to (N, H/stride, W/stride, 4 * filters)."""
+        y = self.conv(self.filters, (1, 1))(x)
+        y = nn.relu(self.norm()(y))
+        y = self.conv(self.filters, (3, 3), self.strides)(y)
+        y = nn.relu(self.norm()(y))
+        y = self.conv(4 * self.filters, (1, 1))(y)
+        y = self.norm(scale_init=nn.initializers.zeros)(y)
+        return nn.relu(y + _shortcut(x, y, self.strides, self.conv, self.norm))
+
+
+def _shortcut(
+    x: jax.Array, y: jax.Array, strides: tuple[int, int], conv: _Layer, norm: _Layer
+) -> jax.Array:
+    """Returns ``x``, projected to the shape of ``y`` where the block changes it."""
+    if x.shape == y.shape and strides == (1, 1):
+        return x
+    x = conv(y.shape[-1], (1, 1), strides, name="Conv_proj")(x)
+    projected: jax.Array = norm(name="BatchNorm_proj")(x)
+    return projected
+
+
+class ResNet(nn.Module):
+    """Residual network; see ``make_model`` for the settings and ``__call__`` for the shapes."""
+
+    stage_sizes: tuple[int, ...]
+    num_filters: int
+    num_classes: int
+    bottleneck: bool
+    small_inputs: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns class logits.
+
+        Args:
+            x: images (N, H, W, C), normalised.
+            train: normalise with the statistics of the batch and update the running ones
+                (collection ``batch_stats``, to be passed as ``mutable``).
+
+        Returns:
+            Logits (N, num_classes).
+        """
+        conv = functools.partial(nn.Conv, use_bias=False)
+        norm = functools.partial(
+            nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5
+        )
+        if self.small_inputs:
+            x = conv(self.num_filters, (3, 3), name="Conv_init")(x)
+        else:
+            x = conv(self.num_filters, (7, 7), (2, 2), padding=((3, 3), (3, 3)), name="Conv_init")(
+                x
+            )
+        x = nn.relu(norm(name="BatchNorm_init")(x))
+        if not self.small_inputs:
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        block = BottleneckResNetBlock if self.bottleneck else ResNetBlock
+        for stage, size in enumerate(self.stage_sizes):
+            for position in range(size):
+                strides = (2, 2) if stage > 0 and position == 0 else (1, 1)
+                x = block(self.num_filters * 2**stage, strides, conv, norm)(x)
+        x = jnp.mean(x, axis=(1, 2))
+        logits: jax.Array = nn.Dense(self.num_classes, kernel_init=nn.initializers.normal(0.01))(x)
+        return logits
+
+
+def make_model(
+    *,
+    stage_sizes: Sequence[int] = (3, 4, 6, 3),
+    num_filters: int = 64,
+    num_classes: int = 1000,
+    bottleneck: bool = True,
+    small_inputs: bool = False,
+) -> nn.Module:
+    """Builds a ResNet; the defaults are AlgoPerf's ResNet-50 (25,557,032 parameters).
+
+    Call it as ``model.apply(variables, x, train=...)`` with ``x`` of shape (N, H, W, C); in
+    training mode pass ``mutable=["batch_stats"]``. Batch statistics are those of the whole batch.
+
+    Args:
+        stage_sizes: number of blocks per stage; every stage but the first halves the resolution.
+        num_filters: width of the first stage, doubled from stage to stage.
+        num_classes: number of logits.
+        bottleneck: bottleneck blocks (ResNet-50 and deeper) instead of basic ones.
+        small_inputs: the stem for images of about 32 pixels: a 3x3 convolution of stride 1 and
+            no max pooling (section 4.2 of the ResNet paper), instead of the 7x7 convolution of
+            stride 2 and the 3x3 max pooling of stride 2.
+
+    Raises:
+        ValueError: a size is not positive, or ``stage_sizes`` is empty.
+    """
+    stage_sizes = tuple(stage_sizes)
+    if not stage_sizes or min(stage_sizes) < 1:
+        raise ValueError(f"stage_sizes: expected one or more numbers >= 1, got {stage_sizes}")
+    for name, value in (("num_filters", num_filters), ("num_classes", num_classes)):
+        if value < 1:
+            raise ValueError(f"{name}: expected a number >= 1, got {value}")
+    return ResNet(stage_sizes, num_filters, num_classes, bottleneck, small_inputs)
+
+
+def softmax_cross_entropy(
+    logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0
+) -> jax.Array:
+    """Softmax cross-entropy of every example, in nats.
+
+    Args:
+        logits: (N, C).
+        labels: class indices (N,), integers in [0, C).
+        label_smoothing: share ``a`` in [0, 1] of the target spread evenly over all ``C`` classes:
+            ``(1 - a) * onehot + a / C``.
+
+    Returns:
+        Losses (N,).
+    """
+    log_p = jax.nn.log_softmax(logits)
+    losses = -jnp.take_along_axis(log_p, labels[:, None], axis=-1)[:, 0]
+    if label_smoothing:
+        losses = (1 - label_smoothing) * losses - label_smoothing * jnp.mean(log_p, axis=-1)
+    return losses
+
+
+def top1_correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """1.0 where the largest of ``logits`` (N, C) is at the index in ``labels`` (N,), else 0.0."""
+    return (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
