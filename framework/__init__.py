@@ -1,1 +1,4 @@
-"""The training framework: one loop, one clock, one budget. Knows no concrete workload or optimizer."""
+"""The training framework: one loop, one clock, one budget.
+
+Boundary: knows no concrete workload, optimizer or tracking store.
+"""

@@ -18,6 +18,9 @@ import numpy as np
 PyTree = Any
 """Any nesting of dicts, tuples and dataclasses with arrays as leaves."""
 
+Metrics = dict[str, float]
+"""Value by name; evaluated metrics are named ``"<split>/<metric>"``."""
+
 Batch = Mapping[str, np.ndarray]
 """One batch of examples on the host: named arrays whose first axis is the example."""
 
@@ -46,6 +49,13 @@ class TrainState:
     model_state: PyTree
     opt_state: PyTree
     key: jax.Array
+
+
+class UserError(Exception):
+    """Something the user can mend; the command line prints it as one line and exits with 2.
+
+    The message says what was expected, what came and what is allowed.
+    """
 
 
 class Direction(enum.Enum):
@@ -77,7 +87,8 @@ class Workload(abc.ABC):
         metric: the metric whose value decides the race (``accuracy``, ``ssim``, ...).
         direction: whether ``metric`` is minimised or maximised.
         step_hint: updates that AlgoPerf-style learning-rate schedules are laid out for.
-        eval_every_steps: updates between two evaluations.
+        eval_every_steps: updates between two evaluations, or None.
+        eval_every_seconds: charged seconds between two evaluations, or None.
         splits: the splits that ``eval_batches`` knows, in order of evaluation.
     """
 
@@ -85,7 +96,8 @@ class Workload(abc.ABC):
     metric: ClassVar[str]
     direction: ClassVar[Direction]
     step_hint: int
-    eval_every_steps: int
+    eval_every_steps: int | None
+    eval_every_seconds: float | None = None
     splits: Sequence[Split] = ("train", "validation", "test")
 
     @abc.abstractmethod
@@ -102,9 +114,7 @@ class Workload(abc.ABC):
         """
 
     @abc.abstractmethod
-    def eval_step(
-        self, params: PyTree, model_state: PyTree, batch: Batch
-    ) -> tuple[Sums, PyTree]:
+    def eval_step(self, params: PyTree, model_state: PyTree, batch: Batch) -> tuple[Sums, PyTree]:
         """Returns ``(sums, outputs)`` of one evaluation batch in evaluation mode. Pure, jittable.
 
         ``sums`` holds every metric that is a weighted mean over examples, always with ``loss``.
@@ -292,7 +302,7 @@ class Tracker(Protocol):
     """Where the numbers of one run go. Implementations live in ``tracking``."""
 
     def log(self, rows: Sequence[tuple[int, float, Mapping[str, float]]]) -> None:
-        """Records rows ``(step, train_seconds, metrics)``; called only while the clock is paused."""
+        """Records rows ``(step, train_seconds, metrics)``; called while the clock is paused."""
 
     def finish(self, status: str, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
         """Ends the run with ``status`` (``FINISHED``, ``FAILED``, ``KILLED``), exactly once."""

@@ -1,0 +1,134 @@
+"""The compiled program of a run: initialise, one update, one evaluation.
+
+Boundary: pure functions of arrays and their compilation; knows no clock, budget or callback.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from framework.types import Batch, Metrics, PyTree, Split, Sums, TrainState, Workload
+
+Inputs = Mapping[str, np.ndarray]
+"""What the callbacks feed an update, as float32 scalars: ``{"remaining_fraction": 0.73}``."""
+
+TrainStep = Callable[[TrainState, Batch, Inputs], tuple[TrainState, dict[str, jax.Array]]]
+
+
+def make_train_step(workload: Workload, tx: optax.GradientTransformation) -> TrainStep:
+    """Returns the pure function of one update: ``(state, batch, inputs) -> (state, metrics)``.
+
+    Every optimizer is called alike: ``tx.update(grads, opt_state, params, value=loss, **inputs)``;
+    those that need none of it ignore it. The metrics are ``loss``, the mean training loss before
+    the update, and ``grad_norm``, the Euclidean norm of its gradient over all parameters.
+    """
+    update = optax.with_extra_args_support(tx).update
+
+    def train_step(
+        state: TrainState, batch: Batch, inputs: Inputs
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(state.key, state.step)
+        (loss, model_state), grads = jax.value_and_grad(workload.loss, has_aux=True)(
+            state.params, state.model_state, batch, key
+        )
+        updates, opt_state = update(grads, state.opt_state, state.params, value=loss, **inputs)
+        new = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            model_state=model_state,
+            opt_state=opt_state,
+            key=state.key,
+        )
+        return new, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+
+    return train_step
+
+
+@dataclasses.dataclass
+class Program:
+    """The functions of one (workload, optimizer), each compiled once and reused over seeds.
+
+    Compilation happens ahead of time, in ``compile``, so that it can be timed by itself and
+    never hides in the first update.
+    """
+
+    workload: Workload
+    tx: optax.GradientTransformation
+    _train_step: Any = None
+    _eval_step: Any = None
+
+    def init(self, seed: int) -> TrainState:
+        """The state before the first update; parameters depend on the seed only."""
+        init_key, key = jax.random.split(jax.random.key(seed))
+        params, model_state = jax.jit(self.workload.init)(init_key)
+        opt_state = jax.jit(self.tx.init)(params)
+        return TrainState(jnp.zeros((), jnp.int32), params, model_state, opt_state, key)
+
+    @property
+    def compiled(self) -> bool:
+        """True once ``compile`` has run."""
+        return self._train_step is not None
+
+    def compile(self, state: TrainState, inputs: Inputs) -> None:
+        """Compiles the update and the evaluation for these shapes; does nothing when called again.
+
+        Args:
+            state: a state of the run; only its shapes matter.
+            inputs: what every update will be fed; only the names matter.
+        """
+        if self.compiled:
+            return
+        batch = self.workload.train_batch(0, 0)
+        step = jax.jit(make_train_step(self.workload, self.tx), donate_argnums=0)
+        self._train_step = step.lower(state, batch, inputs).compile()
+        evaluated = self.workload.eval_batches(self.workload.splits[0])[0]
+        self._eval_step = (
+            jax.jit(self.workload.eval_step)
+            .lower(state.params, state.model_state, evaluated)
+            .compile()
+        )
+
+    def train_step(
+        self, state: TrainState, batch: Batch, inputs: Inputs
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One update. The buffers of ``state`` are donated: it must not be used afterwards."""
+        result: tuple[TrainState, dict[str, jax.Array]] = self._train_step(state, batch, inputs)
+        return result
+
+    def evaluate(self, state: TrainState) -> Metrics:
+        """Metrics of all splits, ``{"<split>/<metric>": value}``; waits for the device."""
+        metrics: Metrics = {}
+        for split in self.workload.splits:
+            metrics.update(self._evaluate_split(state, split))
+        return metrics
+
+    def _evaluate_split(self, state: TrainState, split: Split) -> Metrics:
+        results: Sequence[tuple[Sums, PyTree]] = jax.device_get(
+            [
+                self._eval_step(state.params, state.model_state, batch)
+                for batch in self.workload.eval_batches(split)
+            ]
+        )
+        values = {
+            name: weighted_mean([sums[name] for sums, _ in results]) for name in results[0][0]
+        }
+        values |= self.workload.finish([outputs for _, outputs in results])
+        return {f"{split}/{name}": value for name, value in values.items()}
+
+
+def weighted_mean(sums: Sequence[tuple[Any, Any]]) -> float:
+    """Mean from the (weighted sum, weight) of each batch, added up in float64.
+
+    Float32 sums over millions of examples lose digits, and a mean of batch means would give the
+    examples of a ragged last batch another weight than the rest. Zero weight gives NaN.
+    """
+    total = sum(np.float64(value) for value, _ in sums)
+    weight = sum(np.float64(weight) for _, weight in sums)
+    return float(total / weight) if weight else float("nan")

@@ -1,0 +1,162 @@
+"""The trainer: one loop that feeds updates, keeps time, evaluates and asks its callbacks.
+
+Boundary: decides when things happen, never what they mean; no I/O of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+
+from framework.callbacks import Callback, StepInfo
+from framework.clock import TRAIN, Clock
+from framework.step import Program
+from framework.types import Budget, Evaluation, RunResult, StopReason, TrainState
+
+
+class Trainer:
+    """Trains one workload with one optimizer until a callback ends the run.
+
+    Args:
+        program: the compiled functions of the workload and the optimizer.
+        budget: what may be used up; ``StopAtBudget`` ends the run.
+        callbacks: asked in this order; the first StopReason wins.
+        seed: decides the order of the batches.
+        clock: books the time; it is running when it is handed over.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        budget: Budget,
+        callbacks: Sequence[Callback],
+        seed: int = 0,
+        clock: Clock | None = None,
+    ) -> None:
+        self.program = program
+        self.workload = program.workload
+        self.budget = budget
+        self.callbacks = callbacks
+        self.seed = seed
+        self.clock = clock or Clock()
+        self._evaluations: list[Evaluation] = []
+        self._finished_at = 0.0
+        self._recent_step_seconds: deque[float] = deque(maxlen=16)
+
+    def fit(self, state: TrainState) -> RunResult:
+        """Trains from ``state``, whose buffers are donated; evaluates first and last.
+
+        Returns:
+            Why the run ended, its evaluations, its seconds by account and the last state.
+        """
+        result = None
+        try:
+            step = int(state.step)
+            with self.clock.charge(TRAIN if self.budget.charge_compile else "compile"):
+                self.program.compile(state, self._inputs(step))
+            with self.clock.charge("log"):
+                for callback in self.callbacks:
+                    callback.on_fit_start(self._info(step))
+            reason = self._evaluate(state, step)
+            while reason is None:
+                state, step, reason = self._train(state, step)
+                reason = self._evaluate(state, step) or reason
+            seconds = self.clock.accounts()
+            result = RunResult(reason, step, seconds, tuple(self._evaluations), state)
+            return result
+        finally:
+            with contextlib.ExitStack() as ending:  # calls all of them, whatever one of them raises
+                for callback in reversed(self.callbacks):
+                    ending.callback(callback.on_fit_end, result)
+
+    def _train(self, state: TrainState, step: int) -> tuple[TrainState, int, StopReason | None]:
+        """Updates until an evaluation is due or a callback ends the run.
+
+        Update t is issued while update t-1 still runs, so that the device is never idle; then the
+        loop waits for t-1, so that the charged time is that of finished updates. Close to the end
+        of a time budget nothing is issued ahead: the budget is overshot by one update at most.
+        """
+        reason: StopReason | None = None
+        last_evaluation = self.clock.train_seconds
+        under_way: deque[tuple[int, Mapping[str, jax.Array]]] = deque()
+        with self.clock.charge(TRAIN):
+            while True:
+                batch = self.workload.train_batch(self.seed, step)
+                state, metrics = self.program.train_step(state, batch, self._inputs(step))
+                step += 1
+                under_way.append((step, metrics))
+                if len(under_way) > 1 or self._close_to_the_end():
+                    reason = self._finish(*under_way.popleft(), issued=step)
+                if reason or self._evaluation_due(step, last_evaluation):
+                    break
+            for update in under_way:
+                reason = first_reason([reason, self._finish(*update, issued=step)])
+            self.clock.wait(state)
+        return state, step, reason
+
+    def _finish(
+        self, step: int, metrics: Mapping[str, jax.Array], issued: int
+    ) -> StopReason | None:
+        """Waits for update ``step`` and tells the callbacks about it."""
+        before = self._finished_at
+        self._finished_at = self.clock.wait(metrics)
+        self._recent_step_seconds.append(self._finished_at - before)
+        info = StepInfo(
+            step=step,
+            train_seconds=self._finished_at,
+            used=self.budget.used(issued, self._finished_at),
+            metrics={name: float(value) for name, value in metrics.items()},
+        )
+        return first_reason([callback.on_step_end(info) for callback in self.callbacks])
+
+    def _close_to_the_end(self) -> bool:
+        """True when a time budget may run out within the update under way and the next."""
+        if self.budget.seconds is None:
+            return False
+        if not self._recent_step_seconds:
+            return True
+        left = self.budget.seconds - self._finished_at
+        return left < 3 * max(self._recent_step_seconds)
+
+    def _evaluation_due(self, step: int, last_evaluation: float) -> bool:
+        every_steps = self.workload.eval_every_steps
+        every_seconds = self.workload.eval_every_seconds
+        if every_steps is not None and step % every_steps == 0:
+            return True
+        return (
+            every_seconds is not None
+            and self.clock.train_seconds - last_evaluation >= every_seconds
+        )
+
+    def _evaluate(self, state: TrainState, step: int) -> StopReason | None:
+        """Evaluates with the clock paused, then lets the callbacks do their I/O."""
+        with self.clock.charge("eval", after=state):
+            metrics = self.program.evaluate(state)
+        info = self._info(step)
+        self._evaluations.append(Evaluation(step, info.train_seconds, metrics))
+        with self.clock.charge("log"):
+            return first_reason(
+                [callback.on_eval_end(info, metrics, state) for callback in self.callbacks]
+            )
+
+    def _info(self, step: int) -> StepInfo:
+        seconds = self.clock.train_seconds
+        return StepInfo(step, seconds, self.budget.used(step, seconds))
+
+    def _inputs(self, step: int) -> dict[str, np.ndarray]:
+        """What the callbacks feed the next update, as float32 scalars."""
+        info = self._info(step)
+        fed: dict[str, np.ndarray] = {}
+        for callback in self.callbacks:
+            for name, value in callback.step_inputs(info).items():
+                fed[name] = np.asarray(value, np.float32)
+        return fed
+
+
+def first_reason(answers: Sequence[StopReason | None]) -> StopReason | None:
+    """The first answer that is a reason to stop; every callback has been asked by then."""
+    return next((answer for answer in answers if answer is not None), None)

@@ -1,0 +1,174 @@
+"""The paper's five hand-made baselines: Adam, NAdam, NAdamW, heavy ball and Nesterov momentum.
+
+Boundary: settings and optax transformations; each is optax's own where that matches the formula.
+
+Defaults: Rezk et al., "Is Scaling Learned Optimizers Worth It? Evaluating the Value of VeLO's
+4000 TPU Months", 2023, Table 8, https://arxiv.org/abs/2310.18191: one set for all workloads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from framework.ranges import check
+from framework.types import Horizon
+from optimizers.schedules import warmup_cosine
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamSettings:
+    """Settings of Adam and NAdam.
+
+    Attributes:
+        learning_rate: peak of the warm-up + cosine schedule, >= 0.
+        b1, b2: decay of the first and second moment, in [0, 1).
+        eps: added to the root of the second moment, > 0.
+        warmup_fraction: share of the schedule spent warming up, in [0, 1).
+        end_factor: final learning rate as a factor of the peak, in [0, 1].
+    """
+
+    learning_rate: float = 5e-3
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    warmup_fraction: float = 0.05
+    end_factor: float = 1e-4
+
+    def __post_init__(self) -> None:
+        check(self, learning_rate=">= 0", b1="[0, 1)", b2="[0, 1)", eps="> 0")
+        check(self, warmup_fraction="[0, 1)", end_factor="[0, 1]")
+
+    def schedule(self, horizon: Horizon) -> optax.Schedule:
+        """Learning rate by number of updates made."""
+        return warmup_cosine(
+            self.learning_rate,
+            horizon,
+            warmup_fraction=self.warmup_fraction,
+            end_factor=self.end_factor,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class NadamSettings(AdamSettings):
+    """Settings of NAdam; see AdamSettings."""
+
+    learning_rate: float = 1e-2
+
+
+@dataclasses.dataclass(frozen=True)
+class NadamwSettings(AdamSettings):
+    """Settings of NAdamW; see AdamSettings.
+
+    Attributes:
+        weight_decay: decoupled, multiplied by the learning rate, on all parameters, >= 0.
+    """
+
+    learning_rate: float = 1e-2
+    weight_decay: float = 4e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, weight_decay=">= 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class MomentumSettings:
+    """Settings of heavy ball and Nesterov momentum.
+
+    Attributes:
+        learning_rate: constant, >= 0.
+        momentum: decay of the velocity, in [0, 1).
+    """
+
+    learning_rate: float = 5e-2
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        check(self, learning_rate=">= 0", momentum="[0, 1)")
+
+
+def make_adam(settings: AdamSettings, horizon: Horizon) -> optax.GradientTransformation:
+    """Adam: ``p -= lr * mhat / (sqrt(vhat) + eps)`` with bias-corrected moments.
+
+    Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015,
+    https://arxiv.org/abs/1412.6980.
+    """
+    return optax.adam(settings.schedule(horizon), settings.b1, settings.b2, settings.eps)
+
+
+def make_nadam(settings: NadamSettings, horizon: Horizon) -> optax.GradientTransformation:
+    """NAdam as the paper ran it; see ``scale_by_nadam``."""
+    return optax.chain(
+        scale_by_nadam(settings.b1, settings.b2, settings.eps),
+        optax.scale_by_learning_rate(settings.schedule(horizon)),
+    )
+
+
+def make_nadamw(settings: NadamwSettings, horizon: Horizon) -> optax.GradientTransformation:
+    """NAdamW: NAdam with decoupled weight decay, ``p -= lr * (nadam + weight_decay * p)``.
+
+    Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019,
+    https://arxiv.org/abs/1711.05101.
+    """
+    return optax.chain(
+        scale_by_nadam(settings.b1, settings.b2, settings.eps),
+        optax.add_decayed_weights(settings.weight_decay),
+        optax.scale_by_learning_rate(settings.schedule(horizon)),
+    )
+
+
+def make_heavy_ball(settings: MomentumSettings, horizon: Horizon) -> optax.GradientTransformation:
+    """Heavy ball: ``v = momentum * v + g``, ``p -= lr * v``; constant learning rate.
+
+    Source: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964,
+    https://doi.org/10.1016/0041-5553(64)90137-5.
+    """
+    return optax.sgd(settings.learning_rate, momentum=settings.momentum)
+
+
+def make_nesterov(settings: MomentumSettings, horizon: Horizon) -> optax.GradientTransformation:
+    """Nesterov momentum: ``v = momentum * v + g``, ``p -= lr * (momentum * v + g)``.
+
+    Source: Sutskever et al., "On the importance of initialization and momentum in deep
+    learning", 2013, https://proceedings.mlr.press/v28/sutskever13.html.
+    """
+    return optax.sgd(settings.learning_rate, momentum=settings.momentum, nesterov=True)
+
+
+def scale_by_nadam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """NAdam's direction ``((b1 m + (1 - b1) g) / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)``.
+
+    ``m`` and ``v`` are the moments after this update, ``t`` counts from 1. This is the formula of
+    the paper's code; ``optax.nadam`` corrects the bias of ``m`` by ``1 - b1^(t+1)`` instead, and
+    its first updates differ by up to a factor of two.
+
+    Args:
+        b1, b2: decay of the first and second moment, in [0, 1).
+        eps: added to the root of the second moment.
+
+    Source: Dozat, "Incorporating Nesterov Momentum into Adam", 2016,
+    https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ; the variant without product of decays,
+    AlgoPerf, https://github.com/mlcommons/algorithmic-efficiency.
+    """
+
+    def init(params: optax.Params) -> optax.ScaleByAdamState:
+        zeros = optax.tree.zeros_like(params)
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros, zeros)
+
+    def update(
+        grads: optax.Updates, state: optax.ScaleByAdamState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.ScaleByAdamState]:
+        del params
+        count = optax.safe_increment(state.count)
+        mu = optax.tree.update_moment(grads, state.mu, b1, 1)
+        nu = optax.tree.update_moment(grads, state.nu, b2, 2)
+        ahead = optax.tree.bias_correction(optax.tree.update_moment(grads, mu, b1, 1), b1, count)
+        scale = optax.tree.bias_correction(nu, b2, count)
+        direction = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), ahead, scale)
+        return direction, optax.ScaleByAdamState(count, mu, nu)
+
+    return optax.GradientTransformation(init, update)
