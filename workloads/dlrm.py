@@ -8,6 +8,7 @@ Systems" (2019), https://arxiv.org/abs/1906.00091. Names, shapes and initialisat
 workload ``criteo1tb`` (``DLRMsmall``) of https://github.com/mlcommons/algorithmic-efficiency.
 """
 
+# mypy: allow-subclassing-any, allow-untyped-decorators
 from __future__ import annotations
 
 import math

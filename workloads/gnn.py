@@ -10,6 +10,7 @@ Since then AlgoPerf calls ``Dense_0`` ``node_embedding`` and ``Dense_1`` ``edge_
 that its ``Dense_k`` is ``Dense_{k+2}`` here; shapes and everything else are the same.
 """
 
+# mypy: allow-subclassing-any, allow-untyped-decorators
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence

@@ -31,7 +31,8 @@ def ssim(
     Args:
         logits: normalised reconstructions (N, H, W), H and W at least 7.
         targets: normalised truths (N, H, W).
-        mean, std: (N,), what undoes the normalisation of an image: ``image * std + mean``.
+        mean: (N,), mean that was taken from an image to normalise it.
+        std: (N,), what it was then divided by.
         volume_max: (N,), range of the intensities of an image; 0 (padding) is taken as 1.
 
     Returns:

@@ -9,6 +9,7 @@ https://arxiv.org/abs/2306.07179, workload ``imagenet_resnet`` of
 https://github.com/mlcommons/algorithmic-efficiency.
 """
 
+# mypy: allow-subclassing-any, allow-untyped-decorators
 from __future__ import annotations
 
 import functools
@@ -34,10 +35,10 @@ class ResNetBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (N, H, W, C) to (N, H/stride, W/stride, filters)."""
         y = self.conv(self.filters, (3, 3), self.strides)(x)
-        y = nn.relu(self.norm()(y))
+        y = jax.nn.relu(self.norm()(y))
         y = self.conv(self.filters, (3, 3))(y)
         y = self.norm(scale_init=nn.initializers.zeros)(y)
-        return nn.relu(y + _shortcut(x, y, self.strides, self.conv, self.norm))
+        return jax.nn.relu(y + _shortcut(x, y, self.strides, self.conv, self.norm))
 
 
 class BottleneckResNetBlock(nn.Module):
@@ -52,12 +53,12 @@ class BottleneckResNetBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (N, H, W, C) to (N, H/stride, W/stride, 4 * filters)."""
         y = self.conv(self.filters, (1, 1))(x)
-        y = nn.relu(self.norm()(y))
+        y = jax.nn.relu(self.norm()(y))
         y = self.conv(self.filters, (3, 3), self.strides)(y)
-        y = nn.relu(self.norm()(y))
+        y = jax.nn.relu(self.norm()(y))
         y = self.conv(4 * self.filters, (1, 1))(y)
         y = self.norm(scale_init=nn.initializers.zeros)(y)
-        return nn.relu(y + _shortcut(x, y, self.strides, self.conv, self.norm))
+        return jax.nn.relu(y + _shortcut(x, y, self.strides, self.conv, self.norm))
 
 
 def _shortcut(
@@ -102,7 +103,7 @@ class ResNet(nn.Module):
             x = conv(self.num_filters, (7, 7), (2, 2), padding=((3, 3), (3, 3)), name="Conv_init")(
                 x
             )
-        x = nn.relu(norm(name="BatchNorm_init")(x))
+        x = jax.nn.relu(norm(name="BatchNorm_init")(x))
         if not self.small_inputs:
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         block = BottleneckResNetBlock if self.bottleneck else ResNetBlock

@@ -9,6 +9,7 @@ Neural Network Training Algorithms" (2023), https://arxiv.org/abs/2306.07179, wo
 of https://github.com/mlcommons/algorithmic-efficiency.
 """
 
+# mypy: allow-subclassing-any, allow-untyped-decorators
 from __future__ import annotations
 
 import jax
@@ -24,7 +25,7 @@ def _normalise_and_activate(x: jax.Array) -> jax.Array:
     # Rounding can make the difference slightly negative.
     variance = jnp.maximum(mean_of_squares - jnp.square(mean), 0)
     normalised = (wide - mean) / jnp.sqrt(variance + 1e-5)
-    return nn.leaky_relu(normalised, 0.2).astype(x.dtype)
+    return jax.nn.leaky_relu(normalised, 0.2).astype(x.dtype)
 
 
 class ConvBlock(nn.Module):
@@ -43,6 +44,26 @@ class ConvBlock(nn.Module):
         return x
 
 
+class ConvTranspose(nn.Module):
+    """2x2 transposed convolution of stride 2 without bias: ``flax.linen.ConvTranspose`` there.
+
+    Windows do not overlap, so it is one matrix product per pixel; on CPUs the gradient of the
+    product takes a tenth of the time of that of the convolution.
+    """
+
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (N, H, W, C) to (N, 2H, 2W, channels)."""
+        n, height, width, depth = x.shape
+        shape = (2, 2, depth, self.channels)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        # A transposed convolution applies its kernel mirrored.
+        y = jnp.einsum("nhwc,ijcd->nhiwjd", x, kernel[::-1, ::-1])
+        return y.reshape(n, 2 * height, 2 * width, self.channels)
+
+
 class TransposeConvBlock(nn.Module):
     """Doubles the resolution: 2x2 transposed convolution, instance norm, leaky ReLU."""
 
@@ -51,8 +72,7 @@ class TransposeConvBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (N, H, W, C) to (N, 2H, 2W, channels)."""
-        x = nn.ConvTranspose(self.channels, (2, 2), strides=(2, 2), use_bias=False)(x)
-        return _normalise_and_activate(x)
+        return _normalise_and_activate(ConvTranspose(self.channels)(x))
 
 
 class UNet(nn.Module):
@@ -94,7 +114,8 @@ class UNet(nn.Module):
             x = jnp.pad(x, ((0, 0), *missing, (0, 0)), mode="reflect")
             x = jnp.concatenate((x, skip), axis=-1)
             x = ConvBlock(width, self.dropout_rate)(x, train=train)
-        return nn.Conv(1, (1, 1))(x)[..., 0]
+        images: jax.Array = nn.Conv(1, (1, 1))(x)[..., 0]
+        return images
 
 
 def make_model(
