@@ -133,14 +133,25 @@ class Track(Callback):
 
 
 class Progress(Callback):
-    """Tells how far the run is; ``show`` must only take note, since it is called in timed code."""
+    """Tells how far the run is.
 
-    def __init__(self, show: Callable[[StepInfo], None]) -> None:
-        self._show = show
+    Args:
+        on_step: must only take note, since it is called in timed code.
+        on_eval: called with the metrics of each evaluation, the clock paused: may print.
+    """
 
-    def on_fit_start(self, info: StepInfo) -> None:
-        self._show(info)
+    def __init__(
+        self,
+        on_step: Callable[[StepInfo], None],
+        on_eval: Callable[[StepInfo, Metrics], None],
+    ) -> None:
+        self._on_step = on_step
+        self._on_eval = on_eval
 
     def on_step_end(self, info: StepInfo) -> StopReason | None:
-        self._show(info)
+        self._on_step(info)
+        return None
+
+    def on_eval_end(self, info: StepInfo, metrics: Metrics, state: TrainState) -> StopReason | None:
+        self._on_eval(info, metrics)
         return None

@@ -112,7 +112,7 @@ def load(
         budget["steps"] = workload.settings.step_hint
     rest = {key: value for key, value in hints(RunConfig).items() if key not in _CHOICES}
     _check_keys(tree, [*rest, *_CHOICES, "preset"], "")
-    parts = {key: _convert(value, rest[key], key) for key, value in tree.items()}
+    parts = {key: convert(value, rest[key], key) for key, value in tree.items()}
     config = _construct(RunConfig, {"workload": workload, "optimizer": optimizer, **parts}, "")
     return typing.cast(RunConfig, config)
 
@@ -164,8 +164,9 @@ def merge(*trees: Mapping[str, Any]) -> dict[str, Any]:
     for tree in trees:
         for key in _CHOICES:
             new, old = tree.get(key), result.get(key)
-            both = isinstance(new, dict) and isinstance(old, dict)
-            if both and new.get("name", old.get("name")) != old.get("name"):
+            if not (isinstance(new, dict) and isinstance(old, dict)):
+                continue
+            if new.get("name", old.get("name")) != old.get("name"):
                 result.pop(key)
         new_budget = tree.get("budget")
         if isinstance(new_budget, dict) and {"steps", "seconds"} & new_budget.keys():
@@ -201,7 +202,7 @@ def _choose(what: str, tree: Any, entries: Mapping[str, Entry[Any]]) -> Choice:
     name = str(settings.pop("name"))
     if name not in entries:
         raise ConfigError(unknown(what, name, entries))
-    return Choice(name, _convert(settings, entries[name].settings, what))
+    return Choice(name, convert(settings, entries[name].settings, what))
 
 
 def _check_keys(tree: Mapping[str, Any], known: Sequence[str], path: str) -> None:
@@ -212,14 +213,14 @@ def _check_keys(tree: Mapping[str, Any], known: Sequence[str], path: str) -> Non
             raise ConfigError(unknown("config key", name, full))
 
 
-def _convert(value: Any, hint: Any, path: str) -> Any:
+def convert(value: Any, hint: Any, path: str) -> Any:
     """Checks ``value`` against a type hint; the errors name the dotted ``path``."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
         (hint,) = (a for a in args if a is not type(None))
-        return _convert(value, hint, path)
+        return convert(value, hint, path)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise ConfigError(
@@ -227,12 +228,12 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
             )
         known = hints(typing.cast(type, hint))
         _check_keys(value, list(known), path)
-        parts = {k: _convert(v, known[k], f"{path}.{k}") for k, v in value.items()}
+        parts = {k: convert(v, known[k], f"{path}.{k}") for k, v in value.items()}
         return _construct(hint, parts, path)
     if origin is tuple:
         if not isinstance(value, list):
             raise ConfigError(f"{path}: expected a list such as [1,2], got {value!r}")
-        return tuple(_convert(v, args[0], f"{path}[{i}]") for i, v in enumerate(value))
+        return tuple(convert(v, args[0], f"{path}[{i}]") for i, v in enumerate(value))
     return _scalar(value, hint, path)
 
 

@@ -5,7 +5,6 @@ Boundary: pure functions of arrays and their compilation; knows no clock, budget
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -51,30 +50,38 @@ def make_train_step(workload: Workload, tx: optax.GradientTransformation) -> Tra
     return train_step
 
 
-@dataclasses.dataclass
 class Program:
     """The functions of one (workload, optimizer), each compiled once and reused over seeds.
 
     Compilation happens ahead of time, in ``compile``, so that it can be timed by itself and
     never hides in the first update.
+
+    Args:
+        workload: what is trained.
+        tx: the optimizer.
     """
 
-    workload: Workload
-    tx: optax.GradientTransformation
-    _train_step: Any = None
-    _eval_step: Any = None
+    def __init__(self, workload: Workload, tx: optax.GradientTransformation) -> None:
+        self.workload = workload
+        self.tx = tx
+        self._init_model = jax.jit(workload.init)
+        self._init_optimizer = jax.jit(tx.init)
+        self._train_step: Any = None
+        self._eval_step: Any = None
+
+    def with_optimizer(self, tx: optax.GradientTransformation) -> Program:
+        """A program of the same workload that reuses what does not depend on the optimizer."""
+        program = Program(self.workload, tx)
+        program._init_model = self._init_model
+        program._eval_step = self._eval_step
+        return program
 
     def init(self, seed: int) -> TrainState:
         """The state before the first update; parameters depend on the seed only."""
         init_key, key = jax.random.split(jax.random.key(seed))
-        params, model_state = jax.jit(self.workload.init)(init_key)
-        opt_state = jax.jit(self.tx.init)(params)
+        params, model_state = self._init_model(init_key)
+        opt_state = self._init_optimizer(params)
         return TrainState(jnp.zeros((), jnp.int32), params, model_state, opt_state, key)
-
-    @property
-    def compiled(self) -> bool:
-        """True once ``compile`` has run."""
-        return self._train_step is not None
 
     def compile(self, state: TrainState, inputs: Inputs) -> None:
         """Compiles the update and the evaluation for these shapes; does nothing when called again.
@@ -83,17 +90,14 @@ class Program:
             state: a state of the run; only its shapes matter.
             inputs: what every update will be fed; only the names matter.
         """
-        if self.compiled:
-            return
-        batch = self.workload.train_batch(0, 0)
-        step = jax.jit(make_train_step(self.workload, self.tx), donate_argnums=0)
-        self._train_step = step.lower(state, batch, inputs).compile()
-        evaluated = self.workload.eval_batches(self.workload.splits[0])[0]
-        self._eval_step = (
-            jax.jit(self.workload.eval_step)
-            .lower(state.params, state.model_state, evaluated)
-            .compile()
-        )
+        if self._train_step is None:
+            batch = self.workload.train_batch(0, 0)
+            step = jax.jit(make_train_step(self.workload, self.tx), donate_argnums=0)
+            self._train_step = step.lower(state, batch, inputs).compile()
+        if self._eval_step is None:
+            batch = self.workload.eval_batches(self.workload.splits[0])[0]
+            evaluate = jax.jit(self.workload.eval_step)
+            self._eval_step = evaluate.lower(state.params, state.model_state, batch).compile()
 
     def train_step(
         self, state: TrainState, batch: Batch, inputs: Inputs

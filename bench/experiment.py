@@ -1,0 +1,188 @@
+"""One run: a configuration goes in, a recorded result comes out.
+
+Boundary: the one place where workload, optimizer, trainer and tracker meet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+
+from framework import callbacks as cb
+from framework import config as configuration
+from framework.clock import Clock
+from framework.config import Choice, RunConfig
+from framework.step import Program
+from framework.trainer import Trainer
+from framework.types import Horizon, RunResult, Tracker, Workload
+from optimizers import OPTIMIZERS
+from tracking import schema
+from tracking.environment import environment_tags
+from tracking.mlflow_tracker import MlflowTracker
+from tracking.spool import RunIdentity
+from tracking.store import Store
+from workloads import WORKLOADS
+
+
+class Workshop:
+    """Builds workloads and compiled programs, and keeps the last of each for the next run.
+
+    Runs that differ in nothing but the seed share one compiled program; a suite orders its runs
+    so that this is the usual case, and memory never holds more than one program.
+    """
+
+    def __init__(self) -> None:
+        self._workload: tuple[Choice, Workload] | None = None
+        self._program: tuple[tuple[Choice, Choice, Horizon], Program] | None = None
+
+    def workload(self, choice: Choice) -> Workload:
+        """The workload of a configuration."""
+        if self._workload is None or self._workload[0] != choice:
+            self._workload = (choice, WORKLOADS[choice.name].make(choice.settings))
+        return self._workload[1]
+
+    def program(self, config: RunConfig) -> Program:
+        """The program of a configuration; compiled when it has been used before."""
+        workload = self.workload(config.workload)
+        horizon = Horizon(step_hint=workload.step_hint, steps=config.budget.steps)
+        key = (config.workload, config.optimizer, horizon)
+        if self._program is None or self._program[0] != key or config.budget.charge_compile:
+            tx = OPTIMIZERS[config.optimizer.name].make(config.optimizer.settings, horizon)
+            known = self._program[1] if self._program else None
+            reusable = known is not None and known.workload is workload
+            program = known.with_optimizer(tx) if reusable else Program(workload, tx)
+            self._program = (key, program)
+        return self._program[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """Who looks on while a run goes on; see ``framework.callbacks.Progress``."""
+
+    on_step: Callable[[cb.StepInfo], None]
+    on_eval: Callable[[cb.StepInfo, Mapping[str, float]], None]
+
+
+def run(
+    config: RunConfig,
+    store: Store,
+    workshop: Workshop,
+    *,
+    watch: Watch | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> RunResult:
+    """Makes one run and records it, with a status that is true to what happened.
+
+    Args:
+        config: what to run.
+        store: where to record it.
+        workshop: keeps what the next run can reuse.
+        watch: told how far the run is.
+        tags: further tags, such as the suite's name.
+    """
+    started = time.perf_counter()
+    clock = Clock()
+    workload = workshop.workload(config.workload)
+    program = workshop.program(config)
+    tracker = MlflowTracker(store, identity(config, workload, tags or {}))
+    status, result = "FAILED", None
+    try:
+        trainer = Trainer(
+            program,
+            config.budget,
+            default_callbacks(config, workload, tracker, watch),
+            seed=config.seed,
+            clock=clock,
+        )
+        result = trainer.fit(program.init(config.seed))
+        status = "FINISHED"
+        return result
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        tracker.finish(
+            status, end_tags(result), summary(result, clock.accounts(), time.perf_counter() - started)
+        )
+
+
+def default_callbacks(
+    config: RunConfig, workload: Workload, tracker: Tracker, watch: Watch | None = None
+) -> list[cb.Callback]:
+    """The callbacks of every run, in the order in which they are asked."""
+    chosen: list[cb.Callback] = [cb.StopIfDiverged()]
+    if config.stop.target is not None:
+        metric = f"{config.stop.split}/{workload.metric}"
+        chosen.append(cb.StopAtTarget(metric, config.stop.target, workload.direction))
+    chosen += [cb.StopAtBudget(), cb.FeedRemainingFraction(), cb.Track(tracker)]
+    if watch is not None:
+        chosen.append(cb.Progress(watch.on_step, watch.on_eval))
+    return chosen
+
+
+def identity(config: RunConfig, workload: Workload, tags: Mapping[str, str]) -> RunIdentity:
+    """How a run is recorded: name, tags to group by, the whole configuration, its data."""
+    limit = config.budget.steps if config.budget.steps is not None else config.budget.seconds
+    return RunIdentity(
+        experiment=config.tracking.experiment,
+        run_name=f"{config.workload.name} {config.optimizer.name} seed {config.seed}",
+        params=configuration.flat(config),
+        config_yaml=configuration.to_yaml(config),
+        datasets=workload.datasets(),
+        tags={
+            schema.WORKLOAD: config.workload.name,
+            schema.OPTIMIZER: config.optimizer.name,
+            schema.SEED: str(config.seed),
+            schema.CONDITION: config.budget.condition,
+            schema.BUDGET: str(limit),
+            schema.METRIC: workload.metric,
+            schema.DIRECTION: workload.direction.value,
+            schema.CONFIG_HASH: configuration.digest(config),
+            **environment_tags(),
+            **tags,
+        },
+    )
+
+
+def end_tags(result: RunResult | None) -> dict[str, str]:
+    """Tags known only when a run has ended; empty when it did not end by itself."""
+    if result is None:
+        return {}
+    diverged = result.reason.name == "DIVERGED"
+    return {schema.STOP_REASON: result.reason.name, schema.DIVERGED: str(diverged).lower()}
+
+
+def summary(
+    result: RunResult | None, accounts: Mapping[str, float], wall_seconds: float
+) -> dict[str, float]:
+    """Metrics of the run as a whole: seconds by account, steps, the last evaluation.
+
+    The accounts sum to ``time/wall_seconds``, which is measured independently of the clock.
+    """
+    values = {f"time/{name}_seconds": seconds for name, seconds in accounts.items()}
+    values["time/wall_seconds"] = wall_seconds
+    if result is not None:
+        values["final/step"] = result.step
+        for name, value in result.evaluations[-1].metrics.items():
+            if math.isfinite(value):
+                values[f"final/{name}"] = value
+    return values
+
+
+@contextmanager
+def kill_like_ctrl_c() -> Iterator[None]:
+    """Inside, SIGTERM ends a run as Ctrl-C does: recorded as KILLED, nothing lost."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
