@@ -1,0 +1,51 @@
+"""The names under which a run is recorded: one list for the writer, the reader and the views.
+
+Boundary: constants only.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Tags that make a run one of ours. The caller composes them, ``load_runs`` reads them back.
+WORKLOAD: Final = "workload"
+OPTIMIZER: Final = "optimizer"  # the label to show; tells variants apart
+SEED: Final = "seed"
+CONDITION: Final = "condition"  # "step" or "time"
+BUDGET: Final = "budget"  # limit of the budget, in steps or seconds
+METRIC: Final = "metric"  # the workload's deciding metric, without its split
+DIRECTION: Final = "direction"  # "minimize" or "maximize"
+
+REQUIRED_TAGS: Final = (WORKLOAD, OPTIMIZER, SEED, CONDITION, BUDGET, METRIC, DIRECTION)
+
+# Tags that the caller adds where they apply.
+SUITE: Final = "suite"
+CONFIG_HASH: Final = "config_hash"  # identity of a configuration: a finished one is not repeated
+STOP_REASON: Final = "stop_reason"  # name of a StopReason, set at the end
+DIVERGED: Final = "diverged"  # "true" or "false", set at the end
+
+# Tags of the tracker itself.
+SPOOL_ID: Final = "spool_id"  # identity of a run's spool file: replaying it finds the run again
+SPOOL: Final = "spool"  # path of the spool file on the host that wrote it
+
+# Tags of environment.py; the first three say whether the process of a run is still alive.
+HOST: Final = "host"
+PID: Final = "pid"
+PROCESS_START: Final = "process_start"
+HOST_CORES: Final = "host_cores"
+HOST_CPU: Final = "host_cpu"
+PLATFORM: Final = "platform"
+DEVICE_PLATFORM: Final = "device_platform"
+DEVICE_KIND: Final = "device_kind"
+DEVICE_COUNT: Final = "device_count"
+GIT_COMMIT: Final = "git_commit"
+GIT_DIRTY: Final = "git_dirty"
+VERSION_PREFIX: Final = "version."  # version.jax, version.python, ...
+
+# Metrics. An evaluation's are "<split>/<metric>", those of single updates are "batch/<metric>".
+EVAL_PREFIXES: Final = ("train/", "validation/", "test/")
+TRAIN_SECONDS: Final = "time/train_seconds"  # charged seconds, logged at every step that logs
+EVAL_AT_SECONDS: Final = "time/eval_at_seconds"  # the same, at the steps with an evaluation only
+NONFINITE_SUFFIX: Final = "_nonfinite"  # "<key>_nonfinite" is 1 where <key> was nan or inf
+
+CONFIG_ARTIFACT: Final = "config.yaml"
