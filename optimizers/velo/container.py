@@ -133,9 +133,9 @@ def _decode_array(
     if not isinstance(triple, list) or [type(part) for part in triple] != [list, str, bytes]:
         raise WeightsError(f"{where}: expected [shape, dtype name, bytes], got {_kind(triple)}")
     shape, name, raw = triple
-    if not all(type(size) is int and size >= 0 for size in shape):
+    if not all(type(size) is int and size >= 1 for size in shape):
         got = ", ".join(str(size) if type(size) is int else _kind(size) for size in shape)
-        raise WeightsError(f"{where}: expected a shape of whole numbers >= 0, got [{got}]")
+        raise WeightsError(f"{where}: expected a shape of whole numbers >= 1, got [{got}]")
     if name not in dtypes:
         allowed = ", ".join(dtypes)
         raise WeightsError(f"{where}: expected dtype {allowed}, got {layout.show([name])}")

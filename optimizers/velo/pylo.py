@@ -175,8 +175,8 @@ def _tensor(
     if not isinstance(name, str) or name not in _DTYPES:
         got = layout.show([name]) if isinstance(name, str) else type(name).__name__
         raise WeightsError(f"{where}: expected dtype F32, got {got}")
-    if not _whole(shape, 8):
-        raise WeightsError(f"{where}: expected a shape of at most 8 whole numbers from 0 to 2^63")
+    if not _whole(shape, 8) or 0 in shape:
+        raise WeightsError(f"{where}: expected a shape of at most 8 whole numbers from 1 to 2^63")
     if not _whole(span, 2) or len(span) != 2 or not span[0] <= span[1] <= len(body):
         raise WeightsError(f"{where}: expected data_offsets [begin, end] within {len(body)} bytes")
     dtype = np.dtype(_DTYPES[name])
