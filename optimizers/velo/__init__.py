@@ -1,0 +1,7 @@
+"""VeLO, the learned optimizer of Metz et al. (2022), and its weights. Imports framework only."""
+
+from __future__ import annotations
+
+from optimizers.velo.transform import accumulation_steps, tensor_averages, velo
+
+__all__ = ["accumulation_steps", "tensor_averages", "velo"]

@@ -1,0 +1,163 @@
+"""One VeLO update, given the loss features: statistics, LSTM, averages, per-parameter network.
+
+Boundary: a pure function of arrays; where the loss features and the training fraction come from,
+weight decay and gradient accumulation are decided in ``transform``.
+
+Metz et al., "VeLO: Training Versatile Learned Optimizers by Scaling Up", 2022,
+https://arxiv.org/abs/2211.09760.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from optimizers.velo import accumulators, mlp
+from optimizers.velo.network import MetaParameters, MlpWeights, lstm_step, mlp_weights
+from optimizers.velo.tiles import Plan
+
+_TRAINING_FRACTIONS = np.array([0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1], np.float32)
+_LARGEST_GRADIENT = 1000.0
+_KINDS = 5
+
+
+class NetworkState(NamedTuple):
+    """What VeLO remembers of the tensors, all float32.
+
+    Attributes:
+        hidden, cell: (n, H) LSTM state, one row for each tensor, in order of leaves.
+        groups: averages of each group of the plan.
+    """
+
+    hidden: jax.Array
+    cell: jax.Array
+    groups: tuple[accumulators.TensorState, ...]
+
+
+class Trace(NamedTuple):
+    """Intermediate values of one update, for inspection; n tensors in order of leaves.
+
+    Attributes:
+        lstm_inputs: (n, 30).
+        controls: (n, K).
+        step_size: (n,) raw multiplier of each tensor's step.
+        second_moments: (n, 30) of the inputs of the per-parameter network.
+    """
+
+    lstm_inputs: jax.Array
+    controls: jax.Array
+    step_size: jax.Array
+    second_moments: jax.Array
+
+
+def init_state(theta: MetaParameters, plan: Plan) -> NetworkState:
+    """State before the first update."""
+    n = len(plan.leaves)
+    return NetworkState(
+        hidden=jnp.tile(jnp.asarray(theta.hidden), (n, 1)),
+        cell=jnp.tile(jnp.asarray(theta.cell), (n, 1)),
+        groups=tuple(accumulators.init_state(group) for group in plan.groups),
+    )
+
+
+def learned_update(
+    theta: MetaParameters,
+    plan: Plan,
+    state: NetworkState,
+    grads: Sequence[jax.Array],
+    params: Sequence[jax.Array],
+    loss_features: jax.Array,
+    fraction: jax.Array,
+) -> tuple[list[jax.Array], NetworkState, Trace]:
+    """One update of all tensors of a plan, of which there is at least one.
+
+    Args:
+        theta: the learned weights.
+        plan: how the tensors are stored.
+        state: as after the update before.
+        grads, params: all leaves.
+        loss_features: (9,).
+        fraction: float32 scalar, share of the training that is done; it may be above 1.
+
+    Returns:
+        The float32 steps to subtract from the tensors, in order of ``plan.leaves``, the new state
+        and the intermediate values.
+    """
+    packed_params = [group.pack(params) for group in plan.groups]
+    packed_grads = [
+        jnp.clip(group.pack(grads), -_LARGEST_GRADIENT, _LARGEST_GRADIENT) for group in plan.groups
+    ]
+    by_group = zip(plan.groups, packed_params, state.groups, strict=True)
+    found = [accumulators.statistics(*args) for args in by_group]
+    merged = jax.tree.map(lambda *xs: jnp.concatenate(xs), *found)
+    statistics = jax.tree.map(lambda x: jnp.take(x, plan.position, axis=0), merged)
+
+    lstm_inputs = _lstm_inputs(statistics, plan.kinds, loss_features, fraction)
+    hidden, cell = lstm_step(theta, lstm_inputs, state.hidden, state.cell)
+    controls = theta.controls(hidden)
+    step_size = theta.step_size(hidden)[:, 0]
+    weights = mlp_weights(theta, controls)
+    multiplier = step_size * jnp.sqrt(statistics.square + 1e-9)
+
+    updates, groups, moments = [], [], []
+    first, tensor_of = 0, np.argsort(plan.position)
+    for group, old, g, p, stats in zip(
+        plan.groups, state.groups, packed_grads, packed_params, found, strict=True
+    ):
+        mine = tensor_of[first : first + len(group.views)]
+        first += len(group.views)
+        own: MlpWeights = jax.tree.map(lambda x, i=mine: jnp.take(x, i, axis=0), weights)
+        new = accumulators.accumulate(group, old, g)
+        inputs = mlp.elementwise_inputs(g, p, new, mlp.scales(group, new))
+        moment = mlp.second_moments(group, inputs, new, stats.square)
+        step = mlp.steps(group, inputs, new, moment, own, jnp.take(multiplier, mine))
+        updates += group.unpack(step)
+        groups.append(new)
+        moments.append(moment)
+    trace = Trace(
+        lstm_inputs, controls, step_size, jnp.take(jnp.concatenate(moments), plan.position, axis=0)
+    )
+    return updates, NetworkState(hidden, cell, tuple(groups)), trace
+
+
+def _lstm_inputs(
+    statistics: accumulators.Statistics,
+    kinds: np.ndarray,
+    loss_features: jax.Array,
+    fraction: jax.Array,
+) -> jax.Array:
+    """The (n, 30) inputs of the LSTM, from statistics before the update."""
+    n = len(kinds)
+    scale = jax.lax.rsqrt(jnp.maximum(1e-9, statistics.square))[:, None]
+    momentum, rms = scale * statistics.momentum, scale * statistics.rms[:, None]
+    momentum_variance = scale**2 * statistics.momentum_variance
+    # The spread of the averaged square about the mean of the *momentum*: so the weights learned it.
+    rms_variance = scale**2 * statistics.rms_variance[:, None] + (rms - momentum) ** 2
+    return jnp.concatenate(
+        [
+            jnp.tile(jnp.tanh(10.0 * (fraction - _TRAINING_FRACTIONS)), (n, 1)),
+            jnp.tile(loss_features, (n, 1)),
+            _log(rms),
+            jnp.asarray(kinds[:, None] == np.arange(_KINDS), jnp.float32),
+            _log(momentum_variance),
+            _log(rms_variance),
+        ],
+        axis=1,
+    )
+
+
+def _log(x: jax.Array) -> jax.Array:
+    return 0.5 * jnp.clip(jnp.log(1e-8 + jnp.abs(10.0 * x)), -5.0, 5.0)
+
+
+def tensor_averages(plan: Plan, state: NetworkState, leaves: int) -> list[dict[str, jax.Array]]:
+    """The averages by tensor; see ``transform.tensor_averages``."""
+    found: list[dict[str, jax.Array]] = [{} for _ in range(leaves)]
+    for group, packed in zip(plan.groups, state.groups, strict=True):
+        for v, averages in zip(group.views, accumulators.unpack(group, packed), strict=True):
+            found[v.leaf] = averages
+    return found

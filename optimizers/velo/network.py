@@ -1,0 +1,145 @@
+"""The per-tensor network: an LSTM that reads one tensor's statistics and writes its small MLP.
+
+Boundary: pure arithmetic on (tensors, features) matrices; knows no parameters and no shapes.
+
+Architecture: Metz et al., "VeLO: Training Versatile Learned Optimizers by Scaling Up", 2022,
+https://arxiv.org/abs/2211.09760. Matrix products ask for the highest precision: they are small,
+and with TF32 the trajectory would depend on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from optimizers.velo import layout
+
+_HIDDEN = layout.MLP_WIDTH
+_INPUTS = sum(layout.FEATURE_WIDTHS)
+_BANK_SCALE = 100.0
+
+
+class Affine(NamedTuple):
+    """A linear layer ``x @ weight + bias``."""
+
+    weight: jax.Array
+    bias: jax.Array
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return jnp.dot(x, self.weight, precision=jax.lax.Precision.HIGHEST) + self.bias
+
+
+class MetaParameters(NamedTuple):
+    """VeLO's learned weights, float32; H is the LSTM's width, K the size of the bank.
+
+    Attributes:
+        hidden, cell: (1, H) LSTM state of every tensor before the first update.
+        maximum: 30 to H, its ReLU is maximised over the tensors and shared by all of them.
+        own: 30 to H, from the tensor's own features.
+        lstm: 2 H to 4 H, gates in the order input, candidate, forget, output.
+        controls: H to K, how much of each bank entry a tensor's MLP takes.
+        step_size: H to 1, the multiplier of the tensor's step.
+        bank: (K, 159), each row the weights of one MLP.
+    """
+
+    hidden: jax.Array
+    cell: jax.Array
+    maximum: Affine
+    own: Affine
+    lstm: Affine
+    controls: Affine
+    step_size: Affine
+    bank: jax.Array
+
+
+class MlpWeights(NamedTuple):
+    """The per-parameter MLP 30-4-4-3 of each of n tensors."""
+
+    w0: jax.Array  # (n, 30, 4)
+    b0: jax.Array  # (n, 4)
+    w1: jax.Array  # (n, 4, 4)
+    b1: jax.Array  # (n, 4)
+    w2: jax.Array  # (n, 4, 3)
+    b2: jax.Array  # (n, 3)
+
+
+def read_meta_parameters(tree: Mapping[str, Any]) -> MetaParameters:
+    """Checks names and shapes of released weights and arranges them.
+
+    Args:
+        tree: nested mapping with the names of the released checkpoint (``"rnn/linear"`` is one
+            key); NumPy or JAX arrays, traced ones too.
+
+    Raises:
+        layout.WeightsError: a name or a shape is wrong.
+    """
+    flat = {path: _float32(path, leaf) for path, leaf in layout.flatten(tree).items()}
+    layout.sizes({path: tuple(leaf.shape) for path, leaf in flat.items()})
+
+    def affine(name: str) -> Affine:
+        return Affine(flat["rnn_params", name, "w"], flat["rnn_params", name, "b"])
+
+    groups = [f"w0__{j}" for j in range(len(layout.FEATURE_WIDTHS))]
+    names = [*groups, "b0", "w1", "b1", "w2", "b2"]
+    leaves = [flat["ff_mod_stack", "~", name] for name in names]
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+    bank = (jnp if traced else np).concatenate([a.reshape(a.shape[0], -1) for a in leaves], axis=1)
+    return MetaParameters(
+        hidden=flat["lstm_init_state", "hidden"],
+        cell=flat["lstm_init_state", "cell"],
+        maximum=affine("linear_1"),
+        own=affine("linear_2"),
+        lstm=affine("rnn/linear"),
+        controls=affine("rnn_to_controls"),
+        step_size=affine("step_size"),
+        bank=bank,
+    )
+
+
+def _float32(path: layout.Path, leaf: Any) -> Any:
+    if not hasattr(leaf, "shape") or not jnp.issubdtype(leaf.dtype, jnp.floating):
+        kind = getattr(leaf, "dtype", type(leaf).__name__)
+        raise layout.WeightsError(f"{layout.show(path)}: expected an array of floats, got {kind}")
+    if isinstance(leaf, jax.core.Tracer):
+        return leaf.astype(jnp.float32)
+    return np.asarray(leaf, np.float32)
+
+
+def lstm_step(
+    theta: MetaParameters, features: jax.Array, hidden: jax.Array, cell: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """One step of the LSTM for all tensors at once.
+
+    Args:
+        theta: the learned weights.
+        features: (n, 30) statistics of every tensor, n >= 1.
+        hidden, cell: (n, H) LSTM state.
+
+    Returns:
+        The new ``(hidden, cell)``.
+    """
+    shared = jnp.max(jax.nn.relu(theta.maximum(features)), axis=0, keepdims=True)
+    mixed = theta.own(features) + shared
+    gates = theta.lstm(jnp.concatenate([mixed, hidden], axis=1))
+    i, g, f, o = jnp.split(gates, 4, axis=1)
+    cell = jax.nn.sigmoid(f + 1.0) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
+
+
+def mlp_weights(theta: MetaParameters, controls: jax.Array) -> MlpWeights:
+    """Mixes the MLP of every tensor from the bank: 100 times the mean of its weighted entries.
+
+    Args:
+        theta: the learned weights.
+        controls: (n, K) weights of the bank entries.
+    """
+    scaled = controls * (_BANK_SCALE / theta.bank.shape[0])
+    flat = jnp.dot(scaled, theta.bank, precision=jax.lax.Precision.HIGHEST)
+    shapes = [(_INPUTS, _HIDDEN), (_HIDDEN,), (_HIDDEN, _HIDDEN), (_HIDDEN,), (_HIDDEN, 3), (3,)]
+    ends = np.cumsum([np.prod(shape) for shape in shapes])[:-1]
+    parts = jnp.split(flat, ends, axis=1)
+    return MlpWeights(*(p.reshape(-1, *shape) for p, shape in zip(parts, shapes, strict=True)))

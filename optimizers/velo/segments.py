@@ -1,0 +1,73 @@
+"""Sums over groups of rows as a tree of padded gathers: the same result at every call, on any device.
+
+Boundary: index arithmetic in NumPy when traced, gathers and sums when run; knows no optimizer.
+
+A scatter-add would do the same, but GPUs add in the order in which threads arrive: a resumed run
+would not be bitwise the uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+Indices = npt.NDArray[np.int32]
+
+_WIDTHS = (2, 4, 8, 16, 32)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SegmentSum:
+    """Sums the rows of an array that belong to the same segment.
+
+    Attributes:
+        levels: per level of the tree, the (groups, width) rows of the level below that each group
+            adds up; an index past the end stands for zero.
+    """
+
+    levels: tuple[Indices, ...]
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps rows ``(rows, ...)`` to sums ``(segments, ...)``."""
+        for index in self.levels:
+            x = jnp.take(x, index, axis=0, mode="fill", fill_value=0).sum(1)
+        return x
+
+
+def segment_sum(segment: Indices, segments: int) -> SegmentSum:
+    """Plans the sums over segments.
+
+    Args:
+        segment: segment of every row, each in [0, segments).
+        segments: number of segments; every one has at least one row.
+    """
+    levels = []
+    while not np.array_equal(segment, np.arange(segments)):
+        index, segment = _level(segment, segments)
+        levels.append(index)
+    return SegmentSum(tuple(levels))
+
+
+def _level(segment: Indices, segments: int) -> tuple[Indices, Indices]:
+    """One level: indices (groups, width) and the segment of every group, in order of segment."""
+    counts = np.bincount(segment, minlength=segments)
+    width = _best_width(counts)
+    groups = -(-counts // width)
+    order = np.argsort(segment, kind="stable")
+    rank = np.arange(len(segment)) - np.repeat(np.cumsum(counts) - counts, counts)
+    first_group = np.cumsum(groups) - groups
+    group = np.repeat(first_group, counts) + rank // width
+    index = np.full((int(groups.sum()), width), len(segment), np.int32)
+    index[group, rank % width] = order
+    return index, np.repeat(np.arange(segments, dtype=np.int32), groups)
+
+
+def _best_width(counts: npt.NDArray[np.intp]) -> int:
+    """The width that gathers the fewest rows, counting what the next level still has to add."""
+    if counts.max() == 1:
+        return 1
+    return min(_WIDTHS, key=lambda width: int((-(-counts // width)).sum()) * (width + 2))

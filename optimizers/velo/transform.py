@@ -1,0 +1,293 @@
+"""VeLO as an optax transformation, with the weight decay and accumulation of its released wrapper.
+
+Boundary: what goes in and out of an update; the arithmetic of the update itself is in ``core``.
+
+Metz et al., "VeLO: Training Versatile Learned Optimizers by Scaling Up", 2022,
+https://arxiv.org/abs/2211.09760.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optimizers.velo import core
+from optimizers.velo.loss_features import LossState, init_loss_state, update_loss_state
+from optimizers.velo.network import MetaParameters, read_meta_parameters
+from optimizers.velo.tiles import Plan, plan
+
+PyTree = Any
+
+MAX_TRAINING_STEPS = 150_000
+"""Longest training that the released weights are used for without accumulation."""
+
+
+class Accumulator(NamedTuple):
+    """Gradients and losses that wait for the next update of VeLO.
+
+    Attributes:
+        grads: float32 sum of the gradients, shaped like the parameters.
+        loss: float32 scalar, sum of the losses.
+        count: int32 scalar, calls since the last update of VeLO.
+    """
+
+    grads: PyTree
+    loss: jax.Array
+    count: jax.Array
+
+
+class VeloState(NamedTuple):
+    """State of ``velo``; float32 whatever the parameters are, except for the counters.
+
+    Attributes:
+        count: int32 scalar, updates that VeLO made.
+        num_steps: int32 scalar, updates that VeLO expects to make in all.
+        loss: running means of the loss.
+        network: LSTM state and averages of the gradients.
+        accumulator: ``None`` unless gradients are accumulated.
+    """
+
+    count: jax.Array
+    num_steps: jax.Array
+    loss: LossState
+    network: core.NetworkState
+    accumulator: Accumulator | None
+
+
+def accumulation_steps(num_steps: int, max_training_steps: int = MAX_TRAINING_STEPS) -> int:
+    """Calls of ``update`` that ``velo`` merges into one update; 1 means that it does not merge.
+
+    The released wrapper averages gradients and losses over so many calls that VeLO itself never
+    makes more than ``max_training_steps`` updates; in between the parameters stand still. Worth
+    telling the user.
+    """
+    return max(1, math.ceil(num_steps / max_training_steps))
+
+
+def velo(
+    num_steps: int,
+    *,
+    meta_params: Mapping[str, Any],
+    weight_decay: float = 0.0,
+    max_training_steps: int = MAX_TRAINING_STEPS,
+) -> optax.GradientTransformationExtraArgs:
+    """The learned optimizer VeLO.
+
+    ``update(grads, state, params, *, value, remaining_fraction=None)`` needs the parameters and
+    the training loss ``value`` that the gradients belong to; it returns ``new_params - params`` in
+    the dtype of the parameters. There is no learning rate: the network sets the size of every
+    step, and learning-rate schedules or clipping around it change what it was trained for.
+
+    **Prompt or feed.** The network knows how much of the training is done. By default it is told
+    ``t / num_steps`` after t updates (the prompt, as the paper ran it). With
+    ``remaining_fraction``, a scalar in [0, 1] that may be traced, it is told
+    ``1 - remaining_fraction`` (the feed): under a time budget nobody knows the number of steps,
+    but everybody knows the time left. Even then ``num_steps`` has to be given, as an estimate,
+    and matters in two places: the time constants of the running means behind the loss features
+    are spaced from 10 to ``num_steps`` updates, and gradients are accumulated when it is above
+    ``max_training_steps``. A factor of two in ``num_steps`` moves the time constants by at most
+    a factor of two.
+
+    **Accumulation.** With A = ``accumulation_steps(num_steps, max_training_steps)`` > 1, gradients
+    and losses are averaged over A calls; the first A - 1 return zeros, and VeLO makes
+    ``num_steps // A`` updates in all. The prompt then counts VeLO's updates, against their number;
+    the feed is taken as it is in the call that makes the update.
+
+    **Weight decay** is L2 regularisation inside the optimizer: in every call ``w * p`` is added to
+    the gradient and ``w * sum(p**2)`` to the loss, for every tensor, biases included.
+
+    **Not a number.** There is no guard, as there was none when the weights were trained. One NaN
+    (or infinite) loss makes the running means NaN for good, and with them all parameters at that
+    very update; a NaN gradient makes its tensor NaN at that update and all tensors at the next.
+    Stop the run when the loss is not finite. Gradients are clipped to [-1000, 1000].
+
+    Leaves without elements are left alone. Of the state only the averages grow with the model:
+    4 float32 per parameter (5 to 7 for vectors), stored as tiles (see ``tiles``) whose number and
+    order depend on all the shapes: ``tensor_averages`` shows them by tensor.
+
+    Args:
+        num_steps: N, expected number of calls of ``update``, >= 1; calling more often is allowed.
+        meta_params: the learned weights, a nested mapping with the names and shapes of the
+            released checkpoint, for any LSTM width and bank size. Concrete arrays become
+            constants of the program that calls ``update`` (9 MB for the released sizes); traced
+            ones, as when ``velo`` is built inside a function that is differentiated or vmapped
+            with respect to them, do not.
+        weight_decay: w >= 0.
+        max_training_steps: updates above which gradients are accumulated, >= 1.
+
+    Raises:
+        ValueError: an argument is out of range.
+        layout.WeightsError: ``meta_params`` is not a set of VeLO weights.
+    """
+    _check_arguments(num_steps, weight_decay, max_training_steps)
+    theta = read_meta_parameters(meta_params)
+    merged = accumulation_steps(num_steps, max_training_steps)
+
+    def init(params: PyTree) -> VeloState:
+        leaves = _float_leaves(params, "params")
+        waiting = None
+        if merged > 1:
+            zeros = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)
+            waiting = Accumulator(zeros, jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32))
+        return VeloState(
+            count=jnp.zeros((), jnp.int32),
+            num_steps=jnp.asarray(num_steps // merged, jnp.int32),
+            loss=init_loss_state(num_steps // merged),
+            network=core.init_state(theta, _plan(leaves)),
+            accumulator=waiting,
+        )
+
+    def update(
+        grads: PyTree,
+        state: VeloState,
+        params: PyTree = None,
+        *,
+        value: Any = None,
+        remaining_fraction: Any = None,
+        **extra: Any,
+    ) -> tuple[PyTree, VeloState]:
+        del extra
+        if params is None:
+            raise ValueError(
+                "velo: update needs params, got None; call update(grads, state, params)"
+            )
+        loss = _scalar("value", value, "the training loss of the gradients")
+        remaining = None
+        if remaining_fraction is not None:
+            remaining = _scalar("remaining_fraction", remaining_fraction, "the training left")
+        p, g = _float_leaves(params, "params"), _matching_leaves(grads, params)
+        if weight_decay > 0:
+            loss = loss + sum(weight_decay * jnp.sum(x.astype(jnp.float32) ** 2) for x in p)
+            g = [
+                y.astype(jnp.float32) + weight_decay * x.astype(jnp.float32)
+                for x, y in zip(p, g, strict=True)
+            ]
+        steps, state = _accumulated(theta, merged, state, g, p, loss, remaining)
+        updates = [_difference(x, step) for x, step in zip(p, steps, strict=True)]
+        return jax.tree.unflatten(jax.tree.structure(params), updates), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def tensor_averages(state: VeloState, params: PyTree) -> PyTree:
+    """The averages of the gradients by tensor, as the paper lays them out.
+
+    Args:
+        state: state of ``velo``.
+        params: a tree of the shapes that ``state`` was made for.
+
+    Returns:
+        The tree of ``params`` with a dict for every tensor: ``momentum`` (shape + (3,)), ``rms``
+        (shape + (1,)) and, with a trailing axis of 3, ``diagonal`` for rank below 2, otherwise
+        ``row`` (shape without its largest axis d0) and ``column`` (without the next, d1).
+    """
+    leaves, treedef = jax.tree.flatten(params)
+    averages = core.tensor_averages(_plan(leaves), state.network, len(leaves))
+    return jax.tree.unflatten(treedef, averages)
+
+
+def _update_once(
+    theta: MetaParameters,
+    state: VeloState,
+    grads: Sequence[jax.Array],
+    params: Sequence[jax.Array],
+    loss: jax.Array,
+    remaining: jax.Array | None,
+) -> tuple[list[jax.Array], VeloState]:
+    """One update of the network itself; float32 steps to subtract, for all leaves."""
+    storage = _plan(params)
+    if remaining is None:
+        fraction = state.count.astype(jnp.float32) / state.num_steps.astype(jnp.float32)
+    else:
+        fraction = 1.0 - remaining
+    loss_state, features = update_loss_state(state.loss, loss)
+    steps = [jnp.zeros(p.shape, jnp.float32) for p in params]
+    network = state.network
+    if len(storage.leaves) > 0:
+        found, network, _ = core.learned_update(
+            theta, storage, network, grads, params, features, fraction
+        )
+        for leaf, step in zip(storage.leaves, found, strict=True):
+            steps[leaf] = step
+    return steps, state._replace(count=state.count + 1, loss=loss_state, network=network)
+
+
+def _accumulated(
+    theta: MetaParameters,
+    merged: int,
+    state: VeloState,
+    grads: Sequence[jax.Array],
+    params: Sequence[jax.Array],
+    loss: jax.Array,
+    remaining: jax.Array | None,
+) -> tuple[list[jax.Array], VeloState]:
+    """Updates at every ``merged``-th call, with the means of gradients and losses since."""
+    waiting = state.accumulator
+    if waiting is None:
+        return _update_once(theta, state, grads, params, loss, remaining)
+    held, treedef = jax.tree.flatten(waiting.grads)
+    sums = [a + g.astype(jnp.float32) for a, g in zip(held, grads, strict=True)]
+    total = waiting.loss + loss
+
+    def apply() -> tuple[list[jax.Array], VeloState]:
+        means = [a / merged for a in sums]
+        steps, new = _update_once(theta, state, means, params, total / merged, remaining)
+        return steps, new._replace(accumulator=jax.tree.map(jnp.zeros_like, waiting))
+
+    def wait() -> tuple[list[jax.Array], VeloState]:
+        kept = Accumulator(jax.tree.unflatten(treedef, sums), total, waiting.count + 1)
+        return [jnp.zeros(p.shape, jnp.float32) for p in params], state._replace(accumulator=kept)
+
+    return jax.lax.cond(waiting.count + 1 >= merged, apply, wait)
+
+
+def _difference(param: jax.Array, step: jax.Array) -> jax.Array:
+    new = (param.astype(jnp.float32) - step).astype(param.dtype)
+    return new - param
+
+
+def _plan(leaves: Sequence[Any]) -> Plan:
+    return plan(tuple(jnp.shape(leaf) for leaf in leaves))
+
+
+def _float_leaves(tree: PyTree, name: str) -> list[jax.Array]:
+    leaves = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        leaf = jnp.asarray(leaf)
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            where = name + jax.tree_util.keystr(path)
+            raise ValueError(f"velo: {where}: expected floating-point numbers, got {leaf.dtype}")
+        leaves.append(leaf)
+    return leaves
+
+
+def _matching_leaves(grads: PyTree, params: PyTree) -> list[jax.Array]:
+    if jax.tree.structure(grads) != jax.tree.structure(params):
+        raise ValueError(
+            "velo: expected gradients with the structure of the parameters, "
+            f"{jax.tree.structure(params)}, got {jax.tree.structure(grads)}"
+        )
+    return _float_leaves(grads, "grads")
+
+
+def _scalar(name: str, value: Any, meaning: str) -> jax.Array:
+    if value is None:
+        raise ValueError(
+            f"velo: update needs {name}=, {meaning}: call update(grads, state, params, {name}=...)"
+        )
+    if jnp.shape(value) != ():
+        raise ValueError(f"velo: {name}: expected a scalar, got shape {jnp.shape(value)}")
+    return jnp.asarray(value, jnp.float32)
+
+
+def _check_arguments(num_steps: int, weight_decay: float, max_training_steps: int) -> None:
+    for name, steps in (("num_steps", num_steps), ("max_training_steps", max_training_steps)):
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"velo: {name}: expected a whole number >= 1, got {steps!r}")
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(f"velo: weight_decay: expected a finite number >= 0, got {weight_decay}")
