@@ -1,26 +1,17 @@
-"""Suites: the matrix of workloads, optimizers, seeds and conditions, raced one run at a time.
+"""Suites: which workloads, optimizers, seeds and conditions make up a race.
 
-Boundary: decides which runs to make and in which order; ``experiment.run`` makes one. Runs never
-overlap, because runs that share cores have no valid timing.
+Boundary: reads presets and suites and plans runs; ``race`` makes them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 from framework import config as configuration
 from framework.config import ConfigError, RunConfig, Tracking
-from bench.experiment import Workshop, run
-from bench.progress import Display
-from framework.types import UserError
 from optimizers import OPTIMIZERS
-from tracking import schema
-from tracking.query import finished_configs
-from tracking.mlflow_tracker import close_stale_runs
-from tracking.store import Store
 from workloads import WORKLOADS
 
 PRESETS_DIRECTORY = Path(__file__).parent / "presets"
@@ -39,7 +30,7 @@ class Suite:
         optimizers: names of optimizers; ``["all"]`` takes every registered one.
         seeds: one run per seed.
         conditions: ``step`` (the preset's budget), ``time``, or both.
-        minutes: expected length in minutes on the machine that the summary names.
+        seconds_per_run: expected wall time of a run on 2 cores, for the estimate in the plan.
     """
 
     name: str
@@ -49,7 +40,7 @@ class Suite:
     optimizers: tuple[str, ...] = ("all",)
     seeds: tuple[int, ...] = (0, 1, 2)
     conditions: tuple[str, ...] = ("step",)
-    minutes: float = 0.0
+    seconds_per_run: float = 0.0
 
     def __post_init__(self) -> None:
         _check_names("workloads", "workload", self.workloads, WORKLOADS)
@@ -126,41 +117,22 @@ def load_run(overrides: Sequence[str]) -> RunConfig:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What came of a suite.
+def listing() -> str:
+    """Workloads, optimizers, suites and presets with one line each."""
+    summaries = {name: _header(path) for name, path in presets().items()}
+    sections = {
+        "workloads": {name: entry.summary for name, entry in WORKLOADS.items()},
+        "optimizers": {name: entry.summary for name, entry in OPTIMIZERS.items()},
+        "suites": {name: str(configuration.read_yaml(p)["summary"]) for name, p in suites().items()},
+        "presets": summaries,
+    }
+    width = max(len(name) for lines in sections.values() for name in lines)
+    return "\n\n".join(
+        f"{title}\n" + "\n".join(f"  {name:<{width}}  {text}" for name, text in lines.items())
+        for title, lines in sections.items()
+    )
 
-    Attributes:
-        made: runs made now.
-        skipped: runs that were recorded as finished before.
-        failed: (name, error) of the runs that raised.
-    """
 
-    made: int
-    skipped: int
-    failed: Sequence[tuple[str, str]]
-
-
-def race(suite: Suite, tracking: Tracking, store: Store, display: Display) -> Outcome:
-    """Makes every run of the suite that is not recorded as finished yet.
-
-    A run that raises is recorded as FAILED and the race goes on; Ctrl-C ends it, and the same
-    command continues it later.
-    """
-    configs = plan(suite, tracking)
-    close_stale_runs(store, tracking.experiment)
-    done = finished_configs(store, tracking.experiment)
-    todo = [config for config in configs if configuration.digest(config) not in done]
-    display.race(suite.summary, total=len(configs), skipped=len(configs) - len(todo))
-    workshop, failed = Workshop(), []
-    for config in todo:
-        watch = display.run(config)
-        try:
-            result = run(config, store, workshop, watch=watch, tags={schema.SUITE: suite.name})
-            display.done(config, result)
-        except UserError:
-            raise
-        except Exception as error:  # whatever one run dies of, the others go on
-            failed.append((display.name(config), f"{type(error).__name__}: {error}"))
-            display.failed(config, error)
-    return Outcome(len(todo) - len(failed), len(configs) - len(todo), failed)
+def _header(path: Path) -> str:
+    """First line of a preset's header comment."""
+    return path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")

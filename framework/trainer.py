@@ -89,7 +89,7 @@ class Trainer:
                 state, metrics = self.program.train_step(state, batch, self._inputs(step))
                 step += 1
                 under_way.append((step, metrics))
-                if len(under_way) > 1 or self._close_to_the_end():
+                while reason is None and len(under_way) > self._issued_ahead():
                     reason = self._finish(*under_way.popleft(), issued=step)
                 if reason or self._evaluation_due(step, last_evaluation):
                     break
@@ -113,14 +113,14 @@ class Trainer:
         )
         return first_reason([callback.on_step_end(info) for callback in self.callbacks])
 
-    def _close_to_the_end(self) -> bool:
-        """True when a time budget may run out within the update under way and the next."""
+    def _issued_ahead(self) -> int:
+        """How many updates may be under way: 1, and 0 where a time budget may soon run out."""
         if self.budget.seconds is None:
-            return False
+            return 1
         if not self._recent_step_seconds:
-            return True
+            return 0
         left = self.budget.seconds - self._finished_at
-        return left < 3 * max(self._recent_step_seconds)
+        return 0 if left < 3 * max(self._recent_step_seconds) else 1
 
     def _evaluation_due(self, step: int, last_evaluation: float) -> bool:
         every_steps = self.workload.eval_every_steps

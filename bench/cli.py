@@ -1,0 +1,195 @@
+"""The command line: ``timetrial train | bench | report | list | ui | replay``.
+
+Boundary: words in, exit code out; what a command does lives in the other modules of ``bench``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from framework.types import UserError
+
+OVERRIDES = """\
+Configuration is given as key=value, nested keys with dots, lists as [a,b]:
+  seed=1  budget.steps=300  optimizer.learning_rate=1e-3  tracking.root=/data/runs
+An unknown key is answered with the nearest known one.
+"""
+
+TRAIN = """\
+Makes one run and records it in MLflow.
+
+  workload=NAME           what to train (timetrial list); workload.KEY sets one of its settings
+  optimizer=NAME          what to train it with; optimizer.KEY sets one of its settings
+  budget.steps=N          updates to make (default: the workload's step hint), or
+  budget.seconds=S        seconds of training to use up; evaluation is not charged
+  budget.charge_compile   true charges compilation too (default: false)
+  seed=N                  initialisation and order of the data (default: 0)
+  stop.target=X           end early once the workload's metric reaches X; stop.split says where
+  preset=NAME|FILE.yaml   lay a preset under the other settings
+  tracking.uri=URI        MLflow store (default: $MLFLOW_TRACKING_URI, else runs/mlflow.db)
+  tracking.experiment=X   MLflow experiment (default: timetrial)
+  tracking.root=DIR       where files go (default: runs)
+"""
+
+TRAIN_EXAMPLES = """\
+examples:
+  timetrial train workload=flights_dlrm optimizer=adam
+  timetrial train workload=icbm_unet optimizer=nadamw optimizer.learning_rate=3e-3 budget.seconds=60
+  timetrial train preset=quick/assays_gnn optimizer=nesterov seed=2
+"""
+
+BENCH = """\
+Races the optimizers of a suite, then scores and reports the race. Runs that are recorded as
+finished are not repeated: after an interruption the same command continues.
+
+  suite=NAME              which suite (timetrial list; default: quick)
+  optimizers=[a,b]        only these        workloads=[a,b]   only these
+  seeds=[0,1]             other seeds       tracking.KEY      as in timetrial train
+"""
+
+REPORT = """\
+Scores the recorded runs of a suite and writes report.html, CSV tables and PNG plots.
+
+  suite=NAME              which suite (default: quick)
+  tracking.KEY            where the runs are recorded, as in timetrial train
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
+    options = parser().parse_args(arguments)
+    _quiet_native_logs()
+    try:
+        code = options.command(options)
+    except KeyboardInterrupt:
+        print("timetrial: interrupted; the same command continues", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except UserError as error:
+        code = _complain(str(error), options.debug, 2)
+    except Exception as error:
+        text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+        code = _complain(text, options.debug, 1)
+    sys.exit(code)
+
+
+def _complain(text: str, debug: bool, code: int) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"timetrial: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+def _quiet_native_logs() -> None:
+    """XLA's C++ start-up chatter is not for users; whoever has set a level keeps it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser of ``timetrial``."""
+    top = argparse.ArgumentParser(
+        prog="timetrial",
+        description="Races optimizers on fixed workloads under a fixed budget.",
+    )
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(
+        name: str, command: Callable[[argparse.Namespace], int], summary: str, text: str = "",
+        epilog: str = "", overrides: bool = True,
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=summary,
+            description=text or summary,
+            epilog=epilog + ("\n" if epilog else "") + (OVERRIDES if overrides else ""),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.add_argument("--debug", action="store_true", help="show a traceback with errors")
+        if overrides:
+            sub.add_argument("overrides", nargs="*", metavar="key=value")
+        sub.set_defaults(command=command)
+        return sub
+
+    train = add("train", _train, "make one run", TRAIN, TRAIN_EXAMPLES)
+    train.add_argument("--print-config", action="store_true", help="show what would be run")
+    bench = add("bench", _bench, "race the optimizers of a suite", BENCH)
+    bench.add_argument("--plan", action="store_true", help="show what would be run")
+    add("report", _report, "score the recorded runs of a suite and write the report", REPORT)
+    add("list", _list, "workloads, optimizers, suites and presets, one line each", overrides=False)
+    ui = add("ui", _ui, "open the recorded runs in the MLflow UI")
+    ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
+    replay = add(
+        "replay", _replay, "bring runs from spool files into MLflow",
+        "Brings runs that MLflow could not take when they were made from their spool files into\n"
+        "MLflow. Without FILE: all such runs under tracking.root. Doing it twice changes nothing.",
+    )
+    replay.add_argument("--file", type=Path, action="append", help="spool file; may be repeated")
+    return top
+
+
+# Each command imports what it needs itself, so that --help does not wait for JAX and MLflow.
+
+
+def _train(options: argparse.Namespace) -> int:
+    from bench.race import train
+    from bench.suite import load_run
+    from framework.config import to_yaml
+
+    config = load_run(options.overrides)
+    if options.print_config:
+        print(to_yaml(config), end="")
+        return 0
+    return train(config)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from bench.race import race, show_plan
+    from bench.suite import load_suite
+
+    suite, tracking = load_suite(options.overrides)
+    if options.plan:
+        show_plan(suite, tracking)
+        return 0
+    return race(suite, tracking)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from bench.race import report
+    from bench.suite import load_suite
+
+    suite, tracking = load_suite(options.overrides)
+    return report(suite, tracking)
+
+
+def _list(options: argparse.Namespace) -> int:
+    from bench.suite import listing
+
+    print(listing())
+    return 0
+
+
+def _ui(options: argparse.Namespace) -> int:
+    from bench.suite import load_suite
+    from tracking.ui import serve
+
+    suite, tracking = load_suite(options.overrides)
+    return serve(tracking.uri, Path(tracking.root), tracking.experiment, options.port)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from bench.suite import load_suite
+    from tracking.mlflow_tracker import replay, replay_unsent
+    from tracking.store import open_store
+
+    _, tracking = load_suite(options.overrides)
+    store = open_store(tracking.uri, root=Path(tracking.root))
+    runs = [replay(path, store) for path in options.file] if options.file else replay_unsent(store)
+    print(f"{len(runs)} runs brought into {store.uri}")
+    return 0
