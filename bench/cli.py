@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from framework.types import UserError
+from framework.errors import UserError
 
 OVERRIDES = """\
 Configuration is given as key=value, nested keys with dots, lists as [a,b]:

@@ -16,7 +16,7 @@ from bench.progress import Display, duration, name
 from bench.suite import Suite
 from framework import config as configuration
 from framework.config import RunConfig, Tracking
-from framework.types import UserError
+from framework.errors import UserError
 from tracking import schema
 from tracking.query import finished_configs, load_runs
 from tracking.recovery import close_stale_runs

@@ -19,7 +19,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from framework.types import Budget, Entry, UserError
+from framework.errors import UserError
+from framework.types import Budget, Entry
 
 
 class ConfigError(UserError):

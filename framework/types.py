@@ -51,13 +51,6 @@ class TrainState:
     key: jax.Array
 
 
-class UserError(Exception):
-    """Something the user can mend; the command line prints it as one line and exits with 2.
-
-    The message says what was expected, what came and what is allowed.
-    """
-
-
 class Direction(enum.Enum):
     """Whether a metric is better when it is smaller or when it is larger."""
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.types import UserError
+from framework.errors import UserError
 
 DIRECTORY = Path(__file__).parent / "embedded"
 """Where the files lie."""
