@@ -40,8 +40,8 @@ class FlightsDlrmSettings(LoopSettings):
 
     vocab_size: int = 20_608
     embed_dim: int = 8
-    mlp_bottom_dims: tuple[int, ...] = (64, 32, 8)
-    mlp_top_dims: tuple[int, ...] = (128, 64, 1)
+    mlp_bottom_dims: tuple[int, ...] = (32, 16, 8)
+    mlp_top_dims: tuple[int, ...] = (64, 64, 32, 16, 1)
     dropout_rate: float = 0.0
     batch_size: int = 512
     step_hint: int = 200

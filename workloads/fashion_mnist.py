@@ -1,0 +1,194 @@
+"""The workload fashion_mnist_resnet: which of ten garments is on the picture? A mini ImageNet.
+
+Boundary: joins the embedded data, the ResNet and its loss into a workload; the model is in resnet.
+
+Data: 14,000 images of Fashion-MNIST (Xiao, Rasul, Vollgraf, "Fashion-MNIST: a Novel Image Dataset
+for Benchmarking Machine Learning Algorithms", 2017, https://arxiv.org/abs/1708.07747). Loss and
+metric follow AlgoPerf's workload ``imagenet_resnet`` (Dahl et al., "Benchmarking Neural Network
+Training Algorithms", 2023, https://arxiv.org/abs/2306.07179). Images this small are cropped as
+those of CIFAR are (He et al., https://arxiv.org/abs/1512.03385, section 4.2), not resized.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from framework.ranges import check
+from framework.types import Batch, Direction, PyTree, Split, Sums, Workload
+from workloads import batching, embedded_data, resnet
+from workloads.settings import LoopSettings
+
+SIZE = 28
+PADDING = 2
+"""Zeros around a training image, out of which a window of the original size is cropped."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FashionMnistResnetSettings(LoopSettings):
+    """Settings of fashion_mnist_resnet.
+
+    Attributes:
+        stage_sizes: number of blocks per stage, each >= 1.
+        num_filters: width of the first stage, doubled from stage to stage, >= 1.
+        bottleneck: bottleneck blocks, as in ResNet-50, instead of basic ones.
+        small_inputs: a stem that keeps the resolution, instead of one that quarters it.
+        label_smoothing: share of the training target spread over all classes, in [0, 1).
+    """
+
+    stage_sizes: tuple[int, ...] = (1, 1, 1, 1)
+    num_filters: int = 8
+    bottleneck: bool = False
+    small_inputs: bool = False
+    label_smoothing: float = 0.0
+    batch_size: int = 128
+    step_hint: int = 200
+    eval_every_steps: int | None = 25
+    eval_batch_size: int = 500
+    train_examples: int = 1000
+    validation_examples: int = 2000
+    test_examples: int = 2000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, num_filters=">= 1", label_smoothing="[0, 1)")
+
+
+@final
+class FashionMnistResnet(Workload):
+    """Classifies garments; the race is over top-1 accuracy on validation.
+
+    Batches: ``x`` (N, 28, 28, 1) float32, normalised; ``y`` (N,) int32 in [0, 10); evaluation
+    batches also ``weight`` (N,). Training images are shifted by up to 2 pixels and mirrored with
+    probability 1/2.
+
+    Raises:
+        ValueError: a setting does not fit the data or the model.
+        DataError: the embedded data are missing or corrupt.
+    """
+
+    name: ClassVar[str] = "fashion_mnist_resnet"
+    metric: ClassVar[str] = "accuracy"
+    direction: ClassVar[Direction] = Direction.MAXIMIZE
+
+    def __init__(self, settings: FashionMnistResnetSettings) -> None:
+        self.step_hint = settings.step_hint
+        self.eval_every_steps = settings.eval_every_steps
+        self.eval_every_seconds = settings.eval_every_seconds
+        self._label_smoothing = settings.label_smoothing
+        self._batch_size = settings.batch_size
+        self._model = resnet.make_model(
+            stage_sizes=settings.stage_sizes,
+            num_filters=settings.num_filters,
+            num_classes=10,
+            bottleneck=settings.bottleneck,
+            small_inputs=settings.small_inputs,
+        )
+        data = load_fashion_mnist()
+        self._images = padded_train_images()
+        self._labels = data["train"]["y"]
+        batching.check_batch_size(settings.batch_size, len(self._labels))
+        self._eval_batches = {
+            split: batching.eval_batches(
+                data[split],
+                getattr(settings, f"{split}_examples"),
+                settings.eval_batch_size,
+                what=f"{split}_examples",
+            )
+            for split in self.splits
+        }
+
+    def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
+        variables = self._model.init(key, jnp.zeros((1, SIZE, SIZE, 1)), train=False)
+        return variables["params"], {"batch_stats": variables["batch_stats"]}
+
+    def loss(
+        self, params: PyTree, model_state: PyTree, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, PyTree]:
+        logits, model_state = self._model.apply(
+            {"params": params, **model_state}, batch["x"], train=True, mutable=["batch_stats"]
+        )
+        losses = resnet.softmax_cross_entropy(
+            logits, jnp.asarray(batch["y"]), self._label_smoothing
+        )
+        return jnp.mean(losses), model_state
+
+    def eval_step(self, params: PyTree, model_state: PyTree, batch: Batch) -> tuple[Sums, PyTree]:
+        logits = self._model.apply({"params": params, **model_state}, batch["x"], train=False)
+        labels, weight = jnp.asarray(batch["y"]), jnp.asarray(batch["weight"])
+        losses = resnet.softmax_cross_entropy(logits, labels)
+        correct = resnet.top1_correct(logits, labels)
+        count = jnp.sum(weight)
+        sums = {
+            "loss": (jnp.sum(losses * weight), count),
+            "accuracy": (jnp.sum(correct * weight), count),
+        }
+        return sums, {}
+
+    def train_batch(self, seed: int, step: int) -> Batch:
+        rows = batching.train_rows(len(self._labels), self._batch_size, seed, step)
+        rng = batching.augmentation_rng(seed, step)
+        images = crop_and_flip(self._images[rows], rng)
+        return {"x": normalise(images), "y": self._labels[rows]}
+
+    def eval_batches(self, split: Split) -> Sequence[Batch]:
+        return self._eval_batches[split]
+
+    def datasets(self) -> Mapping[str, str]:
+        return {"fashion_mnist": embedded_data.sha256("fashion_mnist")}
+
+
+def crop_and_flip(padded: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A random window of each image, mirrored left to right with probability 1/2.
+
+    Args:
+        padded: images (N, 32, 32).
+        rng: where the windows and the flips come from.
+
+    Returns:
+        Images (N, 28, 28).
+    """
+    n = len(padded)
+    top, left = rng.integers(0, 2 * PADDING + 1, (2, n))
+    flip = rng.random(n) < 0.5
+    across = left[:, None] + np.where(flip[:, None], np.arange(SIZE)[::-1], np.arange(SIZE))
+    down = top[:, None] + np.arange(SIZE)
+    windows: np.ndarray = padded[
+        np.arange(n)[:, None, None], down[:, :, None], across[:, None, :]
+    ]
+    return windows
+
+
+def normalise(images: np.ndarray) -> np.ndarray:
+    """Bytes (N, 28, 28) as float32 (N, 28, 28, 1) of about zero mean and unit variance.
+
+    Mean and deviation are those of all pixels of the 10,000 training images, as for ImageNet.
+    """
+    mean, std = np.float32(73.0), np.float32(90.1)
+    return ((images.astype(np.float32) - mean) / std)[..., None]
+
+
+@functools.cache
+def load_fashion_mnist() -> Mapping[Split, Mapping[str, np.ndarray]]:
+    """The data set by split, as ``x`` (N, 28, 28, 1) float32, normalised, and ``y`` (N,) int32."""
+    raw = embedded_data.load("fashion_mnist")
+    return {
+        split: {
+            "x": normalise(raw[f"{split}_images"]),
+            "y": raw[f"{split}_labels"].astype(np.int32),
+        }
+        for split in embedded_data.SPLITS
+    }
+
+
+@functools.cache
+def padded_train_images() -> np.ndarray:
+    """Training images (N, 32, 32) as bytes, with a border of zeros."""
+    images = embedded_data.load("fashion_mnist")["train_images"]
+    return np.pad(images, ((0, 0), (PADDING, PADDING), (PADDING, PADDING)))
