@@ -117,7 +117,7 @@ def points_of(rows: Iterable[Row], previous_step: int | None) -> list[Metric]:
         if row.step != previous_step:
             metrics[schema.TRAIN_SECONDS] = row.train_seconds
         if any(key.startswith(schema.EVAL_PREFIXES) for key in row.metrics):
-            metrics[schema.EVAL_AT_SECONDS] = row.train_seconds
+            metrics[schema.EVAL_SECONDS] = row.train_seconds
         points += _finite_points(metrics, row.step, row.timestamp_ms)
         previous_step = row.step
     return points

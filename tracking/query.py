@@ -96,7 +96,7 @@ def _is_ours(run: Run) -> bool:
 
 def _record(store: Store, run: Run) -> RunRecord:
     tags = run.data.tags
-    seconds = _history(store, run, schema.TRAIN_SECONDS)
+    seconds = _seconds(store, run)
     last_step = max(seconds, default=0)
     try:
         return RunRecord(
@@ -127,16 +127,24 @@ def _evaluations(store: Store, run: Run, seconds: Mapping[int, float]) -> list[E
         if not key.startswith(schema.EVAL_PREFIXES):
             continue
         name = key.removesuffix(schema.NONFINITE_SUFFIX)
-        for step, value in _history(store, run, key).items():
+        for step, value in history(store, run.info.run_id, key).items():
             by_step.setdefault(step, {})[name] = math.nan if name != key else value
     return [
         Evaluation(step, seconds.get(step, math.nan), by_step[step]) for step in sorted(by_step)
     ]
 
 
-def _history(store: Store, run: Run, key: str) -> dict[int, float]:
-    """Value by step; the last one logged where a step occurs more than once."""
-    if key not in run.data.metrics:
-        return {}
-    points: list[Any] = store.client.get_metric_history(run.info.run_id, key)
+def _seconds(store: Store, run: Run) -> dict[int, float]:
+    """Charged seconds by step, at least at every evaluation and at the last step.
+
+    A finished run ends with an evaluation, so the few points at evaluations will do; every other
+    run may have gone on after its last one.
+    """
+    brief = run.info.status == "FINISHED" and schema.EVAL_SECONDS in run.data.metrics
+    return history(store, run.info.run_id, schema.EVAL_SECONDS if brief else schema.TRAIN_SECONDS)
+
+
+def history(store: Store, run_id: str, key: str) -> dict[int, float]:
+    """Values of one metric by step; the last one logged where a step occurs more than once."""
+    points: list[Any] = store.client.get_metric_history(run_id, key)
     return {p.step: p.value for p in sorted(points, key=lambda p: p.timestamp)}

@@ -45,7 +45,8 @@ VERSION_PREFIX: Final = "version."  # version.jax, version.python, ...
 # Metrics. An evaluation's are "<split>/<metric>", those of single updates are "batch/<metric>".
 EVAL_PREFIXES: Final = ("train/", "validation/", "test/")
 TRAIN_SECONDS: Final = "time/train_seconds"  # charged seconds, logged at every step that logs
-EVAL_AT_SECONDS: Final = "time/eval_at_seconds"  # the same, at the steps with an evaluation only
+EVAL_SECONDS: Final = "time/train_seconds_at_eval"  # the same, at steps with an evaluation only
+MEAN_SECONDS: Final = "time/mean_train_seconds"  # mean over seeds of the k-th EVAL_SECONDS
 NONFINITE_SUFFIX: Final = "_nonfinite"  # "<key>_nonfinite" is 1 where <key> was nan or inf
 
 CONFIG_ARTIFACT: Final = "config.yaml"
