@@ -30,7 +30,7 @@ test-slow: $(STAMP) ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -m 'slow and not gpu' $(args)
 
 ui: $(STAMP) ## Open the recorded runs in the MLflow UI
-	@$(BIN)/timetrial ui $(args)
+	@$(BIN)/timetrial ui suite=$(suite) $(args)
 
 report: $(STAMP) ## Write the report of the recorded runs again
 	@$(BIN)/timetrial report suite=$(suite) $(args)

@@ -101,8 +101,12 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(
-        name: str, command: Callable[[argparse.Namespace], int], summary: str, text: str = "",
-        epilog: str = "", overrides: bool = True,
+        name: str,
+        command: Callable[[argparse.Namespace], int],
+        summary: str,
+        text: str = "",
+        epilog: str = "",
+        overrides: bool = True,
     ) -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name,
@@ -126,7 +130,9 @@ def parser() -> argparse.ArgumentParser:
     ui = add("ui", _ui, "open the recorded runs in the MLflow UI")
     ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
     replay = add(
-        "replay", _replay, "bring runs from spool files into MLflow",
+        "replay",
+        _replay,
+        "bring runs from spool files into MLflow",
         "Brings runs that MLflow could not take when they were made from their spool files into\n"
         "MLflow. Without FILE: all such runs under tracking.root. Doing it twice changes nothing.",
     )
@@ -177,15 +183,15 @@ def _list(options: argparse.Namespace) -> int:
 
 def _ui(options: argparse.Namespace) -> int:
     from bench.suite import load_suite
-    from tracking.ui import serve
+    from bench.ui import serve
 
-    suite, tracking = load_suite(options.overrides)
-    return serve(tracking.uri, Path(tracking.root), tracking.experiment, options.port)
+    _, tracking = load_suite(options.overrides)
+    return serve(tracking, options.port)
 
 
 def _replay(options: argparse.Namespace) -> int:
     from bench.suite import load_suite
-    from tracking.mlflow_tracker import replay, replay_unsent
+    from tracking.recovery import replay, replay_unsent
     from tracking.store import open_store
 
     _, tracking = load_suite(options.overrides)

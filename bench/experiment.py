@@ -54,9 +54,10 @@ class Workshop:
         if self._program is None or self._program[0] != key or config.budget.charge_compile:
             tx = OPTIMIZERS[config.optimizer.name].make(config.optimizer.settings, horizon)
             known = self._program[1] if self._program else None
-            reusable = known is not None and known.workload is workload
-            program = known.with_optimizer(tx) if reusable else Program(workload, tx)
-            self._program = (key, program)
+            if known is not None and known.workload is workload:
+                self._program = (key, known.with_optimizer(tx))
+            else:
+                self._program = (key, Program(workload, tx))
         return self._program[1]
 
 
@@ -107,7 +108,9 @@ def run(
         raise
     finally:
         tracker.finish(
-            status, end_tags(result), summary(result, clock.accounts(), time.perf_counter() - started)
+            status,
+            end_tags(result),
+            summary(result, clock.accounts(), time.perf_counter() - started),
         )
 
 

@@ -106,27 +106,41 @@ def make_runs(
 def report(suite: Suite, tracking: Tracking, store: Store | None = None) -> int:
     """Scores the recorded runs, writes the report and prints the score table and where it is."""
     store = store or open_store(tracking.uri, root=Path(tracking.root), create=False)
-    records = load_runs(store, tracking.experiment)
+    configs = suites.plan(suite, tracking)
+    identities = {configuration.digest(config) for config in configs}
+    recorded = load_runs(store, tracking.experiment)
+    records = [run for run in recorded if run.tags[schema.CONFIG_HASH] in identities]
     if not records:
         raise UserError(
-            f"experiment {tracking.experiment!r} in {store.uri} holds no runs; make some with "
-            f"timetrial bench suite={suite.name}"
+            f"experiment {tracking.experiment!r} in {store.uri} holds no runs of suite "
+            f"{suite.name}; make them with: timetrial bench suite={suite.name}"
         )
     directory = Path(tracking.root).absolute() / "reports" / suite.name
-    page = write_report(records, directory, title=f"Timetrial: suite {suite.name}")
-    write_views(store, tracking.experiment, suite.workloads)
+    page = write_report(
+        records,
+        directory,
+        title=f"Timetrial: suite {suite.name}",
+        planned=[(c.workload.name, c.optimizer.name, c.seed, c.budget.condition) for c in configs],
+    )
+    write_views(store, tracking.experiment, records)
     print()
     print(score_table_text(records))
+    if len(records) < len(recorded):
+        others = len(recorded) - len(records)
+        print(f"\n{others} other runs in {tracking.experiment!r} do not belong to this suite")
     print(f"\nreport   {page}")
-    print(f"MLflow   {ui_command_line(tracking)}")
+    print(f"MLflow   {ui_command_line(tracking, suite)}")
     return 0
 
 
-def ui_command_line(tracking: Tracking) -> str:
+def ui_command_line(tracking: Tracking, suite: Suite | None = None) -> str:
     """The one command that opens MLflow at the right view."""
-    given = {
-        key: value
+    default = Tracking(experiment=f"timetrial-{suite.name}") if suite else Tracking()
+    given = [
+        f"tracking.{key}={value}"
         for key, value in vars(tracking).items()
-        if value is not None and value != getattr(Tracking(), key)
-    }
-    return " ".join(["timetrial ui", *(f"tracking.{key}={value}" for key, value in given.items())])
+        if value is not None and value != getattr(default, key)
+    ]
+    if not given and suite:
+        return f"make ui suite={suite.name}"
+    return " ".join(["timetrial ui", *([f"suite={suite.name}"] if suite else []), *given])

@@ -123,7 +123,9 @@ def listing() -> str:
     sections = {
         "workloads": {name: entry.summary for name, entry in WORKLOADS.items()},
         "optimizers": {name: entry.summary for name, entry in OPTIMIZERS.items()},
-        "suites": {name: str(configuration.read_yaml(p)["summary"]) for name, p in suites().items()},
+        "suites": {
+            name: str(configuration.read_yaml(p)["summary"]) for name, p in suites().items()
+        },
         "presets": summaries,
     }
     width = max(len(name) for lines in sections.values() for name in lines)

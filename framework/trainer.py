@@ -81,7 +81,7 @@ class Trainer:
         of a time budget nothing is issued ahead: the budget is overshot by one update at most.
         """
         reason: StopReason | None = None
-        last_evaluation = self.clock.train_seconds
+        start = self._info(step)
         under_way: deque[tuple[int, Mapping[str, jax.Array]]] = deque()
         with self.clock.charge(TRAIN):
             while True:
@@ -91,7 +91,7 @@ class Trainer:
                 under_way.append((step, metrics))
                 while reason is None and len(under_way) > self._issued_ahead():
                     reason = self._finish(*under_way.popleft(), issued=step)
-                if reason or self._evaluation_due(step, last_evaluation):
+                if reason or self._evaluation_due(step, start):
                     break
             for update in under_way:
                 reason = first_reason([reason, self._finish(*update, issued=step)])
@@ -114,22 +114,24 @@ class Trainer:
         return first_reason([callback.on_step_end(info) for callback in self.callbacks])
 
     def _issued_ahead(self) -> int:
-        """How many updates may be under way: 1, and 0 where a time budget may soon run out."""
-        if self.budget.seconds is None:
+        """How many updates may be under way: 1, and 0 where a limit in seconds may soon be met."""
+        limit = self.budget.limit_seconds
+        if limit is None or self._finished_at >= limit:
             return 1
         if not self._recent_step_seconds:
             return 0
-        left = self.budget.seconds - self._finished_at
-        return 0 if left < 3 * max(self._recent_step_seconds) else 1
+        return 0 if limit - self._finished_at < 3 * max(self._recent_step_seconds) else 1
 
-    def _evaluation_due(self, step: int, last_evaluation: float) -> bool:
+    def _evaluation_due(self, step: int, start: StepInfo) -> bool:
+        """True at the workload's cadence, and where a limit of the budget has been reached."""
         every_steps = self.workload.eval_every_steps
         every_seconds = self.workload.eval_every_seconds
-        if every_steps is not None and step % every_steps == 0:
-            return True
+        seconds = self._finished_at
+        reached = self.budget.limits_reached
         return (
-            every_seconds is not None
-            and self.clock.train_seconds - last_evaluation >= every_seconds
+            (every_steps is not None and step % every_steps == 0)
+            or (every_seconds is not None and seconds - start.train_seconds >= every_seconds)
+            or reached(step, seconds) > reached(start.step, start.train_seconds)
         )
 
     def _evaluate(self, state: TrainState, step: int) -> StopReason | None:

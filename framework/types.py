@@ -150,11 +150,16 @@ class Entry(Generic[T]):
         settings: frozen dataclass of everything a user may set, validated at construction.
         make: builds it; ``make(settings)`` for workloads, ``make(settings, horizon)`` for
             optimizers.
+        needs_steps: an optimizer that must be told how many updates the budget allows.
+        needs_feed: an optimizer that lives on the fed share of the budget that remains; it is
+            raced under time budgets only, because under a step budget it is told the same.
     """
 
     summary: str
     settings: type[Any]
     make: Callable[..., T]
+    needs_steps: bool = False
+    needs_feed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,11 +184,17 @@ class Budget:
         steps: updates allowed, > 0.
         seconds: seconds of training allowed, > 0, finite; evaluation and logging are not charged.
         charge_compile: also charge the compilation of the training step.
+        also_seconds: with ``steps``: go on until this many seconds are used up as well, so that
+            one run shows what both budgets would have given; it is evaluated where either ends.
+        expected_steps: with ``seconds``: updates that they are expected to allow, for optimizers
+            that must be told; measured when it is needed and not given.
     """
 
     steps: int | None = None
     seconds: float | None = None
     charge_compile: bool = False
+    also_seconds: float | None = None
+    expected_steps: int | None = None
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):
@@ -191,17 +202,33 @@ class Budget:
                 "a budget is either budget.steps or budget.seconds: expected exactly one, "
                 f"got steps={self.steps}, seconds={self.seconds}"
             )
-        if self.steps is not None and self.steps <= 0:
-            raise ValueError(f"budget.steps: expected a whole number > 0, got {self.steps}")
-        if self.seconds is not None and not 0 < self.seconds < math.inf:
-            raise ValueError(f"budget.seconds: expected finite seconds > 0, got {self.seconds}")
+        for name, value in (("steps", self.steps), ("expected_steps", self.expected_steps)):
+            if value is not None and value <= 0:
+                raise ValueError(f"budget.{name}: expected a whole number > 0, got {value}")
+        for name, limit in (("seconds", self.seconds), ("also_seconds", self.also_seconds)):
+            if limit is not None and not 0 < limit < math.inf:
+                raise ValueError(f"budget.{name}: expected finite seconds > 0, got {limit}")
+        for name, other in (("also_seconds", "steps"), ("expected_steps", "seconds")):
+            if getattr(self, name) is not None and getattr(self, other) is None:
+                raise ValueError(f"budget.{name} goes with budget.{other}, which is not given")
+
+    def shares(self, steps: int, seconds: float) -> list[float]:
+        """Share used of each limit after ``steps`` updates and ``seconds`` charged; 1 is all."""
+        limits = ((steps, self.steps), (seconds, self.seconds), (seconds, self.also_seconds))
+        return [used / limit for used, limit in limits if limit is not None]
 
     def used(self, steps: int, seconds: float) -> float:
-        """Share of the budget used after ``steps`` updates and ``seconds`` charged; 1 is all."""
-        if self.steps is not None:
-            return steps / self.steps
-        assert self.seconds is not None
-        return seconds / self.seconds
+        """Share of the budget used: of its only limit, or of the one used less; 1 is all."""
+        return min(self.shares(steps, seconds))
+
+    def limits_reached(self, steps: int, seconds: float) -> int:
+        """How many limits are used up: an evaluation is due where one is."""
+        return sum(share >= 1 for share in self.shares(steps, seconds))
+
+    @property
+    def limit_seconds(self) -> float | None:
+        """The limit in seconds, where there is one."""
+        return self.seconds if self.seconds is not None else self.also_seconds
 
     @property
     def condition(self) -> str:

@@ -147,7 +147,7 @@ def test_bad_input_is_answered_in_one_line(words: str):
 def test_a_preset_that_is_no_mapping_is_refused(text: str, tmp_path: Path):
     file = tmp_path / "bad.yaml"
     file.write_text(text)
-    with pytest.raises(ConfigError, match="bad.yaml"):
+    with pytest.raises(ConfigError, match=r"bad\.yaml"):
         load(f"preset={file}")
 
 
