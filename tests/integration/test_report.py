@@ -1,0 +1,346 @@
+"""The report of a made-up race: complete, self-contained, the same bytes for the same runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import math
+import random
+import re
+import struct
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from framework.types import Direction, RunRecord
+from tests.race import OPTIMIZERS, WORKLOADS, race
+from tracking.report import score_table_text, write_report
+from tracking.report.curves import learning_curves, thinned
+from tracking.report.plots import limits
+from tracking.report.standings import outcome, r_max_by_condition, rows, standings
+from tracking.report.style import looks
+from tracking.scoring import scores
+from tracking.targets import targets, time_to_target, trials
+
+
+@pytest.fixture(scope="module")
+def records() -> list[RunRecord]:
+    return race()
+
+
+@pytest.fixture(scope="module")
+def folder(records: list[RunRecord], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "new" / "report"
+    assert write_report(records, path, title="A race & more", meta={"suite": "mini"}) == (
+        path / "report.html"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return (folder / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def text(page: str) -> str:
+    body = re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL)
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body)))
+
+
+class Balance(HTMLParser):
+    """Fails on a tag that is closed without being open, or left open."""
+
+    void = frozenset({"meta", "link", "br", "img", "input", "hr"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed(page: str) -> None:
+    parser = Balance()
+    parser.feed(page)
+    assert parser.open == []
+    for svg in re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL):
+        ElementTree.fromstring(svg)
+    ids = re.findall(r'\sid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    for reference in re.findall(r'(?:href="|url\()#([^")]+)', page):
+        assert reference in ids
+
+
+def test_the_page_needs_nothing_from_outside(page: str, folder: Path) -> None:
+    assert not re.search(r"<(link|img|iframe|object|embed)\b", page)
+    assert not re.search(r"<script[^>]+src", page)
+    assert "@import" not in page
+    assert all(not url.startswith("http") for url in re.findall(r'src="([^"]+)"', page))
+    assert all(url.startswith("#") for url in re.findall(r"url\(([^)]+)\)", page))
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 6_000_000
+
+
+def test_every_color_of_a_plot_follows_the_theme(page: str) -> None:
+    for svg in re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL):
+        assert not re.findall(r"(?:fill|stroke): #[0-9a-f]{6}", svg)
+    assert "prefers-color-scheme: dark" in page
+    used = set(re.findall(r"var\((--[\w-]+)\)", page))
+    assert used == {name for name in used if f"{name}:" in page}
+
+
+def test_scores_on_the_page_are_those_of_the_scorer(
+    records: list[RunRecord], folder: Path, page: str
+) -> None:
+    written = pd.read_csv(folder / "scores.csv").set_index(["condition", "split", "optimizer"])
+    assert len(written) == 2 * 2 * len(OPTIMIZERS)
+    table = page[page.index('id="scores"') : page.index('id="profiles"')]
+    for condition, unit, r_max in (("time", "seconds", 3.0), ("step", "steps", 1.5)):
+        for split in ("train", "validation"):
+            goals = targets(records, split=split, condition=condition)
+            times = time_to_target(records, goals, split, unit, condition=condition)  # type: ignore[arg-type]
+            for optimizer, value in scores(times, r_max=r_max).items():
+                row = written.sort_index().loc[(condition, split, optimizer)]
+                assert row["score"] == pytest.approx(value)
+                assert f">{value:.2f}<" in table
+    assert len(set(written["score"])) > 5
+
+
+def test_every_table_has_its_csv_and_every_plot_its_png(folder: Path, text: str) -> None:
+    names = {path.name for path in folder.iterdir()}
+    assert {
+        "scores.csv", "profiles.csv", "targets.csv", "time_to_target.csv", "trial_times.csv",
+        "final_quality.csv", "runs.csv", "learning_curves.csv", "settings.csv", "profiles.png",
+    } < names  # fmt: skip
+    for workload in WORKLOADS:
+        for condition in ("time", "step"):
+            assert f"curves_{condition}_{workload}.png" in names
+    assert all(name in text for name in names - {"report.html"})
+    assert not [name for name in names if name.startswith(".")]
+    for path in folder.glob("*.csv"):
+        assert len(pd.read_csv(path)) > 0
+    for path in folder.glob("*.png"):
+        width, height = struct.unpack(">II", path.read_bytes()[16:24])
+        assert width > 1000
+        assert height > 500
+
+
+def test_runs_that_went_wrong_are_listed(folder: Path, text: str) -> None:
+    runs = pd.read_csv(folder / "runs.csv")
+    assert len(runs) == 2 * 4 * 7 * 3
+    assert runs["outcome"].value_counts().to_dict() == {
+        "finished": 156, "diverged": 8, "failed": 1, "killed": 1, "running": 1, "missing": 1,
+    }  # fmt: skip
+    census = "168 runs: 156 finished, 8 diverged, 1 failed, 1 killed, 1 running, 1 missing."
+    assert census in text
+    missing = runs[runs["outcome"] == "missing"].iloc[0]
+    assert (missing["condition"], missing["workload"], missing["optimizer"], missing["seed"]) == (
+        "time", "assays_gnn", "heavy_ball", 1,
+    )  # fmt: skip
+    counted = runs.set_index("outcome")["counts"]
+    assert counted[["finished", "diverged", "failed"]].all()
+    assert not counted[["killed", "running", "missing"]].any()
+    assert text.count("diverged") > 8
+    assert "2 of 3 runs" in text
+    assert "Fewer than 3 seeds" in text
+
+
+def test_what_was_recorded_about_the_machine_is_shown(text: str) -> None:
+    for value in ("host_cores", "version.jax", "0.9.0", "git_commit"):
+        assert value in text
+
+
+def test_same_runs_give_the_same_bytes_in_any_order_and_process(
+    folder: Path, tmp_path: Path
+) -> None:
+    program = (
+        "import random, sys; from pathlib import Path; from tests.race import race\n"
+        "from tracking.report import write_report\n"
+        "records = race(); random.Random(1).shuffle(records)\n"
+        "write_report(records, Path(sys.argv[1]), title='A race & more', meta={'suite': 'mini'})"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, cwd=root)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(p.name for p in folder.iterdir())
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
+
+
+def test_a_suite_of_one_condition_says_so(tmp_path: Path) -> None:
+    records = race(conditions=("step",))
+    page = write_report(records, tmp_path, title="quick").read_text()
+    assert "There are no runs under time control" in page
+    assert "Seconds to the" not in page
+    assert "Steps to the validation target" in page
+    assert not list(tmp_path.glob("curves_time_*"))
+    assert "time" not in set(pd.read_csv(tmp_path / "scores.csv")["condition"])
+
+
+def test_names_and_titles_cannot_break_the_page(tmp_path: Path) -> None:
+    evil = "<b>&\"x'[y]"
+    records = [
+        dataclasses.replace(r, optimizer=evil, workload="a/b ../<i>")
+        for r in race(conditions=("step",))
+        if (r.workload, r.optimizer) == ("assays_gnn", "adam")
+    ]
+    page = write_report(records, tmp_path, title=evil, meta={evil: evil}).read_text()
+    parser = Balance()
+    parser.feed(page)
+    assert parser.open == []
+    assert "<b>&" not in page
+    assert "<i>" not in page
+    assert {path.parent for path in tmp_path.rglob("*")} == {tmp_path}
+
+
+@pytest.mark.parametrize("kept", ["none", "without evaluations", "running", "diverged"])
+def test_a_race_with_nothing_to_score_still_has_a_report(kept: str, tmp_path: Path) -> None:
+    one = race(conditions=("step",))[0]
+    records = {
+        "none": [],
+        "without evaluations": [dataclasses.replace(one, evaluations=[])],
+        "running": [dataclasses.replace(one, status="RUNNING", reason="")],
+        "diverged": [
+            dataclasses.replace(
+                one, status="FAILED", reason="DIVERGED", step=1, evaluations=one.evaluations[:1]
+            )
+        ],
+    }[kept]
+    page = write_report(records, tmp_path, title="t").read_text()
+    parser = Balance()
+    parser.feed(page)
+    assert parser.open == []
+    assert ("No runs" if kept == "none" else one.optimizer) in page
+    assert score_table_text(records)
+
+
+def test_a_plan_adds_what_nobody_has_started(records: list[RunRecord]) -> None:
+    plan = [("assays_gnn", "celo", 0, "step"), ("assays_gnn", "adam", 0, "step")]
+    missing = [row for row in rows(records, plan) if row.outcome == "missing"]
+    assert [(row.optimizer, row.record) for row in missing] == [("celo", None)]
+    assert "1 missing" in score_table_text(records, planned=plan)
+
+
+def test_a_repeated_run_is_listed_but_counts_once(records: list[RunRecord]) -> None:
+    again = dataclasses.replace(records[0], run_id="zz")
+    listed = [row for row in rows([*records, again]) if row.seed == records[0].seed]
+    same = [
+        row
+        for row in listed
+        if (row.condition, row.workload, row.optimizer)
+        == (again.condition, again.workload, again.optimizer)
+    ]
+    assert sorted(row.counted for row in same) == [False, True]
+    assert standings([*records, again])[0].times.equals(standings(records)[0].times)
+
+
+def test_outcome_in_one_word(records: list[RunRecord]) -> None:
+    words = {
+        ("FINISHED", "BUDGET"): "finished",
+        ("FINISHED", "DIVERGED"): "diverged",
+        ("FINISHED", "PRUNED"): "pruned",
+        ("FINISHED", "INTERRUPTED"): "killed",
+        ("FAILED", ""): "failed",
+        ("KILLED", "INTERRUPTED"): "killed",
+        ("RUNNING", ""): "running",
+    }
+    for (status, reason), word in words.items():
+        assert outcome(dataclasses.replace(records[0], status=status, reason=reason)) == word
+
+
+def test_score_table_for_the_terminal(records: list[RunRecord]) -> None:
+    table = score_table_text(records)
+    lines = table.splitlines()
+    assert max(map(len, lines)) <= 110
+    body = {line.split()[0]: line for line in lines[2 : 2 + len(OPTIMIZERS)]}
+    assert set(body) == set(OPTIMIZERS)
+    found = standings(records)
+    for name, line in body.items():
+        for standing in found:
+            assert f"{standing.scores[name]:.2f}" in line
+    assert lines[-1].startswith("168 runs: 156 finished")
+    wide = score_table_text(records, r_max=4)
+    assert "r_max 4" in wide
+    assert wide != table
+
+
+def test_r_max_per_condition() -> None:
+    assert r_max_by_condition(None) == {"time": 3.0, "step": 1.5}
+    assert r_max_by_condition(4) == {"time": 4.0, "step": 4.0}
+    assert r_max_by_condition({"step": 2}) == {"time": 3.0, "step": 2}
+    with pytest.raises(ValueError, match="expected limits for time, step, got"):
+        r_max_by_condition({"steps": 2})
+
+
+def test_curves_are_mean_and_range_over_seeds(records: list[RunRecord]) -> None:
+    runs = [
+        run
+        for run in trials(records, condition="step")
+        if (run.workload, run.optimizer) == ("assays_gnn", "adam")
+    ]
+    data = learning_curves(runs, "validation/loss")
+    assert data["step"].tolist() == [row.step for row in runs[0].evaluations]
+    values = [run.evaluations[5].metrics["validation/loss"] for run in runs]
+    point = data.iloc[5]
+    assert point["mean"] == pytest.approx(sum(values) / 3)
+    assert (point["low"], point["high"], point["runs"]) == (min(values), max(values), 3)
+
+
+def test_curves_of_runs_with_other_evaluation_steps(records: list[RunRecord]) -> None:
+    whole = records[0]
+    some = dataclasses.replace(whole, seed=9, evaluations=whole.evaluations[:7:3])
+    data = learning_curves([whole, some], f"validation/{whole.metric}")
+    values = [row.metrics[f"validation/{whole.metric}"] for row in whole.evaluations]
+    assert data["runs"].tolist() == [2] * 7 + [1] * (len(values) - 7)
+    assert data["mean"][4] == pytest.approx((values[3] + values[4]) / 2)
+    assert data["mean"][8] == pytest.approx(values[8])
+    assert data["train_seconds"].is_monotonic_increasing
+    assert len(thinned(data, 5)) == 5
+    assert thinned(data, 5)["step"].iloc[-1] == data["step"].iloc[-1]
+
+
+def test_values_that_are_not_finite_leave_a_curve(records: list[RunRecord]) -> None:
+    key = f"validation/{records[0].metric}"
+    bad = [
+        dataclasses.replace(row, metrics={key: math.nan if i else 0.5})
+        for i, row in enumerate(records[0].evaluations)
+    ]
+    assert learning_curves([dataclasses.replace(records[0], evaluations=bad)], key)[
+        "mean"
+    ].tolist() == [0.5]
+
+
+def test_a_spike_does_not_squeeze_the_axis() -> None:
+    def curve(name: str, means: list[float]) -> pd.DataFrame:
+        return pd.DataFrame({"optimizer": name, "step": range(len(means)), "mean": means})
+
+    data = pd.concat(
+        [curve("x", [2.3, 1.0, 0.5, 0.4, 0.3]), curve("y", [2.3, 900.0, 1e6, 1e7, 1e8])]
+    )
+    low, high = limits(data, Direction.MINIMIZE, math.nan)
+    assert low < 0.3
+    assert 2.3 <= high < 2.6
+    low, high = limits(data.assign(mean=-data["mean"]), Direction.MAXIMIZE, 0.1)
+    assert -2.6 < low <= -2.3
+    assert high > 0.1
+
+
+def test_looks_are_distinct_and_the_same_in_every_race() -> None:
+    names = [*OPTIMIZERS, *(f"new{i}" for i in range(12))]
+    found = looks(random.Random(0).sample(names, len(names)))
+    assert len({(look.light, look.width, look.dashes) for look in found.values()}) == len(names)
+    few = looks(["velo", "adam", "nesterov"])
+    assert few == {name: found[name] for name in few}
+    assert found["velo"].width > found["adam"].width
+    assert found["velo_short"].dashes
+    assert not found["velo"].dashes

@@ -1,0 +1,201 @@
+"""The race as numbers: per condition and split, the targets, times to target, ratios and scores.
+
+Pure: from recorded runs to tables; nothing is formatted or drawn here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import pandas as pd
+
+from framework.types import Direction, RunRecord
+from tracking.scoring import performance_ratios, scores
+from tracking.targets import (
+    CONDITIONS,
+    UNITS,
+    Unit,
+    counts,
+    diverged,
+    targets,
+    time_to_target,
+    trials,
+)
+
+R_MAX: Final[Mapping[str, float]] = {"time": 3.0, "step": 1.5}
+"""Upper limits of the score's integral that reproduce the paper's Table 3 (AlgoPerf: 4)."""
+
+SHOWN: Final = ("validation", "train", "test")
+"""Splits in the order of the report: what decides the race comes first."""
+
+Plan = Sequence[tuple[str, str, int, str]]
+"""Runs that a suite asks for, as ``(workload, optimizer, seed, condition)``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """The race of one condition, judged on one split.
+
+    Attributes:
+        condition: ``time`` or ``step``.
+        split: ``train``, ``validation`` or ``test``.
+        unit: what times are measured in.
+        r_max: upper limit of the score's integral.
+        targets: target by workload.
+        times: optimizer by workload, in ``unit``; ``inf`` = never, NaN = no run that counts.
+        ratios: optimizer by workload, in ``[1, inf]``.
+        scores: by optimizer, in ``[0, 1]``.
+    """
+
+    condition: str
+    split: str
+    unit: Unit
+    r_max: float
+    targets: pd.Series[float]
+    times: pd.DataFrame
+    ratios: pd.DataFrame
+    scores: pd.Series[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One run as the report lists it; ``record`` is None for a run that is missing.
+
+    Attributes:
+        workload, optimizer, seed, condition: which run of the plan.
+        outcome: ``finished``, ``diverged``, ``failed``, ``killed``, ``pruned``, ``running`` or
+            ``missing``.
+        counted: True when scores and means use the run.
+        record: the run.
+    """
+
+    workload: str
+    optimizer: str
+    seed: int
+    condition: str
+    outcome: str
+    counted: bool
+    record: RunRecord | None
+
+
+def r_max_by_condition(r_max: float | Mapping[str, float] | None) -> dict[str, float]:
+    """One r_max for each condition: the given number, or the given ones over the defaults.
+
+    Raises:
+        ValueError: an unknown condition.
+    """
+    if r_max is None:
+        return dict(R_MAX)
+    if not isinstance(r_max, Mapping):
+        return dict.fromkeys(CONDITIONS, float(r_max))
+    unknown = sorted(set(r_max) - set(CONDITIONS))
+    if unknown:
+        raise ValueError(f"r_max: expected limits for {', '.join(CONDITIONS)}, got {unknown}")
+    return {**R_MAX, **r_max}
+
+
+def standings(
+    records: Sequence[RunRecord], *, r_max: float | Mapping[str, float] | None = None
+) -> list[Standing]:
+    """Every condition and split in which the deciding metrics were evaluated, in fixed order."""
+    limits = r_max_by_condition(r_max)
+    return [
+        _standing(records, condition, split, limits[condition])
+        for condition in CONDITIONS
+        for split in _splits(records, condition)
+    ]
+
+
+def headline(found: Sequence[Standing], condition: str) -> Standing | None:
+    """The standing that decides a condition: on validation, or else on the split there is."""
+    here = {standing.split: standing for standing in found if standing.condition == condition}
+    return here.get("validation") or next(iter(here.values()), None)
+
+
+def rows(records: Sequence[RunRecord], planned: Plan | None = None) -> list[Row]:
+    """Every recorded run, and every planned one that is missing; sorted.
+
+    Without a plan, every optimizer is expected on every workload with every seed that occurs in
+    the condition.
+    """
+    counted = {
+        (run.condition, run.run_id)
+        for condition in CONDITIONS
+        for run in trials(records, condition=condition)
+    }
+    found = [
+        Row(r.workload, r.optimizer, r.seed, r.condition, outcome(r), is_in, r)
+        for r in records
+        for is_in in [(r.condition, r.run_id) in counted]
+    ]
+    there = {(row.workload, row.optimizer, row.seed, row.condition) for row in found}
+    expected = _product(records) if planned is None else set(planned)
+    found += [Row(*key, "missing", False, None) for key in expected - there]
+    return sorted(found, key=_place)
+
+
+def outcome(record: RunRecord) -> str:
+    """What became of a run, in one word."""
+    if diverged(record):
+        return "diverged"
+    if record.status == "FINISHED" and not counts(record):
+        return "pruned" if record.reason == "PRUNED" else "killed"
+    return record.status.lower()
+
+
+def directions(records: Iterable[RunRecord]) -> dict[tuple[str, str], Direction]:
+    """The direction of each ``(workload, metric)`` that has one: deciding metrics and losses."""
+    found: dict[tuple[str, str], Direction] = {}
+    for record in records:
+        found[record.workload, "loss"] = Direction.MINIMIZE
+    for record in records:
+        found[record.workload, record.metric] = record.direction
+    return found
+
+
+def _standing(records: Sequence[RunRecord], condition: str, split: str, r_max: float) -> Standing:
+    unit = UNITS[condition]
+    goals = targets(records, split=split, condition=condition)
+    times = time_to_target(records, goals, split, unit, condition=condition)
+    return Standing(
+        condition=condition,
+        split=split,
+        unit=unit,
+        r_max=r_max,
+        targets=goals,
+        times=times,
+        ratios=performance_ratios(times),
+        scores=scores(times, r_max=r_max),
+    )
+
+
+def _splits(records: Iterable[RunRecord], condition: str) -> list[str]:
+    seen = {
+        split
+        for record in records
+        if record.condition == condition
+        for row in record.evaluations
+        for split in SHOWN
+        if f"{split}/{record.metric}" in row.metrics
+    }
+    return [split for split in SHOWN if split in seen]
+
+
+def _product(records: Sequence[RunRecord]) -> set[tuple[str, str, int, str]]:
+    expected = set()
+    for condition in CONDITIONS:
+        here = [record for record in records if record.condition == condition]
+        expected |= {
+            (workload, optimizer, seed, condition)
+            for workload in {record.workload for record in here}
+            for optimizer in {record.optimizer for record in here}
+            for seed in {record.seed for record in here}
+        }
+    return expected
+
+
+def _place(row: Row) -> tuple[int, str, str, int, str]:
+    run_id = row.record.run_id if row.record else ""
+    return (CONDITIONS.index(row.condition), row.workload, row.optimizer, row.seed, run_id)
