@@ -138,6 +138,7 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         try:
             check_url(newurl)
         except ValueError as error:
+            fp.close()
             raise DownloadError(f"the server redirects elsewhere: {error}") from None
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

@@ -103,8 +103,10 @@ def fetch_velo(
             os.fsync(file.fileno())
             _put_in_place(part, target)
     except DownloadError as error:
+        # Part of it may be the server's words: one printable line of them.
+        reason = "".join(c if c.isprintable() else " " for c in str(error))[:500]
         raise FetchError(
-            f"cannot fetch VeLO's weights: {error}; by other means: download {url} and run "
+            f"cannot fetch VeLO's weights: {reason}; by other means: download {url} and run "
             f"`timetrial fetch velo --from FILE`, or put it at {target}"
         ) from error
     except OSError as error:
