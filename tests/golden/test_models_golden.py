@@ -1,0 +1,194 @@
+"""The models against numbers that AlgoPerf's JAX models gave (fixtures/models_golden_tiny.npz).
+
+The parameters there were perturbed after initialisation, so that zero-initialised parts matter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from workloads import dlrm, gnn, metrics, resnet, unet
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+GOLDEN = dict(np.load(FIXTURES / "models_golden_tiny.npz"))
+COUNTS = json.loads((FIXTURES / "param_counts.json").read_text())
+
+GRAPH_KEYS = ("nodes", "edges", "senders", "receivers", "n_node", "n_edge")
+
+
+def section(prefix: str) -> dict[str, np.ndarray]:
+    return {k.removeprefix(prefix): v for k, v in GOLDEN.items() if k.startswith(prefix)}
+
+
+def tree(prefix: str) -> Any:
+    return traverse_util.unflatten_dict(section(prefix), sep="/")
+
+
+def mean_graph_loss(logits: jax.Array) -> jax.Array:
+    losses, counts = gnn.masked_binary_cross_entropy(
+        logits, GOLDEN["ogbg/y"], GOLDEN["ogbg/weights"]
+    )
+    return jnp.sum(losses) / jnp.sum(counts)
+
+
+# Name: model, its input, its mean loss given the logits.
+TINY: dict[str, tuple[Any, Any, Callable[[jax.Array], jax.Array]]] = {
+    "criteo1tb": (
+        dlrm.make_model(
+            vocab_size=4096,
+            mlp_bottom_dims=(64, 32, 16),
+            mlp_top_dims=(64, 64, 32, 16, 1),
+            embed_dim=16,
+        ),
+        GOLDEN["criteo1tb/x"],
+        lambda z: jnp.mean(dlrm.binary_cross_entropy(z, GOLDEN["criteo1tb/y"])),
+    ),
+    "fastmri": (
+        unet.make_model(channels=4, num_pool_layers=2),
+        GOLDEN["fastmri/x"],
+        lambda z: jnp.mean(unet.l1_loss(z, GOLDEN["fastmri/y"])),
+    ),
+    "imagenet_resnet": (
+        resnet.make_model(stage_sizes=(1, 1, 1, 1), num_filters=8, num_classes=10),
+        GOLDEN["imagenet_resnet/x"],
+        lambda z: jnp.mean(resnet.softmax_cross_entropy(z, GOLDEN["imagenet_resnet/y"])),
+    ),
+    "ogbg": (
+        gnn.make_model(
+            latent_dim=8,
+            hidden_dims=(8,),
+            num_message_passing_steps=2,
+            num_outputs=6,
+            dropout_rate=0.0,
+        ),
+        {key: GOLDEN[f"ogbg/x/{key}"] for key in GRAPH_KEYS},
+        mean_graph_loss,
+    ),
+}
+
+# Full size: model, shape and type of its input.
+FULL = {
+    "criteo1tb": (dlrm.make_model(), jax.ShapeDtypeStruct((2, 39), jnp.float32)),
+    "fastmri": (unet.make_model(), jax.ShapeDtypeStruct((2, 320, 320), jnp.float32)),
+    "imagenet_resnet": (resnet.make_model(), jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)),
+    "ogbg": (
+        gnn.make_model(),
+        {
+            "nodes": jax.ShapeDtypeStruct((27, 9), jnp.float32),
+            "edges": jax.ShapeDtypeStruct((56, 3), jnp.float32),
+            "senders": jax.ShapeDtypeStruct((56,), jnp.int32),
+            "receivers": jax.ShapeDtypeStruct((56,), jnp.int32),
+            "n_node": jax.ShapeDtypeStruct((2,), jnp.int32),
+            "n_edge": jax.ShapeDtypeStruct((2,), jnp.int32),
+        },
+    ),
+}
+NUM_PARAMS = {
+    "criteo1tb": 539_267_457,
+    "fastmri": 7_756_097,
+    "imagenet_resnet": 25_557_032,
+    "ogbg": 3_554_176,
+}
+
+
+def assert_close(actual: Any, expected: Any, what: str) -> None:
+    """Relative 1e-4; elements that almost cancel out, a millionth of the tensor's largest."""
+    atol = 1e-6 * np.abs(expected).max()
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=atol, err_msg=what)
+
+
+def assert_trees_close(actual: Any, prefix: str) -> None:
+    flat = traverse_util.flatten_dict(actual, sep="/")
+    expected = section(prefix)
+    assert flat.keys() == expected.keys()
+    for name, value in expected.items():
+        assert_close(flat[name], value, prefix + name)
+
+
+@pytest.fixture(autouse=True)
+def _full_precision():
+    # On GPUs, products would otherwise be rounded to TF32.
+    with jax.default_matmul_precision("highest"):
+        yield
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_evaluation(name):
+    model, x, loss = TINY[name]
+    variables = {"params": tree(f"{name}/params/")}
+    if stats := tree(f"{name}/batch_stats/"):
+        variables["batch_stats"] = stats
+    logits = model.apply(variables, x, train=False)
+    assert_close(logits, GOLDEN[f"{name}/eval_logits"], "logits")
+    assert_close(loss(logits), GOLDEN[f"{name}/eval_loss"], "loss")
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_training(name):
+    model, x, loss = TINY[name]
+    stats = tree(f"{name}/batch_stats/")
+    extra = {"batch_stats": stats} if stats else {}
+
+    # Not jitted, as the reference was not: batch norm over four images amplifies the rounding of a
+    # fused program to 1e-5 of a tensor's largest element.
+    def total(params):
+        variables = {"params": params, **extra}
+        logits, new = model.apply(variables, x, train=True, mutable=["batch_stats"])
+        return loss(logits), (logits, new)
+
+    run = jax.value_and_grad(total, has_aux=True)
+    (value, (logits, new)), grads = run(tree(f"{name}/params/"))
+    assert_close(logits, GOLDEN[f"{name}/train_logits"], "logits")
+    assert_close(value, GOLDEN[f"{name}/train_loss"], "loss")
+    assert_trees_close(grads, f"{name}/grads/")
+    if stats:
+        assert_trees_close(new["batch_stats"], f"{name}/batch_stats_after/")
+
+
+def test_ssim():
+    arrays = (GOLDEN[f"ssim/{k}"] for k in ("logits", "targets", "mean", "std", "volume_max"))
+    # Computed as mean of squares less square of mean there: 1e-6 of rounding on a scale of 1.
+    np.testing.assert_allclose(metrics.ssim(*arrays), GOLDEN["ssim/value"], rtol=1e-4, atol=1e-6)
+
+
+def shapes(collection: Any) -> dict[str, list[int]]:
+    flat = traverse_util.flatten_dict(collection, sep="/")
+    return {name: list(leaf.shape) for name, leaf in flat.items()}
+
+
+def initial_shapes(name: str) -> Any:
+    model, x = FULL[name]
+    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), x)
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_full_size_names_and_shapes(name):
+    variables = initial_shapes(name)
+    assert shapes(variables["params"]) == COUNTS["fork"][name]["shapes"]
+    assert shapes(variables.get("batch_stats", {})) == COUNTS["fork"][name].get(
+        "batch_stats_shapes", {}
+    )
+    sizes = [leaf.size for leaf in jax.tree.leaves(variables["params"])]
+    assert sum(sizes) == NUM_PARAMS[name] == COUNTS["fork"][name]["params"]
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_full_size_under_the_newest_names(name):
+    newest = {}
+    for path, shape in shapes(initial_shapes(name)["params"]).items():
+        layer, _, rest = path.partition("/")
+        kind, _, index = layer.partition("_")
+        if name == "ogbg" and kind == "Dense":
+            names = ("node_embedding", "edge_embedding")
+            layer = names[int(index)] if int(index) < 2 else f"Dense_{int(index) - 2}"
+        newest["/".join([layer, rest] if rest else [layer])] = shape
+    assert newest == COUNTS["newest"][name]["shapes"]
