@@ -7,7 +7,7 @@ because runs that share cores have no valid timing.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import suite as suites
@@ -18,6 +18,7 @@ from framework import config as configuration
 from framework.config import RunConfig, Tracking
 from framework.errors import UserError
 from tracking import schema
+from tracking.conditions import by_condition
 from tracking.query import finished_configs, load_runs
 from tracking.recovery import close_stale_runs
 from tracking.report import score_table_text, write_report
@@ -42,10 +43,18 @@ def train(config: RunConfig) -> int:
 
 def show_plan(suite: Suite, tracking: Tracking) -> None:
     """Prints what a race would run; the command ``timetrial bench --plan``."""
-    configs = suites.plan(suite, tracking)
+    configs = [c for w in suite.workloads for c in suites.plan(suite, tracking, w)]
     print(headline(suite, len(configs)))
     for config in configs:
-        print(f"  {name(config):<45} {config.budget.steps} steps")
+        print(f"  {name(config):<48} {budget_text(config)}")
+
+
+def budget_text(config: RunConfig) -> str:
+    """The budget of a planned run in words."""
+    if config.budget.steps is None:
+        return "the time budget"
+    more = "" if config.budget.also_seconds is None else ", and until the time budget is used up"
+    return f"{config.budget.steps} steps{more}"
 
 
 def headline(suite: Suite, runs: int) -> str:
@@ -54,8 +63,11 @@ def headline(suite: Suite, runs: int) -> str:
         f"{len(suite.workloads)} workloads x {len(suite.optimizer_names())} optimizers x "
         f"{len(suite.seeds)} seeds"
     )
+    conditions = " and ".join(f"{condition} budgets" for condition in suite.conditions)
     expected = duration(runs * suite.seconds_per_run)
-    return f"suite {suite.name}: {matrix} = {runs} runs, about {expected} on 2 cores"
+    return (
+        f"suite {suite.name}: {matrix}, {conditions}: {runs} runs, about {expected} on 2 idle cores"
+    )
 
 
 def race(suite: Suite, tracking: Tracking) -> int:
@@ -65,40 +77,87 @@ def race(suite: Suite, tracking: Tracking) -> int:
     command continues it later. Returns the exit code: 1 when a run failed.
     """
     store = open_store(tracking.uri, root=Path(tracking.root))
-    configs = suites.plan(suite, tracking)
     close_stale_runs(store, tracking.experiment)
-    done = finished_configs(store, tracking.experiment)
-    todo = [config for config in configs if configuration.digest(config) not in done]
+    done = set(finished_configs(store, tracking.experiment))
+    configs = planned(suite, tracking, store)
+    skipped = sum(configuration.digest(config) in done for config in configs)
     print(headline(suite, len(configs)))
-    if len(todo) < len(configs):
+    if skipped:
         print(
-            f"{len(configs) - len(todo)} of {len(configs)} runs are recorded in "
-            f"{tracking.experiment!r} already and not repeated"
+            f"{skipped} of {len(configs)} runs are recorded in {tracking.experiment!r} already "
+            "and are not repeated"
         )
+    failed: list[tuple[str, str]] = []
     with kill_like_ctrl_c(), Display(expected_seconds=suite.seconds_per_run) as display:
-        display.race(len(configs), len(configs) - len(todo))
-        failed = make_runs(todo, suite, store, display)
+        display.race(len(configs), skipped)
+        workshop = Workshop()
+        for workload in suite.workloads:
+            pace = None
+            if "time" in suite.conditions:
+                config = suites.pacemaker(suite, tracking, workload)
+                tags = {schema.SETS_TIME_BUDGET: "true"}
+                failed += make_runs([config], done, suite, store, workshop, display, tags)
+                pace = time_budget(suite, tracking, workload, store)
+                if (
+                    pace is None
+                ):  # nothing can be timed without it; the report shows what is missing
+                    continue
+            runs = suites.plan(suite, tracking, workload, pace)
+            failed += make_runs(runs, done, suite, store, workshop, display, {})
     report(suite, tracking, store)
     for run_name, error in failed:
         print(f"timetrial: FAILED {run_name}: {error}", file=sys.stderr)
     return 1 if failed else 0
 
 
+def planned(suite: Suite, tracking: Tracking, store: Store) -> list[RunConfig]:
+    """All runs of a suite, with the time budgets that are recorded already."""
+    return [
+        config
+        for workload in suite.workloads
+        for config in suites.plan(
+            suite, tracking, workload, time_budget(suite, tracking, workload, store)
+        )
+    ]
+
+
+def time_budget(suite: Suite, tracking: Tracking, workload: str, store: Store) -> float | None:
+    """Seconds that the pacemaker took for the step budget; None before it has been run."""
+    if "time" not in suite.conditions:
+        return None
+    digest = configuration.digest(suites.pacemaker(suite, tracking, workload))
+    runs = load_runs(store, tracking.experiment, tags={schema.CONFIG_HASH: digest})
+    finished = [run.train_seconds for run in runs if run.status == "FINISHED"]
+    return finished[0] if finished else None
+
+
 def make_runs(
-    configs: Sequence[RunConfig], suite: Suite, store: Store, display: Display
+    configs: Sequence[RunConfig],
+    done: set[str],
+    suite: Suite,
+    store: Store,
+    workshop: Workshop,
+    display: Display,
+    tags: Mapping[str, str],
 ) -> list[tuple[str, str]]:
-    """Makes the runs in order; returns the names and errors of those that raised."""
-    workshop, failed = Workshop(), []
+    """Makes the runs that are not done, in order; returns names and errors of those that raised."""
+    failed = []
     for config in configs:
+        digest = configuration.digest(config)
+        if digest in done:
+            continue
         watch = display.run(config)
         try:
-            result = run(config, store, workshop, watch=watch, tags={schema.SUITE: suite.name})
+            result = run(
+                config, store, workshop, watch=watch, tags={schema.SUITE: suite.name, **tags}
+            )
         except UserError:
             raise
         except Exception as error:  # whatever one run dies of, the others go on
             failed.append((name(config), f"{type(error).__name__}: {error}"))
             display.failed(error)
         else:
+            done.add(digest)
             display.done(result, workshop.workload(config.workload).metric)
     return failed
 
@@ -106,7 +165,7 @@ def make_runs(
 def report(suite: Suite, tracking: Tracking, store: Store | None = None) -> int:
     """Scores the recorded runs, writes the report and prints the score table and where it is."""
     store = store or open_store(tracking.uri, root=Path(tracking.root), create=False)
-    configs = suites.plan(suite, tracking)
+    configs = planned(suite, tracking, store)
     identities = {configuration.digest(config) for config in configs}
     recorded = load_runs(store, tracking.experiment)
     records = [run for run in recorded if run.tags[schema.CONFIG_HASH] in identities]
@@ -116,15 +175,16 @@ def report(suite: Suite, tracking: Tracking, store: Store | None = None) -> int:
             f"{suite.name}; make them with: timetrial bench suite={suite.name}"
         )
     directory = Path(tracking.root).absolute() / "reports" / suite.name
+    scored = by_condition(records)
     page = write_report(
-        records,
+        scored,
         directory,
         title=f"Timetrial: suite {suite.name}",
         planned=[(c.workload.name, c.optimizer.name, c.seed, c.budget.condition) for c in configs],
     )
     write_views(store, tracking.experiment, records)
     print()
-    print(score_table_text(records))
+    print(score_table_text(scored))
     if len(records) < len(recorded):
         others = len(recorded) - len(records)
         print(f"\n{others} other runs in {tracking.experiment!r} do not belong to this suite")
@@ -133,9 +193,18 @@ def report(suite: Suite, tracking: Tracking, store: Store | None = None) -> int:
     return 0
 
 
+def served_conditions(config: RunConfig, suite: Suite) -> list[str]:
+    """The conditions that a planned run gives a result for."""
+    pace = configuration.digest(suites.pacemaker(suite, config.tracking, config.workload.name))
+    sets_pace = "time" in suite.conditions and configuration.digest(config) == pace
+    if config.budget.also_seconds is not None or sets_pace:
+        return ["step", "time"]
+    return [config.budget.condition]
+
+
 def ui_command_line(tracking: Tracking, suite: Suite | None = None) -> str:
     """The one command that opens MLflow at the right view."""
-    default = Tracking(experiment=f"timetrial-{suite.name}") if suite else Tracking()
+    default = Tracking(experiment=f"timetrial-{suite.name if suite else 'quick'}")
     given = [
         f"tracking.{key}={value}"
         for key, value in vars(tracking).items()

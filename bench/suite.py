@@ -11,6 +11,7 @@ from pathlib import Path
 
 from framework import config as configuration
 from framework.config import ConfigError, RunConfig, Tracking
+from framework.types import Budget
 from optimizers import OPTIMIZERS
 from workloads import WORKLOADS
 
@@ -99,15 +100,58 @@ def load_suite(overrides: Sequence[str]) -> tuple[Suite, Tracking]:
     )
 
 
-def plan(suite: Suite, tracking: Tracking) -> list[RunConfig]:
-    """All runs of a suite, seeds innermost, so that each program is compiled once."""
-    configs = [
-        load_run([f"preset={suite.presets}/{workload}", f"optimizer={optimizer}", f"seed={seed}"])
-        for workload in suite.workloads
-        for optimizer in suite.optimizer_names()
-        for seed in suite.seeds
-    ]
-    return [dataclasses.replace(config, tracking=tracking) for config in configs]
+PACEMAKER = "heavy_ball"
+"""The optimizer whose seconds for the step budget are the suite's time budget."""
+
+
+def plan(
+    suite: Suite, tracking: Tracking, workload: str, time_budget: float | None = None
+) -> list[RunConfig]:
+    """The runs of a suite on one workload, seeds innermost, so that programs are reused.
+
+    An optimizer that does not look at its budget serves both conditions in one run.
+
+    Args:
+        suite: the suite.
+        tracking: where the runs are recorded.
+        workload: one of the suite's.
+        time_budget: seconds of the time condition; not needed without that condition.
+    """
+    runs: list[RunConfig] = []
+    for optimizer in suite.optimizer_names():
+        entry = OPTIMIZERS[optimizer]
+        for seed in suite.seeds:
+            base = stepped(suite, tracking, workload, optimizer, seed)
+            pace = pacemaker(suite, tracking, workload)
+            timed = dataclasses.replace(base, budget=Budget(seconds=time_budget or 1.0))
+            looks_at_budget = entry.needs_steps or entry.needs_feed
+            if suite.conditions == ("time",):
+                runs.append(timed)
+            elif "time" not in suite.conditions:
+                runs += [] if entry.needs_feed else [base]
+            elif looks_at_budget:
+                runs += [timed] if entry.needs_feed else [base, timed]
+            elif configuration.digest(base) == configuration.digest(pace):
+                runs.append(base)
+            else:
+                both = dataclasses.replace(base.budget, also_seconds=time_budget or 1.0)
+                runs.append(dataclasses.replace(base, budget=both))
+    return runs
+
+
+def stepped(
+    suite: Suite, tracking: Tracking, workload: str, optimizer: str, seed: int
+) -> RunConfig:
+    """One run of a suite under its step budget."""
+    config = load_run(
+        [f"preset={suite.presets}/{workload}", f"optimizer={optimizer}", f"seed={seed}"]
+    )
+    return dataclasses.replace(config, tracking=tracking)
+
+
+def pacemaker(suite: Suite, tracking: Tracking, workload: str) -> RunConfig:
+    """The run that sets the time budget of a workload."""
+    return stepped(suite, tracking, workload, PACEMAKER, suite.seeds[0])
 
 
 def load_run(overrides: Sequence[str]) -> RunConfig:

@@ -21,6 +21,7 @@ REQUIRED_TAGS: Final = (WORKLOAD, OPTIMIZER, SEED, CONDITION, BUDGET, METRIC, DI
 # Tags that the caller adds where they apply.
 SUITE: Final = "suite"
 CONFIG_HASH: Final = "config_hash"  # identity of a configuration: a finished one is not repeated
+SETS_TIME_BUDGET: Final = "sets_time_budget"  # "true": its seconds are the suite's time budget
 STOP_REASON: Final = "stop_reason"  # name of a StopReason, set at the end
 DIVERGED: Final = "diverged"  # "true" or "false", set at the end
 
