@@ -20,7 +20,17 @@ from tracking.targets import SPLITS, UNITS, final_value, trial_times
 
 _NOT_SETTINGS: Final = (  # tags that say which run it is, not what it ran on
     *("workload", "optimizer", "seed", "condition", "budget", "metric", "direction", "mlflow."),
-    *("config_hash", "stop_reason", "diverged", "spool", "pid", "process_start", "run_", "group"),
+    *(
+        "config_hash",
+        "stop_reason",
+        "diverged",
+        "spool",
+        "pid",
+        "process_start",
+        "run_",
+        "group",
+        "sets_",
+    ),
 )
 
 
