@@ -14,6 +14,7 @@ For example, on a machine where the library can be installed::
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -40,11 +41,11 @@ class LearnedOptimizationState(NamedTuple):
 
     Attributes:
         inner: the library's state; without the parameters where its optimizer allows to set them.
-        key: PRNG key from which the next update's is split, or ``None``.
+        key: PRNG key from which the next update's is split.
     """
 
     inner: Any
-    key: jax.Array | None
+    key: jax.Array
 
 
 def is_installed() -> bool:
@@ -67,7 +68,8 @@ def from_learned_optimization(
         opt: instance of a subclass of ``learned_optimization.optimizers.base.Optimizer``.
         num_steps: number of updates the optimizer is to expect, > 0; ``None`` for those that need
             no such number.
-        key: PRNG key for optimizers that draw random numbers; most do not, and some refuse one.
+        key: PRNG key; ``PRNGKey(0)`` by default, which does where nothing random is drawn. Every
+            ``update`` gets one, ``init`` gets one if it names such a parameter.
 
     Returns:
         A transformation with ``update(grads, state, params, *, value)``; ``value`` is the training
@@ -87,12 +89,17 @@ def from_learned_optimization(
     if num_steps is not None and num_steps <= 0:
         raise ValueError(f"num_steps: expected a whole number > 0 or None, got {num_steps}")
 
+    first_key = jax.random.PRNGKey(0) if key is None else key
+    init_takes_key = "key" in inspect.signature(opt.init).parameters
+
     def init(params: PyTree) -> LearnedOptimizationState:
-        keys = (None, None) if key is None else jax.random.split(key)
-        inner = opt.init(params, num_steps=num_steps, **_keyword(keys[0]))
+        init_key, next_key = jax.random.split(first_key)
+        # The library's wrappers pass all keywords on, also to optimizers that refuse a key.
+        keyword = {"key": init_key} if init_takes_key else {}
+        inner = opt.init(params, num_steps=num_steps, **keyword)
         stripped = _without_params(opt, inner)
         inner = inner if stripped is None else stripped
-        return LearnedOptimizationState(_as_arrays(inner, copy=True), keys[1])
+        return LearnedOptimizationState(_as_arrays(inner, copy=True), next_key)
 
     def update(
         grads: PyTree,
@@ -105,21 +112,17 @@ def from_learned_optimization(
         del extra
         if params is None:
             raise ValueError("params: expected the current parameters, got None")
-        keys = (None, None) if state.key is None else jax.random.split(state.key)
+        update_key, next_key = jax.random.split(state.key)
         owns_params = _without_params(opt, state.inner) is None
         inner = state.inner if owns_params else opt.set_params(state.inner, params)
-        inner = opt.update(inner, grads, loss=value, model_state=None, **_keyword(keys[0]))
+        inner = opt.update(inner, grads, loss=value, model_state=None, key=update_key)
         new_params = opt.get_params(inner)
         updates = jax.tree.map(lambda new, old: (new - old).astype(old.dtype), new_params, params)
         if not owns_params:
             inner = opt.set_params(inner, ())
-        return updates, LearnedOptimizationState(_as_arrays(inner), keys[1])
+        return updates, LearnedOptimizationState(_as_arrays(inner), next_key)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _keyword(key: jax.Array | None) -> dict[str, jax.Array]:
-    return {} if key is None else {"key": key}
 
 
 def _without_params(opt: Optimizer, inner: Any) -> Any | None:
