@@ -61,19 +61,15 @@ TensorState = FactoredState | VectorState
 
 
 class Statistics(NamedTuple):
-    """Of each of n tensors, before an update: means over all its elements.
+    """Of the averages of each of n tensors: over all its elements.
 
     Attributes:
-        square: (n,) of the squared parameter.
-        momentum, momentum_variance: (n, 3) of the momenta.
-        rms, rms_variance: (n,) of the averaged squared gradient.
+        mean: (n, 4) of the three momenta and of the averaged squared gradient.
+        variance: (n, 4) of the same.
     """
 
-    square: jax.Array
-    momentum: jax.Array
-    momentum_variance: jax.Array
-    rms: jax.Array
-    rms_variance: jax.Array
+    mean: jax.Array
+    variance: jax.Array
 
 
 def init_state(group: Group) -> TensorState:
@@ -99,30 +95,31 @@ def inside(group: Group) -> jax.Array:
     return jnp.asarray(rows)[:, :, None] & jnp.asarray(columns)[:, None, :]
 
 
-def statistics(group: Group, params: jax.Array, state: TensorState) -> Statistics:
-    """What the LSTM reads of a group, from the averages before they take in the new gradient.
+def statistics(group: Group, state: TensorState) -> Statistics:
+    """Means and variances of the averages of a group.
 
     Variances are sums of squares about the mean of each tile, and of the tile means about the
     mean of the tensor: nothing cancels, however far from zero the mean is.
-
-    Args:
-        group: where the tensors are.
-        params: (tiles, rows, columns).
-        state: averages before the update.
     """
     count = (group.rows * group.columns).astype(np.float32)
     size = sizes(group).astype(np.float32)
-    averages = jnp.concatenate([state.momentum, state.rms[None]])
-    total = averages.sum((2, 3))
-    centred = averages - (total / count)[:, :, None, None]
-    within = jnp.where(inside(group), centred * centred, 0.0).sum((2, 3)).T
-
-    mean = group.sum_tensor(total.T) / size[:, None]
-    offset = (total / count).T - jnp.take(mean, group.tensor, axis=0)
+    mask = inside(group)
+    averages = [*state.momentum, state.rms]
+    totals = [x.sum((1, 2)) for x in averages]
+    spreads = [
+        jnp.where(mask, (x - (total / count)[:, None, None]) ** 2, 0.0).sum((1, 2))
+        for x, total in zip(averages, totals, strict=True)
+    ]
+    total, within = jnp.stack(totals, 1), jnp.stack(spreads, 1)
+    mean = group.sum_tensor(total) / size[:, None]
+    offset = total / count[:, None] - jnp.take(mean, group.tensor, axis=0)
     scatter = group.sum_tensor(within + count[:, None] * offset * offset)
-    variance = scatter / size[:, None]
-    square = group.sum_tensor((params * params).sum((1, 2))) / size
-    return Statistics(square, mean[:, :3], variance[:, :3], mean[:, 3], variance[:, 3])
+    return Statistics(mean, scatter / size[:, None])
+
+
+def mean_square(group: Group, packed: jax.Array) -> jax.Array:
+    """(n,) mean over each tensor of its squared elements; padding is zero."""
+    return group.sum_tensor((packed * packed).sum((1, 2))) / sizes(group).astype(np.float32)
 
 
 def accumulate(group: Group, state: TensorState, grads: jax.Array) -> TensorState:

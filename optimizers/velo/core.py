@@ -30,11 +30,15 @@ class NetworkState(NamedTuple):
 
     Attributes:
         hidden, cell: (n, H) LSTM state, one row for each tensor, in order of leaves.
+        statistics: means and variances of the averages of each tensor, in order of leaves: what
+            the LSTM reads at the next update. Taken when the averages are new, so that these can
+            be updated in place.
         groups: averages of each group of the plan.
     """
 
     hidden: jax.Array
     cell: jax.Array
+    statistics: accumulators.Statistics
     groups: tuple[accumulators.TensorState, ...]
 
 
@@ -60,6 +64,7 @@ def init_state(theta: MetaParameters, plan: Plan) -> NetworkState:
     return NetworkState(
         hidden=jnp.tile(jnp.asarray(theta.hidden), (n, 1)),
         cell=jnp.tile(jnp.asarray(theta.cell), (n, 1)),
+        statistics=accumulators.Statistics(jnp.zeros((n, 4)), jnp.zeros((n, 4))),
         groups=tuple(accumulators.init_state(group) for group in plan.groups),
     )
 
@@ -84,59 +89,64 @@ def learned_update(
         fraction: float32 scalar, share of the training that is done; it may be above 1.
 
     Returns:
-        The float32 steps to subtract from the tensors, in order of ``plan.leaves``, the new state
+        The float32 changes of the tensors, in order of ``plan.leaves``, the new state
         and the intermediate values.
     """
     packed_params = [group.pack(params) for group in plan.groups]
     packed_grads = [
         jnp.clip(group.pack(grads), -_LARGEST_GRADIENT, _LARGEST_GRADIENT) for group in plan.groups
     ]
-    by_group = zip(plan.groups, packed_params, state.groups, strict=True)
-    found = [accumulators.statistics(*args) for args in by_group]
-    merged = jax.tree.map(lambda *xs: jnp.concatenate(xs), *found)
-    statistics = jax.tree.map(lambda x: jnp.take(x, plan.position, axis=0), merged)
+    squares = list(map(accumulators.mean_square, plan.groups, packed_params))
+    square = _by_leaf(plan, squares)
 
-    lstm_inputs = _lstm_inputs(statistics, plan.kinds, loss_features, fraction)
+    lstm_inputs = _lstm_inputs(square, state.statistics, plan.kinds, loss_features, fraction)
     hidden, cell = lstm_step(theta, lstm_inputs, state.hidden, state.cell)
     controls = theta.controls(hidden)
     step_size = theta.step_size(hidden)[:, 0]
     weights = mlp_weights(theta, controls)
-    multiplier = step_size * jnp.sqrt(statistics.square + 1e-9)
+    multiplier = step_size * jnp.sqrt(square + 1e-9)
 
-    updates, groups, moments = [], [], []
+    updates, groups, moments, statistics = [], [], [], []
     first, tensor_of = 0, np.argsort(plan.position)
-    for group, old, g, p, stats in zip(
-        plan.groups, state.groups, packed_grads, packed_params, found, strict=True
+    for group, old, g, p, p2 in zip(
+        plan.groups, state.groups, packed_grads, packed_params, squares, strict=True
     ):
         mine = tensor_of[first : first + len(group.views)]
         first += len(group.views)
         own: MlpWeights = jax.tree.map(lambda x, i=mine: jnp.take(x, i, axis=0), weights)
         new = accumulators.accumulate(group, old, g)
-        inputs = mlp.elementwise_inputs(g, p, new, mlp.scales(group, new))
-        moment = mlp.second_moments(group, inputs, new, stats.square)
-        step = mlp.steps(group, inputs, new, moment, own, jnp.take(multiplier, mine))
-        updates += group.unpack(step)
+        moment = mlp.second_moments(group, g, new, p2)
+        step = mlp.steps(group, g, p, new, moment, own, jnp.take(multiplier, mine))
+        updates += group.unpack((p - step) - p)
         groups.append(new)
         moments.append(moment)
+        statistics.append(accumulators.statistics(group, new))
     trace = Trace(
-        lstm_inputs, controls, step_size, jnp.take(jnp.concatenate(moments), plan.position, axis=0)
+        lstm_inputs, controls, step_size, _by_leaf(plan, moments)
     )
-    return updates, NetworkState(hidden, cell, tuple(groups)), trace
+    spread = jax.tree.map(lambda *xs: _by_leaf(plan, xs), *statistics)
+    return updates, NetworkState(hidden, cell, spread, tuple(groups)), trace
+
+
+def _by_leaf(plan: Plan, parts: Sequence[jax.Array]) -> jax.Array:
+    """Rows of the groups, one for each tensor, in order of leaves."""
+    return jnp.take(jnp.concatenate(parts), plan.position, axis=0)
 
 
 def _lstm_inputs(
+    square: jax.Array,
     statistics: accumulators.Statistics,
     kinds: np.ndarray,
     loss_features: jax.Array,
     fraction: jax.Array,
 ) -> jax.Array:
-    """The (n, 30) inputs of the LSTM, from statistics before the update."""
+    """The (n, 30) inputs of the LSTM, from the parameters and averages before the update."""
     n = len(kinds)
-    scale = jax.lax.rsqrt(jnp.maximum(1e-9, statistics.square))[:, None]
-    momentum, rms = scale * statistics.momentum, scale * statistics.rms[:, None]
-    momentum_variance = scale**2 * statistics.momentum_variance
+    scale = jax.lax.rsqrt(jnp.maximum(1e-9, square))[:, None]
+    momentum, rms = scale * statistics.mean[:, :3], scale * statistics.mean[:, 3:]
+    momentum_variance = scale**2 * statistics.variance[:, :3]
     # The spread of the averaged square about the mean of the *momentum*: so the weights learned it.
-    rms_variance = scale**2 * statistics.rms_variance[:, None] + (rms - momentum) ** 2
+    rms_variance = scale**2 * statistics.variance[:, 3:] + (rms - momentum) ** 2
     return jnp.concatenate(
         [
             jnp.tile(jnp.tanh(10.0 * (fraction - _TRAINING_FRACTIONS)), (n, 1)),

@@ -27,8 +27,6 @@ from optimizers.velo.tiles import Blocks, Group
 _STEP = 1e-3
 _EXPONENT = 1e-3
 _ROW, _COLUMN, _RS_ROW, _RS_COLUMN = (slice(i, i + 3) for i in (15, 18, 21, 24))
-_ELEMENTWISE = (*range(15), 27, 28, 29)
-"""Inputs, in order of the rows of the first layer, that differ from parameter to parameter."""
 
 
 class Scales(NamedTuple):
@@ -79,44 +77,25 @@ def scales(group: Group, state: TensorState) -> Scales:
         gradient = jax.lax.rsqrt(jnp.maximum(state.diagonal + 1e-9, 1e-9))
         return Scales(gradient, jax.lax.rsqrt(state.diagonal))
     factors = factor_scales(group, state)
-    rows = jnp.take(factors.rows, group.by_row.of_tile, axis=1)
-    columns = jnp.take(factors.columns, group.by_column.of_tile, axis=1)
-    both = rows[:, :, :, None] * columns[:, :, None, :]
+    both = _outer(group, factors.rows, factors.columns)
     return Scales(both, both)
 
 
-def elementwise_inputs(
-    grads: jax.Array, params: jax.Array, state: TensorState, scale: Scales
-) -> list[jax.Array]:
-    """The inputs that differ from parameter to parameter, each (tiles, rows, columns).
-
-    Returns:
-        The 18 inputs named by ``_ELEMENTWISE``, in that order.
-    """
-    momentum = [state.momentum[i] for i in range(3)]
-    root = jax.lax.rsqrt(state.rms + 1e-6)
-    return [
-        grads,
-        jnp.clip(grads, -0.1, 0.1),
-        params,
-        *momentum,
-        state.rms,
-        *[m * root for m in momentum],
-        root,
-        *[grads * scale.gradient[i] for i in range(3)],
-        grads * root,
-        *[m * scale.momentum[i] for i, m in enumerate(momentum)],
-    ]
+def _outer(group: Group, rows: jax.Array, columns: jax.Array) -> jax.Array:
+    """Products (3, tiles, rows, columns) of a row and a column statistic."""
+    rows = jnp.take(rows, group.by_row.of_tile, axis=1)
+    columns = jnp.take(columns, group.by_column.of_tile, axis=1)
+    return rows[:, :, :, None] * columns[:, :, None, :]
 
 
 def second_moments(
-    group: Group, inputs: list[jax.Array], state: TensorState, square: jax.Array
+    group: Group, grads: jax.Array, state: TensorState, square: jax.Array
 ) -> jax.Array:
     """Means over each tensor of the squares of the thirty inputs.
 
     Args:
         group: where the tensors are.
-        inputs: the elementwise inputs.
+        grads: (tiles, rows, columns), clipped.
         state: averages after the update.
         square: (n,) mean of the squared parameter, known already.
 
@@ -124,17 +103,37 @@ def second_moments(
         (n, 30).
     """
     mask, size = inside(group), sizes(group).astype(np.float32)
-    masked = {10: jnp.where(mask, inputs[10], 0.0)}
-    sums = [(masked.get(i, x) ** 2).sum((1, 2)) for i, x in enumerate(inputs) if i != 2]
-    means = group.sum_tensor(jnp.stack(sums, 1)) / size[:, None]
-    means = jnp.concatenate([means[:, :2], square[:, None], means[:, 2:]], axis=1)
+    # Products of squares, not squares of the products that the network reads: were they the same
+    # expressions, XLA would store all of them to use them twice.
+    grads2, momentum2 = grads * grads, state.momentum * state.momentum
+    inverse = 1.0 / (state.rms + 1e-6)
     if isinstance(state, VectorState):
+        scale = scales(group, state)
+        scaled_grads = (grads * scale.gradient) ** 2
+        scaled_momentum = (state.momentum * scale.momentum) ** 2
         diagonal = _vector_moments(group, state.diagonal, mask)
         root = _vector_moments(group, jax.lax.rsqrt(state.diagonal + 1e-8), mask)
-        rest = [diagonal, diagonal, root, root]
+        factors = [diagonal, diagonal, root, root]
     else:
-        rest = _factor_moments(group, state)
-    return jnp.concatenate([means[:, :15], *rest, means[:, 15:]], axis=1)
+        scale2 = _outer(group, *(x * x for x in factor_scales(group, state)))
+        scaled_grads, scaled_momentum = grads2 * scale2, momentum2 * scale2
+        factors = _factor_moments(group, state)
+    inputs2 = [
+        grads2,
+        jnp.clip(grads, -0.1, 0.1) ** 2,
+        momentum2,
+        state.rms**2,
+        momentum2 * inverse,
+        jnp.where(mask, inverse, 0.0),
+        scaled_grads,
+        grads2 * inverse,
+        scaled_momentum,
+    ]
+    sums = [x.sum((-2, -1)).reshape(-1, group.tiles) for x in inputs2]
+    means = group.sum_tensor(jnp.concatenate(sums).T) / size[:, None]
+    return jnp.concatenate(
+        [means[:, :2], square[:, None], means[:, 2:14], *factors, means[:, 14:]], axis=1
+    )
 
 
 def _vector_moments(group: Group, x: jax.Array, mask: jax.Array) -> jax.Array:
@@ -162,7 +161,8 @@ def _factor_moments(group: Group, state: FactoredState) -> list[jax.Array]:
 
 def steps(
     group: Group,
-    inputs: list[jax.Array],
+    grads: jax.Array,
+    params: jax.Array,
     state: TensorState,
     moments: jax.Array,
     weights: MlpWeights,
@@ -172,7 +172,8 @@ def steps(
 
     Args:
         group: where the tensors are.
-        inputs: the elementwise inputs.
+        grads: (tiles, rows, columns), clipped.
+        params: (tiles, rows, columns).
         state: averages after the update.
         moments: (n, 30) second moments of the inputs.
         weights: the MLP of every tensor.
@@ -182,35 +183,36 @@ def steps(
         (tiles, rows, columns) to subtract from the parameters.
     """
     w0 = weights.w0 * jax.lax.rsqrt(1e-5 + moments)[:, :, None]
-    first = _first_layer_offsets(group, state, w0, weights.b0)
-    scalars = [
-        w0[:, np.array(_ELEMENTWISE)],
-        weights.w1,
-        weights.b1,
-        weights.w2[:, :, :2],
-        weights.b2[:, :2],
-        (step_size * _STEP)[:, None],
-    ]
-    flat = jnp.concatenate([x.reshape(x.shape[0], -1) for x in scalars], axis=1)
-    each = iter(jnp.take(flat, group.tensor, axis=0).T[:, :, None, None])
-    table0 = [[next(each) for _ in range(MLP_WIDTH)] for _ in inputs]
-    table1 = [[next(each) for _ in range(MLP_WIDTH)] for _ in range(MLP_WIDTH)]
-    bias1 = [next(each) for _ in range(MLP_WIDTH)]
-    table2 = [[next(each) for _ in range(2)] for _ in range(MLP_WIDTH)]
-    bias2 = [next(each) for _ in range(2)]
-    x = [jax.nn.relu(y) for y in _affine(inputs, table0, first)]
-    x = [jax.nn.relu(y) for y in _affine(x, table1, bias1)]
-    direction, magnitude = _affine(x, table2, bias2)
-    return next(each) * (direction * jnp.exp(_EXPONENT * magnitude))
+    offsets = _first_layer_offsets(group, state, w0, weights.b0)
+    scale = scales(group, state)
+    root = jax.lax.rsqrt(state.rms + 1e-6)
+    clipped = jnp.clip(grads, -0.1, 0.1)
+    w1, w2 = weights.w1, weights.w2
 
+    def per_tile(x: jax.Array) -> jax.Array:
+        return jnp.take(x, group.tensor, axis=0)[:, None, None]
 
-def _affine(
-    inputs: list[jax.Array], table: list[list[jax.Array]], bias: list[jax.Array]
-) -> list[jax.Array]:
-    outputs = list(bias)
-    for x, row in zip(inputs, table, strict=True):
-        outputs = [y + x * w for y, w in zip(outputs, row, strict=True)]
-    return outputs
+    def hidden(h: int) -> jax.Array:
+        """Unit h of the first layer, the products that inputs share taken out of the sums."""
+        w = [per_tile(w0[:, k, h]) for k in range(w0.shape[1])]
+        y = offsets[h] + clipped * w[1] + params * w[2] + state.rms * w[6] + root * w[10]
+        factor = w[0] + root * w[14]
+        for i in range(3):
+            factor = factor + scale.gradient[i] * w[11 + i]
+            of_momentum = w[3 + i] + root * w[7 + i] + scale.momentum[i] * w[27 + i]
+            y = y + state.momentum[i] * of_momentum
+        return jax.nn.relu(y + grads * factor)
+
+    def affine(x: list[jax.Array], weight: jax.Array, bias: jax.Array, unit: int) -> jax.Array:
+        y = per_tile(bias[:, unit])
+        for k, z in enumerate(x):
+            y = y + z * per_tile(weight[:, k, unit])
+        return y
+
+    x = [hidden(h) for h in range(MLP_WIDTH)]
+    x = [jax.nn.relu(affine(x, w1, weights.b1, unit)) for unit in range(MLP_WIDTH)]
+    direction, magnitude = (affine(x, w2, weights.b2, unit) for unit in range(2))
+    return per_tile(step_size * _STEP) * (direction * jnp.exp(_EXPONENT * magnitude))
 
 
 def _first_layer_offsets(

@@ -142,6 +142,10 @@ class Group:
         Returns:
             (tiles, rows, columns), zero where a tile reaches over the edge of its matrix.
         """
+        if not self.factored:
+            flat = [leaves[v.leaf].astype(jnp.float32).reshape(-1) for v in self.views]
+            index = self._flat_index()
+            return jnp.take(jnp.concatenate(flat), index, mode="fill", fill_value=0)
         out = jnp.zeros((self.tiles, *self.tile), jnp.float32)
         first = 0
         for v in self.views:
@@ -149,6 +153,13 @@ class Group:
             out = jax.lax.dynamic_update_slice_in_dim(out, x, first, 0)
             first += x.shape[0]
         return out
+
+    def _flat_index(self) -> Indices:
+        """For every place in the tiles of vectors, its place when they are laid end to end."""
+        used = np.arange(self.tile[1]) < self.columns[:, None]
+        index = np.full(used.shape, used.sum(), np.int32)
+        index[used] = np.arange(used.sum())
+        return index[:, None, :]
 
     def unpack(self, packed: jax.Array) -> list[jax.Array]:
         """The inverse of ``pack``: one float32 tensor per view."""

@@ -167,8 +167,8 @@ def velo(
                 y.astype(jnp.float32) + weight_decay * x.astype(jnp.float32)
                 for x, y in zip(p, g, strict=True)
             ]
-        steps, state = _accumulated(theta, merged, state, g, p, loss, remaining)
-        updates = [_difference(x, step) for x, step in zip(p, steps, strict=True)]
+        changes, state = _accumulated(theta, merged, state, g, p, loss, remaining)
+        updates = [_rounded(x, change) for x, change in zip(p, changes, strict=True)]
         return jax.tree.unflatten(jax.tree.structure(params), updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -199,7 +199,7 @@ def _update_once(
     loss: jax.Array,
     remaining: jax.Array | None,
 ) -> tuple[list[jax.Array], VeloState]:
-    """One update of the network itself; float32 steps to subtract, for all leaves."""
+    """One update of the network itself; float32 changes of all leaves."""
     storage = _plan(params)
     if remaining is None:
         fraction = state.count.astype(jnp.float32) / state.num_steps.astype(jnp.float32)
@@ -246,8 +246,11 @@ def _accumulated(
     return jax.lax.cond(waiting.count + 1 >= merged, apply, wait)
 
 
-def _difference(param: jax.Array, step: jax.Array) -> jax.Array:
-    new = (param.astype(jnp.float32) - step).astype(param.dtype)
+def _rounded(param: jax.Array, change: jax.Array) -> jax.Array:
+    """The change that is left when the new parameter is stored in the parameter's dtype."""
+    if param.dtype == jnp.float32:
+        return change
+    new = (param.astype(jnp.float32) + change).astype(param.dtype)
     return new - param
 
 
