@@ -1,4 +1,4 @@
-"""The command line: ``timetrial train | bench | report | list | ui | replay``.
+"""The command line: ``timetrial train | bench | report | list | ui | fetch | replay``.
 
 Boundary: words in, exit code out; what a command does lives in the other modules of ``bench``.
 """
@@ -57,6 +57,12 @@ Scores the recorded runs of a suite and writes report.html, CSV tables and PNG p
 
   suite=NAME              which suite (default: quick)
   tracking.KEY            where the runs are recorded, as in timetrial train
+"""
+
+FETCH = """\
+Downloads the weights that Google published with the VeLO paper (9,282,564 bytes) into the cache
+directory ($TIMETRIAL_CACHE, else ~/.cache/timetrial). From then on optimizer=velo uses them. An
+interrupted download continues; --from FILE takes a copy instead, for machines without network.
 """
 
 
@@ -129,6 +135,15 @@ def parser() -> argparse.ArgumentParser:
     add("list", _list, "workloads, optimizers, suites and presets, one line each", overrides=False)
     ui = add("ui", _ui, "open the recorded runs in the MLflow UI")
     ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
+    fetch = add(
+        "fetch",
+        _fetch,
+        "download the published weights of a learned optimizer",
+        FETCH,
+        overrides=False,
+    )
+    fetch.add_argument("what", choices=["velo"], help="whose weights")
+    fetch.add_argument("--from", dest="source", type=Path, metavar="FILE", help="take this copy")
     replay = add(
         "replay",
         _replay,
@@ -187,6 +202,17 @@ def _ui(options: argparse.Namespace) -> int:
 
     _, tracking = load_suite(options.overrides)
     return serve(tracking, options.port)
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from bench.progress import download_bar
+    from optimizers.velo.fetch import LICENCE_NOTE, fetch_velo
+
+    print(LICENCE_NOTE)
+    with download_bar("VeLO weights") as progress:
+        path = fetch_velo(source_file=options.source, progress=progress)
+    print(path)
+    return 0
 
 
 def _replay(options: argparse.Namespace) -> int:

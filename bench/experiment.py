@@ -6,6 +6,7 @@ Boundary: the one place where workload, optimizer, trainer and tracker meet.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import signal
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
+from bench.estimate import measure
 from framework import callbacks as cb
 from framework import config as configuration
 from framework.clock import Clock
@@ -27,6 +29,8 @@ from tracking.mlflow_tracker import MlflowTracker
 from tracking.spool import RunIdentity
 from tracking.store import Store
 from workloads import WORKLOADS
+
+_log = logging.getLogger(__name__)
 
 
 class Workshop:
@@ -46,10 +50,14 @@ class Workshop:
             self._workload = (choice, WORKLOADS[choice.name].make(choice.settings))
         return self._workload[1]
 
+    def horizon(self, config: RunConfig) -> Horizon:
+        """How long the run of a configuration is expected to be."""
+        steps = config.budget.steps or config.budget.expected_steps
+        return Horizon(step_hint=self.workload(config.workload).step_hint, steps=steps)
+
     def program(self, config: RunConfig) -> Program:
         """The program of a configuration; compiled when it has been used before."""
-        workload = self.workload(config.workload)
-        horizon = Horizon(step_hint=workload.step_hint, steps=config.budget.steps)
+        workload, horizon = self.workload(config.workload), self.horizon(config)
         key = (config.workload, config.optimizer, horizon)
         if self._program is None or self._program[0] != key or config.budget.charge_compile:
             tx = OPTIMIZERS[config.optimizer.name].make(config.optimizer.settings, horizon)
@@ -76,6 +84,7 @@ def run(
     *,
     watch: Watch | None = None,
     tags: Mapping[str, str] | None = None,
+    expected_steps: int | None = None,
 ) -> RunResult:
     """Makes one run and records it, with a status that is true to what happened.
 
@@ -85,18 +94,28 @@ def run(
         workshop: keeps what the next run can reuse.
         watch: told how far the run is.
         tags: further tags, such as the suite's name.
+        expected_steps: steps that a time budget allows, where they are known from an earlier
+            trial; measured when the optimizer needs them and nobody has said.
     """
     started = time.perf_counter()
     clock = Clock()
     workload = workshop.workload(config.workload)
+    requested = configuration.digest(config)
+    config, told = tell_steps(config, workshop, expected_steps)
     program = workshop.program(config)
-    tracker = MlflowTracker(store, identity(config, workload, tags or {}))
+    notes = OPTIMIZERS[config.optimizer.name].notes(
+        config.optimizer.settings, workshop.horizon(config)
+    )
+    if "warning" in notes:
+        _log.warning("%s", notes["warning"])
+    all_tags = {schema.CONFIG_HASH: requested, **told, **notes, **(tags or {})}
+    tracker = MlflowTracker(store, identity(config, workload, all_tags))
     status, result = "FAILED", None
     try:
         trainer = Trainer(
             program,
             config.budget,
-            default_callbacks(config, workload, tracker, watch),
+            default_callbacks(config, workshop, tracker, watch),
             seed=config.seed,
             clock=clock,
         )
@@ -114,14 +133,43 @@ def run(
         )
 
 
+def tell_steps(
+    config: RunConfig, workshop: Workshop, expected_steps: int | None
+) -> tuple[RunConfig, dict[str, str]]:
+    """The configuration with the steps that a time budget allows, and tags that say whence.
+
+    Only an optimizer that needs them gets them. What the user has set stays.
+    """
+    budget = config.budget
+    needed = OPTIMIZERS[config.optimizer.name].needs_steps
+    if not needed or budget.seconds is None or budget.expected_steps is not None:
+        return config, {}
+    tags = {schema.EXPECTED_STEPS_SOURCE: "steps of the first trial"}
+    if expected_steps is None:
+        guess = dataclasses.replace(budget, expected_steps=workshop.horizon(config).step_hint)
+        program = workshop.program(dataclasses.replace(config, budget=guess))
+        estimate = measure(program, budget.seconds)
+        expected_steps = estimate.steps
+        rates = ", ".join(f"{seconds:.6g}" for seconds in estimate.step_seconds)
+        tags = {schema.EXPECTED_STEPS_SOURCE: f"measured seconds per step: {rates}"}
+    told = dataclasses.replace(budget, expected_steps=expected_steps)
+    return dataclasses.replace(config, budget=told), tags
+
+
 def default_callbacks(
-    config: RunConfig, workload: Workload, tracker: Tracker, watch: Watch | None = None
+    config: RunConfig, workshop: Workshop, tracker: Tracker, watch: Watch | None = None
 ) -> list[cb.Callback]:
     """The callbacks of every run, in the order in which they are asked."""
     chosen: list[cb.Callback] = [cb.StopIfDiverged()]
     if config.stop.target is not None:
+        workload = workshop.workload(config.workload)
         metric = f"{config.stop.split}/{workload.metric}"
         chosen.append(cb.StopAtTarget(metric, config.stop.target, workload.direction))
+    last_step = OPTIMIZERS[config.optimizer.name].last_step(
+        config.optimizer.settings, workshop.horizon(config)
+    )
+    if last_step is not None:
+        chosen.append(cb.StopAtStep(last_step))
     chosen += [cb.StopAtBudget(), cb.FeedRemainingFraction(), cb.Track(tracker)]
     if watch is not None:
         chosen.append(cb.Progress(watch.on_step, watch.on_eval))
@@ -133,23 +181,28 @@ def identity(config: RunConfig, workload: Workload, tags: Mapping[str, str]) -> 
     limit = config.budget.steps if config.budget.steps is not None else config.budget.seconds
     return RunIdentity(
         experiment=config.tracking.experiment,
-        run_name=f"{config.workload.name} {config.optimizer.name} seed {config.seed}",
+        run_name=f"{config.workload.name} {label(config)} seed {config.seed}",
         params=configuration.flat(config),
         config_yaml=configuration.to_yaml(config),
         datasets=workload.datasets(),
         tags={
             schema.WORKLOAD: config.workload.name,
-            schema.OPTIMIZER: config.optimizer.name,
+            schema.OPTIMIZER: label(config),
             schema.SEED: str(config.seed),
             schema.CONDITION: config.budget.condition,
             schema.BUDGET: str(limit),
             schema.METRIC: workload.metric,
             schema.DIRECTION: workload.direction.value,
-            schema.CONFIG_HASH: configuration.digest(config),
             **environment_tags(),
             **tags,
         },
     )
+
+
+def label(config: RunConfig) -> str:
+    """The optimizer as tables show it: ``adam``, ``velo[embedded]``."""
+    variant = OPTIMIZERS[config.optimizer.name].variant(config.optimizer.settings)
+    return f"{config.optimizer.name}[{variant}]" if variant else config.optimizer.name
 
 
 def end_tags(result: RunResult | None) -> dict[str, str]:

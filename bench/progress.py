@@ -6,15 +6,25 @@ draws them a few times a second.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
-from bench.experiment import Watch
+from bench.experiment import Watch, label
 from framework.callbacks import StepInfo
 from framework.config import RunConfig
 from framework.types import RunResult, StopReason
@@ -25,7 +35,7 @@ PLAIN_LINE_EVERY_SECONDS = 30.0
 
 def name(config: RunConfig) -> str:
     """A run in a few words."""
-    return f"{config.workload.name} {config.optimizer.name} seed {config.seed}"
+    return f"{config.workload.name} {label(config)} seed {config.seed}"
 
 
 def duration(seconds: float) -> str:
@@ -34,6 +44,21 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+@contextmanager
+def download_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for a download; yields what to call with (bytes so far, bytes in all)."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=40),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+    ) as bars:
+        task = bars.add_task(title, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 class _Bars(Progress):
@@ -140,7 +165,7 @@ class Display:
             self._last_line = now
             assert self._config is not None
             losses = {"loss": metrics.get("train/loss", float("nan"))}
-            at = StepInfo(info.step, info.train_seconds, info.used, losses)
+            at = dataclasses.replace(info, metrics=losses)
             self.line(f"{name(self._config)}: {info.used:.0%}, {self._run_text(at)}")
 
     def _run_text(self, info: StepInfo) -> str:

@@ -6,6 +6,7 @@ because runs that share cores have no valid timing.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from bench.suite import Suite
 from framework import config as configuration
 from framework.config import RunConfig, Tracking
 from framework.errors import UserError
+from optimizers import OPTIMIZERS
 from tracking import schema
 from tracking.conditions import by_condition
 from tracking.query import finished_configs, load_runs
@@ -149,7 +151,12 @@ def make_runs(
         watch = display.run(config)
         try:
             result = run(
-                config, store, workshop, watch=watch, tags={schema.SUITE: suite.name, **tags}
+                config,
+                store,
+                workshop,
+                watch=watch,
+                tags={schema.SUITE: suite.name, **tags},
+                expected_steps=first_trial_steps(config, suite, store),
             )
         except UserError:
             raise
@@ -160,6 +167,16 @@ def make_runs(
             done.add(digest)
             display.done(result, workshop.workload(config.workload).metric)
     return failed
+
+
+def first_trial_steps(config: RunConfig, suite: Suite, store: Store) -> int | None:
+    """Steps that the first trial made within the time budget: what later trials are told."""
+    needed = OPTIMIZERS[config.optimizer.name].needs_steps and config.budget.seconds is not None
+    if not needed or config.seed == suite.seeds[0]:
+        return None
+    first = configuration.digest(dataclasses.replace(config, seed=suite.seeds[0]))
+    runs = load_runs(store, config.tracking.experiment, tags={schema.CONFIG_HASH: first})
+    return next((run.step for run in runs if run.status == "FINISHED"), None)
 
 
 def report(suite: Suite, tracking: Tracking, store: Store | None = None) -> int:

@@ -27,12 +27,14 @@ class StepInfo:
         step: updates made.
         train_seconds: seconds charged for them.
         used: share of the budget used, 1 is all of it.
+        issued: updates issued: ``step``, or one more while the next is under way.
         metrics: ``loss`` and ``grad_norm`` of the last of these updates; empty where none is known.
     """
 
     step: int
     train_seconds: float
     used: float
+    issued: int
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -63,6 +65,20 @@ class StopAtBudget(Callback):
 
     def on_step_end(self, info: StepInfo) -> StopReason | None:
         return StopReason.BUDGET if info.used >= 1 else None
+
+
+@dataclasses.dataclass(frozen=True)
+class StopAtStep(Callback):
+    """Ends the run when its optimizer has made all the updates that it was told of.
+
+    Attributes:
+        step: number of updates.
+    """
+
+    step: int
+
+    def on_step_end(self, info: StepInfo) -> StopReason | None:
+        return StopReason.COMPLETE if info.issued >= self.step else None
 
 
 class FeedRemainingFraction(Callback):

@@ -109,6 +109,7 @@ class Trainer:
             step=step,
             train_seconds=self._finished_at,
             used=self.budget.used(issued, self._finished_at),
+            issued=issued,
             metrics={name: float(value) for name, value in metrics.items()},
         )
         return first_reason([callback.on_step_end(info) for callback in self.callbacks])
@@ -147,7 +148,7 @@ class Trainer:
 
     def _info(self, step: int) -> StepInfo:
         seconds = self.clock.train_seconds
-        return StepInfo(step, seconds, self.budget.used(step, seconds))
+        return StepInfo(step, seconds, self.budget.used(step, seconds), issued=step)
 
     def _inputs(self, step: int) -> dict[str, np.ndarray]:
         """What the callbacks feed the next update, as float32 scalars."""

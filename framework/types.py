@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import jax
 import numpy as np
+import optax
 
 PyTree = Any
 """Any nesting of dicts, tuples and dataclasses with arrays as leaves."""
@@ -148,18 +149,12 @@ class Entry(Generic[T]):
     Attributes:
         summary: what it is, in one line, as ``timetrial list`` shows it.
         settings: frozen dataclass of everything a user may set, validated at construction.
-        make: builds it; ``make(settings)`` for workloads, ``make(settings, horizon)`` for
-            optimizers.
-        needs_steps: an optimizer that must be told how many updates the budget allows.
-        needs_feed: an optimizer that lives on the fed share of the budget that remains; it is
-            raced under time budgets only, because under a step budget it is told the same.
+        make: builds it from its settings.
     """
 
     summary: str
     settings: type[Any]
     make: Callable[..., T]
-    needs_steps: bool = False
-    needs_feed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +169,26 @@ class Horizon:
 
     step_hint: int
     steps: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerEntry(Entry[optax.GradientTransformation]):
+    """One line of the registry of optimizers; ``make(settings, horizon)`` builds it.
+
+    Attributes:
+        needs_steps: must be told how many updates the budget allows.
+        needs_feed: lives on the fed share of the budget that remains; raced under time budgets
+            only, because under a step budget it is told the same as when it is prompted.
+        variant: what tells runs of equal name apart, shown as ``name[variant]``; "" is nothing.
+        notes: tags to record with a run, for what a user should know about it.
+        last_step: updates after which it has nothing more to do, or None.
+    """
+
+    needs_steps: bool = False
+    needs_feed: bool = False
+    variant: Callable[[Any], str] = lambda settings: ""
+    notes: Callable[[Any, Horizon], Mapping[str, str]] = lambda settings, horizon: {}
+    last_step: Callable[[Any, Horizon], int | None] = lambda settings, horizon: None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,6 +255,7 @@ class StopReason(enum.Enum):
     """Why a run ended; the value is the message."""
 
     BUDGET = "the budget is used up"
+    COMPLETE = "the optimizer has made all its updates"
     TARGET = "the target is reached"
     DIVERGED = "the loss is no longer finite"
     INTERRUPTED = "interrupted by the user"

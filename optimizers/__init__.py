@@ -5,12 +5,10 @@ Boundary: imports framework only; an optimizer knows neither workload, clock nor
 
 from __future__ import annotations
 
-import optax
+from framework.types import OptimizerEntry as Entry
+from optimizers import baselines, learned
 
-from framework.types import Entry
-from optimizers import baselines
-
-OPTIMIZERS: dict[str, Entry[optax.GradientTransformation]] = {
+OPTIMIZERS: dict[str, Entry] = {
     "adam": Entry("Adam, warm-up + cosine, lr 5e-3", baselines.AdamSettings, baselines.make_adam),
     "nadam": Entry(
         "NAdam, warm-up + cosine, lr 1e-2", baselines.NadamSettings, baselines.make_nadam
@@ -30,5 +28,30 @@ OPTIMIZERS: dict[str, Entry[optax.GradientTransformation]] = {
         baselines.MomentumSettings,
         baselines.make_nesterov,
     ),
+    "velo": Entry(
+        "VeLO, a learned optimizer, prompted with all the steps that the budget allows",
+        learned.VeloSettings,
+        learned.make_velo,
+        needs_steps=True,
+        variant=learned.variant,
+        notes=learned.notes,
+    ),
+    "velo_short": Entry(
+        "VeLO prompted with 75 % of the steps that the budget allows; ends when they are made",
+        learned.VeloShortSettings,
+        learned.make_velo,
+        needs_steps=True,
+        variant=learned.variant,
+        notes=learned.notes,
+        last_step=learned.prompted_steps,
+    ),
+    "velo_feed": Entry(
+        "VeLO fed the share of the time budget that remains, without any estimate of steps",
+        learned.VeloFeedSettings,
+        learned.make_velo_feed,
+        needs_feed=True,
+        variant=learned.variant,
+        notes=learned.notes,
+    ),
 }
-"""Every optimizer that can be raced: ``make(settings, horizon)`` returns an optax transformation."""
+"""Every optimizer that can be raced; ``make(settings, horizon)`` builds its transformation."""

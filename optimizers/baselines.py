@@ -147,7 +147,8 @@ def scale_by_nadam(b1: float, b2: float, eps: float) -> optax.GradientTransforma
     its first updates differ by up to a factor of two.
 
     Args:
-        b1, b2: decay of the first and second moment, in [0, 1).
+        b1: decay of the first moment, in [0, 1).
+        b2: decay of the second moment, in [0, 1).
         eps: added to the root of the second moment.
 
     Source: Dozat, "Incorporating Nesterov Momentum into Adam", 2016,

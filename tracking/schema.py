@@ -22,12 +22,14 @@ REQUIRED_TAGS: Final = (WORKLOAD, OPTIMIZER, SEED, CONDITION, BUDGET, METRIC, DI
 SUITE: Final = "suite"
 CONFIG_HASH: Final = "config_hash"  # identity of a configuration: a finished one is not repeated
 SETS_TIME_BUDGET: Final = "sets_time_budget"  # "true": its seconds are the suite's time budget
+EXPECTED_STEPS_SOURCE: Final = "expected_steps_source"  # how budget.expected_steps came about
 STOP_REASON: Final = "stop_reason"  # name of a StopReason, set at the end
 DIVERGED: Final = "diverged"  # "true" or "false", set at the end
 
 # Tags of the tracker itself.
 SPOOL_ID: Final = "spool_id"  # identity of a run's spool file: replaying it finds the run again
 SPOOL: Final = "spool"  # path of the spool file on the host that wrote it
+DESCRIBED: Final = "described"  # "true" once configuration and data sets are there
 
 # Tags of environment.py; the first three say whether the process of a run is still alive.
 HOST: Final = "host"
@@ -51,3 +53,4 @@ MEAN_SECONDS: Final = "time/mean_train_seconds"  # mean over seeds of the k-th E
 NONFINITE_SUFFIX: Final = "_nonfinite"  # "<key>_nonfinite" is 1 where <key> was nan or inf
 
 CONFIG_ARTIFACT: Final = "config.yaml"
+EVALUATIONS_ARTIFACT: Final = "evaluations.json"  # all evaluations of a finished run, read at once

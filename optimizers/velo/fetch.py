@@ -20,6 +20,7 @@ import secrets
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from framework.errors import UserError
 from optimizers.velo.checkpoint import (
     MAX_FILE_BYTES,
     digest_path,
@@ -40,7 +41,7 @@ LICENCE_NOTE = (
 """To be shown to whoever fetches the weights."""
 
 
-class FetchError(RuntimeError):
+class FetchError(UserError, RuntimeError):
     """The weights could not be fetched; the one-line message says why and what to do instead."""
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from framework.errors import UserError
+
 Path = tuple[str, ...]
 """Keys from the top of the tree down to one tensor. ``rnn/linear`` is a single key."""
 
@@ -29,7 +31,7 @@ MLP_OUTPUTS = 3
 """Outputs of the per-parameter network."""
 
 
-class WeightsError(ValueError):
+class WeightsError(UserError, ValueError):
     """A file or a tree of arrays is no usable set of VeLO weights; the message says why."""
 
 
