@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tracking import schema
+from tracking.evaluations_file import Evaluations
 from tracking.mlflow_writer import RunWriter, points_of
 from tracking.spool import End, Row, RunIdentity, Spool, TrackingError
 from tracking.store import Store, store_errors
@@ -59,6 +60,7 @@ class MlflowTracker:
         self._flush_seconds = flush_seconds
         self._unsent: list[Metric] = []
         self._last_step: int | None = None
+        self._evaluations = Evaluations()
         self._last_ms = self._writer.started_ms
         self._next_flush = 0.0
         self._failing = False
@@ -84,6 +86,7 @@ class MlflowTracker:
         self._spool.rows(timed)
         self._unsent += points_of(timed, self._last_step)
         self._last_step = timed[-1].step if timed else self._last_step
+        self._evaluations.add(timed)
         if time.monotonic() >= self._next_flush:
             self._flush()
 
@@ -118,7 +121,7 @@ class MlflowTracker:
             with store_errors(self._store.uri):
                 self._writer.metrics(self._unsent)
                 if end is not None:
-                    self._writer.end(end, self._last_step or 0)
+                    self._writer.end(end, self._last_step or 0, self._evaluations.in_order())
         except TrackingError as error:
             if end is not None:
                 _log.warning(

@@ -1,24 +1,28 @@
 """Turns what was recorded about a run into MLflow calls, each of which may be repeated.
 
-Boundary: raises whatever MLflow raises; when to call and what to do about a failure is decided by
-``tracking.mlflow_tracker`` (while a run goes on) and ``tracking.recovery`` (afterwards).
+Boundary: raises whatever MLflow raises, except about artifacts, which a run can do without; what
+to do about it is for ``tracking.mlflow_tracker`` (live) and ``tracking.recovery`` (afterwards).
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracking import schema
-from tracking.spool import End, Row, RunIdentity
-from tracking.store import Store
+from framework.types import Evaluation
+from tracking import evaluations_file, schema
+from tracking.spool import End, Row, RunIdentity, TrackingError
+from tracking.store import Store, store_errors
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
+
+_log = logging.getLogger(__name__)
 
 METRICS_PER_REQUEST = 1000  # MLflow's limits, per request and per value
 PARAMS_PER_REQUEST = 100
@@ -59,8 +63,8 @@ class RunWriter:
             self._client.log_batch(run_id, metrics=points[:METRICS_PER_REQUEST])
             del points[:METRICS_PER_REQUEST]
 
-    def end(self, end: End, last_step: int) -> None:
-        """Sends the summary and ends the run."""
+    def end(self, end: End, last_step: int, evaluations: Sequence[Evaluation]) -> None:
+        """Sends the summary, and all evaluations once more in one file, and ends the run."""
         from mlflow.entities import RunTag
 
         run_id = self._ensure_run()
@@ -69,6 +73,9 @@ class RunWriter:
             metrics=_finite_points(end.summary, last_step, end.timestamp_ms),
             tags=[RunTag(key, value) for key, value in _fitting_tags(end.tags).items()],
         )
+        if evaluations:
+            text = evaluations_file.encode(evaluations)
+            self._upload(run_id, text, schema.EVALUATIONS_ARTIFACT)
         self._client.set_terminated(run_id, end.status, end.timestamp_ms)
 
     def _ensure_run(self) -> str:
@@ -88,6 +95,7 @@ class RunWriter:
                 )
             )
             self.run_id = str(run.info.run_id)
+            self._described = schema.DESCRIBED in run.data.tags
         if not self._described:
             self._describe(self.run_id)
             self._described = True
@@ -100,10 +108,20 @@ class RunWriter:
         params = [Param(key, value) for key, value in _fitting_params(self.identity.params).items()]
         for start in range(0, len(params), PARAMS_PER_REQUEST):
             self._client.log_batch(run_id, params=params[start : start + PARAMS_PER_REQUEST])
-        if self.identity.config_yaml:
-            self._client.log_text(run_id, self.identity.config_yaml, schema.CONFIG_ARTIFACT)
         if self.identity.datasets and not self._client.get_run(run_id).inputs.dataset_inputs:
             self._client.log_inputs(run_id, _dataset_inputs(self.identity.datasets))
+        if self._upload(run_id, self.identity.config_yaml, schema.CONFIG_ARTIFACT):
+            self._client.set_tag(run_id, schema.DESCRIBED, "true")
+
+    def _upload(self, run_id: str, text: str, name: str) -> bool:
+        """Keeps a text as an artifact; without an artifact store a run loses nothing but that."""
+        try:
+            with store_errors(self._store.uri):
+                self._client.log_text(run_id, text, name)
+        except TrackingError as error:
+            _log.warning("%s: artifact %s of run %s is missing", error, name, run_id)
+            return False
+        return True
 
 
 def points_of(rows: Iterable[Row], previous_step: int | None) -> list[Metric]:

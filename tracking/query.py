@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import logging
 import math
+import tempfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from framework.types import Direction, Evaluation, RunRecord
-from tracking import schema
+from tracking import evaluations_file, schema
 from tracking.spool import TrackingError
 from tracking.store import Store, store_errors
 
@@ -96,8 +100,15 @@ def _is_ours(run: Run) -> bool:
 
 def _record(store: Store, run: Run) -> RunRecord:
     tags = run.data.tags
-    seconds = _seconds(store, run)
-    last_step = max(seconds, default=0)
+    evaluations = _evaluations_from_file(store, run)
+    if evaluations:
+        step, train_seconds = evaluations[-1].step, evaluations[-1].train_seconds
+    else:
+        seconds = history(store, run.info.run_id, schema.TRAIN_SECONDS)
+        seconds |= history(store, run.info.run_id, schema.EVAL_SECONDS)
+        evaluations = _evaluations_from_histories(store, run, seconds)
+        step = max(seconds, default=0)
+        train_seconds = seconds.get(step, 0.0)
     try:
         return RunRecord(
             run_id=str(run.info.run_id),
@@ -110,9 +121,9 @@ def _record(store: Store, run: Run) -> RunRecord:
             direction=Direction(tags[schema.DIRECTION]),
             status=str(run.info.status),
             reason=tags.get(schema.STOP_REASON, ""),
-            step=last_step,
-            train_seconds=seconds.get(last_step, 0.0),
-            evaluations=_evaluations(store, run, seconds),
+            step=step,
+            train_seconds=train_seconds,
+            evaluations=evaluations,
             config=dict(run.data.params),
             tags=dict(tags),
         )
@@ -120,31 +131,57 @@ def _record(store: Store, run: Run) -> RunRecord:
         raise TrackingError(f"run {run.info.run_id}: its tags cannot be read: {error}") from error
 
 
-def _evaluations(store: Store, run: Run, seconds: Mapping[int, float]) -> list[Evaluation]:
+def _evaluations_from_file(store: Store, run: Run) -> list[Evaluation]:
+    """The evaluations of a finished run; empty where its file cannot be had.
+
+    Only finished runs end with an evaluation: all others may have gone on after their last one,
+    and only the histories say how far.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if run.info.status != "FINISHED":
+        return []
+    where = urlsplit(run.info.artifact_uri)
+    try:
+        if where.scheme == "file":
+            path = Path(url2pathname(where.path)) / schema.EVALUATIONS_ARTIFACT
+            return evaluations_file.decode(path.read_text())
+        with tempfile.TemporaryDirectory() as directory:
+            name = schema.EVALUATIONS_ARTIFACT
+            path = Path(store.client.download_artifacts(run.info.run_id, name, directory))
+            return evaluations_file.decode(path.read_text())
+    except (MlflowException, OSError, ValueError):
+        return []
+
+
+def _evaluations_from_histories(
+    store: Store, run: Run, seconds: Mapping[int, float]
+) -> list[Evaluation]:
     """The evaluations of a run in order of step, put together from one history per metric."""
-    by_step: dict[int, dict[str, float]] = {}
+    latest: dict[int, dict[str, tuple[int, float]]] = {}
     for key in sorted(run.data.metrics):
         if not key.startswith(schema.EVAL_PREFIXES):
             continue
         name = key.removesuffix(schema.NONFINITE_SUFFIX)
-        for step, value in history(store, run.info.run_id, key).items():
-            by_step.setdefault(step, {})[name] = math.nan if name != key else value
+        for step, (timestamp, value) in _timed_history(store, run.info.run_id, key).items():
+            of_step = latest.setdefault(step, {})
+            if name not in of_step or timestamp > of_step[name][0]:
+                of_step[name] = timestamp, value if name == key else math.nan
     return [
-        Evaluation(step, seconds.get(step, math.nan), by_step[step]) for step in sorted(by_step)
+        Evaluation(
+            step=step,
+            train_seconds=seconds.get(step, math.nan),
+            metrics={name: value for name, (_, value) in latest[step].items()},
+        )
+        for step in sorted(latest)
     ]
-
-
-def _seconds(store: Store, run: Run) -> dict[int, float]:
-    """Charged seconds by step, at least at every evaluation and at the last step.
-
-    A finished run ends with an evaluation, so the few points at evaluations will do; every other
-    run may have gone on after its last one.
-    """
-    brief = run.info.status == "FINISHED" and schema.EVAL_SECONDS in run.data.metrics
-    return history(store, run.info.run_id, schema.EVAL_SECONDS if brief else schema.TRAIN_SECONDS)
 
 
 def history(store: Store, run_id: str, key: str) -> dict[int, float]:
     """Values of one metric by step; the last one logged where a step occurs more than once."""
+    return {step: value for step, (_, value) in _timed_history(store, run_id, key).items()}
+
+
+def _timed_history(store: Store, run_id: str, key: str) -> dict[int, tuple[int, float]]:
     points: list[Any] = store.client.get_metric_history(run_id, key)
-    return {p.step: p.value for p in sorted(points, key=lambda p: p.timestamp)}
+    return {p.step: (p.timestamp, p.value) for p in sorted(points, key=lambda p: p.timestamp)}

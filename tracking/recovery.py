@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tracking import schema
 from tracking.environment import process_start
+from tracking.evaluations_file import Evaluations
 from tracking.mlflow_tracker import now_ms
 from tracking.mlflow_writer import RunWriter, points_of
 from tracking.query import all_runs
@@ -41,7 +42,10 @@ def replay(spool_path: Path, store: Store, *, status: str | None = None) -> str:
     with store_errors(store.uri):
         writer.metrics(points_of(contents.rows, None))
         if end is not None:
-            writer.end(end, contents.rows[-1].step if contents.rows else 0)
+            evaluations = Evaluations()
+            evaluations.add(contents.rows)
+            last_step = contents.rows[-1].step if contents.rows else 0
+            writer.end(end, last_step, evaluations.in_order())
     assert writer.run_id is not None
     if end is not None and not contents.sent:
         spool = Spool(spool_path)

@@ -18,8 +18,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from framework.errors import UserError
 
-class TrackingError(Exception):
+
+class TrackingError(UserError):
     """Runs cannot be recorded or read; the message is one line for the user."""
 
 

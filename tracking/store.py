@@ -185,6 +185,7 @@ def _connect(uri: str) -> MlflowClient:
 
         # Failures reach the user as a TrackingError, not as a logged traceback.
         logging.getLogger("mlflow").setLevel(logging.ERROR)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         with store_errors(uri, hint=f"; expected {ALLOWED_URIS}"), _impatient():
             _probe_database(uri)

@@ -162,7 +162,7 @@ def _metrics_to_draw(name: str, runs: Iterable[RunRecord]) -> list[str]:
 
 def _groups(keys: Sequence[str], runs: Iterable[RunRecord]) -> list[str]:
     """What the web interface calls the groups of runs that agree in all ``keys``."""
-    return sorted({",".join(f"tag.{key}.{run.tags[key]}" for key in keys) for run in runs})
+    return sorted({",".join(f"tag.{key}.{getattr(run, key)}" for key in keys) for run in runs})
 
 
 def _section(uuid: str, title: str) -> dict[str, Any]:

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+from recorded import ROWS, identity, record
+
+from framework.types import Direction, Evaluation
+from tracking import query
+from tracking.mlflow_tracker import MlflowTracker
+from tracking.query import finished_configs, load_runs
+from tracking.spool import TrackingError
+from tracking.store import Store, open_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    root = tmp_path_factory.mktemp("runs")
+    return open_store(f"sqlite:///{root}/mlflow.db", root=root)
+
+
+def test_reads_back_all_that_was_recorded(store: Store):
+    tracker = record(store, experiment="whole", suite="quick", config_hash="abc")
+    (run,) = load_runs(store, "whole")
+    assert (run.run_id, run.workload, run.optimizer, run.seed) == (
+        tracker.run_id,
+        "tiny",
+        "adam",
+        1,
+    )
+    assert (run.condition, run.budget, run.metric) == ("step", 20.0, "accuracy")
+    assert run.direction is Direction.MAXIMIZE
+    assert (run.status, run.reason, run.step, run.train_seconds) == ("FINISHED", "BUDGET", 4, 2.0)
+    assert run.evaluations == [
+        Evaluation(0, 0.0, {"train/loss": 2.0, "validation/accuracy": 0.1}),
+        Evaluation(2, 1.0, {"train/loss": 1.7, "validation/accuracy": 0.4}),
+        Evaluation(4, 2.0, {"train/loss": 1.4, "validation/accuracy": 0.6}),
+    ]
+    assert run.config == identity().params
+    assert run.tags["suite"] == "quick"
+
+
+def test_no_run_is_dropped_whatever_became_of_it(store: Store):
+    for seed, status in enumerate(("FINISHED", "FAILED", "KILLED")):
+        record(store, experiment="statuses", status=status, seed=str(seed))
+    running = MlflowTracker(store, identity("statuses", seed="3"), flush_seconds=0)
+    running.log(ROWS[:3])
+    empty = MlflowTracker(store, identity("statuses", seed="4"))
+    runs = load_runs(store, "statuses")
+    assert [(run.seed, run.status) for run in runs] == [
+        (0, "FINISHED"),
+        (1, "FAILED"),
+        (2, "KILLED"),
+        (3, "RUNNING"),
+        (4, "RUNNING"),
+    ]
+    # What a run that never came to its next evaluation did is read all the same.
+    assert (runs[3].step, runs[3].train_seconds, len(runs[3].evaluations)) == (2, 1.0, 1)
+    assert (runs[4].step, runs[4].train_seconds, runs[4].evaluations) == (0, 0.0, [])
+    running.finish("KILLED", {}, {})
+    empty.finish("KILLED", {}, {})
+
+
+def test_of_a_step_logged_twice_the_later_counts(store: Store):
+    rows = [*ROWS[:4], (2, 1.25, {"validation/accuracy": 0.45}), *ROWS[4:]]
+    record(store, experiment="twice", rows=rows)
+    (run,) = load_runs(store, "twice")
+    assert [e.metrics["validation/accuracy"] for e in run.evaluations] == [0.1, 0.45, 0.6]
+    assert [e.train_seconds for e in run.evaluations] == [0.0, 1.25, 2.0]
+
+
+def test_a_value_that_was_not_finite_and_then_was_is_the_later_one(store: Store):
+    nan_then_number = [
+        (0, 0.0, {"validation/accuracy": math.nan}),
+        (0, 0.0, {"validation/accuracy": 0.5}),
+    ]
+    record(store, experiment="healed", rows=nan_then_number)
+    record(store, experiment="healed", rows=nan_then_number[::-1])
+    healed, broken = load_runs(store, "healed")
+    assert healed.evaluations[0].metrics == {"validation/accuracy": 0.5}
+    assert math.isnan(broken.evaluations[0].metrics["validation/accuracy"])
+
+
+def test_filters_by_tags_and_reads_more_than_a_page(store: Store, monkeypatch: pytest.MonkeyPatch):
+    for seed in range(5):
+        record(store, experiment="pages", seed=str(seed), suite="odd" if seed % 2 else "even")
+    monkeypatch.setattr(query, "PAGE", 2)
+    assert [run.seed for run in load_runs(store, "pages")] == [0, 1, 2, 3, 4]
+    assert [run.seed for run in load_runs(store, "pages", tags={"suite": "odd"})] == [1, 3]
+    assert load_runs(store, "pages", tags={"suite": "odd", "seed": "2"}) == []
+    with pytest.raises(TrackingError, match="without quotes"):
+        load_runs(store, "pages", tags={"suite": "it's"})
+
+
+def test_runs_of_others_are_left_out_and_named(store: Store, caplog: pytest.LogCaptureFixture):
+    record(store, experiment="shared")
+    foreign = store.client.create_run(store.experiment_id("shared"))
+    with caplog.at_level(logging.WARNING):
+        assert len(load_runs(store, "shared")) == 1
+    assert foreign.info.run_id in caplog.text
+
+
+def test_tags_that_cannot_be_read_are_an_error_that_names_the_run(store: Store):
+    tracker = record(store, experiment="garbled", seed="one")
+    with pytest.raises(TrackingError, match=f"run {tracker.run_id}.*'one'"):
+        load_runs(store, "garbled")
+    with pytest.raises(TrackingError, match="got 'nowhere'"):
+        load_runs(store, "nowhere")
+
+
+def test_finished_configurations_only(store: Store):
+    first = record(store, experiment="resume", config_hash="a")
+    record(store, experiment="resume", config_hash="b", status="FAILED")
+    record(store, experiment="resume", config_hash="c", status="KILLED")
+    record(store, experiment="resume")
+    running = MlflowTracker(store, identity("resume", config_hash="d"))
+    assert finished_configs(store, "resume") == {"a": first.run_id}
+    assert finished_configs(store, "never started") == {}
+    running.finish("KILLED", {}, {})
+
+
+def test_reading_needs_no_more_than_the_database(tmp_path: Path):
+    """Artifacts and spool files may be gone, damaged, or lie on another machine."""
+    store = open_store(f"sqlite:///{tmp_path}/mlflow.db", root=tmp_path)
+    rows = [*ROWS[:5], (3, 1.75, {"train/loss": math.inf}), *ROWS[5:]]
+    tracker = record(store, rows=rows)
+    file = tmp_path / "artifacts" / str(tracker.run_id) / "artifacts" / "evaluations.json"
+    (from_file,) = load_runs(store, "tests")
+    file.write_text('[{"step": 0}]')
+    (despite_damage,) = load_runs(store, "tests")
+    shutil.rmtree(tmp_path / "artifacts")
+    shutil.rmtree(tmp_path / "spool")
+    (from_histories,) = load_runs(store, "tests")
+    assert [e.step for e in from_file.evaluations] == [0, 2, 3, 4]
+    assert from_file.evaluations[2].train_seconds == 1.75
+    # repr: nan is not equal to itself
+    assert repr(from_file) == repr(from_histories) == repr(despite_damage)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from recorded import ROWS, identity, points, record
+
+from tracking.mlflow_tracker import MlflowTracker
+from tracking.query import finished_configs, load_runs
+from tracking.recovery import replay
+from tracking.store import Store, open_store
+from tracking.ui import ui_address, ui_command, ui_environment
+from tracking.views import write_views
+
+pytest.importorskip("flask", reason="needs all of MLflow")
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The sqlite store behind the server."""
+    root = tmp_path_factory.mktemp("runs")
+    return open_store(f"sqlite:///{root}/mlflow.db", root=root)
+
+
+@pytest.fixture(scope="module")
+def server(
+    local: Store, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Store, subprocess.Popen[bytes]]]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("log") / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ui_command(local, port=port),
+            env=ui_environment(),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        address = ui_address(local, "/health", port=port)
+        deadline = time.monotonic() + 180
+        while True:
+            try:
+                urllib.request.urlopen(address, timeout=5).close()
+                break
+            except (urllib.error.URLError, OSError):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+        root = tmp_path_factory.mktemp("client")
+        yield open_store(f"http://127.0.0.1:{port}", root=root), process
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_server_is_written_and_read_like_a_file(
+    server: tuple[Store, subprocess.Popen[bytes]], local: Store, capfd: pytest.CaptureFixture[str]
+):
+    remote, _ = server
+    tracker = record(remote, config_hash="abc")
+    assert capfd.readouterr().out == ""  # MLflow's greeting is kept out of the terminal
+    assert remote.artifact_location is None
+    assert ui_command(remote) == []
+    assert ui_address(remote, "/#/x") == f"{remote.uri}/#/x"
+    assert load_runs(remote, "tests") == load_runs(local, "tests")
+    assert len(load_runs(remote, "tests")[0].evaluations) == 3
+    assert finished_configs(remote, "tests") == {"abc": tracker.run_id}
+    config = remote.client.download_artifacts(tracker.run_id, "config.yaml")
+    assert Path(config).read_text() == identity().config_yaml
+    assert "viewStateShareKey" in write_views(remote, "tests", load_runs(remote, "tests"))["tiny"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+def test_the_web_interface_draws_the_saved_view(
+    server: tuple[Store, subprocess.Popen[bytes]], tmp_path: Path
+):
+    remote, _ = server
+    for optimizer, pace in (("adam", 0.5), ("velo", 0.7)):
+        for seed in range(3):
+            rows = [
+                (s, s * pace * (1 + 0.1 * seed), {"validation/accuracy": s * 0.1 + 0.01 * seed})
+                for s in range(5)
+            ]
+            record(remote, experiment="drawn", rows=rows, optimizer=optimizer, seed=str(seed))
+    links = write_views(remote, "drawn", load_runs(remote, "drawn"))
+    page = subprocess.run(
+        [
+            "chromium",
+            *("--headless", "--no-sandbox", "--disable-gpu", "--window-size=1600,1200"),
+            *(f"--user-data-dir={tmp_path}", "--virtual-time-budget=60000", "--dump-dom"),
+            ui_address(remote, links["tiny"]),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    ).stdout
+    assert "Over charged seconds" in page
+    assert "time/mean_train_seconds" in page  # the title of the x axis
+    assert page.count("Group: ") == 2
+    # The first chart: per optimizer five points of means and the two edges of the band. Were the
+    # seeds not averaged, there would be three times as many.
+    over_seconds = page.split("js-plotly-plot")[1]
+    assert over_seconds.count('class="point"') == 2 * (5 + 2 * 5)
+
+
+def test_a_server_that_dies_does_not_take_the_run_with_it(
+    server: tuple[Store, subprocess.Popen[bytes]], local: Store, caplog: pytest.LogCaptureFixture
+):
+    remote, process = server
+    tracker = MlflowTracker(remote, identity("dies"), flush_seconds=0)
+    tracker.log(ROWS[:2])
+    stop(process)
+    started = time.monotonic()
+    with caplog.at_level(logging.WARNING):
+        tracker.log(ROWS[2:5])
+        tracker.log(ROWS[5:])
+        tracker.finish("FINISHED", {"stop_reason": "BUDGET"}, {})
+    assert time.monotonic() - started < 30
+    assert f"timetrial replay {tracker.spool_path}" in caplog.text
+    assert len(caplog.records) == 2  # when it began, and at the end
+    assert local.client.get_run(tracker.run_id).info.status == "RUNNING"
+
+    assert replay(tracker.spool_path, local) == tracker.run_id
+    (run,) = load_runs(local, "dies")
+    assert (run.status, run.step, len(run.evaluations)) == ("FINISHED", 4, 3)
+    whole = record(local, experiment="dies")
+    assert {p[:3] for p in points(local, tracker.run_id)} == {
+        p[:3] for p in points(local, whole.run_id)
+    }

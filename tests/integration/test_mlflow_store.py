@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from recorded import record
+
+from tracking.query import load_runs
+from tracking.spool import TrackingError
+from tracking.store import open_store, resolve_uri
+
+STARTER = """
+import sys
+from pathlib import Path
+from recorded import record
+from tracking.store import open_store
+record(open_store(root=Path(sys.argv[1])), seed=sys.argv[2])
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_store_of_the_user(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_four_processes_may_start_on_a_store_that_does_not_exist_yet(tmp_path: Path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    starters = [
+        subprocess.Popen(
+            [sys.executable, "-c", STARTER, tmp_path / "runs", str(seed)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for seed in range(4)
+    ]
+    errors = [starter.communicate(timeout=300)[1] for starter in starters]
+    assert [starter.returncode for starter in starters] == [0, 0, 0, 0], errors
+    assert errors == ["", "", "", ""]  # and MLflow's own chatter stays out of the terminal
+    store = open_store(root=tmp_path / "runs", create=False)
+    runs = load_runs(store, "tests")
+    assert sorted(run.seed for run in runs) == [0, 1, 2, 3]
+    assert {run.status for run in runs} == {"FINISHED"}
+    assert all(len(run.evaluations) == 3 for run in runs)
+    assert len(store.client.search_experiments(filter_string="name = 'tests'")) == 1
+
+
+def test_everything_lies_in_the_root_and_is_named_absolutely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    directory = tmp_path / "with spaces, ü & #"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    store = open_store(root=Path("runs"))
+    assert store.uri == f"sqlite:///{directory}/runs/mlflow.db"
+    tracker = record(store)
+    monkeypatch.chdir("/")
+    artifact = store.client.download_artifacts(tracker.run_id, "config.yaml")
+    assert Path(artifact).read_text() == "optimizer:\n  name: adam\n"
+    uri = store.client.get_run(tracker.run_id).info.artifact_uri
+    assert uri.startswith("file:///")
+    assert [p.name for p in tmp_path.iterdir()] == [directory.name]
+    assert {p.name for p in directory.iterdir()} == {"runs"}
+    assert {"mlflow.db", "artifacts", "spool"} <= {p.name for p in (directory / "runs").iterdir()}
+    with sqlite3.connect(directory / "runs" / "mlflow.db") as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_an_explicit_uri_goes_before_the_environment_and_that_before_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert resolve_uri(None, tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert resolve_uri(None, tmp_path) == "http://127.0.0.1:5000"
+    monkeypatch.chdir(tmp_path)
+    assert resolve_uri("sqlite:///here.db", tmp_path) == f"sqlite:///{tmp_path}/here.db"
+
+
+def silent_server() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def test_a_server_that_does_not_answer_is_one_clear_line_within_seconds(tmp_path: Path):
+    open_store(root=tmp_path)  # MLflow is imported from here on
+    with silent_server() as closed:
+        port = closed.getsockname()[1]
+    with silent_server() as server:
+        silent_port = server.getsockname()[1]
+        for uri, reason in (
+            (f"http://127.0.0.1:{port}", "Connection refused"),
+            (f"http://127.0.0.1:{silent_port}", "timed out"),
+        ):
+            started = time.monotonic()
+            with pytest.raises(TrackingError) as caught:
+                open_store(uri, root=tmp_path)
+            assert time.monotonic() - started < 8
+            message = str(caught.value)
+            assert "\n" not in message
+            assert uri in message
+            assert reason in message
+            assert "sqlite:///<path>" in message  # what is allowed
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" in os.environ
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] != "0"  # impatient at first contact only
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("foo://x", "foo://x"),
+        ("sqlite:///", r"expected a file"),
+        ("sqlite:///:memory:", r"expected a file"),
+        ("sqlite:////tmp/100%25/x.db", r"without '%'"),
+        ("postgresql://user:secret@127.0.0.1:1/x", r"user:\*\*\*@"),
+    ],
+)
+def test_a_uri_that_cannot_be_opened_is_one_clear_line(tmp_path: Path, uri: str, reason: str):
+    with pytest.raises(TrackingError, match=reason) as caught:
+        open_store(uri, root=tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "expected" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_directory_that_cannot_be_written_is_an_error(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrackingError, match=r"tracking directory .*file.*Not a directory"):
+        open_store(root=tmp_path / "file" / "runs")
+    with pytest.raises(TrackingError, match="tracking directory /proc/timetrial"):
+        open_store(root=Path("/proc/timetrial"))
+
+
+def test_a_file_that_is_no_store_is_an_error_and_stays_as_it_is(tmp_path: Path):
+    file = tmp_path / "mlflow.db"
+    file.write_bytes(b"something else entirely " * 1000)
+    with pytest.raises(TrackingError, match="file is not a database"):
+        open_store(root=tmp_path)
+    assert file.read_bytes() == b"something else entirely " * 1000
+
+
+def test_readers_create_nothing(tmp_path: Path):
+    with pytest.raises(TrackingError, match="no runs recorded yet"):
+        open_store(root=tmp_path / "runs", create=False)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_unknown_and_deleted_experiments_are_errors(tmp_path: Path):
+    store = open_store(root=tmp_path)
+    first = store.experiment_id("quick")
+    assert store.experiment_id("quick") == first
+    with pytest.raises(TrackingError, match=r"expected one of Default, quick.* got 'quik'"):
+        store.experiment_id("quik", create=False)
+    store.client.delete_experiment(first)
+    with pytest.raises(TrackingError, match=r"'quick'.* was deleted: restore it"):
+        store.experiment_id("quick")

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import base64
+import json
+import re
+import zlib
+from typing import Any
+
+import mlflow
+import pytest
+from recorded import record
+
+from tracking import schema
+from tracking.query import load_runs
+from tracking.store import Store, open_store
+from tracking.views import OVERVIEW, TAG_PREFIX, write_views
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    root = tmp_path_factory.mktemp("runs")
+    store = open_store(f"sqlite:///{root}/mlflow.db", root=root)
+    for optimizer, pace in (("adam", 0.5), ("velo", 1.0)):
+        for seed in (1, 2, 3):
+            rows = [
+                (2 * k, pace * k * (1 + 0.1 * seed), {"validation/accuracy": 0.1 * k})
+                for k in range(seed + 1)  # the second and third seed go on for longer
+            ]
+            record(store, experiment="quick", rows=rows, optimizer=optimizer, seed=str(seed))
+    record(store, experiment="quick", workload="other", metric="ssim", condition="time")
+    record(store, experiment="quick", workload="other", status="FAILED", optimizer="broken")
+    return store
+
+
+def state_of(store: Store, link: str) -> tuple[str, dict[str, Any]]:
+    """Name and state of the view that a link opens, as the web interface reads them."""
+    found = re.fullmatch(
+        r"/#/experiments/(\d+)/runs\?workflowType=machine_learning"
+        r"&compareRunsMode=CHART&viewStateShareKey=([\w-]+)",
+        link,
+    )
+    assert found is not None
+    value = store.client.get_experiment(found[1]).tags[TAG_PREFIX + found[2]]
+    envelope = json.loads(value)
+    assert isinstance(envelope["createdAt"], int)
+    return envelope["name"], inflate(envelope["state"])
+
+
+def inflate(text: str) -> dict[str, Any]:
+    kind, _, packed = text.partition(";")
+    assert kind == "deflate"
+    state = json.loads(zlib.decompress(base64.b64decode(packed)))
+    assert isinstance(state, dict)
+    return state
+
+
+def test_one_view_per_workload_and_one_of_all(store: Store):
+    links = write_views(store, "quick", load_runs(store, "quick"))
+    assert list(links) == [OVERVIEW, "other", "tiny"]
+    name, state = state_of(store, links["tiny"])
+    assert name == "timetrial: tiny"
+    assert state["searchFilter"] == "attributes.status = 'FINISHED' and tags.workload = 'tiny'"
+    assert state["groupBy"] == {
+        "aggregateFunction": "average",
+        "groupByKeys": [{"mode": "tag", "groupByData": "optimizer"}],
+    }
+    charts = [
+        (c["metricKey"], c["xAxisKey"], c["selectedXAxisMetricKey"])
+        for c in state["compareRunCharts"]
+    ]
+    assert ("validation/accuracy", "metric", schema.MEAN_SECONDS) in charts
+    assert ("validation/accuracy", "step", "") in charts
+    sections = {section["uuid"] for section in state["compareRunSections"]}
+    assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} == sections
+    # The filter is one that MLflow understands.
+    experiment = store.experiment_id("quick", create=False)
+    assert len(store.client.search_runs([experiment], state["searchFilter"])) == 6
+
+    _, state = state_of(store, links[OVERVIEW])
+    keys = [key["groupByData"] for key in state["groupBy"]["groupByKeys"]]
+    assert keys == ["workload", "optimizer", "condition"]  # both conditions occur
+    assert {c["metricKey"] for c in state["compareRunCharts"]} == {
+        "validation/accuracy",
+        "validation/ssim",
+    }
+
+
+def test_all_seeds_of_a_group_have_the_same_x_and_it_is_their_mean(store: Store):
+    write_views(store, "quick", load_runs(store, "quick"))
+    for run in load_runs(store, "quick", tags={"optimizer": "velo"}):
+        history = store.client.get_metric_history(run.run_id, schema.MEAN_SECONDS)
+        # k-th evaluation of seed s at k * (1 + 0.1 s) seconds, seed s has s + 1 of them
+        means = {0: 0.0, 2: 1.2, 4: 2 * 1.25, 6: 3 * 1.3}
+        assert {p.step: pytest.approx(p.value) for p in history} == {
+            e.step: means[e.step] for e in run.evaluations
+        }
+
+
+def test_writing_again_changes_nothing_and_a_new_seed_moves_the_mean(store: Store):
+    write_views(store, "quick", load_runs(store, "quick"))
+    tags = {"workload": "tiny", "optimizer": "adam", "seed": "1"}
+    (run,) = load_runs(store, "quick", tags=tags)
+
+    def points() -> list[tuple[int, float]]:
+        history = store.client.get_metric_history(run.run_id, schema.MEAN_SECONDS)
+        return [(p.step, p.value) for p in history]
+
+    before = points()
+    write_views(store, "quick", load_runs(store, "quick"))
+    assert points() == before
+    record(store, experiment="quick", optimizer="adam", seed="4")
+    views = store.client.get_experiment(store.experiment_id("quick")).tags
+    write_views(store, "quick", load_runs(store, "quick"))
+    assert len(points()) == len(before) + 1  # at step 0 the mean is 0 as before
+    after = store.client.get_experiment(store.experiment_id("quick")).tags
+    assert after.keys() == views.keys()
+
+
+def test_older_versions_get_their_own_format_or_a_plain_link(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    runs = load_runs(store, "quick")
+    monkeypatch.setattr(mlflow, "__version__", "3.14.2")
+    write_views(store, "quick", runs)
+    tags = store.client.get_experiment(store.experiment_id("quick")).tags
+    value = tags[TAG_PREFIX + "timetrial-tiny"]
+    assert len(value) <= 5000
+    assert inflate(value)["compareRunCharts"]
+    monkeypatch.setattr(mlflow, "__version__", "2.22.0")
+    assert "viewStateShareKey" not in write_views(store, "quick", runs)["tiny"]

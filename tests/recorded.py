@@ -1,0 +1,67 @@
+"""Runs recorded in a real MLflow store, for the tests of tracking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tracking.mlflow_tracker import MlflowTracker
+from tracking.spool import RunIdentity
+from tracking.store import Store
+
+TAGS = {
+    "workload": "tiny",
+    "optimizer": "adam",
+    "seed": "1",
+    "condition": "step",
+    "budget": "20",
+    "metric": "accuracy",
+    "direction": "maximize",
+}
+ROWS = [
+    (0, 0.0, {"train/loss": 2.0, "validation/accuracy": 0.1}),
+    (1, 0.5, {"batch/loss": 1.9}),
+    (2, 1.0, {"batch/loss": 1.8}),
+    (2, 1.0, {"train/loss": 1.7, "validation/accuracy": 0.4}),
+    (3, 1.5, {"batch/loss": 1.6}),
+    (4, 2.0, {"batch/loss": 1.5}),
+    (4, 2.0, {"train/loss": 1.4, "validation/accuracy": 0.6}),
+]
+
+
+def identity(experiment: str = "tests", **tags: str) -> RunIdentity:
+    """Identity of a run with all required tags; ``tags`` replace or add."""
+    return RunIdentity(
+        experiment=experiment,
+        run_name="tiny-adam-1",
+        tags={**TAGS, **tags},
+        params={"optimizer.name": "adam", "optimizer.learning_rate": "0.001"},
+        config_yaml="optimizer:\n  name: adam\n",
+        datasets={"tiny": "0123456789abcdef" * 4},
+    )
+
+
+def record(
+    store: Store,
+    *,
+    experiment: str = "tests",
+    status: str = "FINISHED",
+    rows: list[Any] | None = None,
+    summary: Mapping[str, float] | None = None,
+    **tags: str,
+) -> MlflowTracker:
+    """Records a whole run."""
+    tracker = MlflowTracker(store, identity(experiment, **tags))
+    tracker.log(ROWS if rows is None else rows)
+    tracker.finish(status, {"stop_reason": "BUDGET", "diverged": "false"}, summary or {})
+    return tracker
+
+
+def points(store: Store, run_id: str | None) -> set[tuple[str, float, int, int]]:
+    """Every point that MLflow has of a run: (key, value, step, timestamp in ms)."""
+    assert run_id is not None
+    return {
+        (p.key, p.value, p.step, p.timestamp)
+        for key in store.client.get_run(run_id).data.metrics
+        for p in store.client.get_metric_history(run_id, key)
+    }

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tracking import schema
+from tracking.environment import environment_tags, git_tags, process_start
+
+
+def git(where: Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
+    return subprocess.run(command, cwd=where, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "tracking").mkdir()
+    (tmp_path / "tracking" / "environment.py").write_text("a = 1\n")
+    (tmp_path / ".gitignore").write_text("/runs/\n")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "x")
+    return tmp_path
+
+
+def test_commit_of_a_clean_tree(source: Path):
+    (source / "runs").mkdir()
+    (source / "runs" / "ignored.py").write_text("")
+    (source / "notes.txt").write_text("untracked, but never imported")
+    head = git(source, "rev-parse", "HEAD").strip()
+    assert git_tags(source) == {schema.GIT_COMMIT: head, schema.GIT_DIRTY: "false"}
+
+
+def test_changed_and_never_added_code_make_it_dirty(source: Path):
+    (source / "tracking" / "environment.py").write_text("a = 2\n")
+    assert git_tags(source)[schema.GIT_DIRTY] == "true"
+    git(source, "commit", "-q", "-a", "-m", "y")
+    assert git_tags(source)[schema.GIT_DIRTY] == "false"
+    (source / "new_optimizer.py").write_text("")
+    assert git_tags(source)[schema.GIT_DIRTY] == "true"
+
+
+def test_the_commit_of_another_repository_around_is_not_taken(source: Path):
+    installed = source / "runs" / "site-packages"
+    (installed / "tracking").mkdir(parents=True)
+    (installed / "tracking" / "environment.py").write_text("a = 1\n")
+    unknown = {schema.GIT_COMMIT: "unknown", schema.GIT_DIRTY: "unknown"}
+    assert git_tags(installed) == unknown
+    assert git_tags(installed / "missing") == unknown
+
+
+def test_tags_describe_this_process_and_machine():
+    tags = environment_tags()
+    assert all(isinstance(value, str) and value for value in tags.values())
+    assert int(tags[schema.HOST_CORES]) >= 1
+    assert int(tags[schema.DEVICE_COUNT]) >= 1
+    assert tags["version.python"].split(".")[:2] == [str(v) for v in sys.version_info[:2]]
+    assert {"version.jax", "version.mlflow", "version.timetrial", "version.optax"} <= set(tags)
+    assert tags["version.mlflow"] != "unknown"
+    assert tags[schema.PID] == str(os.getpid())
+
+
+def test_process_start_tells_a_process_from_a_dead_one():
+    sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    started = process_start(sleeper.pid)
+    assert started is not None
+    assert started == process_start(sleeper.pid)
+    assert started != process_start(os.getpid())
+    sleeper.kill()
+    assert sleeper.stdin is not None
+    sleeper.stdin.close()
+    sleeper.wait()
+    assert process_start(sleeper.pid) is None
