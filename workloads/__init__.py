@@ -8,14 +8,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from framework.types import Entry, Workload
+from workloads.assays import AssaysGnn, AssaysGnnSettings
 from workloads.fashion_mnist import FashionMnistResnet, FashionMnistResnetSettings
 from workloads.flights import FlightsDlrm, FlightsDlrmSettings
+from workloads.icbm import IcbmUnet, IcbmUnetSettings
 
 WORKLOADS: Mapping[str, Entry[Workload]] = {
     "fashion_mnist_resnet": Entry(
         "ResNet on 14,000 images of garments (accuracy, maximise)",
         FashionMnistResnetSettings,
         FashionMnistResnet,
+    ),
+    "icbm_unet": Entry(
+        "U-Net on simulated 4x undersampled MRI of brain slices (ssim, maximise)",
+        IcbmUnetSettings,
+        IcbmUnet,
+    ),
+    "assays_gnn": Entry(
+        "Graph network on 24,000 molecules in 7 screens (mean_average_precision, maximise)",
+        AssaysGnnSettings,
+        AssaysGnn,
     ),
     "flights_dlrm": Entry(
         "DLRM on 200,000 flights: late or not? (loss, minimise)", FlightsDlrmSettings, FlightsDlrm

@@ -42,12 +42,12 @@ class FashionMnistResnetSettings(LoopSettings):
         label_smoothing: share of the training target spread over all classes, in [0, 1).
     """
 
-    stage_sizes: tuple[int, ...] = (1, 1, 1, 1)
+    stage_sizes: tuple[int, ...] = (1, 1, 1)
     num_filters: int = 8
     bottleneck: bool = False
     small_inputs: bool = False
     label_smoothing: float = 0.0
-    batch_size: int = 128
+    batch_size: int = 64
     step_hint: int = 200
     eval_every_steps: int | None = 25
     eval_batch_size: int = 500
@@ -159,9 +159,7 @@ def crop_and_flip(padded: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     flip = rng.random(n) < 0.5
     across = left[:, None] + np.where(flip[:, None], np.arange(SIZE)[::-1], np.arange(SIZE))
     down = top[:, None] + np.arange(SIZE)
-    windows: np.ndarray = padded[
-        np.arange(n)[:, None, None], down[:, :, None], across[:, None, :]
-    ]
+    windows: np.ndarray = padded[np.arange(n)[:, None, None], down[:, :, None], across[:, None, :]]
     return windows
 
 

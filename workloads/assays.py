@@ -1,0 +1,145 @@
+"""The workload assays_gnn: which screens is a molecule active in? A mini ogbg-molpcba.
+
+Boundary: joins the packed molecules, the graph network, its loss and its metric into a workload.
+
+Data: 23,563 molecules with the outcomes of seven screens, 57 % of them unknown (see
+``embedded/LICENSES.md``), split by scaffold. Loss, metric and features follow AlgoPerf's workload
+``ogbg`` (Dahl et al., "Benchmarking Neural Network Training Algorithms", 2023,
+https://arxiv.org/abs/2306.07179).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from framework.ranges import check
+from framework.types import Batch, Direction, PyTree, Split, Sums, Workload
+from workloads import batching, embedded_data, gnn, metrics, molecules
+from workloads.settings import LoopSettings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AssaysGnnSettings(LoopSettings):
+    """Settings of assays_gnn.
+
+    Attributes:
+        latent_dim: width that atoms and bonds are embedded in, >= 1.
+        hidden_dims: widths of the layers of every update MLP, each >= 1.
+        num_message_passing_steps: >= 1; 5 in AlgoPerf's model.
+        dropout_rate: after each layer of an MLP, in [0, 1).
+        label_smoothing: share by which training targets move towards 1/7, in [0, 1).
+    """
+
+    latent_dim: int = 32
+    hidden_dims: tuple[int, ...] = (32,)
+    num_message_passing_steps: int = 2
+    dropout_rate: float = 0.1
+    label_smoothing: float = 0.0
+    batch_size: int = 64
+    step_hint: int = 200
+    eval_every_steps: int | None = 25
+    eval_batch_size: int = 256
+    train_examples: int = 1024
+    validation_examples: int = 2048
+    test_examples: int = 2048
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, latent_dim=">= 1", num_message_passing_steps=">= 1")
+        check(self, dropout_rate="[0, 1)", label_smoothing="[0, 1)")
+
+
+@final
+class AssaysGnn(Workload):
+    """Predicts activities of molecules; the race is over mean average precision on validation.
+
+    Batches are those of ``molecules.pack``: graphs of fixed total size, the last one padding,
+    ``y`` and ``weight`` (N, 7). Every known label counts the same, in training and in evaluation.
+
+    Raises:
+        ValueError: a setting does not fit the data or the model.
+        DataError: the embedded data are missing or corrupt.
+    """
+
+    name: ClassVar[str] = "assays_gnn"
+    metric: ClassVar[str] = "mean_average_precision"
+    direction: ClassVar[Direction] = Direction.MAXIMIZE
+
+    def __init__(self, settings: AssaysGnnSettings) -> None:
+        self.step_hint = settings.step_hint
+        self.eval_every_steps = settings.eval_every_steps
+        self.eval_every_seconds = settings.eval_every_seconds
+        self._label_smoothing = settings.label_smoothing
+        self._batch_size = settings.batch_size
+        data = molecules.load_molecules()
+        self._train = data["train"]
+        batching.check_batch_size(settings.batch_size, self._train.count)
+        self._capacity = molecules.usual_capacity(self._train, settings.batch_size)
+        self._model = gnn.make_model(
+            latent_dim=settings.latent_dim,
+            hidden_dims=settings.hidden_dims,
+            num_message_passing_steps=settings.num_message_passing_steps,
+            num_outputs=self._train.labels.shape[1],
+            dropout_rate=settings.dropout_rate,
+        )
+        rows = {
+            split: batching.fixed_subset(
+                data[split].count, getattr(settings, f"{split}_examples"), f"{split}_examples"
+            )
+            for split in self.splits
+        }
+        batches = {
+            split: list(molecules.cut(rows[split], settings.eval_batch_size))
+            for split in self.splits
+        }
+        capacity = molecules.needed_capacity(
+            settings.eval_batch_size, [(data[s], part) for s in self.splits for part in batches[s]]
+        )
+        self._eval_batches = {
+            split: tuple(molecules.pack(data[split], part, capacity) for part in batches[split])
+            for split in self.splits
+        }
+
+    def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
+        graphs = molecules.pack(self._train, np.arange(1), molecules.Capacity(1, 64, 192))
+        return self._model.init(key, graphs, train=False)["params"], {}
+
+    def loss(
+        self, params: PyTree, model_state: PyTree, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, PyTree]:
+        rngs = {"dropout": key}
+        logits = self._model.apply({"params": params}, batch, train=True, rngs=rngs)
+        losses, counts = gnn.masked_binary_cross_entropy(
+            logits, jnp.asarray(batch["y"]), jnp.asarray(batch["weight"]), self._label_smoothing
+        )
+        return jnp.sum(losses) / jnp.sum(counts), model_state
+
+    def eval_step(self, params: PyTree, model_state: PyTree, batch: Batch) -> tuple[Sums, PyTree]:
+        logits = self._model.apply({"params": params}, batch, train=False)
+        labels, weight = jnp.asarray(batch["y"]), jnp.asarray(batch["weight"])
+        losses, counts = gnn.masked_binary_cross_entropy(logits, labels, weight)
+        sums = {"loss": (jnp.sum(losses), jnp.sum(counts))}
+        return sums, {"logits": logits, "y": labels, "weight": weight}
+
+    def finish(self, outputs: Sequence[PyTree]) -> dict[str, float]:
+        logits, labels, weights = (
+            np.concatenate([np.asarray(batch[name]) for batch in outputs])
+            for name in ("logits", "y", "weight")
+        )
+        return {self.metric: metrics.mean_average_precision(logits, labels, weights)}
+
+    def train_batch(self, seed: int, step: int) -> Batch:
+        rows = batching.train_rows(self._train.count, self._batch_size, seed, step)
+        return molecules.pack(self._train, rows, self._capacity)
+
+    def eval_batches(self, split: Split) -> Sequence[Batch]:
+        return self._eval_batches[split]
+
+    def datasets(self) -> Mapping[str, str]:
+        return {"assays": embedded_data.sha256("assays")}

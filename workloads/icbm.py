@@ -1,0 +1,162 @@
+"""The workload icbm_unet: sharp brain images from a quarter of their k-space, a mini fastMRI.
+
+Boundary: joins the embedded data, the U-Net, its loss and SSIM into a workload.
+
+Data: 300 slices of the ICBM152 2009a template (Fonov et al., "Unbiased average age-appropriate
+atlases for pediatric studies", NeuroImage 54, 2011, https://doi.org/10.1016/j.neuroimage.2010.07.033),
+out of which kspace simulates any number of measurements. Loss, metric and normalisation follow
+AlgoPerf's workload ``fastmri`` (Dahl et al., "Benchmarking Neural Network Training Algorithms",
+2023, https://arxiv.org/abs/2306.07179).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from framework.ranges import check
+from framework.types import Batch, Direction, PyTree, Split, Sums, Workload
+from workloads import batching, embedded_data, kspace, metrics, unet
+from workloads.settings import LoopSettings
+
+IMAGE_SIZES = (96, 48, 32, 24)
+"""The size of the slices and what they can be averaged down to."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IcbmUnetSettings(LoopSettings):
+    """Settings of icbm_unet.
+
+    Attributes:
+        channels: width at full resolution, doubled at every level below, >= 1.
+        num_pool_layers: how many times the resolution is halved, >= 1.
+        dropout_rate: of whole channels, in [0, 1).
+        image_size: pixels along each side, over 192 mm: 96, 48, 32 or 24, at least
+            ``2**num_pool_layers``.
+        train_images: how many measurements are simulated to train on, >= 1.
+    """
+
+    channels: int = 4
+    num_pool_layers: int = 3
+    dropout_rate: float = 0.0
+    image_size: int = 48
+    train_images: int = 1024
+    batch_size: int = 4
+    step_hint: int = 200
+    eval_every_steps: int | None = 25
+    eval_batch_size: int = 64
+    train_examples: int = 64
+    validation_examples: int = 128
+    test_examples: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, channels=">= 1", num_pool_layers=">= 1", dropout_rate="[0, 1)")
+        check(self, train_images=">= 1")
+        if self.image_size not in IMAGE_SIZES:
+            raise ValueError(
+                f"image_size: expected one of {', '.join(map(str, IMAGE_SIZES))}, "
+                f"got {self.image_size}"
+            )
+        if self.image_size < 2**self.num_pool_layers:
+            raise ValueError(
+                f"num_pool_layers: expected at most {self.image_size.bit_length() - 1} for "
+                f"image_size={self.image_size}, got {self.num_pool_layers}"
+            )
+
+
+@final
+class IcbmUnet(Workload):
+    """Reconstructs undersampled images; the race is over SSIM on validation.
+
+    Batches: ``x``, ``y`` (N, S, S) and ``mean``, ``std``, ``volume_max`` (N,), all float32, as
+    ``kspace.simulate`` makes them; evaluation batches also ``weight`` (N,). Every image keeps its
+    mask in all passes, as in AlgoPerf; those of evaluation differ too, because one random mask of
+    48 columns is less typical than the one of 320 that AlgoPerf evaluates all images with.
+
+    Raises:
+        ValueError: a setting does not fit the data or the model.
+        DataError: the embedded data are missing or corrupt.
+    """
+
+    name: ClassVar[str] = "icbm_unet"
+    metric: ClassVar[str] = "ssim"
+    direction: ClassVar[Direction] = Direction.MAXIMIZE
+
+    def __init__(self, settings: IcbmUnetSettings) -> None:
+        self.step_hint = settings.step_hint
+        self.eval_every_steps = settings.eval_every_steps
+        self.eval_every_seconds = settings.eval_every_seconds
+        self._batch_size = settings.batch_size
+        self._size = settings.image_size
+        self._model = unet.make_model(
+            channels=settings.channels,
+            num_pool_layers=settings.num_pool_layers,
+            dropout_rate=settings.dropout_rate,
+        )
+        batching.check_batch_size(settings.batch_size, settings.train_images)
+        counts = {
+            "train": settings.train_images,
+            "validation": settings.validation_examples,
+            "test": settings.test_examples,
+        }
+        data = {split: load_icbm(split, n, self._size) for split, n in counts.items()}
+        self._train = data["train"]
+        self._eval_batches = {
+            split: batching.eval_batches(
+                data[split],
+                getattr(settings, f"{split}_examples"),
+                settings.eval_batch_size,
+                what=f"{split}_examples",
+            )
+            for split in self.splits
+        }
+
+    def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
+        x = jnp.zeros((1, self._size, self._size))
+        return self._model.init(key, x, train=False)["params"], {}
+
+    def loss(
+        self, params: PyTree, model_state: PyTree, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, PyTree]:
+        rngs = {"dropout": key}
+        outputs = self._model.apply({"params": params}, batch["x"], train=True, rngs=rngs)
+        return jnp.mean(unet.l1_loss(outputs, jnp.asarray(batch["y"]))), model_state
+
+    def eval_step(self, params: PyTree, model_state: PyTree, batch: Batch) -> tuple[Sums, PyTree]:
+        b = {name: jnp.asarray(values) for name, values in batch.items()}
+        outputs = self._model.apply({"params": params}, b["x"], train=False)
+        losses = unet.l1_loss(outputs, b["y"])
+        ssim = metrics.ssim(outputs, b["y"], b["mean"], b["std"], b["volume_max"])
+        weight = b["weight"]
+        count = jnp.sum(weight)
+        sums = {
+            "loss": (jnp.sum(losses * weight), count),
+            "ssim": (jnp.sum(ssim * weight), count),
+        }
+        return sums, {}
+
+    def train_batch(self, seed: int, step: int) -> Batch:
+        rows = batching.train_rows(len(self._train["x"]), self._batch_size, seed, step)
+        return {name: values[rows] for name, values in self._train.items()}
+
+    def eval_batches(self, split: Split) -> Sequence[Batch]:
+        return self._eval_batches[split]
+
+    def datasets(self) -> Mapping[str, str]:
+        return {"icbm152": embedded_data.sha256("icbm152")}
+
+
+@functools.cache
+def load_icbm(split: Split, count: int, size: int) -> Mapping[str, np.ndarray]:
+    """``count`` measurements simulated from the slices of a split: the same at every call."""
+    raw = embedded_data.load("icbm152")
+    index = embedded_data.SPLITS.index(split)
+    maps = raw["maps"][raw["split"] == index]
+    return kspace.simulate(maps, count, size, np.random.default_rng(index))
