@@ -1,4 +1,4 @@
-"""Running averages of the gradient, and the statistics of a tensor that the LSTM reads.
+"""Running averages of the gradient, and the sums over tiles that are taken while updating them.
 
 Boundary: arithmetic on one group of tiles; knows no network. Nothing is corrected for its start
 at zero.
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optimizers.velo.segments import Indices
+from optimizers.velo.chunks import over_tiles
 from optimizers.velo.tiles import Blocks, Group
 
 DECAYS = np.array([0.9, 0.99, 0.999], np.float32)
@@ -31,10 +31,10 @@ class FactoredState(NamedTuple):
     """Averages of a group of tensors of rank >= 2, float32; padding has no meaning.
 
     Attributes:
-        momentum: (3, tiles, rows, columns) of the gradient, one for each decay.
+        momentum: (tiles, 3, rows, columns) of the gradient, one for each decay.
         rms: (tiles, rows, columns) of the squared gradient.
-        rows: (3, row blocks, rows) of the squared gradient, mean over the column axis.
-        columns: (3, column blocks, columns) the same, mean over the row axis.
+        rows: (row blocks, 3, rows) of the squared gradient, mean over the column axis.
+        columns: (column blocks, 3, columns) the same, mean over the row axis.
     """
 
     momentum: jax.Array
@@ -47,9 +47,9 @@ class VectorState(NamedTuple):
     """Averages of a group of vectors and scalars, float32.
 
     Attributes:
-        momentum: (3, tiles, 1, columns).
+        momentum: (tiles, 3, 1, columns).
         rms: (tiles, 1, columns).
-        diagonal: (3, tiles, 1, columns) of the squared gradient, not averaged over any axis.
+        diagonal: (tiles, 3, 1, columns) of the squared gradient, not averaged over any axis.
     """
 
     momentum: jax.Array
@@ -72,92 +72,154 @@ class Statistics(NamedTuple):
     variance: jax.Array
 
 
+class TileSums(NamedTuple):
+    """Sums over the elements of each tile, taken in the pass that updates the averages.
+
+    Attributes:
+        params: (tiles,) of the squared parameters.
+        averages: (tiles, 4) of the new averages.
+        spread: (tiles, 4) of the squared differences of the averages from their means in the tile.
+        inputs: (tiles, 12) of the squares of the network's inputs that need no row or column
+            statistic, without the parameter itself, in order: 0-1, 3-10, 14.
+        rows: (tiles, rows) of the squared gradients.
+        columns: (tiles, columns) of the squared gradients.
+    """
+
+    params: jax.Array
+    averages: jax.Array
+    spread: jax.Array
+    inputs: jax.Array
+    rows: jax.Array
+    columns: jax.Array
+
+
 def init_state(group: Group) -> TensorState:
     """All averages at zero."""
-    packed = (group.tiles, *group.tile)
-    momentum, rms = jnp.zeros((3, *packed), jnp.float32), jnp.zeros(packed, jnp.float32)
+    momentum = jnp.zeros((group.tiles, 3, *group.tile), jnp.float32)
+    rms = jnp.zeros((group.tiles, *group.tile), jnp.float32)
     if not group.factored:
-        return VectorState(momentum, rms, jnp.zeros((3, *packed), jnp.float32))
-    rows = jnp.zeros((3, *group.by_row.mask.shape), jnp.float32)
-    columns = jnp.zeros((3, *group.by_column.mask.shape), jnp.float32)
+        return VectorState(momentum, rms, jnp.zeros_like(momentum))
+    by_row, by_column = (blocks.mask.shape for blocks in (group.by_row, group.by_column))
+    rows = jnp.zeros((by_row[0], 3, by_row[1]), jnp.float32)
+    columns = jnp.zeros((by_column[0], 3, by_column[1]), jnp.float32)
     return FactoredState(momentum, rms, rows, columns)
 
 
-def sizes(group: Group) -> Indices:
-    """(n,) number of elements of each tensor."""
-    return np.array([v.batches * v.rows * v.columns for v in group.views], np.int32)
+def accumulate(
+    group: Group, state: TensorState, grads: jax.Array, params: jax.Array, live: jax.Array
+) -> tuple[TensorState, TileSums]:
+    """Takes in a gradient.
+
+    Args:
+        group: where the tensors are.
+        state: averages before.
+        grads, params: (tiles, rows, columns); the gradient is clipped already.
+        live: see ``over_tiles``.
+    """
+    (momentum, rms), sums = over_tiles(
+        _accumulate_tiles,
+        (state.momentum, state.rms),
+        (grads, params, jnp.asarray(group.rows), jnp.asarray(group.columns)),
+        chunk=group.chunk,
+        live=live,
+    )
+    if isinstance(state, VectorState):
+        squares = (grads * grads + _TINY)[:, None]
+        diagonal = _average(state.diagonal, squares, axis=1)
+        return VectorState(momentum, rms, diagonal), sums
+    lengths = np.array([(v.rows, v.columns) for v in group.views], np.float32)
+    rows = _block_mean(group.by_row, sums.rows, lengths[:, 1])
+    columns = _block_mean(group.by_column, sums.columns, lengths[:, 0])
+    rows = _average(state.rows, rows[:, None], axis=1)
+    columns = _average(state.columns, columns[:, None], axis=1)
+    return FactoredState(momentum, rms, rows, columns), sums
 
 
-def inside(group: Group) -> jax.Array:
+def _accumulate_tiles(
+    averages: tuple[jax.Array, jax.Array],
+    inputs: tuple[jax.Array, jax.Array, jax.Array, jax.Array],
+) -> tuple[tuple[jax.Array, jax.Array], TileSums]:
+    grads, params, rows, columns = inputs
+    mask = inside(rows, columns, grads.shape[1:])
+    count = jnp.maximum(rows * columns, 1).astype(jnp.float32)[:, None]
+    squares = grads * grads
+    momentum = _average(averages[0], grads[:, None], axis=1)
+    rms = RMS_DECAY * averages[1] + (1 - RMS_DECAY) * squares
+
+    def total(x: jax.Array) -> jax.Array:
+        return x.sum((-2, -1)).reshape(x.shape[0], -1)
+
+    both = [momentum, rms[:, None]]
+    totals = [total(x) for x in both]
+    spreads = [
+        total(jnp.where(mask[:, None], (x - (s / count)[:, :, None, None]) ** 2, 0.0))
+        for x, s in zip(both, totals, strict=True)
+    ]
+    inverse = jnp.where(mask, 1.0 / (rms + 1e-6), 0.0)
+    squared_inputs = [
+        squares,
+        jnp.clip(grads, -0.1, 0.1) ** 2,
+        momentum**2,
+        rms**2,
+        momentum**2 * inverse[:, None],
+        inverse,
+        squares * inverse,
+    ]
+    sums = TileSums(
+        params=total(params * params)[:, 0],
+        averages=jnp.concatenate(totals, 1),
+        spread=jnp.concatenate(spreads, 1),
+        inputs=jnp.concatenate([total(x) for x in squared_inputs], 1),
+        rows=squares.sum(2),
+        columns=squares.sum(1),
+    )
+    return (momentum, rms), sums
+
+
+def inside(rows: jax.Array, columns: jax.Array, tile: tuple[int, ...]) -> jax.Array:
     """(tiles, rows, columns) True where a tile holds an element of its tensor."""
-    rows = np.arange(group.tile[0]) < group.rows[:, None]
-    columns = np.arange(group.tile[1]) < group.columns[:, None]
-    return jnp.asarray(rows)[:, :, None] & jnp.asarray(columns)[:, None, :]
+    down = jnp.arange(tile[0]) < rows[:, None]
+    across = jnp.arange(tile[1]) < columns[:, None]
+    return down[:, :, None] & across[:, None, :]
 
 
-def statistics(group: Group, state: TensorState) -> Statistics:
+def _average(old: jax.Array, new: jax.Array, axis: int) -> jax.Array:
+    decay = DECAYS.reshape([-1 if i == axis else 1 for i in range(old.ndim)])
+    return decay * old + (1 - decay) * new
+
+
+def _block_mean(blocks: Blocks, partial: jax.Array, length: np.ndarray) -> jax.Array:
+    """Sums over the tiles beside each block, over the length of the averaged axis."""
+    return blocks.sum_tiles(partial) / length[blocks.tensor][:, None] + _TINY
+
+
+def mean(group: Group, tile_sums: jax.Array) -> jax.Array:
+    """Means over each tensor, (n,) or (n, k), from sums over each tile."""
+    size = group.sizes.astype(np.float32)
+    return group.sum_tensor(tile_sums) / size.reshape(-1, *[1] * (tile_sums.ndim - 1))
+
+
+def statistics(group: Group, sums: TileSums) -> Statistics:
     """Means and variances of the averages of a group.
 
     Variances are sums of squares about the mean of each tile, and of the tile means about the
     mean of the tensor: nothing cancels, however far from zero the mean is.
     """
-    count = (group.rows * group.columns).astype(np.float32)
-    size = sizes(group).astype(np.float32)
-    mask = inside(group)
-    averages = [*state.momentum, state.rms]
-    totals = [x.sum((1, 2)) for x in averages]
-    spreads = [
-        jnp.where(mask, (x - (total / count)[:, None, None]) ** 2, 0.0).sum((1, 2))
-        for x, total in zip(averages, totals, strict=True)
-    ]
-    total, within = jnp.stack(totals, 1), jnp.stack(spreads, 1)
-    mean = group.sum_tensor(total) / size[:, None]
-    offset = total / count[:, None] - jnp.take(mean, group.tensor, axis=0)
-    scatter = group.sum_tensor(within + count[:, None] * offset * offset)
-    return Statistics(mean, scatter / size[:, None])
-
-
-def mean_square(group: Group, packed: jax.Array) -> jax.Array:
-    """(n,) mean over each tensor of its squared elements; padding is zero."""
-    return group.sum_tensor((packed * packed).sum((1, 2))) / sizes(group).astype(np.float32)
-
-
-def accumulate(group: Group, state: TensorState, grads: jax.Array) -> TensorState:
-    """Takes in a gradient, (tiles, rows, columns), already clipped."""
-    squares = grads * grads
-    momentum = _average(state.momentum, grads[None])
-    rms = RMS_DECAY * state.rms + (1 - RMS_DECAY) * squares
-    if isinstance(state, VectorState):
-        return VectorState(momentum, rms, _average(state.diagonal, (squares + _TINY)[None]))
-    rows = _block_mean(group, group.by_row, squares.sum(2), axis=1)
-    columns = _block_mean(group, group.by_column, squares.sum(1), axis=0)
-    return FactoredState(
-        momentum,
-        rms,
-        _average(state.rows, rows[None]),
-        _average(state.columns, columns[None]),
-    )
-
-
-def _average(old: jax.Array, new: jax.Array) -> jax.Array:
-    decay = DECAYS.reshape(-1, *[1] * (old.ndim - 1))
-    return decay * old + (1 - decay) * new
-
-
-def _block_mean(group: Group, blocks: Blocks, partial: jax.Array, axis: int) -> jax.Array:
-    """Sums over the tiles beside each block, over the length of the averaged axis."""
-    length = np.array([(v.rows, v.columns)[axis] for v in group.views], np.float32)
-    return blocks.sum_tiles(partial) / length[blocks.tensor][:, None] + _TINY
+    count = np.maximum(group.rows * group.columns, 1).astype(np.float32)[:, None]
+    tensor_mean = mean(group, sums.averages)
+    offset = sums.averages / count - jnp.take(tensor_mean, group.tensor, axis=0)
+    return Statistics(tensor_mean, mean(group, sums.spread + count * offset * offset))
 
 
 def unpack(group: Group, state: TensorState) -> list[dict[str, jax.Array]]:
     """The averages of each tensor in its own shape, the decay axis last."""
-    named = {"momentum": state.momentum, "rms": state.rms[None]}
+    named = {"momentum": state.momentum, "rms": state.rms[:, None]}
     if isinstance(state, VectorState):
         named["diagonal"] = state.diagonal
     found: list[dict[str, jax.Array]] = [{} for _ in group.views]
     for name, packed in named.items():
-        for one, x in zip(found, zip(*map(group.unpack, packed), strict=True), strict=True):
+        decays = [group.unpack(packed[:, i]) for i in range(packed.shape[1])]
+        for one, x in zip(found, zip(*decays, strict=True), strict=True):
             one[name] = jnp.stack(x, axis=-1)
     if isinstance(state, FactoredState):
         by_row = _unpack_blocks(group, group.by_row, state.rows, rows=True)
@@ -173,7 +235,8 @@ def _unpack_blocks(
     out = []
     for i, v in enumerate(group.views):
         length = v.rows if rows else v.columns
-        x = packed[:, np.flatnonzero(blocks.tensor == i)].reshape(3, v.batches, -1)[:, :, :length]
+        x = jnp.moveaxis(packed[np.flatnonzero(blocks.tensor == i)], 1, 0)
+        x = x.reshape(3, v.batches, -1)[:, :, :length]
         axes = (*v.order[:-2], v.order[-2] if rows else v.order[-1])
         x = x.reshape(3, *[v.shape[axis] for axis in axes])
         out.append(jnp.moveaxis(x.transpose(0, *(1 + np.argsort(axes))), 0, -1))

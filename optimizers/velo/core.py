@@ -92,12 +92,26 @@ def learned_update(
         The float32 changes of the tensors, in order of ``plan.leaves``, the new state
         and the intermediate values.
     """
-    packed_params = [group.pack(params) for group in plan.groups]
-    packed_grads = [
-        jnp.clip(group.pack(grads), -_LARGEST_GRADIENT, _LARGEST_GRADIENT) for group in plan.groups
+    # Always true, not-a-number included, but only known so when it is computed.
+    live = jnp.logical_not(fraction < -jnp.inf)
+    clipped = [
+        jnp.clip(g.astype(jnp.float32), -_LARGEST_GRADIENT, _LARGEST_GRADIENT) for g in grads
     ]
-    squares = list(map(accumulators.mean_square, plan.groups, packed_params))
-    square = _by_leaf(plan, squares)
+    packed_params = [group.pack(params) for group in plan.groups]
+    packed_grads = [group.pack(clipped) for group in plan.groups]
+    new = [
+        accumulators.accumulate(*one, live)
+        for one in zip(plan.groups, state.groups, packed_grads, packed_params, strict=True)
+    ]
+    groups, sums = tuple(state for state, _ in new), [found for _, found in new]
+    factors = list(map(mlp.factors, plan.groups, groups))
+    moments = [
+        mlp.second_moments(*one, live)
+        for one in zip(plan.groups, packed_grads, groups, factors, sums, strict=True)
+    ]
+    square = _by_leaf(
+        plan, [accumulators.mean(g, s.params) for g, s in zip(plan.groups, sums, strict=True)]
+    )
 
     lstm_inputs = _lstm_inputs(square, state.statistics, plan.kinds, loss_features, fraction)
     hidden, cell = lstm_step(theta, lstm_inputs, state.hidden, state.cell)
@@ -106,26 +120,25 @@ def learned_update(
     weights = mlp_weights(theta, controls)
     multiplier = step_size * jnp.sqrt(square + 1e-9)
 
-    updates, groups, moments, statistics = [], [], [], []
-    first, tensor_of = 0, np.argsort(plan.position)
-    for group, old, g, p, p2 in zip(
-        plan.groups, state.groups, packed_grads, packed_params, squares, strict=True
-    ):
-        mine = tensor_of[first : first + len(group.views)]
-        first += len(group.views)
-        own: MlpWeights = jax.tree.map(lambda x, i=mine: jnp.take(x, i, axis=0), weights)
-        new = accumulators.accumulate(group, old, g)
-        moment = mlp.second_moments(group, g, new, p2)
-        step = mlp.steps(group, g, p, new, moment, own, jnp.take(multiplier, mine))
-        updates += group.unpack((p - step) - p)
-        groups.append(new)
-        moments.append(moment)
-        statistics.append(accumulators.statistics(group, new))
-    trace = Trace(
-        lstm_inputs, controls, step_size, _by_leaf(plan, moments)
-    )
-    spread = jax.tree.map(lambda *xs: _by_leaf(plan, xs), *statistics)
-    return updates, NetworkState(hidden, cell, spread, tuple(groups)), trace
+    updates = []
+    for i, (group, members) in enumerate(zip(plan.groups, plan.members, strict=True)):
+        own: MlpWeights = jax.tree.map(lambda x, m=members: jnp.take(x, m, axis=0), weights)
+        change = mlp.changes(
+            group,
+            packed_grads[i],
+            packed_params[i],
+            groups[i],
+            factors[i],
+            moments[i],
+            own,
+            jnp.take(multiplier, members),
+            live,
+        )
+        updates += group.unpack(change)
+    statistics = list(map(accumulators.statistics, plan.groups, sums))
+    merged = jax.tree.map(lambda *parts: _by_leaf(plan, parts), *statistics)
+    trace = Trace(lstm_inputs, controls, step_size, _by_leaf(plan, moments))
+    return updates, NetworkState(hidden, cell, merged, groups), trace
 
 
 def _by_leaf(plan: Plan, parts: Sequence[jax.Array]) -> jax.Array:

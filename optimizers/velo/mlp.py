@@ -19,7 +19,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optimizers.velo.accumulators import FactoredState, TensorState, VectorState, inside, sizes
+from optimizers.velo.accumulators import (
+    FactoredState,
+    TensorState,
+    TileSums,
+    VectorState,
+    inside,
+    mean,
+)
+from optimizers.velo.chunks import over_tiles
 from optimizers.velo.layout import MLP_WIDTH
 from optimizers.velo.network import MlpWeights
 from optimizers.velo.tiles import Blocks, Group
@@ -29,67 +37,79 @@ _EXPONENT = 1e-3
 _ROW, _COLUMN, _RS_ROW, _RS_COLUMN = (slice(i, i + 3) for i in (15, 18, 21, 24))
 
 
-class Scales(NamedTuple):
-    """What gradient and momentum are multiplied by: inverse roots of the second moment.
+class Factors(NamedTuple):
+    """What gradient and momentum are multiplied by: the inverse root of the second moment.
+
+    It is a row factor times a column factor, for factored tensors.
 
     Attributes:
-        gradient, momentum: (3, tiles, rows, columns), or factors that broadcast to it.
+        rows: (row blocks, 3, rows).
+        columns: (column blocks, 3, columns).
     """
-
-    gradient: jax.Array
-    momentum: jax.Array
-
-
-class FactorScales(NamedTuple):
-    """Factors of the inverse root: (3, row blocks, rows) and (3, column blocks, columns)."""
 
     rows: jax.Array
     columns: jax.Array
 
 
-def factor_scales(group: Group, state: FactoredState) -> FactorScales:
-    """Adafactor's inverse root of the second moment, as a row factor times a column factor.
+def factors(group: Group, state: TensorState) -> Factors | None:
+    """Adafactor's inverse root of the second moment; ``None`` for vectors, which need none.
 
     The statistic that is a mean over the largest axis (d0) is divided by its own mean; which of
     the two that is depends on which way round the largest axes are.
     """
+    if isinstance(state, VectorState):
+        return None
     rows = np.array([v.rows for v in group.views], np.float32)
     columns = np.array([v.columns for v in group.views], np.float32)
-    swapped = np.array([v.swapped for v in group.views])
 
-    def scale(x: jax.Array, blocks: Blocks, length: np.ndarray, relative: np.ndarray) -> jax.Array:
-        masked = jnp.where(blocks.mask, x, 0.0).sum(2).T
-        total = jnp.take(blocks.sum_matrix(masked), blocks.matrix, axis=0).T
-        mean = total / length[blocks.tensor]
-        ratio = x / (mean[:, :, None] + 1e-9)
-        x = jnp.where(relative[blocks.tensor][:, None], ratio, x)
+    def factor(x: jax.Array, blocks: Blocks, length: np.ndarray, relative: np.ndarray) -> jax.Array:
+        sums = jnp.where(blocks.mask[:, None], x, 0.0).sum(2)
+        total = jnp.take(blocks.sum_matrix(sums), blocks.matrix, axis=0)
+        average = total / length[blocks.tensor][:, None]
+        ratio = x / (average[:, :, None] + 1e-9)
+        x = jnp.where(relative[blocks.tensor][:, None, None], ratio, x)
         return jax.lax.rsqrt(jnp.maximum(x, 1e-9))
 
-    return FactorScales(
-        scale(state.rows, group.by_row, rows, ~swapped),
-        scale(state.columns, group.by_column, columns, swapped),
+    return Factors(
+        factor(state.rows, group.by_row, rows, ~group.swapped),
+        factor(state.columns, group.by_column, columns, group.swapped),
     )
 
 
-def scales(group: Group, state: TensorState) -> Scales:
-    """The scales of a group."""
+def _beside(group: Group, by_row: jax.Array, by_column: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The row and column blocks beside every tile."""
+    rows = jnp.take(by_row, group.by_row.of_tile, axis=0)
+    return rows, jnp.take(by_column, group.by_column.of_tile, axis=0)
+
+
+def _scale_sources(
+    group: Group, state: TensorState, factor: Factors | None
+) -> tuple[jax.Array, ...]:
+    """What ``_scales`` needs, by tile."""
     if isinstance(state, VectorState):
-        gradient = jax.lax.rsqrt(jnp.maximum(state.diagonal + 1e-9, 1e-9))
-        return Scales(gradient, jax.lax.rsqrt(state.diagonal))
-    factors = factor_scales(group, state)
-    both = _outer(group, factors.rows, factors.columns)
-    return Scales(both, both)
+        return (state.diagonal,)
+    assert factor is not None
+    return _beside(group, *factor)
 
 
-def _outer(group: Group, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """Products (3, tiles, rows, columns) of a row and a column statistic."""
-    rows = jnp.take(rows, group.by_row.of_tile, axis=1)
-    columns = jnp.take(columns, group.by_column.of_tile, axis=1)
-    return rows[:, :, :, None] * columns[:, :, None, :]
+def _scales(sources: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    """Inverse roots (tiles, 3, rows, columns) for the gradient and for the momentum."""
+    if len(sources) == 1:
+        (diagonal,) = sources
+        gradient = jax.lax.rsqrt(jnp.maximum(diagonal + 1e-9, 1e-9))
+        return gradient, jax.lax.rsqrt(diagonal)
+    rows, columns = sources
+    both = rows[:, :, :, None] * columns[:, :, None, :]
+    return both, both
 
 
 def second_moments(
-    group: Group, grads: jax.Array, state: TensorState, square: jax.Array
+    group: Group,
+    grads: jax.Array,
+    state: TensorState,
+    factor: Factors | None,
+    sums: TileSums,
+    live: jax.Array,
 ) -> jax.Array:
     """Means over each tensor of the squares of the thirty inputs.
 
@@ -97,156 +117,173 @@ def second_moments(
         group: where the tensors are.
         grads: (tiles, rows, columns), clipped.
         state: averages after the update.
-        square: (n,) mean of the squared parameter, known already.
+        factor: see ``factors``.
+        sums: what was found while updating the averages.
+        live: see ``over_tiles``.
 
     Returns:
         (n, 30).
     """
-    mask, size = inside(group), sizes(group).astype(np.float32)
-    # Products of squares, not squares of the products that the network reads: were they the same
-    # expressions, XLA would store all of them to use them twice.
-    grads2, momentum2 = grads * grads, state.momentum * state.momentum
-    inverse = 1.0 / (state.rms + 1e-6)
+    masks = (jnp.asarray(group.rows), jnp.asarray(group.columns))
+    _, more = over_tiles(
+        _scaled_tiles,
+        (),
+        (grads, state.momentum, _scale_sources(group, state, factor), masks),
+        chunk=group.chunk,
+        live=live,
+    )
+    direct = mean(group, sums.inputs)
+    scaled = mean(group, more)
+    square = mean(group, sums.params)[:, None]
     if isinstance(state, VectorState):
-        scale = scales(group, state)
-        scaled_grads = (grads * scale.gradient) ** 2
-        scaled_momentum = (state.momentum * scale.momentum) ** 2
-        diagonal = _vector_moments(group, state.diagonal, mask)
-        root = _vector_moments(group, jax.lax.rsqrt(state.diagonal + 1e-8), mask)
-        factors = [diagonal, diagonal, root, root]
+        row, rs_row = scaled[:, 6:9], scaled[:, 9:12]
+        statistics = [row, row, rs_row, rs_row]
     else:
-        scale2 = _outer(group, *(x * x for x in factor_scales(group, state)))
-        scaled_grads, scaled_momentum = grads2 * scale2, momentum2 * scale2
-        factors = _factor_moments(group, state)
-    inputs2 = [
-        grads2,
-        jnp.clip(grads, -0.1, 0.1) ** 2,
-        momentum2,
-        state.rms**2,
-        momentum2 * inverse,
-        jnp.where(mask, inverse, 0.0),
-        scaled_grads,
-        grads2 * inverse,
-        scaled_momentum,
-    ]
-    sums = [x.sum((-2, -1)).reshape(-1, group.tiles) for x in inputs2]
-    means = group.sum_tensor(jnp.concatenate(sums).T) / size[:, None]
+        statistics = _factor_moments(group, state)
     return jnp.concatenate(
-        [means[:, :2], square[:, None], means[:, 2:14], *factors, means[:, 14:]], axis=1
+        [
+            *(direct[:, :2], square, direct[:, 2:10], scaled[:, :3], direct[:, 10:]),
+            *statistics,
+            scaled[:, 3:6],
+        ],
+        axis=1,
     )
 
 
-def _vector_moments(group: Group, x: jax.Array, mask: jax.Array) -> jax.Array:
-    sums = jnp.where(mask, x * x, 0.0).sum((2, 3))
-    return group.sum_tensor(sums.T) / sizes(group).astype(np.float32)[:, None]
+def _scaled_tiles(state: tuple[()], inputs: tuple[jax.Array, ...]) -> tuple[tuple[()], jax.Array]:
+    """Sums over tiles of the squared inputs that are scaled by the second moment."""
+    grads, momentum, sources, (rows, columns) = inputs
+    gradient, of_momentum = _scales(sources)
+    squares = [(grads[:, None] * gradient) ** 2, (momentum * of_momentum) ** 2]
+    if len(sources) == 1:
+        mask = inside(rows, columns, grads.shape[1:])[:, None]
+        (diagonal,) = sources
+        squares += [jnp.where(mask, diagonal**2, 0.0)]
+        squares += [jnp.where(mask, jax.lax.rsqrt(diagonal + 1e-8) ** 2, 0.0)]
+    return state, jnp.concatenate([x.sum((2, 3)) for x in squares], 1)
 
 
 def _factor_moments(group: Group, state: FactoredState) -> list[jax.Array]:
     """Moments of row, column and their inverse roots, each (n, 3)."""
-    swapped = np.array([v.swapped for v in group.views])[:, None]
 
     def moments(x: jax.Array, blocks: Blocks, lengths: list[int]) -> jax.Array:
-        both = jnp.concatenate([x, jax.lax.rsqrt(x + 1e-8)])
-        sums = jnp.where(blocks.mask, both * both, 0.0).sum(2).T
+        both = jnp.concatenate([x, jax.lax.rsqrt(x + 1e-8)], axis=1)
+        sums = jnp.where(blocks.mask[:, None], both * both, 0.0).sum(2)
         return blocks.sum_tensor(sums) / np.array(lengths, np.float32)[:, None]
 
     by_row = moments(state.rows, group.by_row, [v.batches * v.rows for v in group.views])
     by_column = moments(
         state.columns, group.by_column, [v.batches * v.columns for v in group.views]
     )
-    row = jnp.where(swapped, by_column, by_row)
-    column = jnp.where(swapped, by_row, by_column)
+    row = jnp.where(group.swapped[:, None], by_column, by_row)
+    column = jnp.where(group.swapped[:, None], by_row, by_column)
     return [row[:, :3], column[:, :3], row[:, 3:], column[:, 3:]]
 
 
-def steps(
+def changes(
     group: Group,
     grads: jax.Array,
     params: jax.Array,
     state: TensorState,
+    factor: Factors | None,
     moments: jax.Array,
     weights: MlpWeights,
     step_size: jax.Array,
+    live: jax.Array,
 ) -> jax.Array:
-    """Runs the network and makes the step that is taken from the parameters.
+    """Runs the network and makes the step.
 
     Args:
         group: where the tensors are.
         grads: (tiles, rows, columns), clipped.
         params: (tiles, rows, columns).
         state: averages after the update.
+        factor: see ``factors``.
         moments: (n, 30) second moments of the inputs.
         weights: the MLP of every tensor.
         step_size: (n,) multiplier of the tensor's step.
+        live: see ``over_tiles``.
 
     Returns:
-        (tiles, rows, columns) to subtract from the parameters.
+        (tiles, rows, columns) new parameters less old ones.
     """
     w0 = weights.w0 * jax.lax.rsqrt(1e-5 + moments)[:, :, None]
-    offsets = _first_layer_offsets(group, state, w0, weights.b0)
-    scale = scales(group, state)
-    root = jax.lax.rsqrt(state.rms + 1e-6)
+    parts = [w0, weights.b0, weights.w1, weights.b1, weights.w2, weights.b2, step_size * _STEP]
+    flat = jnp.concatenate([x.reshape(x.shape[0], -1) for x in parts], axis=1)
+    inputs = (
+        grads,
+        state.momentum,
+        state.rms,
+        _scale_sources(group, state, factor),
+        _offset_sources(group, state, w0),
+        jnp.take(flat, group.tensor, axis=0),
+    )
+    params, _ = over_tiles(_change_tiles, params, inputs, chunk=group.chunk, live=live)
+    return params
+
+
+def _change_tiles(params: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[()]]:
+    grads, momentum, rms, scale_sources, offset_sources, flat = inputs
+    parts = jnp.split(flat, np.cumsum([120, 4, 16, 4, 12, 3]), axis=1)
+    shapes = [(30, 4), (4,), (4, 4), (4,), (4, 3), (3,), ()]
+    w0, b0, w1, b1, w2, b2, step_size = (
+        p.reshape(-1, *shape)[..., None, None] for p, shape in zip(parts, shapes, strict=True)
+    )
+    gradient, of_momentum = _scales(scale_sources)
+    root = jax.lax.rsqrt(rms + 1e-6)
     clipped = jnp.clip(grads, -0.1, 0.1)
-    w1, w2 = weights.w1, weights.w2
 
-    def per_tile(x: jax.Array) -> jax.Array:
-        return jnp.take(x, group.tensor, axis=0)[:, None, None]
-
-    def hidden(h: int) -> jax.Array:
+    def hidden(h: int, offset: jax.Array) -> jax.Array:
         """Unit h of the first layer, the products that inputs share taken out of the sums."""
-        w = [per_tile(w0[:, k, h]) for k in range(w0.shape[1])]
-        y = offsets[h] + clipped * w[1] + params * w[2] + state.rms * w[6] + root * w[10]
-        factor = w[0] + root * w[14]
+        w = w0[:, :, h]
+        y = offset + b0[:, h] + clipped * w[:, 1] + params * w[:, 2]
+        y = y + rms * w[:, 6] + root * w[:, 10]
+        factor = w[:, 0] + root * w[:, 14]
         for i in range(3):
-            factor = factor + scale.gradient[i] * w[11 + i]
-            of_momentum = w[3 + i] + root * w[7 + i] + scale.momentum[i] * w[27 + i]
-            y = y + state.momentum[i] * of_momentum
+            factor = factor + gradient[:, i] * w[:, 11 + i]
+            per_momentum = w[:, 3 + i] + root * w[:, 7 + i] + of_momentum[:, i] * w[:, 27 + i]
+            y = y + momentum[:, i] * per_momentum
         return jax.nn.relu(y + grads * factor)
 
     def affine(x: list[jax.Array], weight: jax.Array, bias: jax.Array, unit: int) -> jax.Array:
-        y = per_tile(bias[:, unit])
+        y = bias[:, unit]
         for k, z in enumerate(x):
-            y = y + z * per_tile(weight[:, k, unit])
+            y = y + z * weight[:, k, unit]
         return y
 
-    x = [hidden(h) for h in range(MLP_WIDTH)]
-    x = [jax.nn.relu(affine(x, w1, weights.b1, unit)) for unit in range(MLP_WIDTH)]
-    direction, magnitude = (affine(x, w2, weights.b2, unit) for unit in range(2))
-    return per_tile(step_size * _STEP) * (direction * jnp.exp(_EXPONENT * magnitude))
+    offsets = _offsets(offset_sources, w0)
+    x = [hidden(h, offset) for h, offset in enumerate(offsets)]
+    x = [jax.nn.relu(affine(x, w1, b1, unit)) for unit in range(MLP_WIDTH)]
+    direction, magnitude = (affine(x, w2, b2, unit) for unit in range(2))
+    step = step_size * (direction * jnp.exp(_EXPONENT * magnitude))
+    return (params - step) - params, ()
 
 
-def _first_layer_offsets(
-    group: Group, state: TensorState, w0: jax.Array, b0: jax.Array
-) -> list[jax.Array]:
-    """Bias of the first layer with what the row and column inputs add, for each hidden unit."""
-    row, column, rs_row, rs_column = (w0[:, s] for s in (_ROW, _COLUMN, _RS_ROW, _RS_COLUMN))
+def _offset_sources(group: Group, state: TensorState, w0: jax.Array) -> tuple[jax.Array, ...]:
+    """What ``_offsets`` needs, by tile."""
     if isinstance(state, VectorState):
-        direct = jnp.concatenate([row + column, rs_row + rs_column], axis=1)
-        table = jnp.take(direct, group.tensor, axis=0)
-        bias = jnp.take(b0, group.tensor, axis=0)
-        offsets = _contract(state.diagonal[:, :, 0], table)
-        return [(offsets[h] + bias[:, h, None])[:, None, :] for h in range(MLP_WIDTH)]
-    swapped = np.array([v.swapped for v in group.views])[:, None, None]
+        return (state.diagonal,)
+    row, column, rs_row, rs_column = (w0[:, s] for s in (_ROW, _COLUMN, _RS_ROW, _RS_COLUMN))
     of_rows = jnp.concatenate([row, rs_row], axis=1)
     of_columns = jnp.concatenate([column, rs_column], axis=1)
+    swapped = group.swapped[:, None, None]
 
-    def offsets_of(x: jax.Array, blocks: Blocks, table: jax.Array) -> list[jax.Array]:
-        per_block = _contract(x, jnp.take(table, blocks.tensor, axis=0))
-        return [jnp.take(y, blocks.of_tile, axis=0) for y in per_block]
+    def per_block(x: jax.Array, blocks: Blocks, table: jax.Array) -> jax.Array:
+        both = jnp.concatenate([x, jax.lax.rsqrt(x + 1e-8)], axis=1)
+        table = jnp.take(table, blocks.tensor, axis=0)
+        return (both[:, :, None, :] * table[:, :, :, None]).sum(1)
 
-    by_row = offsets_of(state.rows, group.by_row, jnp.where(swapped, of_columns, of_rows))
-    by_column = offsets_of(state.columns, group.by_column, jnp.where(swapped, of_rows, of_columns))
-    bias = jnp.take(b0, group.tensor, axis=0)
-    return [
-        (by_row[h] + bias[:, h, None])[:, :, None] + by_column[h][:, None, :]
-        for h in range(MLP_WIDTH)
-    ]
+    by_row = per_block(state.rows, group.by_row, jnp.where(swapped, of_columns, of_rows))
+    by_column = per_block(state.columns, group.by_column, jnp.where(swapped, of_rows, of_columns))
+    return _beside(group, by_row, by_column)
 
 
-def _contract(x: jax.Array, table: jax.Array) -> list[jax.Array]:
-    """Adds up a statistic (3, blocks, side) and its inverse roots with weights (blocks, 6, 4)."""
-    both = [*x, *jax.lax.rsqrt(x + 1e-8)]
-    return [
-        sum((y * table[:, k, h, None] for k, y in enumerate(both)), jnp.zeros_like(x[0]))
-        for h in range(MLP_WIDTH)
-    ]
+def _offsets(sources: tuple[jax.Array, ...], w0: jax.Array) -> list[jax.Array]:
+    """What row and column inputs add to each unit of the first layer, (tiles, rows, columns)."""
+    if len(sources) == 2:
+        rows, columns = sources
+        return [rows[:, h, :, None] + columns[:, h, None, :] for h in range(MLP_WIDTH)]
+    (diagonal,) = sources
+    root = jax.lax.rsqrt(diagonal + 1e-8)
+    direct, inverse = w0[:, _ROW] + w0[:, _COLUMN], w0[:, _RS_ROW] + w0[:, _RS_COLUMN]
+    return [(diagonal * direct[:, :, h] + root * inverse[:, :, h]).sum(1) for h in range(MLP_WIDTH)]

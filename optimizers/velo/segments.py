@@ -1,4 +1,4 @@
-"""Sums over groups of rows as a tree of padded gathers: the same result at every call, on any device.
+"""Sums over groups of rows as a tree of padded gathers: the same bits at every call.
 
 Boundary: index arithmetic in NumPy when traced, gathers and sums when run; knows no optimizer.
 
@@ -17,6 +17,9 @@ import numpy.typing as npt
 
 Indices = npt.NDArray[np.int32]
 
+NOTHING = np.iinfo(np.int32).max
+"""An index that is past the end of every array."""
+
 _WIDTHS = (2, 4, 8, 16, 32)
 
 
@@ -26,13 +29,14 @@ class SegmentSum:
 
     Attributes:
         levels: per level of the tree, the (groups, width) rows of the level below that each group
-            adds up; an index past the end stands for zero.
+            adds up; ``NOTHING`` stands for zero.
     """
 
     levels: tuple[Indices, ...]
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps rows ``(rows, ...)`` to sums ``(segments, ...)``."""
+        """Maps rows ``(rows, ...)`` to sums ``(segments, ...)``; rows beyond those planned for
+        are left out."""
         for index in self.levels:
             x = jnp.take(x, index, axis=0, mode="fill", fill_value=0).sum(1)
         return x
@@ -61,7 +65,7 @@ def _level(segment: Indices, segments: int) -> tuple[Indices, Indices]:
     rank = np.arange(len(segment)) - np.repeat(np.cumsum(counts) - counts, counts)
     first_group = np.cumsum(groups) - groups
     group = np.repeat(first_group, counts) + rank // width
-    index = np.full((int(groups.sum()), width), len(segment), np.int32)
+    index = np.full((int(groups.sum()), width), NOTHING, np.int32)
     index[group, rank % width] = order
     return index, np.repeat(np.arange(segments, dtype=np.int32), groups)
 

@@ -30,6 +30,7 @@ MATRIX_TILES = ((64, 64), (16, 16), (8, 512), (512, 8), (1, 4096), (4096, 1))
 VECTOR_TILE = (1, 256)
 """Tile shape of vectors and scalars, which have no row and column statistics."""
 
+_CHUNK_ELEMENTS = 32_768
 _TILE_COST = 300
 _NEW_SHAPE_COST = 1_000_000
 
@@ -112,8 +113,12 @@ class Group:
         tile: (rows, columns) of a tile.
         factored: whether squared gradients are kept as row and column means.
         views: the tensors, in order.
+        swapped: (tensors,) ``View.swapped``.
+        sizes: (tensors,) number of elements.
+        chunk: tiles that are worked on together on a CPU; divides the number of tiles, for
+            which empty tiles are added at the end.
         tensor: (tiles,) tensor of each tile, counted within the group.
-        rows, columns: (tiles,) how much of each tile is inside its matrix.
+        rows, columns: (tiles,) how much of each tile is inside its matrix, 0 for empty tiles.
         sum_tensor: sums over the tiles of the same tensor.
         by_row, by_column: the blocks of row and of column statistics.
     """
@@ -121,6 +126,9 @@ class Group:
     tile: Shape
     factored: bool
     views: tuple[View, ...]
+    swapped: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    sizes: Indices
+    chunk: int
     tensor: Indices
     rows: Indices
     columns: Indices
@@ -197,12 +205,14 @@ class Plan:
         leaves: index among all leaves of every tensor, in order of groups; leaves without
             elements are left out.
         position: for every tensor in order of leaves, where it is in the order of groups.
+        members: for every group the positions of its tensors in order of leaves.
         kinds: (tensors,) number of axes longer than 1, in order of leaves.
     """
 
     groups: tuple[Group, ...]
     leaves: Indices
     position: Indices
+    members: tuple[Indices, ...]
     kinds: Indices
 
 
@@ -216,10 +226,11 @@ def plan(shapes: tuple[Shape, ...]) -> Plan:
     for tile, members in _assign(matrices).items():
         groups.append(_group(members, tile, factored=True))
     leaves = np.array([v.leaf for g in groups for v in g.views], np.int32)
-    kinds = [sum(size > 1 for size in v.shape) for v in views]
-    return Plan(
-        tuple(groups), leaves, np.argsort(leaves).astype(np.int32), np.array(kinds, np.int32)
-    )
+    position = np.argsort(leaves).astype(np.int32)
+    rank = np.argsort(position).astype(np.int32)
+    ends = np.cumsum([len(g.views) for g in groups])[:-1]
+    kinds = np.array([sum(size > 1 for size in v.shape) for v in views], np.int32)
+    return Plan(tuple(groups), leaves, position, tuple(np.split(rank, ends)), kinds)
 
 
 def _cost(v: View, tile: Shape) -> int:
@@ -259,16 +270,30 @@ def _group(views: Sequence[View], tile: Shape, *, factored: bool) -> Group:
     matrix = _number(tensor, batch)
     rows = np.minimum(tile[0], total_rows - down * tile[0]).astype(np.int32)
     columns = np.minimum(tile[1], total_columns - across * tile[1]).astype(np.int32)
+    tiles, chunk = len(tensor), max(1, _CHUNK_ELEMENTS // math.prod(tile))
+    chunk = min(chunk, tiles)
+    empty = -tiles % chunk
+
+    def padded(x: Indices) -> Indices:
+        return np.pad(x, (0, empty))
+
+    def blocks(block: Indices, used: Indices, side: int) -> Blocks:
+        found = _blocks(tensor, matrix, block, used, side)
+        return dataclasses.replace(found, of_tile=padded(block))
+
     return Group(
         tile=tile,
         factored=factored,
         views=tuple(views),
-        tensor=tensor,
-        rows=rows,
-        columns=columns,
+        swapped=np.array([v.swapped for v in views]),
+        sizes=np.array([math.prod(v.shape) for v in views], np.int32),
+        chunk=chunk,
+        tensor=padded(tensor),
+        rows=padded(rows),
+        columns=padded(columns),
         sum_tensor=segment_sum(tensor, len(views)),
-        by_row=_blocks(tensor, matrix, _number(matrix, down), rows, tile[0]),
-        by_column=_blocks(tensor, matrix, _number(matrix, across), columns, tile[1]),
+        by_row=blocks(_number(matrix, down), rows, tile[0]),
+        by_column=blocks(_number(matrix, across), columns, tile[1]),
     )
 
 

@@ -1,0 +1,84 @@
+"""Running a function over tiles a few at a time on CPUs, all at once on other devices.
+
+Boundary: control flow only; what the function computes is up to the caller.
+
+A CPU is fastest when the intermediate values of a few tiles stay in its cache; a GPU when one
+kernel sees all tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+State = TypeVar("State")
+Found = TypeVar("Found")
+
+
+def over_tiles(
+    function: Callable[[State, PyTree], tuple[State, Found]],
+    state: State,
+    inputs: PyTree,
+    *,
+    chunk: int,
+    live: jax.Array,
+) -> tuple[State, Found]:
+    """Applies a function that treats every tile by itself.
+
+    Args:
+        function: maps the state and the inputs of some tiles to their new state and to what else
+            was found; all arrays have a leading axis of tiles.
+        state: arrays that are updated in place where the compiler can.
+        inputs: arrays that are only read.
+        chunk: tiles to take at a time on a CPU; divides their number.
+        live: scalar bool that is always true but that the compiler cannot prove to be.
+
+    Returns:
+        The new state and the findings for all tiles.
+    """
+    tiles = jax.tree.leaves((state, inputs))[0].shape[0]
+    if jax.default_backend() != "cpu":
+        return jax.lax.optimization_barrier(function(state, inputs))
+    if tiles == chunk:
+        return _apart(function, state, inputs, live)
+    shapes = jax.eval_shape(lambda s, x: function(*_slice((s, x), 0, chunk))[1], state, inputs)
+    found = jax.tree.map(lambda x: jnp.zeros((tiles, *x.shape[1:]), x.dtype), shapes)
+
+    def body(i: jax.Array, carry: tuple[State, Found]) -> tuple[State, Found]:
+        state, found = carry
+        new = _apart(function, *_slice((state, inputs), i * chunk, chunk), i >= 0)
+        return jax.tree.map(
+            lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, i * chunk, 0),
+            (state, found),
+            new,
+        )
+
+    return jax.lax.fori_loop(0, tiles // chunk, body, (state, found))
+
+
+def _slice(tree: PyTree, first: Any, chunk: int) -> PyTree:
+    return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, chunk, 0), tree)
+
+
+def _apart(
+    function: Callable[[State, PyTree], tuple[State, Found]],
+    state: State,
+    inputs: PyTree,
+    live: jax.Array,
+) -> tuple[State, Found]:
+    """Calls the function as the branch of a conditional.
+
+    XLA's CPU compiler drops optimization barriers before it fuses. Without a boundary it merges
+    the slices with the arithmetic, which then is not vectorised (measured: 7 times slower), or
+    copies the arithmetic into every consumer.
+    """
+
+    def otherwise() -> tuple[State, Found]:
+        shapes = jax.eval_shape(function, state, inputs)
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    return jax.lax.cond(live, lambda: function(state, inputs), otherwise)
