@@ -115,7 +115,7 @@ def average_precision(positive: NDArray[np.bool_], scores: NDArray[np.floating])
     Returns:
         Average precision in [0, 1]; 0 when no row is positive.
     """
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores)
     last_of_tie = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
     true_positives = np.cumsum(positive[order])[last_of_tie]
     if true_positives[-1] == 0:

@@ -111,6 +111,8 @@ def test_missing_labels_may_be_nan_and_count_as_zeros_only_for_eligibility():
     # A masked zero makes it count, but is not ranked.
     labels[3, 1], weights[3, 1], logits[3, 1] = 0, 0, 9
     assert metrics.mean_average_precision(logits, labels, weights) == 1.0
+    only = np.float32([[1], [np.nan]])
+    assert metrics.mean_average_precision(logits[:2, :1], only, ~np.isnan(only)) == 1.0
     # A labelled one is ranked: 4 rows, 3 positives, the negative first.
     weights[3, 1] = 1
     expected = (1 + (1 / 2 + 2 / 3 + 3 / 4) / 3) / 2
