@@ -51,8 +51,10 @@ def simulate(
     for start in range(0, count, _CHUNK):
         rows = order[start : min(start + _CHUNK, count)]
         target = contrast(moved(maps[rows], rng), rng)
+        image = target * random_phase(len(rows), size, rng)
         mask = column_mask(size, len(rows), rng)
-        chunks.append(normalised(zero_filled(target, mask, rng), target))
+        noise = complex_noise(image.shape, rng)
+        chunks.append(normalised(zero_filled(image, mask, noise), target))
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
@@ -125,19 +127,30 @@ def column_mask(size: int, n: int, rng: np.random.Generator) -> np.ndarray:
     return keep
 
 
-def zero_filled(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Magnitude (N, S, S) reconstructed from the kept columns of noisy k-space, zeros elsewhere.
+def random_phase(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Smooth random phases (n, size, size) within 0.8 pi of 0, as complex numbers of modulus 1."""
+    phase = 0.8 * np.pi * smooth_fields(n, size, 2, rng)
+    factor: np.ndarray = np.exp(1j * phase.astype(np.complex64))
+    return factor
+
+
+def complex_noise(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Noise of one receiver: independent normal real and imaginary parts of deviation NOISE."""
+    real, imaginary = NOISE * rng.standard_normal((2, *shape), dtype=np.float32)
+    noise: np.ndarray = real + 1j * imaginary
+    return noise
+
+
+def zero_filled(image: np.ndarray, mask: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Magnitude (N, S, S) reconstructed from the kept columns of k-space, zeros elsewhere.
 
     Args:
-        image: true magnitudes (N, S, S); they get a smooth random phase.
-        mask: kept columns (N, S).
-        rng: phase and noise.
+        image: complex images (N, S, S).
+        mask: kept columns (N, S), the lowest frequency in the middle.
+        noise: added to k-space (N, S, S), complex.
     """
-    phase = 0.8 * np.pi * smooth_fields(len(image), image.shape[-1], 2, rng)
-    k = np.fft.fft2(image * np.exp(1j * phase.astype(np.complex64)), norm="ortho")
-    real, imaginary = rng.standard_normal((2, *image.shape), dtype=np.float32)
-    k += np.complex64(NOISE) * (real + 1j * imaginary)
-    # Masks have the lowest frequency in the middle, the transform has it first.
+    k = np.fft.fft2(image, norm="ortho") + noise
+    # The transform has the lowest frequency first.
     k *= np.fft.ifftshift(mask, axes=-1)[:, None, :]
     magnitude: np.ndarray = np.abs(np.fft.ifft2(k, norm="ortho"))
     return magnitude
