@@ -225,3 +225,7 @@ def _replay(options: argparse.Namespace) -> int:
     runs = [replay(path, store) for path in options.file] if options.file else replay_unsent(store)
     print(f"{len(runs)} runs brought into {store.uri}")
     return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""What the training loop costs: ``Trainer.fit`` with all default callbacks over a bare loop.
+
+Both run the same compiled update on the same batches, in turn, so that a change of the machine's
+speed meets both. Quoted is the median over the pairs of the ratio of wall time per step. The goal
+is at most 1.03 on the workload whose steps are the shortest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from bench.experiment import Watch, Workshop, default_callbacks, identity
+from bench.suite import load_run
+from framework.config import RunConfig
+from framework.step import Program
+from framework.trainer import Trainer
+from tracking.mlflow_tracker import MlflowTracker
+from tracking.store import Store, open_store
+
+GOAL = 1.03
+
+
+def bare_loop(program: Program, config: RunConfig, steps: int) -> float:
+    """Seconds per step of ``for batch: state = step(state, batch)``."""
+    fed = {"remaining_fraction": np.asarray(1.0, np.float32)}
+    state = program.init(config.seed)
+    jax.block_until_ready(state)
+    started = time.perf_counter()
+    for step in range(steps):
+        batch = program.workload.train_batch(config.seed, step)
+        state, _ = program.train_step(state, batch, fed)
+    jax.block_until_ready(state)
+    return (time.perf_counter() - started) / steps
+
+
+def fit(workshop: Workshop, config: RunConfig, steps: int, store: Store) -> float:
+    """Charged seconds per step of ``Trainer.fit`` with tracking and progress."""
+    workload, program = workshop.workload(config.workload), workshop.program(config)
+    tracker = MlflowTracker(store, identity(config, workload, {}))
+    watch = Watch(lambda info: None, lambda info, metrics: None)
+    callbacks = default_callbacks(config, workshop, tracker, watch)
+    result = Trainer(program, config.budget, callbacks, config.seed).fit(program.init(config.seed))
+    tracker.finish("FINISHED", {}, {})
+    return result.seconds["train"] / steps
+
+
+def compare(overrides: Sequence[str], steps: int, repeats: int) -> Mapping[str, list[float]]:
+    """Milliseconds per step of both loops, one number per repeat, interleaved."""
+    config = load_run([*overrides, f"budget.steps={steps}"])
+    workshop = Workshop()
+    program = workshop.program(config)
+    program.workload.eval_every_steps = max(1, steps // 4)
+    found: dict[str, list[float]] = {"bare": [], "fit": []}
+    with tempfile.TemporaryDirectory() as directory:
+        store = open_store(f"sqlite:///{directory}/mlflow.db", root=Path(directory))
+        fit(workshop, config, steps, store)  # compiles, and warms everything up
+        for repeat in range(repeats):
+            order = ("bare", "fit") if repeat % 2 == 0 else ("fit", "bare")
+            for which in order:
+                seconds = (
+                    bare_loop(program, config, steps)
+                    if which == "bare"
+                    else fit(workshop, config, steps, store)
+                )
+                found[which].append(seconds * 1e3)
+    return found
+
+
+def main() -> None:
+    """Prints the ratio; exits with 1 where it is above the goal."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workload", default="flights_dlrm")
+    parser.add_argument("--optimizer", default="heavy_ball")
+    parser.add_argument("--steps", type=int, default=400, help="per repeat (default: 400)")
+    parser.add_argument("--repeats", type=int, default=11, help="pairs (default: 11)")
+    options = parser.parse_args()
+    names = [f"workload={options.workload}", f"optimizer={options.optimizer}"]
+    found = compare(names, options.steps, options.repeats)
+    ratios = [f / b for f, b in zip(found["fit"], found["bare"], strict=True)]
+    ratio = statistics.median(ratios)
+    print(f"{options.workload} with {options.optimizer}, {options.steps} steps x {options.repeats}")
+    print(f"  bare loop    {statistics.median(found['bare']):8.3f} ms per step (median)")
+    print(f"  Trainer.fit  {statistics.median(found['fit']):8.3f} ms per step (median)")
+    print(f"  ratio        {ratio:8.3f} (median of pairs; {min(ratios):.3f} to {max(ratios):.3f})")
+    print(f"  goal         {GOAL:8.3f}")
+    sys.exit(ratio > GOAL)
+
+
+if __name__ == "__main__":
+    main()
