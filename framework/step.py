@@ -18,6 +18,10 @@ from framework.types import Batch, Metrics, PyTree, Split, Sums, TrainState, Wor
 Inputs = Mapping[str, np.ndarray]
 """What the callbacks feed an update, as float32 scalars: ``{"remaining_fraction": 0.73}``."""
 
+_COMPILE_FAST = {"xla_backend_optimization_level": 0}
+# Initialisers run once and are nearly all random numbers, which LLVM optimises for a long time:
+# 16.3 s of CPU time for a U-Net of 19 tensors, 2.0 s without; the numbers are the same.
+
 TrainStep = Callable[[TrainState, Batch, Inputs], tuple[TrainState, dict[str, jax.Array]]]
 
 
@@ -64,8 +68,8 @@ class Program:
     def __init__(self, workload: Workload, tx: optax.GradientTransformation) -> None:
         self.workload = workload
         self.tx = tx
-        self._init_model = jax.jit(workload.init)
-        self._init_optimizer = jax.jit(tx.init)
+        self._init_model = jax.jit(workload.init, compiler_options=_COMPILE_FAST)
+        self._init_optimizer = jax.jit(tx.init, compiler_options=_COMPILE_FAST)
         self._train_step: Any = None
         self._eval_step: Any = None
 
