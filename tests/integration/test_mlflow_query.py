@@ -72,14 +72,16 @@ def test_of_a_step_logged_twice_the_later_counts(store: Store):
     assert [e.train_seconds for e in run.evaluations] == [0.0, 1.25, 2.0]
 
 
-def test_a_value_that_was_not_finite_and_then_was_is_the_later_one(store: Store):
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED"])
+def test_a_value_that_was_not_finite_and_then_was_is_the_later_one(store: Store, status: str):
     nan_then_number = [
         (0, 0.0, {"validation/accuracy": math.nan}),
         (0, 0.0, {"validation/accuracy": 0.5}),
     ]
-    record(store, experiment="healed", rows=nan_then_number)
-    record(store, experiment="healed", rows=nan_then_number[::-1])
-    healed, broken = load_runs(store, "healed")
+    # Of a run that failed there are the histories only.
+    record(store, experiment=f"healed {status}", rows=nan_then_number, status=status)
+    record(store, experiment=f"healed {status}", rows=nan_then_number[::-1], status=status)
+    healed, broken = load_runs(store, f"healed {status}")
     assert healed.evaluations[0].metrics == {"validation/accuracy": 0.5}
     assert math.isnan(broken.evaluations[0].metrics["validation/accuracy"])
 

@@ -34,7 +34,8 @@ def test_mlflow_holds_all_of_a_run(store: Store):
     assert isinstance(tracker, MlflowTracker)
     assert store.client.get_run(tracker.run_id).info.status == "RUNNING"
     before = time.time() * 1000
-    tracker.log(ROWS)
+    tracker.log(ROWS[:3])  # the update to step 2 ...
+    tracker.log(ROWS[3:])  # ... and the evaluation at step 2
     tracker.finish("FINISHED", {"stop_reason": "BUDGET"}, {"final/validation/accuracy": 0.6})
 
     run = store.client.get_run(tracker.run_id)

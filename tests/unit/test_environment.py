@@ -71,6 +71,8 @@ def test_process_start_tells_a_process_from_a_dead_one():
     assert started == process_start(sleeper.pid)
     assert started != process_start(os.getpid())
     sleeper.kill()
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    assert process_start(sleeper.pid) is None  # dead, though its parent has not looked yet
     assert sleeper.stdin is not None
     sleeper.stdin.close()
     sleeper.wait()
