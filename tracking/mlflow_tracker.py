@@ -126,7 +126,7 @@ class MlflowTracker:
             if end is not None:
                 _log.warning(
                     "%s. The run is complete in its spool file; bring it into MLflow with: "
-                    "timetrial replay %s",
+                    "timetrial replay --file %s",
                     error,
                     self.spool_path,
                 )

@@ -135,7 +135,7 @@ def test_a_server_that_dies_does_not_take_the_run_with_it(
         tracker.log(ROWS[5:])
         tracker.finish("FINISHED", {"stop_reason": "BUDGET"}, {})
     assert time.monotonic() - started < 30
-    assert f"timetrial replay {tracker.spool_path}" in caplog.text
+    assert f"timetrial replay --file {tracker.spool_path}" in caplog.text
     assert len(caplog.records) == 2  # when it began, and at the end
     assert local.client.get_run(tracker.run_id).info.status == "RUNNING"
 

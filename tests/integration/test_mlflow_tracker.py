@@ -178,7 +178,7 @@ def test_what_a_failing_store_missed_can_be_replayed(
     with caplog.at_level(logging.WARNING):
         tracker.log(ROWS[2:])
         tracker.finish("FINISHED", {"stop_reason": "BUDGET"}, {"final/train/loss": 1.4})
-    assert f"timetrial replay {tracker.spool_path}" in caplog.text
+    assert f"timetrial replay --file {tracker.spool_path}" in caplog.text
     store.client.restore_run(tracker.run_id)
     assert store.client.get_run(tracker.run_id).info.status == "RUNNING"
 
