@@ -1,0 +1,218 @@
+"""A whole race on a tiny workload: what is run, what is told to whom, what is recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from tiny import TinyWorkload
+
+from bench import race as races
+from bench import suite as suites
+from bench.estimate import measure, steps_within
+from bench.experiment import Workshop, run
+from bench.suite import Suite
+from framework import callbacks as cb
+from framework.config import Tracking
+from framework.step import Program
+from framework.trainer import Trainer
+from framework.types import Budget, Entry, Horizon, RunRecord, StopReason
+from optimizers import OPTIMIZERS
+from tracking.conditions import by_condition
+from tracking.query import load_runs
+from tracking.store import Store, open_store
+from workloads import WORKLOADS
+
+STEPS = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class TinySettings:
+    step_hint: int = STEPS
+    eval_every_steps: int = 5
+
+
+def make_tiny(settings: TinySettings) -> TinyWorkload:
+    return TinyWorkload(step_hint=settings.step_hint, eval_every_steps=settings.eval_every_steps)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(WORKLOADS, "tiny", Entry("tiny", TinySettings, make_tiny))
+    presets = tmp_path / "presets" / "p"
+    presets.mkdir(parents=True)
+    (presets / "tiny.yaml").write_text(f"workload: tiny\nbudget: {{steps: {STEPS}}}\n")
+    monkeypatch.setattr(suites, "PRESETS_DIRECTORY", presets.parent)
+
+
+def make_suite(*optimizers: str, conditions=("step",), seeds=(0, 1)) -> Suite:
+    return Suite("s", "summary", "p", ("tiny",), optimizers, seeds, conditions)
+
+
+@pytest.fixture
+def tracking(tmp_path: Path) -> Tracking:
+    return Tracking(uri=f"sqlite:///{tmp_path}/m.db", experiment="e", root=str(tmp_path / "runs"))
+
+
+def open_(tracking: Tracking) -> Store:
+    return open_store(tracking.uri, root=Path(tracking.root))
+
+
+def raced(suite: Suite, tracking: Tracking) -> list[RunRecord]:
+    assert races.race(suite, tracking) == 0
+    return load_runs(open_(tracking), tracking.experiment)
+
+
+def test_a_race_in_both_conditions_makes_each_run_once(tracking: Tracking):
+    suite = make_suite("adam", "heavy_ball", conditions=("step", "time"))
+    runs = raced(suite, tracking)
+    assert len(runs) == 4
+    split = by_condition(runs)
+    assert len(split) == 8
+    (budget,) = {r.budget for r in split if r.condition == "time"}
+    pace = next(r for r in runs if r.tags.get("sets_time_budget") == "true")
+    assert (pace.optimizer, pace.seed, pace.train_seconds) == ("heavy_ball", 0, budget)
+    for record in split:
+        used = record.step if record.condition == "step" else record.train_seconds
+        assert used >= record.budget
+        assert record.evaluations[-1].step == record.step
+    again = raced(suite, tracking)
+    assert {r.run_id for r in again} == {r.run_id for r in runs}
+
+
+def test_prompted_velo_is_told_an_estimate_first_and_then_what_the_first_trial_made(
+    tracking: Tracking,
+):
+    runs = raced(make_suite("velo", "heavy_ball", conditions=("step", "time")), tracking)
+    velo = [r for r in runs if r.optimizer.startswith("velo[")]
+    stepped = [r for r in velo if r.condition == "step"]
+    assert {r.tags["velo.num_steps"] for r in stepped} == {str(STEPS)}
+    first, second = sorted((r for r in velo if r.condition == "time"), key=lambda r: r.seed)
+    assert first.tags["expected_steps_source"].startswith("measured seconds per step")
+    assert second.tags["expected_steps_source"] == "steps of the first trial"
+    assert second.config["budget.expected_steps"] == str(first.step)
+    assert second.tags["velo.num_steps"] == str(first.step)
+
+
+def test_short_velo_ends_when_it_has_made_its_updates_and_the_fed_one_races_against_time_only(
+    tracking: Tracking,
+):
+    suite = make_suite(
+        "velo_short", "velo_feed", "heavy_ball", conditions=("step", "time"), seeds=(0,)
+    )
+    runs = raced(suite, tracking)
+    (short,) = [r for r in runs if r.optimizer.startswith("velo_short") and r.condition == "step"]
+    assert (short.step, short.reason) == (int(0.75 * STEPS), StopReason.COMPLETE.name)
+    (fed,) = [r for r in runs if r.optimizer.startswith("velo_feed")]
+    assert fed.condition == "time"
+    assert fed.tags["velo.num_steps"] == str(STEPS)  # the step hint: nothing was measured
+
+
+def test_labels_say_which_weights(tracking: Tracking):
+    (run_,) = raced(make_suite("velo", seeds=(0,)), tracking)
+    assert run_.optimizer in ("velo[embedded]", "velo[google]")
+    assert len(run_.tags["velo.weights_sha256"]) == 64
+
+
+def test_a_run_that_raises_is_recorded_as_failed_and_the_race_goes_on(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def broken(settings: object, horizon: Horizon):
+        raise RuntimeError("this optimizer is broken")
+
+    entry = dataclasses.replace(OPTIMIZERS["adam"], make=broken)
+    monkeypatch.setitem(OPTIMIZERS, "adam", entry)
+    suite = make_suite("adam", "nesterov", seeds=(0,))
+    assert races.race(suite, tracking) == 1
+    assert "FAILED tiny adam seed 0: RuntimeError: this optimizer is broken" in (
+        capsys.readouterr().err
+    )
+    runs = load_runs(open_(tracking), tracking.experiment)
+    assert ("nesterov", "FINISHED") in {(r.optimizer, r.status) for r in runs}
+
+
+def test_step_controlled_results_repeat_exactly(tracking: Tracking, tmp_path: Path):
+    suite = make_suite("adam", "velo", seeds=(0,))
+    elsewhere = Tracking(f"sqlite:///{tmp_path}/n.db", "e", str(tmp_path / "runs2"))
+    first, second = raced(suite, tracking), raced(suite, elsewhere)
+    for one, other in zip(first, second, strict=True):
+        assert [e.metrics for e in one.evaluations] == [e.metrics for e in other.evaluations]
+
+
+def test_a_batch_of_merged_updates_is_said_aloud(
+    tracking: Tracking, caplog: pytest.LogCaptureFixture
+):
+    config = suites.load_run(
+        [
+            "preset=p/tiny",
+            "optimizer=velo",
+            "optimizer.max_training_steps=10",
+            f"tracking.uri={tracking.uri}",
+            f"tracking.root={tracking.root}",
+        ]
+    )
+    run(config, open_(tracking), Workshop())
+    (recorded,) = load_runs(open_(tracking), "timetrial")
+    assert recorded.tags["velo.accumulation_steps"] == "3"
+    assert "averages gradients over 3 steps" in recorded.tags["warning"]
+    assert "averages gradients over 3 steps" in caplog.text
+
+
+def test_fed_and_prompted_velo_are_the_same_under_a_step_budget():
+    """Why the fed one is raced against time only."""
+    states = []
+    for name in ("velo", "velo_feed"):
+        entry = OPTIMIZERS[name]
+        program = Program(TinyWorkload(), entry.make(entry.settings(), Horizon(STEPS, STEPS)))
+        callbacks = [cb.StopAtBudget(), cb.FeedRemainingFraction()]
+        states.append(Trainer(program, Budget(steps=STEPS), callbacks).fit(program.init(0)).state)
+    moved = np.abs(states[0].params["w"] - Program(TinyWorkload(), program.tx).init(0).params["w"])
+    assert moved.max() > 1e-3
+    np.testing.assert_allclose(states[0].params["w"], states[1].params["w"], rtol=1e-5)
+
+
+def test_fed_velo_fails_by_name_without_its_feed():
+    entry = OPTIMIZERS["velo_feed"]
+    program = Program(TinyWorkload(), entry.make(entry.settings(), Horizon(STEPS, None)))
+    with pytest.raises(TypeError, match="remaining_fraction"):
+        Trainer(program, Budget(steps=3), [cb.StopAtBudget()]).fit(program.init(0))
+
+
+def test_a_nan_loss_ends_a_velo_run_as_diverged():
+    class Broken(TinyWorkload):
+        def train_batch(self, seed: int, step: int):
+            batch = super().train_batch(seed, step)
+            return {**batch, "y": batch["y"] * (np.nan if step == 7 else 1)}
+
+    entry = OPTIMIZERS["velo"]
+    program = Program(Broken(), entry.make(entry.settings(), Horizon(STEPS, STEPS)))
+    callbacks = [cb.StopIfDiverged(), cb.StopAtBudget()]
+    result = Trainer(program, Budget(steps=STEPS), callbacks).fit(program.init(0))
+    assert result.reason is StopReason.DIVERGED
+    assert result.step in (8, 9)
+    assert all(np.isnan(x).all() for x in jax.tree.leaves(result.state.params))
+
+
+def test_prompts_of_the_paper():
+    """Table 7 of arXiv:2310.18191: budget, times per step, steps told in trial 1."""
+    table = [
+        (11387, (1.484052533, 1.484052533), 7672),
+        (10308, (0.2696488761, 0.2724014883), 38034),
+        (81783, (0.5157462852, 0.5139720559), 158845),
+        (14859, (0.1875, 0.1865), 79460),
+    ]
+    for seconds, rates, steps in table:
+        assert steps_within(seconds, rates) == steps
+
+
+def test_the_estimate_measures_this_machine():
+    workload = TinyWorkload(step_hint=400)
+    entry = OPTIMIZERS["velo"]
+    program = Program(workload, entry.make(entry.settings(), Horizon(400, 400)))
+    estimate = measure(program, seconds=1.0)
+    assert len(estimate.step_seconds) == 2
+    assert estimate.steps == steps_within(1.0, estimate.step_seconds)
+    assert 1 <= estimate.steps < 1e6
