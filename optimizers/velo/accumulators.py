@@ -113,7 +113,8 @@ def accumulate(
     Args:
         group: where the tensors are.
         state: averages before.
-        grads, params: (tiles, rows, columns); the gradient is clipped already.
+        grads: (tiles, rows, columns), clipped.
+        params: (tiles, rows, columns).
         live: see ``over_tiles``.
     """
     (momentum, rms), sums = over_tiles(
@@ -184,13 +185,13 @@ def inside(rows: jax.Array, columns: jax.Array, tile: tuple[int, ...]) -> jax.Ar
 
 
 def _average(old: jax.Array, new: jax.Array, axis: int) -> jax.Array:
-    decay = DECAYS.reshape([-1 if i == axis else 1 for i in range(old.ndim)])
+    decay = jnp.asarray(DECAYS).reshape([-1 if i == axis else 1 for i in range(old.ndim)])
     return decay * old + (1 - decay) * new
 
 
 def _block_mean(blocks: Blocks, partial: jax.Array, length: np.ndarray) -> jax.Array:
     """Sums over the tiles beside each block, over the length of the averaged axis."""
-    return blocks.sum_tiles(partial) / length[blocks.tensor][:, None] + _TINY
+    return blocks.sum_tiles(partial) / jnp.asarray(length[blocks.tensor][:, None]) + _TINY
 
 
 def mean(group: Group, tile_sums: jax.Array) -> jax.Array:
@@ -224,8 +225,10 @@ def unpack(group: Group, state: TensorState) -> list[dict[str, jax.Array]]:
     if isinstance(state, FactoredState):
         by_row = _unpack_blocks(group, group.by_row, state.rows, rows=True)
         by_column = _unpack_blocks(group, group.by_column, state.columns, rows=False)
-        for v, one, x, y in zip(group.views, found, by_row, by_column, strict=True):
-            one["row"], one["column"] = (y, x) if v.swapped else (x, y)
+        for i, v in enumerate(group.views):
+            of_rows, of_columns = by_row[i], by_column[i]
+            found[i]["row"] = of_columns if v.swapped else of_rows
+            found[i]["column"] = of_rows if v.swapped else of_columns
     return found
 
 

@@ -42,7 +42,8 @@ def over_tiles(
     """
     tiles = jax.tree.leaves((state, inputs))[0].shape[0]
     if jax.default_backend() != "cpu":
-        return jax.lax.optimization_barrier(function(state, inputs))
+        made: tuple[State, Found] = jax.lax.optimization_barrier(function(state, inputs))
+        return made
     if tiles == chunk:
         return _apart(function, state, inputs, live)
     shapes = jax.eval_shape(lambda s, x: function(*_slice((s, x), 0, chunk))[1], state, inputs)
@@ -50,14 +51,16 @@ def over_tiles(
 
     def body(i: jax.Array, carry: tuple[State, Found]) -> tuple[State, Found]:
         state, found = carry
-        new = _apart(function, *_slice((state, inputs), i * chunk, chunk), i >= 0)
-        return jax.tree.map(
+        some, more = _slice((state, inputs), i * chunk, chunk)
+        new: tuple[State, Found] = jax.tree.map(
             lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, i * chunk, 0),
             (state, found),
-            new,
+            _apart(function, some, more, i >= 0),
         )
+        return new
 
-    return jax.lax.fori_loop(0, tiles // chunk, body, (state, found))
+    done: tuple[State, Found] = jax.lax.fori_loop(0, tiles // chunk, body, (state, found))
+    return done
 
 
 def _slice(tree: PyTree, first: Any, chunk: int) -> PyTree:
@@ -79,6 +82,8 @@ def _apart(
 
     def otherwise() -> tuple[State, Found]:
         shapes = jax.eval_shape(function, state, inputs)
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        zeros: tuple[State, Found] = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return zeros
 
-    return jax.lax.cond(live, lambda: function(state, inputs), otherwise)
+    made: tuple[State, Found] = jax.lax.cond(live, lambda: function(state, inputs), otherwise)
+    return made

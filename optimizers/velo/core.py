@@ -84,7 +84,8 @@ def learned_update(
         theta: the learned weights.
         plan: how the tensors are stored.
         state: as after the update before.
-        grads, params: all leaves.
+        grads: all leaves.
+        params: all leaves.
         loss_features: (9,).
         fraction: float32 scalar, share of the training that is done; it may be above 1.
 

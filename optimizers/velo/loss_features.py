@@ -24,13 +24,13 @@ class LossState(NamedTuple):
         means: (10,) exponential moving averages, not yet corrected for their start at zero.
         minima: (10,) smallest corrected mean so far.
         decays: (10,) decay of each mean; all that depends on the number of steps.
-        count: int32 scalar, losses seen.
+        seen: int32 scalar, losses taken in.
     """
 
     means: jax.Array
     minima: jax.Array
     decays: jax.Array
-    count: jax.Array
+    seen: jax.Array
 
 
 def init_loss_state(num_steps: int) -> LossState:
@@ -45,7 +45,7 @@ def init_loss_state(num_steps: int) -> LossState:
         means=jnp.zeros(MEANS, jnp.float32),
         minima=jnp.full(MEANS, 999999999999.0, jnp.float32),
         decays=jnp.exp(-1.0 / 10.0**log_length),
-        count=jnp.zeros((), jnp.int32),
+        seen=jnp.zeros((), jnp.int32),
     )
 
 
@@ -62,9 +62,9 @@ def update_loss_state(state: LossState, loss: jax.Array) -> tuple[LossState, jax
     Returns:
         The new state and the (9,) features in [-1, 1]; they are 0 for the first two losses.
     """
-    count = state.count + 1
+    count = state.seen + 1
     correction = 1.0 - state.decays ** count.astype(jnp.float32)
-    largest = jnp.where(state.count == 0, loss, jnp.max(state.means / correction))
+    largest = jnp.where(state.seen == 0, loss, jnp.max(state.means / correction))
     loss = jnp.minimum(2.0 * jnp.abs(largest), loss)
     means = state.decays * state.means + (1.0 - state.decays) * loss
     corrected = means / correction

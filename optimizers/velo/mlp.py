@@ -13,7 +13,7 @@ https://arxiv.org/abs/2211.09760.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -150,7 +150,7 @@ def second_moments(
     )
 
 
-def _scaled_tiles(state: tuple[()], inputs: tuple[jax.Array, ...]) -> tuple[tuple[()], jax.Array]:
+def _scaled_tiles(state: tuple[()], inputs: tuple[Any, ...]) -> tuple[tuple[()], jax.Array]:
     """Sums over tiles of the squared inputs that are scaled by the second moment."""
     grads, momentum, sources, (rows, columns) = inputs
     gradient, of_momentum = _scales(sources)
@@ -222,7 +222,7 @@ def changes(
     return params
 
 
-def _change_tiles(params: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[()]]:
+def _change_tiles(params: jax.Array, inputs: tuple[Any, ...]) -> tuple[jax.Array, tuple[()]]:
     grads, momentum, rms, scale_sources, offset_sources, flat = inputs
     parts = jnp.split(flat, np.cumsum([120, 4, 16, 4, 12, 3]), axis=1)
     shapes = [(30, 4), (4,), (4, 4), (4,), (4, 3), (3,), ()]

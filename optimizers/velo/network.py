@@ -117,7 +117,8 @@ def lstm_step(
     Args:
         theta: the learned weights.
         features: (n, 30) statistics of every tensor, n >= 1.
-        hidden, cell: (n, H) LSTM state.
+        hidden: (n, H) LSTM state.
+        cell: (n, H) LSTM state.
 
     Returns:
         The new ``(hidden, cell)``.

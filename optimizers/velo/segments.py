@@ -30,16 +30,17 @@ class SegmentSum:
     Attributes:
         levels: per level of the tree, the (groups, width) rows of the level below that each group
             adds up; ``NOTHING`` stands for zero.
+        segments: number of segments.
     """
 
     levels: tuple[Indices, ...]
+    segments: int
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps rows ``(rows, ...)`` to sums ``(segments, ...)``; rows beyond those planned for
-        are left out."""
+        """Maps rows ``(rows, ...)`` to sums ``(segments, ...)``; later rows are left out."""
         for index in self.levels:
             x = jnp.take(x, index, axis=0, mode="fill", fill_value=0).sum(1)
-        return x
+        return x[: self.segments]
 
 
 def segment_sum(segment: Indices, segments: int) -> SegmentSum:
@@ -53,7 +54,7 @@ def segment_sum(segment: Indices, segments: int) -> SegmentSum:
     while not np.array_equal(segment, np.arange(segments)):
         index, segment = _level(segment, segments)
         levels.append(index)
-    return SegmentSum(tuple(levels))
+    return SegmentSum(tuple(levels), segments)
 
 
 def _level(segment: Indices, segments: int) -> tuple[Indices, Indices]:

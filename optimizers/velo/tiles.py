@@ -246,7 +246,7 @@ def _assign(views: Sequence[View]) -> dict[Shape, list[View]]:
     def total(tiles: tuple[Shape, ...]) -> int:
         return sum(min(_cost(v, tile) for tile in tiles) for v in views)
 
-    chosen = (min(MATRIX_TILES, key=lambda tile: total((tile,))),)
+    chosen: tuple[Shape, ...] = (min(MATRIX_TILES, key=lambda tile: total((tile,))),)
     while len(chosen) < len(MATRIX_TILES):
         more = min(((*chosen, t) for t in MATRIX_TILES if t not in chosen), key=total)
         if total(chosen) - total(more) < _NEW_SHAPE_COST:

@@ -33,26 +33,26 @@ class Accumulator(NamedTuple):
     Attributes:
         grads: float32 sum of the gradients, shaped like the parameters.
         loss: float32 scalar, sum of the losses.
-        count: int32 scalar, calls since the last update of VeLO.
+        calls: int32 scalar, calls since the last update of VeLO.
     """
 
     grads: PyTree
     loss: jax.Array
-    count: jax.Array
+    calls: jax.Array
 
 
 class VeloState(NamedTuple):
     """State of ``velo``; float32 whatever the parameters are, except for the counters.
 
     Attributes:
-        count: int32 scalar, updates that VeLO made.
+        updates: int32 scalar, updates that VeLO made.
         num_steps: int32 scalar, updates that VeLO expects to make in all.
         loss: running means of the loss.
         network: LSTM state and averages of the gradients.
         accumulator: ``None`` unless gradients are accumulated.
     """
 
-    count: jax.Array
+    updates: jax.Array
     num_steps: jax.Array
     loss: LossState
     network: core.NetworkState
@@ -135,7 +135,7 @@ def velo(
             zeros = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)
             waiting = Accumulator(zeros, jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32))
         return VeloState(
-            count=jnp.zeros((), jnp.int32),
+            updates=jnp.zeros((), jnp.int32),
             num_steps=jnp.asarray(num_steps // merged, jnp.int32),
             loss=init_loss_state(num_steps // merged),
             network=core.init_state(theta, _plan(leaves)),
@@ -202,7 +202,7 @@ def _update_once(
     """One update of the network itself; float32 changes of all leaves."""
     storage = _plan(params)
     if remaining is None:
-        fraction = state.count.astype(jnp.float32) / state.num_steps.astype(jnp.float32)
+        fraction = state.updates.astype(jnp.float32) / state.num_steps.astype(jnp.float32)
     else:
         fraction = 1.0 - remaining
     loss_state, features = update_loss_state(state.loss, loss)
@@ -214,7 +214,7 @@ def _update_once(
         )
         for leaf, step in zip(storage.leaves, found, strict=True):
             steps[leaf] = step
-    return steps, state._replace(count=state.count + 1, loss=loss_state, network=network)
+    return steps, state._replace(updates=state.updates + 1, loss=loss_state, network=network)
 
 
 def _accumulated(
@@ -240,10 +240,11 @@ def _accumulated(
         return steps, new._replace(accumulator=jax.tree.map(jnp.zeros_like, waiting))
 
     def wait() -> tuple[list[jax.Array], VeloState]:
-        kept = Accumulator(jax.tree.unflatten(treedef, sums), total, waiting.count + 1)
+        kept = Accumulator(jax.tree.unflatten(treedef, sums), total, waiting.calls + 1)
         return [jnp.zeros(p.shape, jnp.float32) for p in params], state._replace(accumulator=kept)
 
-    return jax.lax.cond(waiting.count + 1 >= merged, apply, wait)
+    made: tuple[list[jax.Array], VeloState] = jax.lax.cond(waiting.calls + 1 >= merged, apply, wait)
+    return made
 
 
 def _rounded(param: jax.Array, change: jax.Array) -> jax.Array:
@@ -270,10 +271,11 @@ def _float_leaves(tree: PyTree, name: str) -> list[jax.Array]:
 
 
 def _matching_leaves(grads: PyTree, params: PyTree) -> list[jax.Array]:
-    if jax.tree.structure(grads) != jax.tree.structure(params):
+    found, expected = str(jax.tree.structure(grads)), str(jax.tree.structure(params))
+    if found != expected:
         raise ValueError(
-            "velo: expected gradients with the structure of the parameters, "
-            f"{jax.tree.structure(params)}, got {jax.tree.structure(grads)}"
+            f"velo: expected gradients with the structure of the parameters, {expected}, "
+            f"got {found}"
         )
     return _float_leaves(grads, "grads")
 

@@ -1,0 +1,187 @@
+"""Measures VeLO's update against Adam's: CPU time, wall time, compilation and memory.
+
+Boundary: runs optimizers on random gradients; trains nothing and records nothing.
+
+    make bench-velo                                # all trees
+    python -m benchmarks.velo --tree unet --repeats 20
+
+All optimizers of a tree are compiled first and then take turns, so that whatever else the machine
+does hits all of them alike. Every update is that of a real step: parameters and state are donated
+and the update is added to the parameters. CPU time is that of all threads of the process. VeLO
+has the sizes of the released weights (H=512, K=256) with random numbers: time does not depend on
+them.
+
+Where google/learned_optimization is importable (it is never required), its own VeLO runs beside
+ours under ``--reference``; expect minutes of compilation and gigabytes of memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import importlib.util
+import json
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from optimizers.velo import layout, velo
+
+PyTree = Any
+Step = Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
+
+TREES = ("resnet50", "unet", "mlp")
+_SHAPES = pathlib.Path(__file__).parent / "parameter_shapes.json"
+_NUM_STEPS = 10_000
+
+
+@dataclasses.dataclass
+class Contestant:
+    """One compiled optimizer with its live parameters and state."""
+
+    name: str
+    step: Any
+    params: PyTree
+    state: PyTree
+    compile_seconds: float
+    temporary_bytes: int
+    cpu_seconds: list[float] = dataclasses.field(default_factory=list)
+    wall_seconds: list[float] = dataclasses.field(default_factory=list)
+
+    def run(self, grads: PyTree, updates: int) -> None:
+        """Makes some updates and notes the seconds that each took on average."""
+        cpu, wall = time.process_time(), time.perf_counter()
+        for _ in range(updates):
+            self.params, self.state = self.step(grads, self.state, self.params)
+        jax.block_until_ready(self.params)
+        self.cpu_seconds.append((time.process_time() - cpu) / updates)
+        self.wall_seconds.append((time.perf_counter() - wall) / updates)
+
+
+def random_weights(hidden_size: int = 512, bank_size: int = 256) -> dict[str, Any]:
+    """VeLO weights of the released sizes, random."""
+    rng = np.random.default_rng(0)
+    flat = {
+        path: np.asarray(0.05 * rng.standard_normal(shape), np.float32)
+        for path, shape in layout.shapes(hidden_size, bank_size).items()
+    }
+    return layout.nest(flat)
+
+
+def random_tree(name: str, seed: int) -> dict[str, jax.Array]:
+    """Random tensors with the shapes of a model."""
+    rng = np.random.default_rng(seed)
+    shapes = json.loads(_SHAPES.read_text())[name]["shapes"]
+    return {
+        tensor: jnp.asarray(0.05 * rng.standard_normal(shape), jnp.float32)
+        for tensor, shape in shapes.items()
+    }
+
+
+def contestant(name: str, step: Step, grads: PyTree, state: PyTree, params: PyTree) -> Contestant:
+    """Compiles one optimizer's step, parameters and state donated."""
+    cpu = time.process_time()
+    compiled = jax.jit(step, donate_argnums=(1, 2)).lower(grads, state, params).compile()
+    seconds = time.process_time() - cpu
+    memory = compiled.memory_analysis()
+    temporary = 0 if memory is None else memory.temp_size_in_bytes
+    return Contestant(name, compiled, params, state, seconds, temporary)
+
+
+def optax_contestant(
+    name: str, tx: optax.GradientTransformation, grads: PyTree, params: PyTree
+) -> Contestant:
+    """An optax optimizer as a contestant."""
+    tx = optax.with_extra_args_support(tx)
+
+    def step(grads: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
+        updates, state = tx.update(grads, state, params, value=jnp.float32(1.0))
+        return optax.apply_updates(params, updates), state
+
+    return contestant(name, step, grads, tx.init(params), jax.tree.map(jnp.copy, params))
+
+
+def reference_contestant(grads: PyTree, params: PyTree) -> Contestant:
+    """VeLO of google/learned_optimization, if it is installed."""
+    hyper_v2 = importlib.import_module("learned_optimization.research.general_lopt.hyper_v2")
+    lopt = hyper_v2.HyperV2(lstm_hidden_size=512, param_inits=256, use_bugged_loss_features=False)
+    theta = lopt.init(jax.random.PRNGKey(0))
+    optimizer = lopt.opt_fn(theta)
+    state = optimizer.init(params, num_steps=_NUM_STEPS)
+
+    def step(grads: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
+        del params  # the reference keeps them in its state
+        state = optimizer.update(state, grads, jnp.float32(1.0))
+        return optimizer.get_params(state), state
+
+    return contestant("learned_optimization", step, grads, state, jax.tree.map(jnp.copy, params))
+
+
+def race(tree: str, repeats: int, *, reference: bool) -> list[Contestant]:
+    """Compiles the optimizers for a tree and lets them take turns."""
+    params, grads = random_tree(tree, 0), random_tree(tree, 1)
+    contestants = [
+        optax_contestant("optax.adam", optax.adam(1e-3), grads, params),
+        optax_contestant("velo", velo(_NUM_STEPS, meta_params=random_weights()), grads, params),
+    ]
+    if reference:
+        contestants.append(reference_contestant(grads, params))
+    size = sum(x.size for x in params.values())
+    updates = max(1, 2_000_000 // size)
+    for _ in range(1 + repeats):
+        for one in contestants:
+            one.run(grads, updates)
+    for one in contestants:
+        del one.cpu_seconds[0], one.wall_seconds[0]  # the first turn warms the caches up
+    return contestants
+
+
+def table(tree: str, contestants: Sequence[Contestant]) -> str:
+    """The measurements, one line for each optimizer, medians over the turns."""
+    adam = statistics.median(contestants[0].cpu_seconds)
+    lines = [
+        f"{tree:<10} {'optimizer':<22} {'CPU ms':>9} {'x Adam':>7} {'wall ms':>9} "
+        f"{'compile s':>10} {'temp MB':>8}"
+    ]
+    for one in contestants:
+        cpu = statistics.median(one.cpu_seconds)
+        wall = statistics.median(one.wall_seconds)
+        lines.append(
+            f"{'':<10} {one.name:<22} {1e3 * cpu:9.2f} {cpu / adam:7.1f} {1e3 * wall:9.2f} "
+            f"{one.compile_seconds:10.1f} {one.temporary_bytes / 1e6:8.1f}"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.velo", description="Measure VeLO's update against Adam's."
+    )
+    parser.add_argument("--tree", choices=TREES, action="append", help="default: all of them")
+    parser.add_argument("--repeats", type=int, default=7, help="turns of each optimizer, >= 1")
+    parser.add_argument(
+        "--reference", action="store_true", help="also run google/learned_optimization"
+    )
+    options = parser.parse_args(arguments)
+    if options.repeats < 1:
+        parser.error(f"--repeats: expected a whole number >= 1, got {options.repeats}")
+    if options.reference and importlib.util.find_spec("learned_optimization") is None:
+        parser.error("--reference: learned_optimization is not importable in this environment")
+    print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}, CPU time of all threads")
+    for tree in options.tree or TREES:
+        print(table(tree, race(tree, options.repeats, reference=options.reference)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
