@@ -148,7 +148,7 @@ def _accumulate_tiles(
     rms = RMS_DECAY * averages[1] + (1 - RMS_DECAY) * squares
 
     def total(x: jax.Array) -> jax.Array:
-        return x.sum((-2, -1)).reshape(x.shape[0], -1)
+        return x.sum(-2).sum(-1).reshape(x.shape[0], -1)
 
     both = [momentum, rms[:, None]]
     totals = [total(x) for x in both]

@@ -30,7 +30,7 @@ MATRIX_TILES = ((64, 64), (16, 16), (8, 512), (512, 8), (1, 4096), (4096, 1))
 VECTOR_TILE = (1, 256)
 """Tile shape of vectors and scalars, which have no row and column statistics."""
 
-_CHUNK_ELEMENTS = 32_768
+_CHUNK_ELEMENTS = 8_192
 _TILE_COST = 300
 _NEW_SHAPE_COST = 1_000_000
 
