@@ -46,7 +46,7 @@ def train(config: RunConfig) -> int:
 def show_plan(suite: Suite, tracking: Tracking) -> None:
     """Prints what a race would run; the command ``timetrial bench --plan``."""
     configs = [c for w in suite.workloads for c in suites.plan(suite, tracking, w)]
-    print(headline(suite, len(configs)))
+    print(headline(suite, configs))
     for config in configs:
         print(f"  {name(config):<48} {budget_text(config)}")
 
@@ -59,16 +59,18 @@ def budget_text(config: RunConfig) -> str:
     return f"{config.budget.steps} steps{more}"
 
 
-def headline(suite: Suite, runs: int) -> str:
+def headline(suite: Suite, configs: Sequence[RunConfig]) -> str:
     """A suite in one line, with its estimated length."""
     matrix = (
-        f"{len(suite.workloads)} workloads x {len(suite.optimizer_names())} optimizers x "
+        f"{len(suite.workloads)} workloads x {len({c.optimizer.name for c in configs})} "
+        f"optimizers x "
         f"{len(suite.seeds)} seeds"
     )
     conditions = " and ".join(f"{condition} budgets" for condition in suite.conditions)
-    expected = duration(runs * suite.seconds_per_run)
+    expected = duration(len(configs) * suite.seconds_per_run)
     return (
-        f"suite {suite.name}: {matrix}, {conditions}: {runs} runs, about {expected} on 2 idle cores"
+        f"suite {suite.name}: {matrix}, {conditions}: {len(configs)} runs, "
+        f"about {expected} on 2 idle cores"
     )
 
 
@@ -83,7 +85,7 @@ def race(suite: Suite, tracking: Tracking) -> int:
     done = set(finished_configs(store, tracking.experiment))
     configs = planned(suite, tracking, store)
     skipped = sum(configuration.digest(config) in done for config in configs)
-    print(headline(suite, len(configs)))
+    print(headline(suite, configs))
     if skipped:
         print(
             f"{skipped} of {len(configs)} runs are recorded in {tracking.experiment!r} already "

@@ -101,14 +101,14 @@ def score_table_text(
     lines = []
     if found:
         heads = [[CONTROL[s.condition] for s in found], [s.split for s in found]]
-        cells = [[f"{s.scores.get(name, math.nan):.2f}" for s in found] for name in names]
+        cells = [[_score(s, name) for s in found] for name in names]
         reached = [_reached(found, name) for name in names]
         wide = max(len("optimizer"), *map(len, names)) + 2
         columns = [max(map(len, column)) + 2 for column in zip(*heads, *cells, strict=True)]
         for label, row, last in zip(
             ["Scores", "optimizer", *names],
             [*heads, *cells],
-            ["", "targets reached", *reached],
+            ["", "validation targets reached", *reached],
             strict=True,
         ):
             padded = (text.rjust(width) for text, width in zip(row, columns, strict=True))
@@ -118,6 +118,10 @@ def score_table_text(
         lines.append(f"1 = the fastest on every workload, 0 = never close to it ({listed})")
     lines.append(census(rows(records, planned)))
     return "\n".join(lines)
+
+
+def _score(standing: Standing, name: str) -> str:
+    return f"{standing.scores[name]:.2f}" if name in standing.scores.index else "–"
 
 
 def _few(records: Sequence[RunRecord]) -> list[str]:
