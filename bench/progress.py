@@ -84,9 +84,9 @@ class Display:
         self._console = Console(file=stream or sys.stderr, highlight=False)
         self._live = self._console.is_terminal
         self._bars = _Bars(
-            TextColumn("{task.description:<40}"),
+            TextColumn("{task.description:<44}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}% {task.fields[text]}"),
+            TextColumn("{task.percentage:>3.0f}% {task.fields[text]}", markup=False),
             console=self._console,
             refresh_per_second=REFRESH_PER_SECOND,
             disable=not self._live,
