@@ -137,7 +137,7 @@ def test_vmap_over_seeds_is_the_loop():
     same(jax.jit(jax.vmap(two))(stack(singles), losses), loop)
 
 
-def test_vmap_and_gradient_over_the_weights():
+def test_vmap_over_the_weights_is_the_loop():
     params = {"w": tree(1)["matrix"]}
 
     def total(theta):
