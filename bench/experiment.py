@@ -10,18 +10,20 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from bench.estimate import measure
 from framework import callbacks as cb
 from framework import config as configuration
+from framework.checkpoint import Checkpoint, Recorder, Saved, load
 from framework.clock import Clock
 from framework.config import Choice, RunConfig
 from framework.step import Program
 from framework.trainer import Trainer
-from framework.types import Horizon, RunResult, Tracker, Workload
+from framework.types import Horizon, RunResult, StopReason, Tracker, Workload
 from optimizers import OPTIMIZERS
 from tracking import schema
 from tracking.environment import environment_tags
@@ -85,6 +87,8 @@ def run(
     watch: Watch | None = None,
     tags: Mapping[str, str] | None = None,
     expected_steps: int | None = None,
+    callbacks: Sequence[cb.Callback] = (),
+    checkpoint: Path | None = None,
 ) -> RunResult:
     """Makes one run and records it, with a status that is true to what happened.
 
@@ -96,12 +100,22 @@ def run(
         tags: further tags, such as the suite's name.
         expected_steps: steps that a time budget allows, where they are known from an earlier
             trial; measured when the optimizer needs them and nobody has said.
+        callbacks: further callbacks, asked after all others.
+        checkpoint: file that the run is saved to at every evaluation, and goes on from where it
+            exists; the caller removes it. None saves nothing.
+
+    Raises:
+        UserError: the checkpoint cannot be read or is one of another configuration.
     """
     started = time.perf_counter()
     clock = Clock()
     workload = workshop.workload(config.workload)
     requested = configuration.digest(config)
-    config, told = tell_steps(config, workshop, expected_steps)
+    saved = load(checkpoint, requested) if checkpoint and checkpoint.exists() else None
+    before = sum(saved.seconds.values()) if saved else 0.0
+    if saved is not None:
+        clock.resume(saved.seconds)
+    config, told = told_before(config, saved) or tell_steps(config, workshop, expected_steps)
     program = workshop.program(config)
     notes = OPTIMIZERS[config.optimizer.name].notes(
         config.optimizer.settings, workshop.horizon(config)
@@ -109,28 +123,49 @@ def run(
     if "warning" in notes:
         _log.warning("%s", notes["warning"])
     all_tags = {schema.CONFIG_HASH: requested, **told, **notes, **(tags or {})}
-    tracker = MlflowTracker(store, identity(config, workload, all_tags))
+    if saved is not None:
+        all_tags[schema.RESUMED_AT] = str(int(saved.leaves[".step"]))
+    recorder = Recorder(
+        MlflowTracker(store, identity(config, workload, all_tags)),
+        rows=saved.rows if saved else (),
+        keep=checkpoint is not None,
+    )
+    earlier = saved.evaluations if saved else ()
     status, result = "FAILED", None
     try:
+        chosen = [*default_callbacks(config, workshop, recorder, watch), *callbacks]
+        if checkpoint is not None:
+            kept = {**told, _TOLD: str(config.budget.expected_steps or "")}
+            chosen.append(Checkpoint(checkpoint, requested, clock, recorder, earlier, kept))
         trainer = Trainer(
-            program,
-            config.budget,
-            default_callbacks(config, workshop, tracker, watch),
-            seed=config.seed,
-            clock=clock,
+            program, config.budget, chosen, config.seed, clock=clock, evaluations=earlier
         )
-        result = trainer.fit(program.init(config.seed))
-        status = "FINISHED"
+        state = program.init(config.seed)
+        result = trainer.fit(saved.state(state) if saved else state)
+        status = "KILLED" if result.reason is StopReason.PRUNED else "FINISHED"
         return result
     except KeyboardInterrupt:
         status = "KILLED"
         raise
     finally:
-        tracker.finish(
+        recorder.finish(
             status,
             end_tags(result),
-            summary(result, clock.accounts(), time.perf_counter() - started),
+            summary(result, clock.accounts(), time.perf_counter() - started + before),
         )
+
+
+_TOLD = "expected_steps"  # note of a checkpoint: what an optimizer was told of
+
+
+def told_before(config: RunConfig, saved: Saved | None) -> tuple[RunConfig, dict[str, str]] | None:
+    """What ``tell_steps`` gave when the run that is resumed began; None when none is resumed."""
+    if saved is None:
+        return None
+    notes = dict(saved.notes)
+    steps = notes.pop(_TOLD)
+    told = dataclasses.replace(config.budget, expected_steps=int(steps) if steps else None)
+    return dataclasses.replace(config, budget=told), notes
 
 
 def tell_steps(

@@ -29,6 +29,7 @@ class StepInfo:
         used: share of the budget used, 1 is all of it.
         issued: updates issued: ``step``, or one more while the next is under way.
         metrics: ``loss`` and ``grad_norm`` of the last of these updates; empty where none is known.
+        ending: at an evaluation: why the run ends after it, where its updates have ended it.
     """
 
     step: int
@@ -36,6 +37,7 @@ class StepInfo:
     used: float
     issued: int
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    ending: StopReason | None = None
 
 
 class Callback:
@@ -120,6 +122,24 @@ class StopIfDiverged(Callback):
 
     def on_eval_end(self, info: StepInfo, metrics: Metrics, state: TrainState) -> StopReason | None:
         return None if math.isfinite(metrics.get("train/loss", 0.0)) else StopReason.DIVERGED
+
+
+class Prune(Callback):
+    """Ends a run that is judged hopeless, at an evaluation; a run that has ended is not pruned.
+
+    Args:
+        metric: name as evaluated, for example ``"validation/accuracy"``.
+        hopeless: judges by the moment and the value of ``metric``, the clock paused: any I/O.
+    """
+
+    def __init__(self, metric: str, hopeless: Callable[[StepInfo, float], bool]) -> None:
+        self._metric = metric
+        self._hopeless = hopeless
+
+    def on_eval_end(self, info: StepInfo, metrics: Metrics, state: TrainState) -> StopReason | None:
+        if info.ending is not None or not self._hopeless(info, metrics[self._metric]):
+            return None
+        return StopReason.PRUNED
 
 
 class Track(Callback):

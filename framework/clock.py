@@ -64,6 +64,11 @@ class Clock:
         finally:
             self._switch(previous)
 
+    def resume(self, accounts: Mapping[str, float]) -> None:
+        """Adds the seconds of an earlier part of the run, as ``accounts`` gave them."""
+        for name, seconds in accounts.items():
+            self._booked[name] = self._booked.get(name, 0.0) + seconds
+
     def wait(self, arrays: PyTree) -> float:
         """Waits until ``arrays`` are computed; returns the train seconds at that moment."""
         self._wait(arrays)

@@ -6,6 +6,7 @@ Boundary: decides when things happen, never what they mean; no I/O of its own.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections import deque
 from collections.abc import Mapping, Sequence
 
@@ -27,6 +28,7 @@ class Trainer:
         callbacks: asked in this order; the first StopReason wins.
         seed: decides the order of the batches.
         clock: books the time; it is running when it is handed over.
+        evaluations: those of an earlier part of the run, which its result includes.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Trainer:
         callbacks: Sequence[Callback],
         seed: int = 0,
         clock: Clock | None = None,
+        evaluations: Sequence[Evaluation] = (),
     ) -> None:
         self.program = program
         self.workload = program.workload
@@ -43,8 +46,8 @@ class Trainer:
         self.callbacks = callbacks
         self.seed = seed
         self.clock = clock or Clock()
-        self._evaluations: list[Evaluation] = []
-        self._finished_at = 0.0
+        self._evaluations = list(evaluations)
+        self._finished_at = self.clock.train_seconds
         self._recent_step_seconds: deque[float] = deque(maxlen=16)
 
     def fit(self, state: TrainState) -> RunResult:
@@ -64,7 +67,7 @@ class Trainer:
             reason = self._evaluate(state, step)
             while reason is None:
                 state, step, reason = self._train(state, step)
-                reason = self._evaluate(state, step) or reason
+                reason = self._evaluate(state, step, reason) or reason
             seconds = self.clock.accounts()
             result = RunResult(reason, step, seconds, tuple(self._evaluations), state)
             return result
@@ -135,11 +138,13 @@ class Trainer:
             or reached(step, seconds) > reached(start.step, start.train_seconds)
         )
 
-    def _evaluate(self, state: TrainState, step: int) -> StopReason | None:
+    def _evaluate(
+        self, state: TrainState, step: int, ending: StopReason | None = None
+    ) -> StopReason | None:
         """Evaluates with the clock paused, then lets the callbacks do their I/O."""
         with self.clock.charge("eval", after=state):
             metrics = self.program.evaluate(state)
-        info = self._info(step)
+        info = dataclasses.replace(self._info(step), ending=ending)
         self._evaluations.append(Evaluation(step, info.train_seconds, metrics))
         with self.clock.charge("log"):
             return first_reason(

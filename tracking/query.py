@@ -46,7 +46,7 @@ def load_runs(
         experiment_id = store.experiment_id(experiment, create=False)
         runs = list(all_runs(store, experiment_id, _filter(tags or {})))
         ours = [run for run in runs if _is_ours(run)]
-        return [_record(store, run) for run in ours]
+        return [read_run(store, run) for run in ours]
 
 
 def finished_configs(store: Store, experiment: str) -> dict[str, str]:
@@ -88,6 +88,8 @@ def _filter(tags: Mapping[str, str]) -> str:
 
 
 def _is_ours(run: Run) -> bool:
+    if schema.STUDY_SUMMARY in run.data.tags:
+        return False
     missing = [tag for tag in schema.REQUIRED_TAGS if tag not in run.data.tags]
     if missing:
         _log.warning(
@@ -98,7 +100,12 @@ def _is_ours(run: Run) -> bool:
     return not missing
 
 
-def _record(store: Store, run: Run) -> RunRecord:
+def read_run(store: Store, run: Run) -> RunRecord:
+    """One run with its evaluations.
+
+    Raises:
+        TrackingError: its tags cannot be read.
+    """
     tags = run.data.tags
     evaluations = _evaluations_from_file(store, run)
     if evaluations:

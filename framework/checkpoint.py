@@ -1,0 +1,237 @@
+"""Checkpoints: all that a run needs to go on after its process is gone, in one file.
+
+Boundary: one file per run, written whole or not at all; which runs have one, the caller decides.
+
+A checkpoint is the moment just before an evaluation. A resumed run starts, as every run does, with
+an evaluation: that one is made again, with the same result, and so are the answers of the
+callbacks to it. Because update t draws from ``fold_in(key, t)`` and the order of the data is a
+function of (seed, step), the resumed run is bitwise the uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import serialization
+
+from framework.callbacks import Callback, StepInfo
+from framework.clock import Clock
+from framework.errors import UserError
+from framework.types import Evaluation, Metrics, StopReason, Tracker, TrainState
+
+FORMAT = 1
+"""Version of the file's layout."""
+
+Rows = Sequence[tuple[int, float, Mapping[str, float]]]
+"""What a tracker is given: (step, train_seconds, metrics)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """A checkpoint as read back.
+
+    Attributes:
+        leaves: every array of the state, by its path in the state.
+        seconds: seconds by account of the clock.
+        evaluations: all evaluations before the moment of the checkpoint, in order.
+        rows: all that the tracker was given before that moment.
+        notes: what the caller wants back.
+    """
+
+    leaves: Mapping[str, np.ndarray]
+    seconds: Mapping[str, float]
+    evaluations: Sequence[Evaluation]
+    rows: Rows
+    notes: Mapping[str, str]
+
+    def state(self, like: TrainState) -> TrainState:
+        """The saved state.
+
+        Args:
+            like: a fresh state of the same run: tells structure, shapes, types and devices.
+
+        Raises:
+            UserError: the saved state is one of another model or optimizer.
+        """
+        with_paths, structure = jax.tree_util.tree_flatten_with_path(like)
+        expected = {jax.tree_util.keystr(path): leaf for path, leaf in with_paths}
+        for name in sorted({*expected, *self.leaves}):
+            want = _described(expected.get(name))
+            got = _described(self.leaves.get(name))
+            if want != got:
+                raise UserError(
+                    f"checkpoint of another model or optimizer: expected {name} to be {want}, "
+                    f"got {got}"
+                )
+        restored = [_restored(self.leaves[name], leaf) for name, leaf in expected.items()]
+        state: TrainState = jax.tree_util.tree_unflatten(structure, restored)
+        return state
+
+
+def save(path: Path, state: TrainState, saved: Saved, identity: str) -> None:
+    """Writes a checkpoint: a reader sees the one before or this one, never half of it.
+
+    Args:
+        path: the file; its directory is made.
+        state: the live state; ``saved.leaves`` is not looked at.
+        saved: everything else.
+        identity: what is run; ``load`` refuses a checkpoint of anything else.
+    """
+    meta = {
+        "format": FORMAT,
+        "identity": identity,
+        "seconds": dict(saved.seconds),
+        "evaluations": [dataclasses.astuple(e) for e in saved.evaluations],
+        "rows": [[step, seconds, dict(metrics)] for step, seconds, metrics in saved.rows],
+        "notes": dict(saved.notes),
+    }
+    leaves = {
+        jax.tree_util.keystr(key): np.asarray(_data(leaf))
+        for key, leaf in jax.tree_util.tree_flatten_with_path(state)[0]
+    }
+    content = serialization.msgpack_serialize({"meta": json.dumps(meta), "leaves": leaves})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def load(path: Path, identity: str) -> Saved:
+    """Reads a checkpoint.
+
+    Raises:
+        UserError: it cannot be read, or belongs to another run.
+    """
+    try:
+        content: Any = serialization.msgpack_restore(path.read_bytes())
+        meta = json.loads(content["meta"])
+        if meta["format"] != FORMAT:
+            raise ValueError(f"it has format {meta['format']}")
+        saved = Saved(
+            leaves=content["leaves"],
+            seconds=meta["seconds"],
+            evaluations=tuple(Evaluation(*parts) for parts in meta["evaluations"]),
+            rows=[(step, seconds, metrics) for step, seconds, metrics in meta["rows"]],
+            notes=meta["notes"],
+        )
+    except Exception as error:  # whatever a damaged file makes the decoders raise
+        raise UserError(
+            f"checkpoint {path}: expected one of format {FORMAT}, got one that cannot be read "
+            f"({type(error).__name__}: {error}); without the file the run starts anew"
+        ) from error
+    if meta["identity"] != identity:
+        raise UserError(
+            f"checkpoint {path}: expected one of configuration {identity}, "
+            f"got one of {meta['identity']}; without the file the run starts anew"
+        )
+    return saved
+
+
+class Recorder:
+    """A tracker that passes everything on and keeps the rows, so that a checkpoint has them.
+
+    Args:
+        tracker: whom the rows are for.
+        rows: rows of an earlier part of the run; they are passed on at once.
+        keep: whether there are checkpoints that need the rows.
+    """
+
+    def __init__(self, tracker: Tracker, rows: Rows = (), *, keep: bool = True) -> None:
+        self._tracker = tracker
+        self._keep = keep
+        self.rows: list[tuple[int, float, Mapping[str, float]]] = []
+        if rows:
+            self.log(rows)
+
+    def log(self, rows: Rows) -> None:
+        """Records rows; see ``framework.types.Tracker``."""
+        if self._keep:
+            self.rows += rows
+        self._tracker.log(rows)
+
+    def finish(self, status: str, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
+        """Ends the run; see ``framework.types.Tracker``."""
+        self._tracker.finish(status, tags, summary)
+
+
+class Checkpoint(Callback):
+    """Saves the run at every evaluation after which it goes on; asked after ``Track``.
+
+    Args:
+        path: the file.
+        identity: what is run.
+        clock: the clock of the run; its accounts go on where they were.
+        recorder: the tracker of the run.
+        evaluations: evaluations of an earlier part of the run.
+        notes: what the caller wants back.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        identity: str,
+        clock: Clock,
+        recorder: Recorder,
+        evaluations: Sequence[Evaluation] = (),
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
+        self._path = path
+        self._identity = identity
+        self._clock = clock
+        self._recorder = recorder
+        self._before = list(evaluations)
+        self._notes = dict(notes or {})
+
+    def on_eval_end(self, info: StepInfo, metrics: Metrics, state: TrainState) -> StopReason | None:
+        if info.ending is None:
+            # The last row is this evaluation's own, which a resumed run makes again.
+            saved = Saved(
+                leaves={},
+                seconds=self._clock.accounts(),
+                evaluations=self._before,
+                rows=self._recorder.rows[:-1],
+                notes=self._notes,
+            )
+            with self._clock.charge("checkpoint"):
+                save(self._path, state, saved, self._identity)
+        self._before.append(Evaluation(info.step, info.train_seconds, metrics))
+        return None
+
+
+def _is_key(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+def _data(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _described(leaf: Any) -> str:
+    """Shape and type of an array in words, ``nothing`` where there is none."""
+    if leaf is None:
+        return "nothing"
+    data = _data(leaf)
+    return f"{data.dtype}{list(data.shape)}"
+
+
+def _restored(saved: np.ndarray, like: jax.Array) -> jax.Array:
+    """The array on the device again; a copy, because the state's buffers are donated."""
+    array: jax.Array = jnp.array(saved, copy=True)
+    if _is_key(like):
+        array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
+    placed: jax.Array = jax.device_put(array, like.sharding)
+    return placed
