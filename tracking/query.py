@@ -87,10 +87,15 @@ def _filter(tags: Mapping[str, str]) -> str:
     return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
 
 
+def missing_tags(run: Run) -> list[str]:
+    """The required tags that a run lacks; a run of ours lacks none."""
+    return [tag for tag in schema.REQUIRED_TAGS if tag not in run.data.tags]
+
+
 def _is_ours(run: Run) -> bool:
     if schema.STUDY_SUMMARY in run.data.tags:
         return False
-    missing = [tag for tag in schema.REQUIRED_TAGS if tag not in run.data.tags]
+    missing = missing_tags(run)
     if missing:
         _log.warning(
             "run %s was not recorded by timetrial and is left out: it has no tag %s",

@@ -16,7 +16,7 @@ Is Scaling Learned Optimizers Worth It?, 2023, https://arxiv.org/abs/2310.18191 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -44,13 +44,19 @@ def performance_ratios(times: pd.DataFrame) -> pd.DataFrame:
         TypeError: ``times`` is no DataFrame of numbers.
         ValueError: a negative time, or an optimizer or a workload that occurs twice.
     """
-    values = _checked(times)
-    best = values.min(axis=0, initial=np.inf)
+    return pd.DataFrame(
+        ratios_to_best(checked_times(times), axis=0), index=times.index, columns=times.columns
+    )
+
+
+def ratios_to_best(values: Floats, axis: int) -> Floats:
+    """``performance_ratios`` of arrays: ``values`` without NaN, optimizers along ``axis``."""
+    best = values.min(axis=axis, initial=np.inf, keepdims=True)
     comparable = np.isfinite(best) & (best > 0)
     with np.errstate(divide="ignore", over="ignore"):
         ratios = values / np.where(comparable, best, 1.0)
-    ratios = np.where(comparable, ratios, np.where(np.isfinite(best) & (values == best), 1, np.inf))
-    return pd.DataFrame(ratios, index=times.index, columns=times.columns)
+    at_best = np.isfinite(best) & (values == best)
+    return np.where(comparable, ratios, np.where(at_best, 1.0, np.inf))
 
 
 def performance_profile(times: pd.DataFrame, taus: Sequence[float] | Floats) -> pd.DataFrame:
@@ -97,13 +103,29 @@ def scores(
         TypeError, ValueError: as for ``performance_ratios``; or ``r_max`` is not above 1; or
             ``taus`` does not increase from 1 to ``r_max``.
     """
+    heights = areas(performance_ratios(times).to_numpy(), r_max=r_max, taus=taus)
+    means = heights.mean(axis=1) if times.shape[1] else np.full(len(times), np.nan)
+    return pd.Series(means, index=times.index, name="score")
+
+
+def areas(ratios: Floats, *, r_max: float, taus: Sequence[float] | Floats | None = None) -> Floats:
+    """What each ratio adds to its optimizer's score; the score is the mean over the workloads.
+
+    A workload at ratio r lifts the profile from ``tau = r`` on: exactly ``(r_max - r) /
+    (r_max - 1)``; over a grid, the trapezoid of the step from the first ``tau >= r`` on.
+
+    Args:
+        ratios: of any shape, in ``[1, inf]``.
+        r_max: as for ``scores``.
+        taus: as for ``scores``.
+
+    Returns:
+        The same shape, values in ``[0, 1]``.
+    """
     if not (isinstance(r_max, (int, float, np.number)) and 1 < r_max < math.inf):
         raise ValueError(f"r_max: expected a finite number > 1, got {r_max!r}")
     if taus is None:
-        # A workload at ratio r adds a step of height 1/n from tau = r to tau = r_max.
-        lengths = np.maximum(r_max - performance_ratios(times).to_numpy(), 0.0)
-        means = lengths.mean(axis=1) if times.shape[1] else np.full(len(times), np.nan)
-        return pd.Series(means / (r_max - 1), index=times.index, name="score")
+        return np.maximum(r_max - ratios, 0.0) / (r_max - 1)
     grid = _checked_taus(taus)
     if len(grid) < 2 or (np.diff(grid) <= 0).any():
         raise ValueError(f"taus: expected at least two increasing factors, got {grid.tolist()}")
@@ -111,12 +133,67 @@ def scores(
         raise ValueError(
             f"taus: expected a grid from 1 to r_max={r_max}, got one from {grid[0]} to {grid[-1]}"
         )
-    profile = performance_profile(times, grid).to_numpy()
-    areas = np.trapezoid(profile, grid, axis=1)
-    return pd.Series(areas / (grid[-1] - grid[0]), index=times.index, name="score")
+    # Row k is the profile of a workload that is reached from grid[k] on; the last one never is.
+    steps = (np.arange(len(grid)) >= np.arange(len(grid) + 1)[:, None]).astype(float)
+    lifted = np.trapezoid(steps, grid, axis=1) / (grid[-1] - grid[0])
+    heights: Floats = lifted[np.searchsorted(grid, ratios, side="left")]
+    return heights
 
 
-def _checked(times: pd.DataFrame) -> Floats:
+def wins(times: pd.DataFrame) -> pd.Series[int]:
+    """Number of workloads on which an optimizer is the fastest; all that tie for it count.
+
+    Args:
+        times: as for ``performance_ratios``.
+
+    Returns:
+        Index optimizer, name ``wins``.
+    """
+    first = (performance_ratios(times).to_numpy() == 1).sum(axis=1)
+    return pd.Series(first, index=times.index, name="wins", dtype=int)
+
+
+def speedups(
+    times: pd.DataFrame, baseline: str, *, budgets: Mapping[str, float] | None = None
+) -> pd.DataFrame:
+    """How many times faster than a baseline: the geometric mean over the workloads.
+
+    ``speedup[a] = exp(mean over w of log(t[baseline, w] / t[a, w]))``; above 1 is faster than the
+    baseline. AlgoPerf prints the inverse, the mean of ``t[a, w] / t[baseline, w]``.
+
+    Args:
+        times: as for ``performance_ratios``.
+        baseline: which optimizer to compare with.
+        budgets: by workload, what a time that is never counts as; AlgoPerf takes the longest
+            allowed runtime plus one second. Without it, workloads that either of the two never
+            reaches are left out, which flatters whoever fails.
+
+    Returns:
+        Index optimizer; columns ``speedup`` (NaN without a workload to compare on) and
+        ``workloads``, how many it rests on.
+
+    Raises:
+        KeyError: no such baseline, or a workload without a budget.
+        TypeError, ValueError: as for ``performance_ratios``.
+    """
+    values = checked_times(times)
+    if baseline not in times.index:
+        raise KeyError(f"baseline: expected one of {', '.join(times.index)}, got {baseline!r}")
+    if budgets is not None:
+        missing = [str(w) for w in times.columns if w not in budgets]
+        if missing:
+            raise KeyError(f"budgets: expected one for every workload, got none for {missing}")
+        limits = np.array([float(budgets[w]) for w in times.columns])
+        values = np.where(np.isinf(values), limits, values)
+    base = values[times.index.get_loc(baseline)]
+    both = np.isfinite(values) & np.isfinite(base)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.where(both & (values != base), np.log(base) - np.log(values), 0.0)
+        means = np.exp(logs.sum(axis=1) / both.sum(axis=1))
+    return pd.DataFrame({"speedup": means, "workloads": both.sum(axis=1)}, index=times.index)
+
+
+def checked_times(times: pd.DataFrame) -> Floats:
     """The values of a table of times, NaN read as never."""
     if not isinstance(times, pd.DataFrame):
         raise TypeError(

@@ -27,7 +27,10 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 
-from framework.types import Direction, Evaluation, RunRecord
+from framework.types import Direction, RunRecord
+from tracking.machines import check_one_machine
+from tracking.series import history as history
+from tracking.series import series
 
 Unit = Literal["seconds", "steps"]
 
@@ -69,19 +72,6 @@ def trials(records: Iterable[RunRecord], *, condition: str) -> list[RunRecord]:
             if key not in chosen or _rank(record) > _rank(chosen[key]):
                 chosen[key] = record
     return [chosen[key] for key in sorted(chosen)]
-
-
-def history(record: RunRecord, split: str) -> list[Evaluation]:
-    """The run's evaluations of a split, in order of step, one per step.
-
-    A step that occurs twice (after a resume, or logged in parts) is merged, the later row wins.
-    """
-    rows: dict[int, Evaluation] = {}
-    for row in sorted(record.evaluations, key=lambda row: row.step):
-        if any(name.startswith(f"{split}/") for name in row.metrics):
-            before = rows[row.step].metrics if row.step in rows else {}
-            rows[row.step] = Evaluation(row.step, row.train_seconds, {**before, **row.metrics})
-    return list(rows.values())
 
 
 def targets(
@@ -163,16 +153,24 @@ def time_to_target(
     unit: Unit = "seconds",
     *,
     condition: str | None = None,
+    mixed_machines: bool = False,
 ) -> pd.DataFrame:
     """Median over trials of the time to target: the input of ``scoring.scores``.
 
-    Arguments and errors are those of ``trial_times``.
+    Further arguments and errors are those of ``trial_times``; ``mixed_machines`` says that the
+    seconds of runs from different machines or calibrations are to be compared all the same.
 
     Returns:
         Index optimizer, columns workload (both sorted; all that occur in the condition). ``inf``
         = never, which the median counts like any other time; NaN = no run that counts.
+
+    Raises:
+        MixedMachinesError: ``unit`` is seconds, the runs that count of one workload were timed on
+            different machines, and ``mixed_machines`` does not say that this is meant.
     """
     condition = condition or _only_condition(records)
+    if unit == "seconds" and not mixed_machines:
+        check_one_machine(trials(records, condition=condition))
     times: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     rows = trial_times(records, targets, split, unit, condition=condition)
     for workload, optimizer, _, value in rows.itertuples(index=False):
@@ -192,8 +190,28 @@ def final_value(record: RunRecord, key: str) -> float:
     """The metric ``"<split>/<metric>"`` of the last evaluation; NaN if the run ended early."""
     if diverged(record) or record.status != "FINISHED":
         return math.nan
-    rows = history(record, key.split("/")[0])
-    return rows[-1].metrics.get(key, math.nan) if rows else math.nan
+    values = series(record, key).values
+    return float(values[-1]) if len(values) else math.nan
+
+
+def final_values(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """Every final metric of every trial: the input of ``uncertainty.quality_intervals``.
+
+    Returns:
+        Columns condition, workload, optimizer, split, metric, seed, value, sorted; NaN where a
+        run ended early or never evaluated the metric.
+    """
+    rows = []
+    for condition in CONDITIONS:
+        for workload, runs in _by_workload(trials(records, condition=condition)).items():
+            for key in _metric_keys(runs):
+                split, metric = key.split("/", 1)
+                rows += [
+                    (condition, workload, r.optimizer, split, metric, r.seed, final_value(r, key))
+                    for r in runs
+                ]
+    names = "condition workload optimizer split metric seed value"
+    return pd.DataFrame(rows, columns=names.split())
 
 
 def final_quality(records: Sequence[RunRecord]) -> pd.DataFrame:
@@ -227,35 +245,38 @@ def final_quality(records: Sequence[RunRecord]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names.split())
 
 
+def _by_workload(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
+    found: dict[str, list[RunRecord]] = {}
+    for record in records:
+        found.setdefault(record.workload, []).append(record)
+    return found
+
+
 def _rank(record: RunRecord) -> tuple[bool, int, str]:
     return (record.status == "FINISHED" or diverged(record), record.step, record.run_id)
 
 
 def _metric_at(run: RunRecord, split: str, at: float) -> float:
     """The run's metric at a share of its budget; NaN when it had ended early before that."""
-    if (diverged(run) or run.status != "FINISHED") and not _used(run, run) >= at:
+    used = run.train_seconds if run.condition == "time" else float(run.step)
+    ended_early = diverged(run) or run.status != "FINISHED"
+    if not run.budget > 0 or (ended_early and not used / run.budget >= at):
         return math.nan
-    value = math.nan
-    for row in history(run, split):
-        if _used(run, row) <= at:
-            value = row.metrics.get(f"{split}/{run.metric}", math.nan)
-    return value
-
-
-def _used(run: RunRecord, moment: RunRecord | Evaluation) -> float:
-    """Share of the run's budget used at an evaluation, or by the whole run."""
-    used = moment.train_seconds if run.condition == "time" else moment.step
-    return used / run.budget if run.budget > 0 else math.nan
+    found = series(run, f"{split}/{run.metric}")
+    moments = found.seconds if run.condition == "time" else found.steps
+    (before,) = np.nonzero(moments / run.budget <= at)
+    return float(found.values[before[-1]]) if len(before) else math.nan
 
 
 def _first_at(run: RunRecord, split: str, unit: Unit, goals: Mapping[str, float]) -> float:
+    found = series(run, f"{split}/{run.metric}")
+    times = found.seconds if unit == "seconds" else found.steps
     target = goals.get(run.workload, math.nan)
-    for row in history(run, split):
-        value = row.metrics.get(f"{split}/{run.metric}", math.nan)
-        time = row.train_seconds if unit == "seconds" else float(row.step)
-        if math.isfinite(value) and math.isfinite(time) and run.direction.reached(value, target):
-            return time
-    return math.inf
+    beyond = (
+        found.values <= target if run.direction is Direction.MINIMIZE else found.values >= target
+    )
+    (reached,) = np.nonzero(beyond & np.isfinite(found.values) & np.isfinite(times))
+    return float(times[reached[0]]) if len(reached) else math.inf
 
 
 def _mean_and_std(values: Sequence[float]) -> tuple[float, float, int, int]:
