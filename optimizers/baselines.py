@@ -16,7 +16,7 @@ import optax
 
 from framework.ranges import check
 from framework.types import Horizon
-from optimizers.schedules import warmup_cosine
+from optimizers.schedules import warmup_cosine, warmup_linear
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,8 @@ class AdamSettings:
         eps: added to the root of the second moment, > 0.
         warmup_fraction: share of the schedule spent warming up, in [0, 1).
         end_factor: final learning rate as a factor of the peak, in [0, 1].
+        weight_decay: decoupled, multiplied by the learning rate, on all parameters, >= 0; Adam
+            with it is AdamW.
     """
 
     learning_rate: float = 5e-3
@@ -37,10 +39,11 @@ class AdamSettings:
     eps: float = 1e-8
     warmup_fraction: float = 0.05
     end_factor: float = 1e-4
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         check(self, learning_rate=">= 0", b1="[0, 1)", b2="[0, 1)", eps="> 0")
-        check(self, warmup_fraction="[0, 1)", end_factor="[0, 1]")
+        check(self, warmup_fraction="[0, 1)", end_factor="[0, 1]", weight_decay=">= 0")
 
     def schedule(self, horizon: Horizon) -> optax.Schedule:
         """Learning rate by number of updates made."""
@@ -61,54 +64,79 @@ class NadamSettings(AdamSettings):
 
 @dataclasses.dataclass(frozen=True)
 class NadamwSettings(AdamSettings):
-    """Settings of NAdamW; see AdamSettings.
-
-    Attributes:
-        weight_decay: decoupled, multiplied by the learning rate, on all parameters, >= 0.
-    """
+    """Settings of NAdamW; see AdamSettings."""
 
     learning_rate: float = 1e-2
     weight_decay: float = 4e-3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(self, weight_decay=">= 0")
 
 
 @dataclasses.dataclass(frozen=True)
 class MomentumSettings:
     """Settings of heavy ball and Nesterov momentum.
 
+    The last three are looked at under the linear schedule only; see ``warmup_linear``.
+
     Attributes:
-        learning_rate: constant, >= 0.
+        learning_rate: constant, or the peak of the schedule, >= 0.
         momentum: decay of the velocity, in [0, 1).
+        weight_decay: coupled, added to the gradient before the momentum, on all parameters, >= 0.
+        schedule: ``constant`` or ``linear``.
+        warmup_fraction: share of the schedule spent warming up, in [0, 1).
+        decay_fraction: share of what follows the warm-up spent decaying, in (0, 1].
+        end_factor: final learning rate as a factor of the peak, in [0, 1].
     """
 
     learning_rate: float = 5e-2
     momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    warmup_fraction: float = 0.05
+    decay_fraction: float = 0.9
+    end_factor: float = 0.01
 
     def __post_init__(self) -> None:
-        check(self, learning_rate=">= 0", momentum="[0, 1)")
+        check(self, learning_rate=">= 0", momentum="[0, 1)", weight_decay=">= 0")
+        check(self, warmup_fraction="[0, 1)", decay_fraction="(0, 1]", end_factor="[0, 1]")
+        if self.schedule not in ("constant", "linear"):
+            raise ValueError(f"schedule: expected constant or linear, got {self.schedule!r}")
+
+    def learning_rates(self, horizon: Horizon) -> float | optax.Schedule:
+        """The learning rate: a number, or by number of updates made."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        return warmup_linear(
+            self.learning_rate,
+            horizon,
+            warmup_fraction=self.warmup_fraction,
+            decay_fraction=self.decay_fraction,
+            end_factor=self.end_factor,
+        )
 
 
 def make_adam(settings: AdamSettings, horizon: Horizon) -> optax.GradientTransformation:
     """Adam: ``p -= lr * mhat / (sqrt(vhat) + eps)`` with bias-corrected moments.
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015,
-    https://arxiv.org/abs/1412.6980.
+    https://arxiv.org/abs/1412.6980; with weight decay it is AdamW, see ``make_nadamw``.
     """
-    return optax.adam(settings.schedule(horizon), settings.b1, settings.b2, settings.eps)
+    b1, b2, eps = settings.b1, settings.b2, settings.eps
+    if settings.weight_decay:
+        decay = settings.weight_decay
+        return optax.adamw(settings.schedule(horizon), b1, b2, eps, weight_decay=decay)
+    return optax.adam(settings.schedule(horizon), b1, b2, eps)
 
 
 def make_nadam(settings: NadamSettings, horizon: Horizon) -> optax.GradientTransformation:
-    """NAdam as the paper ran it; see ``scale_by_nadam``."""
+    """NAdam as the paper ran it; see ``scale_by_nadam``, and with weight decay ``make_nadamw``."""
+    if settings.weight_decay:
+        return make_nadamw(settings, horizon)
     return optax.chain(
         scale_by_nadam(settings.b1, settings.b2, settings.eps),
         optax.scale_by_learning_rate(settings.schedule(horizon)),
     )
 
 
-def make_nadamw(settings: NadamwSettings, horizon: Horizon) -> optax.GradientTransformation:
+def make_nadamw(settings: AdamSettings, horizon: Horizon) -> optax.GradientTransformation:
     """NAdamW: NAdam with decoupled weight decay, ``p -= lr * (nadam + weight_decay * p)``.
 
     Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019,
@@ -122,12 +150,12 @@ def make_nadamw(settings: NadamwSettings, horizon: Horizon) -> optax.GradientTra
 
 
 def make_heavy_ball(settings: MomentumSettings, horizon: Horizon) -> optax.GradientTransformation:
-    """Heavy ball: ``v = momentum * v + g``, ``p -= lr * v``; constant learning rate.
+    """Heavy ball: ``v = momentum * v + g``, ``p -= lr * v``.
 
     Source: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964,
     https://doi.org/10.1016/0041-5553(64)90137-5.
     """
-    return optax.sgd(settings.learning_rate, momentum=settings.momentum)
+    return _momentum(settings, horizon, nesterov=False)
 
 
 def make_nesterov(settings: MomentumSettings, horizon: Horizon) -> optax.GradientTransformation:
@@ -136,7 +164,17 @@ def make_nesterov(settings: MomentumSettings, horizon: Horizon) -> optax.Gradien
     Source: Sutskever et al., "On the importance of initialization and momentum in deep
     learning", 2013, https://proceedings.mlr.press/v28/sutskever13.html.
     """
-    return optax.sgd(settings.learning_rate, momentum=settings.momentum, nesterov=True)
+    return _momentum(settings, horizon, nesterov=True)
+
+
+def _momentum(
+    settings: MomentumSettings, horizon: Horizon, *, nesterov: bool
+) -> optax.GradientTransformation:
+    """Momentum of either kind; weight decay is part of the gradient, as in L2 regularisation."""
+    tx = optax.sgd(settings.learning_rates(horizon), settings.momentum, nesterov=nesterov)
+    if settings.weight_decay:
+        tx = optax.chain(optax.add_decayed_weights(settings.weight_decay), tx)
+    return tx
 
 
 def scale_by_nadam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:

@@ -45,3 +45,40 @@ def warmup_cosine(
         return peak * jnp.where(made < warmup, rising, falling)
 
     return schedule
+
+
+def warmup_linear(
+    peak: float,
+    horizon: Horizon,
+    *,
+    warmup_fraction: float,
+    decay_fraction: float,
+    end_factor: float,
+) -> optax.Schedule:
+    """Linear warm-up from 0 to ``peak``, then linear decay to ``end_factor * peak``, then held.
+
+    With ``S = int(0.75 * step_hint)`` the warm-up takes ``w = warmup_fraction * S`` updates and
+    the decay ``int((S - w) * decay_fraction)``; the first update has learning rate 0.
+
+    Args:
+        peak: highest learning rate, >= 0.
+        horizon: its ``step_hint`` is the workload's, in both budget conditions.
+        warmup_fraction: in [0, 1).
+        decay_fraction: share of the updates after the warm-up that the decay takes, in (0, 1].
+        end_factor: final learning rate as a factor of ``peak``.
+
+    Source: the target-setting heavy-ball and Nesterov runs of AlgoPerf: Dahl et al.,
+    "Benchmarking Neural Network Training Algorithms", 2023, https://arxiv.org/abs/2306.07179.
+    """
+    steps = int(SCHEDULE_SHARE * horizon.step_hint)
+    warmup = warmup_fraction * steps
+    decay = int((steps - warmup) * decay_fraction)
+
+    def schedule(count: object) -> jnp.ndarray:
+        made = jnp.asarray(count, jnp.float32)
+        rising = made / max(warmup, 1e-9)
+        decayed = jnp.clip((made - warmup) / max(decay, 1), 0.0, 1.0)
+        falling = 1.0 + (end_factor - 1.0) * decayed
+        return peak * jnp.where(made < warmup, rising, falling)
+
+    return schedule

@@ -9,7 +9,7 @@ import pytest
 
 from framework.types import Horizon
 from optimizers import OPTIMIZERS, baselines
-from optimizers.schedules import warmup_cosine
+from optimizers.schedules import warmup_cosine, warmup_linear
 
 HORIZON = Horizon(step_hint=40, steps=None)
 GRADS = np.random.default_rng(1).normal(size=(25, 4))
@@ -127,3 +127,72 @@ def test_defaults_are_those_of_the_paper():
         assert (s.b1, s.b2, s.warmup_fraction, s.end_factor) == (0.9, 0.999, 0.05, 1e-4)
     for name in ("heavy_ball", "nesterov"):
         assert defaults[name].momentum == 0.9
+
+
+@pytest.mark.parametrize("name", ["heavy_ball", "nesterov"])
+def test_momentum_with_a_linear_schedule_and_coupled_weight_decay_follows_its_formula(name: str):
+    settings = baselines.MomentumSettings(
+        0.1, 0.8, 1e-2, "linear", warmup_fraction=0.1, decay_fraction=0.5, end_factor=0.2
+    )
+    tx = OPTIMIZERS[name].make(settings, HORIZON)
+    params, expected = jnp.asarray(START, jnp.float32), START.copy()
+    state, m = tx.init(params), np.zeros(4)
+    for t, grads in enumerate(GRADS):
+        updates, state = tx.update(jnp.asarray(grads, jnp.float32), state, params)
+        params = optax.apply_updates(params, updates)
+        g = grads + 1e-2 * expected
+        m = 0.8 * m + g
+        # 30 steps: 3 of warm-up, then int(27 / 2) = 13 of decay
+        rate = 0.1 * (t / 3 if t < 3 else 1 - 0.8 * min((t - 3) / 13, 1))
+        expected = expected - rate * (m if name == "heavy_ball" else g + 0.8 * m)
+        np.testing.assert_allclose(params, expected, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("step_hint", "warmup_steps", "decay_fraction", "end"),
+    [(36_189, 1_357, 0.984398, 0.01), (186_666, 6_999, 0.9007765761611038, 0.001)],
+)
+def test_the_linear_schedule_is_that_of_algoperfs_target_setting_runs(
+    step_hint: int, warmup_steps: int, decay_fraction: float, end: float
+):
+    steps = int(0.75 * step_hint)
+    ours = warmup_linear(
+        2.0,
+        Horizon(step_hint, None),
+        warmup_fraction=warmup_steps / steps,
+        decay_fraction=decay_fraction,
+        end_factor=end,
+    )
+    decay_steps = int((steps - warmup_steps) * decay_fraction)
+    theirs = optax.join_schedules(
+        [
+            optax.linear_schedule(0.0, 2.0, warmup_steps),
+            optax.linear_schedule(2.0, 2.0 * end, decay_steps),
+        ],
+        [warmup_steps],
+    )
+    for t in [0, 1, 500, *range(warmup_steps - 2, warmup_steps + 3), steps // 2, steps, step_hint]:
+        assert float(ours(t)) == pytest.approx(float(theirs(t)), rel=1e-5, abs=1e-7)
+
+
+def test_adam_with_weight_decay_is_adamw_and_nadam_with_it_is_nadamw():
+    adam = baselines.AdamSettings(weight_decay=0.3)
+    schedule = adam.schedule(HORIZON)
+    pairs = [
+        (baselines.make_adam(adam, HORIZON), optax.adamw(schedule, weight_decay=0.3)),
+        (
+            baselines.make_nadam(baselines.NadamSettings(weight_decay=0.3), HORIZON),
+            baselines.make_nadamw(baselines.NadamwSettings(weight_decay=0.3), HORIZON),
+        ),
+    ]
+    for one, other in pairs:
+        params = [jnp.asarray(START, jnp.float32)] * 2
+        states = [one.init(params[0]), other.init(params[1])]
+        for grads in GRADS[:5]:
+            for i, tx in enumerate((one, other)):
+                updates, states[i] = tx.update(
+                    jnp.asarray(grads, jnp.float32), states[i], params[i]
+                )
+                params[i] = optax.apply_updates(params[i], updates)
+        np.testing.assert_allclose(params[0], params[1], rtol=1e-6)
+        assert float(jnp.max(jnp.abs(params[0] - START))) > 1e-3
