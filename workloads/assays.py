@@ -42,12 +42,12 @@ class AssaysGnnSettings(LoopSettings):
     dropout_rate: float = 0.1
     label_smoothing: float = 0.0
     batch_size: int = 64
-    step_hint: int = 200
-    eval_every_steps: int | None = 25
+    step_hint: int = 400
+    eval_every_steps: int | None = 50
     eval_batch_size: int = 256
-    train_examples: int = 1024
+    train_examples: int = 512
     validation_examples: int = 2048
-    test_examples: int = 2048
+    test_examples: int = 1024
 
     def __post_init__(self) -> None:
         super().__post_init__()

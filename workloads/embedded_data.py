@@ -44,7 +44,7 @@ def load(name: str, directory: Path = DIRECTORY) -> Mapping[str, np.ndarray]:
     Raises:
         DataError: the file or the manifest is missing, unreadable, or has another digest.
     """
-    entry = manifest(directory)[name]
+    entry = _entry(name, directory)
     path = directory / entry["file"]
     data = _read(path)
     found = hashlib.sha256(data).hexdigest()
@@ -65,7 +65,7 @@ def load(name: str, directory: Path = DIRECTORY) -> Mapping[str, np.ndarray]:
 
 def sha256(name: str, directory: Path = DIRECTORY) -> str:
     """Digest of the file of a data set, as the manifest has it and ``load`` checks it."""
-    return str(manifest(directory)[name]["sha256"])
+    return str(_entry(name, directory)["sha256"])
 
 
 @functools.cache
@@ -77,9 +77,23 @@ def manifest(directory: Path = DIRECTORY) -> Mapping[str, Any]:
     """
     path = directory / "manifest.json"
     try:
-        return MappingProxyType(json.loads(_read(path)))
+        entries = json.loads(_read(path))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: not readable as JSON ({error}); {_RESTORE}") from error
+    if not isinstance(entries, dict):
+        raise DataError(f"{path}: expected an object with an entry per data set; {_RESTORE}")
+    return MappingProxyType(entries)
+
+
+def _entry(name: str, directory: Path) -> Mapping[str, Any]:
+    entries = manifest(directory)
+    if name not in entries:
+        known = ", ".join(sorted(entries)) or "nothing"
+        raise DataError(
+            f"{directory / 'manifest.json'}: expected an entry {name!r}, found {known}; {_RESTORE}"
+        )
+    entry: Mapping[str, Any] = entries[name]
+    return entry
 
 
 _RESTORE = (

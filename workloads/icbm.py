@@ -42,18 +42,18 @@ class IcbmUnetSettings(LoopSettings):
         train_images: how many measurements are simulated to train on, >= 1.
     """
 
-    channels: int = 4
-    num_pool_layers: int = 3
+    channels: int = 8
+    num_pool_layers: int = 2
     dropout_rate: float = 0.0
     image_size: int = 48
     train_images: int = 1024
     batch_size: int = 4
-    step_hint: int = 200
-    eval_every_steps: int | None = 25
+    step_hint: int = 300
+    eval_every_steps: int | None = 50
     eval_batch_size: int = 64
     train_examples: int = 64
-    validation_examples: int = 128
-    test_examples: int = 128
+    validation_examples: int = 64
+    test_examples: int = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -80,13 +80,19 @@ def test_a_file_that_is_no_npz_is_told_apart(copy: Path):
         embedded_data.load("assays", copy)
 
 
-@pytest.mark.parametrize("text", [None, "{", b"\xff\xfe\x00"])
+@pytest.mark.parametrize("text", [None, "{", "[]", b"\xff\xfe\x00"])
 def test_a_bad_manifest_is_named(tmp_path: Path, text: str | bytes | None):
     path = tmp_path / "manifest.json"
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(embedded_data.DataError, match=r"manifest\.json"):
         embedded_data.manifest(tmp_path)
+
+
+def test_a_data_set_that_the_manifest_lacks_is_named(tmp_path: Path):
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(embedded_data.DataError, match="expected an entry 'assays', found nothing"):
+        embedded_data.load("assays", tmp_path)
 
 
 def test_a_data_error_is_one_the_user_can_mend():
