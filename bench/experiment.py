@@ -20,7 +20,7 @@ from framework import callbacks as cb
 from framework import config as configuration
 from framework.checkpoint import Checkpoint, Recorder, Saved, load
 from framework.clock import Clock
-from framework.config import Choice, RunConfig
+from framework.config import Choice, ConfigError, RunConfig
 from framework.step import Program
 from framework.trainer import Trainer
 from framework.types import Horizon, RunResult, StopReason, Tracker, Workload
@@ -49,7 +49,8 @@ class Workshop:
     def workload(self, choice: Choice) -> Workload:
         """The workload of a configuration."""
         if self._workload is None or self._workload[0] != choice:
-            self._workload = (choice, WORKLOADS[choice.name].make(choice.settings))
+            with settings_errors("workload"):
+                self._workload = (choice, WORKLOADS[choice.name].make(choice.settings))
         return self._workload[1]
 
     def horizon(self, config: RunConfig) -> Horizon:
@@ -62,13 +63,23 @@ class Workshop:
         workload, horizon = self.workload(config.workload), self.horizon(config)
         key = (config.workload, config.optimizer, horizon)
         if self._program is None or self._program[0] != key or config.budget.charge_compile:
-            tx = OPTIMIZERS[config.optimizer.name].make(config.optimizer.settings, horizon)
+            with settings_errors("optimizer"):
+                tx = OPTIMIZERS[config.optimizer.name].make(config.optimizer.settings, horizon)
             known = self._program[1] if self._program else None
             if known is not None and known.workload is workload:
                 self._program = (key, known.with_optimizer(tx))
             else:
                 self._program = (key, Program(workload, tx))
         return self._program[1]
+
+
+@contextmanager
+def settings_errors(what: str) -> Iterator[None]:
+    """Settings that only the data or the model can refuse are an error of the configuration."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{what}: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)

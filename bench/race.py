@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import suite as suites
-from bench.experiment import Workshop, kill_like_ctrl_c, run
+from bench.experiment import Workshop, kill_like_ctrl_c, label, run
 from bench.progress import Display, duration, name
 from bench.suite import Suite
 from framework import config as configuration
@@ -30,10 +30,11 @@ from tracking.views import write_views
 
 def train(config: RunConfig) -> int:
     """Makes one run; the command ``timetrial train``."""
+    workshop = Workshop()
+    workshop.program(config)  # what it refuses, it refuses before anything is written
     store = open_store(config.tracking.uri, root=Path(config.tracking.root))
     with kill_like_ctrl_c(), Display() as display:
         display.race(total=1, skipped=0)
-        workshop = Workshop()
         result = run(config, store, workshop, watch=display.run(config))
         display.done(result, workshop.workload(config.workload).metric)
     for name_, value in sorted(result.evaluations[-1].metrics.items()):
@@ -195,15 +196,19 @@ def report(suite: Suite, tracking: Tracking, store: Store | None = None) -> int:
         )
     directory = Path(tracking.root).absolute() / "reports" / suite.name
     scored = by_condition(records)
-    page = write_report(
-        scored,
-        directory,
-        title=f"Timetrial: suite {suite.name}",
-        planned=[(c.workload.name, c.optimizer.name, c.seed, c.budget.condition) for c in configs],
-    )
+    plan = [
+        (c.workload.name, label(c), c.seed, condition)
+        for c in configs
+        for condition in served_conditions(c, suite)
+    ]
+    title = f"Timetrial: suite {suite.name}"
+    try:
+        page = write_report(scored, directory, title=title, planned=plan)
+    except OSError as error:
+        raise UserError(f"cannot write the report to {directory}: {error.strerror}") from error
     write_views(store, tracking.experiment, records)
     print()
-    print(score_table_text(scored))
+    print(score_table_text(scored, planned=plan))
     if len(records) < len(recorded):
         others = len(recorded) - len(records)
         print(f"\n{others} other runs in {tracking.experiment!r} do not belong to this suite")

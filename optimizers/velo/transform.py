@@ -102,9 +102,10 @@ def velo(
     the gradient and ``w * sum(p**2)`` to the loss, for every tensor, biases included.
 
     **Not a number.** There is no guard, as there was none when the weights were trained. One NaN
-    (or infinite) loss makes the running means NaN for good, and with them all parameters at that
-    very update; a NaN gradient makes its tensor NaN at that update and all tensors at the next.
-    Stop the run when the loss is not finite. Gradients are clipped to [-1000, 1000].
+    loss makes the running means NaN for good, and with them all parameters at that very update
+    (an infinite one is clipped to twice the largest mean, as any outlier is); a NaN gradient makes
+    its tensor NaN at that update and all tensors at the next. Stop the run when the loss is not
+    finite. Gradients are clipped to [-1000, 1000].
 
     Leaves without elements are left alone. Of the state only the averages grow with the model:
     4 float32 per parameter (5 to 7 for vectors), stored as tiles (see ``tiles``) whose number and

