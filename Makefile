@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 suite ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench test test-slow ui report lint typecheck check bench-overhead bench-velo clean
+.PHONY: help install bench test test-slow ui dashboard report lint typecheck check bench-overhead bench-velo bench-scoring clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -32,6 +32,12 @@ test-slow: $(STAMP) ## Run the tests that take minutes
 ui: $(STAMP) ## Open the recorded runs in the MLflow UI
 	@$(BIN)/timetrial ui suite=$(suite) $(args)
 
+storage ?= sqlite:///runs/studies.db
+
+dashboard: $(STAMP) ## Open the HPO studies in optuna-dashboard (storage=URL for others than runs/studies.db)
+	@test -x $(BIN)/optuna-dashboard || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dashboard]'
+	@$(BIN)/optuna-dashboard $(storage) --host 127.0.0.1 --port 8080 $(args)
+
 report: $(STAMP) ## Write the report of the recorded runs again
 	@$(BIN)/timetrial report suite=$(suite) $(args)
 
@@ -48,6 +54,9 @@ bench-overhead: $(STAMP) ## Measure what the training loop costs over a bare loo
 
 bench-velo: $(STAMP) ## Measure VeLO's update against Adam's: time, compilation, memory
 	@$(BIN)/python -m benchmarks.velo $(args)
+
+bench-scoring: $(STAMP) ## Measure scoring 1,000 runs with 10,000 bootstrap samples
+	@$(BIN)/python -m benchmarks.scoring $(args)
 
 clean: ## Remove the environment and every cache (recorded runs stay)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build

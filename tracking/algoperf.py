@@ -23,9 +23,11 @@ held-out variants     none                         a miss on a variant is a miss
 denominator           workloads in the table       base workloads of the benchmark
 ====================  ===========================  ============================================
 
-Where code and rules of the leaderboards differ: the rules take the trial with the smallest time,
-the code the one with the smallest number of the evaluation at which it arrived
-(``best_trial="evaluation"``). On the public logs of both leaderboards the scores are the same.
+Where text and code of the leaderboards differ: the text takes the trial with the smallest time of
+each study, the code the one whose evaluation at the target has the smallest number
+(``best_trial="evaluation"``), ties in whatever order the file system lists the trials; here they go
+to the smaller time. The published scores of both leaderboards follow the code so read, all 19 of
+them; by the smallest time, some of the first leaderboard's change by up to 0.005.
 """
 
 from __future__ import annotations
@@ -40,11 +42,9 @@ import numpy as np
 import pandas as pd
 
 from framework.types import RunRecord
-from tracking.scoring import Floats, checked_times
+from tracking import schema
+from tracking.scoring import checked_times, ratios_to_best
 from tracking.targets import Unit
-
-STUDY: Final = "study"
-"""Tag of a record: its study. A record without one is a study of its own."""
 
 BASE_V05: Final = (
     "criteo1tb",
@@ -94,10 +94,9 @@ class Rules:
         points: points of the trapezoid rule, evenly spaced from 1 to ``r_max``; None is exact.
         log_scale: points spaced evenly in log10 of the factor, and integrated over that.
         best_trial: which trial of a study counts: the one with the smallest ``time``, or with the
-            smallest number of the ``evaluation`` at which it arrived (ties: the smaller seed).
+            smallest number of the ``evaluation`` at which it arrived (ties: the smaller time).
         by_study: median over the best trials of the studies; False takes the best of all trials.
         studies, trials: how many a submission must have; only ``census`` looks at them.
-        reference: divide by the times of this submission instead of the best.
     """
 
     workloads: tuple[str, ...] | None = None
@@ -110,7 +109,6 @@ class Rules:
     by_study: bool = True
     studies: int = 3
     trials: int = 5
-    reference: str | None = None
 
     def __post_init__(self) -> None:
         if self.r_max is not None and not 1 < self.r_max < math.inf:
@@ -125,11 +123,14 @@ class Rules:
             raise ValueError(f"best_trial: expected time or evaluation, got {self.best_trial!r}")
 
 
-V05: Final = Rules(BASE_V05, HELD_OUT_V05, studies=5)
+V05: Final = Rules(BASE_V05, HELD_OUT_V05, best_trial="evaluation", studies=5)
 """The first leaderboard (2024): 8 workloads, 6 held-out variants, 5 studies of 5 trials."""
 
-V06: Final = Rules(BASE_V05, None)
-"""The second leaderboard (2025): no variants are drawn, 3 studies of 5 trials."""
+V06: Final = Rules(BASE_V05, None, best_trial="evaluation")
+"""The second leaderboard (2025): no variants are drawn, 3 studies of 5 trials.
+
+Whatever else was run counts as a variant, as in its scorer; there is nothing else in its logs.
+"""
 
 FORK: Final = Rules(
     None, (), cutoff=None, r_max=None, best_trial="evaluation", by_study=False, studies=1
@@ -151,7 +152,7 @@ def study_times(
     ended; a study without any record does not count, while one without a hit is inf.
 
     Args:
-        records: runs with the tag ``study``; the tag's value groups the trials.
+        records: runs; the tag ``study`` groups trials, a run without it is a study of its own.
         targets: by workload; nobody reaches a target that is not given.
         rules: which trial of a study counts, and whether studies do.
         split: ``train``, ``validation`` or ``test``.
@@ -161,14 +162,14 @@ def study_times(
         Index optimizer, columns workload, sorted; inf = never, NaN = no record.
     """
     goals = {str(workload): float(target) for workload, target in targets.items()}
-    hits: defaultdict[tuple[str, str], dict[str, list[tuple[int, int, float]]]] = defaultdict(dict)
+    hits: defaultdict[tuple[str, str], dict[str, list[tuple[int, float]]]] = defaultdict(dict)
     for run in records:
         target = goals.get(run.workload, math.nan)
-        study = run.tags.get(STUDY, f"seed {run.seed}") if rules.by_study else ""
+        study = run.tags.get(schema.STUDY, f"seed {run.seed}") if rules.by_study else ""
         trials = hits[run.optimizer, run.workload].setdefault(study, [])
         hit = _first_hit(run, f"{split}/{run.metric}", target, unit)
         if hit is not None:
-            trials.append((hit[0], run.seed, hit[1]))
+            trials.append(hit)
     times = {cell: _median([*map(_chooser(rules), s.values())]) for cell, s in hits.items()}
     table = pd.Series(times, dtype=float)
     if table.empty:
@@ -178,7 +179,7 @@ def study_times(
 
 
 def ratios(times: pd.DataFrame, rules: Rules) -> pd.DataFrame:
-    """Ratios to the best (or the reference) on the base workloads, after variants and cut-off.
+    """Ratios to the best on the base workloads, after variants and cut-off.
 
     In this order: a variant whose base is not reached is not reached; what is above the cut-off
     is not reached; a base one of whose variants is not reached is not reached; only then is
@@ -189,11 +190,10 @@ def ratios(times: pd.DataFrame, rules: Rules) -> pd.DataFrame:
         rules: the rules.
 
     Returns:
-        Index optimizer, columns base workload, values ``>= 1`` (a reference: ``>= 0``), inf =
-        never.
+        Index optimizer, columns base workload, values in ``[1, inf]``.
 
     Raises:
-        TypeError, ValueError: ``times`` is no table of times >= 0; unknown reference.
+        TypeError, ValueError: ``times`` is no table of times >= 0.
     """
     table = pd.DataFrame(checked_times(times), index=times.index, columns=times.columns)
     bases = _bases(table, rules)
@@ -208,21 +208,8 @@ def ratios(times: pd.DataFrame, rules: Rules) -> pd.DataFrame:
     for variant, base in variants.items():
         if base in table:
             table[base] = table[base].where(np.isfinite(table[variant]), math.inf)
-    values = table[list(bases)].to_numpy()
-    return pd.DataFrame(_divided(values, table.index, rules), table.index, list(bases))
-
-
-def _divided(values: Floats, names: pd.Index[str], rules: Rules) -> Floats:
-    if rules.reference is None:
-        divisor = values.min(axis=0, initial=math.inf)
-    elif rules.reference in names:
-        divisor = values[names.get_loc(rules.reference)]
-    else:
-        raise ValueError(f"reference: expected one of {', '.join(names)}, got {rules.reference!r}")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = values / divisor
-    # inf / inf is a workload nobody reaches; 0 / 0 is as good as the best.
-    return np.where(np.isnan(found), np.where(np.isinf(values), math.inf, 1.0), found)
+    values = ratios_to_best(table[list(bases)].to_numpy(), axis=0)
+    return pd.DataFrame(values, table.index, list(bases))
 
 
 def profile(times: pd.DataFrame, rules: Rules) -> pd.DataFrame:
@@ -269,7 +256,7 @@ def census(records: Iterable[RunRecord], rules: Rules) -> list[str]:
     """Where submissions do not have the workloads, studies and trials that the rules ask for."""
     cells: defaultdict[str, dict[str, Counter[str]]] = defaultdict(dict)
     for run in records:
-        study = run.tags.get(STUDY, f"seed {run.seed}")
+        study = run.tags.get(schema.STUDY, f"seed {run.seed}")
         cells[run.optimizer].setdefault(run.workload, Counter())[study] += 1
     lines = []
     for optimizer, found in sorted(cells.items()):
@@ -297,13 +284,13 @@ def _first_hit(run: RunRecord, key: str, target: float, unit: Unit) -> tuple[int
     return None
 
 
-def _chooser(rules: Rules) -> Callable[[Sequence[tuple[int, int, float]]], float]:
+def _chooser(rules: Rules) -> Callable[[Sequence[tuple[int, float]]], float]:
     """Time of a study: of the trial that the rules choose among those that arrived."""
 
-    def choose(hits: Sequence[tuple[int, int, float]]) -> float:
+    def choose(hits: Sequence[tuple[int, float]]) -> float:
         if not hits:
             return math.inf
-        return min(hits)[2] if rules.best_trial == "evaluation" else min(h[2] for h in hits)
+        return min(hits)[1] if rules.best_trial == "evaluation" else min(t for _, t in hits)
 
     return choose
 

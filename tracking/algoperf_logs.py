@@ -24,7 +24,7 @@ from typing import Final
 
 from framework.errors import UserError
 from framework.types import Direction, Evaluation, RunRecord
-from tracking.algoperf import STUDY
+from tracking import schema
 from tracking.sources import Problem, Source
 
 METRICS: Final[Mapping[str, tuple[str, Direction]]] = {
@@ -170,7 +170,7 @@ def _record(
         step=last.step if last else 0,
         train_seconds=last.train_seconds if last else 0.0,
         evaluations=evaluations,
-        tags={STUDY: study, "trial": trial, "framework": framework, "path": str(path)},
+        tags={schema.STUDY: study, schema.TRIAL: trial, "framework": framework, "path": str(path)},
     )
 
 

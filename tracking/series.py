@@ -6,7 +6,7 @@ Pure: functions of a ``RunRecord``; what the numbers count for is for ``tracking
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +42,17 @@ def history(record: RunRecord, split: str) -> list[Evaluation]:
             before = rows[row.step].metrics if row.step in rows else {}
             rows[row.step] = Evaluation(row.step, row.train_seconds, {**before, **row.metrics})
     return list(rows.values())
+
+
+def last_metrics(record: RunRecord, split: str) -> Mapping[str, float]:
+    """All metrics of the last evaluation of a split: ``history(record, split)[-1].metrics``."""
+    prefix = f"{split}/"
+    last, found = -math.inf, dict[str, float]()
+    for row in record.evaluations:
+        if row.step >= last and any(name.startswith(prefix) for name in row.metrics):
+            found = {**(found if row.step == last else {}), **row.metrics}
+            last = row.step
+    return found
 
 
 def series(record: RunRecord, key: str) -> Series:

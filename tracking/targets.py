@@ -30,7 +30,7 @@ import pandas as pd
 from framework.types import Direction, RunRecord
 from tracking.machines import check_one_machine
 from tracking.series import history as history
-from tracking.series import series
+from tracking.series import last_metrics, series
 
 Unit = Literal["seconds", "steps"]
 
@@ -188,28 +188,31 @@ def time_to_target(
 
 def final_value(record: RunRecord, key: str) -> float:
     """The metric ``"<split>/<metric>"`` of the last evaluation; NaN if the run ended early."""
-    if diverged(record) or record.status != "FINISHED":
-        return math.nan
-    values = series(record, key).values
-    return float(values[-1]) if len(values) else math.nan
+    return _final_metrics(record, key.split("/", 1)[0]).get(key, math.nan)
+
+
+def _final_metrics(record: RunRecord, split: str) -> Mapping[str, float]:
+    ended_early = diverged(record) or record.status != "FINISHED"
+    return {} if ended_early else last_metrics(record, split)
 
 
 def final_values(records: Sequence[RunRecord]) -> pd.DataFrame:
     """Every final metric of every trial: the input of ``uncertainty.quality_intervals``.
 
     Returns:
-        Columns condition, workload, optimizer, split, metric, seed, value, sorted; NaN where a
-        run ended early or never evaluated the metric.
+        Columns condition, workload, optimizer, split, metric, seed, value; NaN where a run ended
+        early or never evaluated the metric.
     """
     rows = []
     for condition in CONDITIONS:
         for workload, runs in _by_workload(trials(records, condition=condition)).items():
-            for key in _metric_keys(runs):
-                split, metric = key.split("/", 1)
-                rows += [
-                    (condition, workload, r.optimizer, split, metric, r.seed, final_value(r, key))
-                    for r in runs
-                ]
+            keys = _metric_keys(runs)
+            for split in sorted({key.split("/", 1)[0] for key in keys}):
+                for run in runs:
+                    final = _final_metrics(run, split)
+                    for key in (key for key in keys if key.startswith(f"{split}/")):
+                        cell = condition, workload, run.optimizer, *key.split("/", 1), run.seed
+                        rows.append((*cell, final.get(key, math.nan)))
     names = "condition workload optimizer split metric seed value"
     return pd.DataFrame(rows, columns=names.split())
 
@@ -294,14 +297,14 @@ def _metric_keys(records: Iterable[RunRecord]) -> list[str]:
     for record in records:
         deciding.add(record.metric)
         for row in record.evaluations:
-            keys.update(key for key in row.metrics if key.split("/", 1)[0] in SPLITS)
+            keys.update(row.metrics)
     splits = {split: place for place, split in enumerate(SPLITS)}
 
     def place(key: str) -> tuple[int, bool, str]:
         split, metric = key.split("/", 1)
         return splits[split], metric not in deciding, metric
 
-    return sorted((key for key in keys if "/" in key), key=place)
+    return sorted((key for key in keys if key.split("/", 1)[0] in SPLITS and "/" in key), key=place)
 
 
 def _directions(records: Iterable[RunRecord], condition: str) -> dict[str, Direction]:

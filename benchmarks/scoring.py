@@ -1,0 +1,103 @@
+"""How long scoring takes: 1,000 runs of 200 evaluations of 10 metrics, 10,000 bootstrap samples.
+
+Everything that a report needs: targets, times, ratios, scores, final metrics with intervals on all
+of them, probabilities of improvement and rank stability. The goal is at most 10 seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+import numpy as np
+
+from framework.types import Direction, Evaluation, RunRecord
+from tracking.ranks import leave_one_workload_out, over_r_max
+from tracking.resampling import Bootstrap
+from tracking.scoring import scores, speedups, wins
+from tracking.targets import final_values, targets, time_to_target, trial_times
+from tracking.uncertainty import probability_of_improvement, quality_intervals, race_intervals
+
+GOAL = 10.0
+WORKLOADS, OPTIMIZERS, SEEDS, EVALUATIONS = 10, 10, 5, 200
+METRICS = [f"{split}/{m}" for split in ("train", "validation") for m in ("loss", *"abcd")]
+R_MAX = {"time": 3.0, "step": 1.5}
+
+
+def runs(seed: int = 0) -> list[RunRecord]:
+    """Both conditions of ten optimizers on ten workloads with five seeds: curves that saturate."""
+    random = np.random.default_rng(seed)
+    return [
+        _run(random, condition, f"workload{w}", f"optimizer{o}", trial)
+        for condition in R_MAX
+        for w in range(WORKLOADS)
+        for o in range(OPTIMIZERS)
+        for trial in range(SEEDS)
+    ]
+
+
+def _run(
+    random: np.random.Generator, condition: str, workload: str, optimizer: str, trial: int
+) -> RunRecord:
+    speed = random.uniform(2, 8)
+    done = 1 - np.exp(-speed * np.arange(EVALUATIONS) / EVALUATIONS)
+    noise = random.normal(0, 0.01, (EVALUATIONS, len(METRICS)))
+    rows = [
+        Evaluation(10 * i, 0.5 * i, dict(zip(METRICS, (done[i] + noise[i]).tolist(), strict=True)))
+        for i in range(EVALUATIONS)
+    ]
+    return RunRecord(
+        run_id=f"{condition}-{workload}-{optimizer}-{trial}",
+        workload=workload,
+        optimizer=optimizer,
+        seed=trial,
+        condition=condition,
+        budget=rows[-1].train_seconds if condition == "time" else float(rows[-1].step),
+        metric="a",
+        direction=Direction.MAXIMIZE,
+        status="FINISHED",
+        reason="BUDGET",
+        step=rows[-1].step,
+        train_seconds=rows[-1].train_seconds,
+        evaluations=rows,
+    )
+
+
+def score_everything(records: list[RunRecord], options: Bootstrap) -> None:
+    """What a report computes from the runs, for both conditions and splits."""
+    for condition, r_max in R_MAX.items():
+        for split in ("train", "validation"):
+            goals = targets(records, split=split, condition=condition)
+            times = time_to_target(records, goals, split, "steps", condition=condition)
+            trials = trial_times(records, goals, split, "steps", condition=condition)
+            scores(times, r_max=r_max)
+            wins(times)
+            speedups(times, "optimizer0")
+            race_intervals(trials, r_max=r_max, options=options)
+            probability_of_improvement(trials, options=options)
+            leave_one_workload_out(times, r_max=r_max)
+            over_r_max(times, np.arange(1.25, 4.25, 0.25))
+    quality_intervals(final_values(records), options=options)
+
+
+def main() -> None:
+    """Prints the seconds; exits with 1 where they are above the goal."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=10_000, help="bootstrap samples")
+    parser.add_argument("--method", choices=["percentile", "bca"], default="bca")
+    options = parser.parse_args()
+    records = runs()
+    started, processor = time.perf_counter(), time.process_time()
+    score_everything(records, Bootstrap(samples=options.samples, method=options.method))
+    wall, used = time.perf_counter() - started, time.process_time() - processor
+    print(
+        f"{len(records)} runs x {EVALUATIONS} evaluations x {len(METRICS)} metrics, "
+        f"{options.samples} samples ({options.method}): {wall:.1f} s, {used:.1f} s of processor "
+        f"(goal: {GOAL:g} s)"
+    )
+    sys.exit(wall > GOAL)
+
+
+if __name__ == "__main__":
+    main()
