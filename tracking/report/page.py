@@ -31,6 +31,7 @@ def write_report(
     r_max: float | Mapping[str, float] | None = None,
     meta: Mapping[str, str] | None = None,
     planned: Plan | None = None,
+    mixed_machines: bool = False,
 ) -> Path:
     """Writes ``report.html`` and the CSV and PNG files that belong to it.
 
@@ -44,6 +45,8 @@ def write_report(
             or the report is no longer the same for the same runs.
         planned: the runs that were asked for; those without a record are listed as missing. By
             default every optimizer on every workload with every seed that occurs.
+        mixed_machines: score the seconds of runs from different machines or calibrations, too;
+            by default there are no scores under time control then.
 
     Returns:
         Path of ``report.html``.
@@ -53,7 +56,7 @@ def write_report(
         ValueError: ``r_max`` is not above 1, or runs of one workload disagree on its metric.
     """
     records = sorted(records, key=_identity)
-    found = standings(records, r_max=r_max)
+    found = standings(records, r_max=r_max, mixed_machines=mixed_machines)
     names = tables.order(found, {record.optimizer for record in records})
     styles = looks(names)
     profiles = profile_panels(found, styles)

@@ -12,6 +12,7 @@ from typing import Final
 import pandas as pd
 
 from framework.types import Direction, RunRecord
+from tracking.machines import differences
 from tracking.scoring import performance_ratios, scores
 from tracking.targets import (
     CONDITIONS,
@@ -97,15 +98,28 @@ def r_max_by_condition(r_max: float | Mapping[str, float] | None) -> dict[str, f
 
 
 def standings(
-    records: Sequence[RunRecord], *, r_max: float | Mapping[str, float] | None = None
+    records: Sequence[RunRecord],
+    *,
+    r_max: float | Mapping[str, float] | None = None,
+    mixed_machines: bool = False,
 ) -> list[Standing]:
-    """Every condition and split in which the deciding metrics were evaluated, in fixed order."""
+    """Every condition and split in which the deciding metrics were evaluated, in fixed order.
+
+    Times of runs from different machines or calibrations are not compared: there is no standing
+    under time control then (``refused`` tells), unless ``mixed_machines`` says that it is meant.
+    """
     limits = r_max_by_condition(r_max)
     return [
         _standing(records, condition, split, limits[condition])
         for condition in CONDITIONS
+        if mixed_machines or not refused(records, condition)
         for split in _splits(records, condition)
     ]
+
+
+def refused(records: Sequence[RunRecord], condition: str) -> dict[str, dict[str, list[str]]]:
+    """Why the runs of a condition are not compared; empty where they can be."""
+    return differences(trials(records, condition=condition)) if condition == "time" else {}
 
 
 def headline(found: Sequence[Standing], condition: str) -> Standing | None:
@@ -158,7 +172,7 @@ def directions(records: Iterable[RunRecord]) -> dict[tuple[str, str], Direction]
 def _standing(records: Sequence[RunRecord], condition: str, split: str, r_max: float) -> Standing:
     unit = UNITS[condition]
     goals = targets(records, split=split, condition=condition)
-    times = time_to_target(records, goals, split, unit, condition=condition)
+    times = time_to_target(records, goals, split, unit, condition=condition, mixed_machines=True)
     return Standing(
         condition=condition,
         split=split,

@@ -14,7 +14,15 @@ import numpy as np
 import pandas as pd
 
 from framework.types import RunRecord
-from tracking.report.standings import Plan, Row, Standing, headline, rows, standings
+from tracking.report.standings import (
+    Plan,
+    Row,
+    Standing,
+    headline,
+    refused,
+    rows,
+    standings,
+)
 from tracking.report.tables import CONTROL, order
 from tracking.targets import CONDITIONS, trials
 
@@ -55,6 +63,14 @@ def notes(records: Sequence[RunRecord], found: Sequence[Standing]) -> list[str]:
         limits = {s.r_max for s in found if s.condition == condition}
         if limits:
             lines.append(f"Under {CONTROL[condition]}, r_max is {min(limits):g}.")
+        elif mixed := refused(records, condition):
+            workload, tags = next(iter(mixed.items()))
+            listed = "; ".join(f"{tag}: {', '.join(values)}" for tag, values in tags.items())
+            lines.append(
+                f"There are no scores under {CONTROL[condition]}: runs of {workload} were timed on "
+                f"different machines ({listed}) and their seconds are not comparable; "
+                "--mixed-machines compares them all the same."
+            )
         elif records:
             lines.append(f"There are no runs under {CONTROL[condition]}: nothing is said about it.")
     if lines:
@@ -88,6 +104,7 @@ def score_table_text(
     *,
     r_max: float | Mapping[str, float] | None = None,
     planned: Plan | None = None,
+    mixed_machines: bool = False,
 ) -> str:
     """The score table for a terminal, best optimizer first, with a line on the runs below it.
 
@@ -95,8 +112,9 @@ def score_table_text(
         records: all runs of the race.
         r_max: as for ``write_report``.
         planned: as for ``write_report``.
+        mixed_machines: as for ``write_report``.
     """
-    found = standings(records, r_max=r_max)
+    found = standings(records, r_max=r_max, mixed_machines=mixed_machines)
     names = order(found, {record.optimizer for record in records})
     lines = []
     if found:
