@@ -1,4 +1,4 @@
-"""The command line: ``timetrial train | bench | report | list | ui | fetch | replay``.
+"""The command line: ``timetrial train | bench | tune | report | list | ui | fetch | replay``.
 
 Boundary: words in, exit code out; what a command does lives in the other modules of ``bench``.
 """
@@ -50,6 +50,36 @@ finished are not repeated: after an interruption the same command continues.
   suite=NAME              which suite (timetrial list; default: quick)
   optimizers=[a,b]        only these        workloads=[a,b]   only these
   seeds=[0,1]             other seeds       tracking.KEY      as in timetrial train
+"""
+
+TUNE = """\
+Tunes an optimizer on a workload: makes the trials of a study, each an ordinary recorded run, and
+summarises them. The study is kept in a database: after an interruption the same command continues
+it, from checkpoints, and several may work on it at once, on several machines.
+
+  workload=, optimizer=, budget., seed=, stop., preset=, tracking.   one trial, as in train;
+                          a setting of the optimizer that is given is not tuned
+  study.trials=N          trials in all, earlier ones included (default: 20)
+  study.search=HOW        sobol (default), halton, random, algoperf_halton, tpe
+  study.points=FILE       a JSON list of points, [{"learning_rate": 0.001}, ...]
+  study.space=FILE        YAML: KEY: {low: 1e-4, high: 1e-1, scale: log} or KEY: {choices: [1, 2]};
+                          KEY is a setting, one_minus_SETTING or workload.SETTING
+                          (default: the optimizer's own space)
+  study.seed=N            seed of the search (default: 0)
+  study.objective=WHAT    best (default) or final validation metric, or time_to_target
+  study.regularisation=true    also tune AlgoPerf's settings of the workload
+  study.pruning=HOW       none (default), median, hyperband
+  study.diverged=HOW      fail (default), or bad: a diverged trial counts as an untrained one
+  study.storage=URL       sqlite:///PATH (default: studies.db in tracking.root), postgresql://...,
+                          journal:PATH
+  study.name=NAME         identity in the storage (default: put together from the above)
+"""
+
+TUNE_EXAMPLES = """\
+examples:
+  timetrial tune workload=flights_dlrm optimizer=nadamw study.trials=20
+  timetrial tune preset=quick/icbm_unet optimizer=velo study.trials=16 --workers 2
+  timetrial tune workload=assays_gnn optimizer=nesterov study.search=tpe --export best.yaml
 """
 
 REPORT = """\
@@ -131,6 +161,14 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--print-config", action="store_true", help="show what would be run")
     bench = add("bench", _bench, "race the optimizers of a suite", BENCH)
     bench.add_argument("--plan", action="store_true", help="show what would be run")
+    tune = add("tune", _tune, "tune an optimizer on a workload", TUNE, TUNE_EXAMPLES)
+    tune.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes on this machine (default: 1)"
+    )
+    tune.add_argument(
+        "--export", type=Path, metavar="FILE", help="write the best configuration as a run preset"
+    )
+    tune.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # one of so many
     add("report", _report, "score the recorded runs of a suite and write the report", REPORT)
     add("list", _list, "workloads, optimizers, suites and presets, one line each", overrides=False)
     ui = add("ui", _ui, "open the recorded runs in the MLflow UI")
@@ -179,6 +217,14 @@ def _bench(options: argparse.Namespace) -> int:
         show_plan(suite, tracking)
         return 0
     return race(suite, tracking)
+
+
+def _tune(options: argparse.Namespace) -> int:
+    from bench.tune.study import tune, worker
+
+    if options.worker is not None:
+        return worker(options.overrides, options.worker)
+    return tune(options.overrides, options.workers, options.export)
 
 
 def _report(options: argparse.Namespace) -> int:

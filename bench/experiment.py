@@ -246,7 +246,9 @@ def identity(config: RunConfig, workload: Workload, tags: Mapping[str, str]) -> 
 
 
 def label(config: RunConfig) -> str:
-    """The optimizer as tables show it: ``adam``, ``velo[embedded]``."""
+    """The optimizer as tables show it: ``adam``, ``velo[embedded]``, or the run's own label."""
+    if config.label:
+        return config.label
     variant = OPTIMIZERS[config.optimizer.name].variant(config.optimizer.settings)
     return f"{config.optimizer.name}[{variant}]" if variant else config.optimizer.name
 

@@ -70,12 +70,22 @@ class Tracking:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides what a run computes, and where it is recorded."""
+    """Everything that decides what a run computes, and where it is recorded.
+
+    Attributes:
+        workload, optimizer: what is trained, and with what.
+        budget: for how long.
+        seed: initialisation and order of the data, in [0, 2**32).
+        label: name to show in the place of the optimizer's; "" shows that.
+        stop: when to end early.
+        tracking: where the run is recorded.
+    """
 
     workload: Choice
     optimizer: Choice
     budget: Budget
     seed: int = 0
+    label: str = ""
     stop: Stop = dataclasses.field(default_factory=Stop)
     tracking: Tracking = dataclasses.field(default_factory=Tracking)
 
@@ -295,7 +305,12 @@ def tree_of(config: RunConfig) -> dict[str, Any]:
 
 def to_yaml(config: RunConfig) -> str:
     """The configuration as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.create(tree_of(config)))
+    return yaml_of(tree_of(config))
+
+
+def yaml_of(tree: Mapping[str, Any]) -> str:
+    """Nested dicts as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(tree)))
 
 
 def flat(config: RunConfig) -> dict[str, str]:
@@ -320,4 +335,6 @@ def digest(config: RunConfig) -> str:
     """Identity of what is run: the same for equal configurations, wherever they are recorded."""
     tree = tree_of(config)
     del tree["tracking"]
+    if not config.label:
+        del tree["label"]
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]

@@ -18,7 +18,7 @@ MAY_IMPORT = {
 }
 ONLY_IN = {
     "mlflow": ("tracking/",),
-    "optuna": ("bench/tune.py",),
+    "optuna": ("bench/tune/",),
     "omegaconf": ("framework/config.py",),
     "learned_optimization": ("optimizers/learned_optimization.py", "benchmarks/"),
 }

@@ -1,0 +1,243 @@
+"""The trials of a study as a ledger: one line per point, whatever happens to its workers.
+
+Boundary: the study's storage only; it makes no run and decides no value.
+
+Every point of a study, from 0 to ``trials - 1``, has one trial that waits, runs or has ended, and
+before it any number of attempts that died. All that is done here is done under the database's lock
+and can be done again: whoever is killed in the middle leaves a state that the next one mends.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from bench.tune.settings import TPE, Plan, difference
+from bench.tune.storage import Database
+from framework.errors import UserError
+from optimizers.spaces import OneOf
+from tracking.environment import process_start
+
+POINT = "point"  # user attributes of a trial: number of its point, from 0
+WORKER = "worker"  # who runs it
+OUTCOME = "outcome"  # how it ended, where its state alone does not say
+IDENTITY = "identity"  # user attribute of a study: Plan.identity() as JSON
+
+DIVERGED, INTERRUPTED, ERROR = "diverged", "interrupted", "error"
+MAX_DEATHS = 10
+"""A point whose worker died so often is given up: it may well be what kills them."""
+
+GRID = 27
+"""Pruning looks at 27ths of a trial's budget: Hyperband's rungs are 1, 3, 9 and 27 of them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Claimed:
+    """A trial that is ours to run.
+
+    Attributes:
+        trial: optuna's live trial.
+        trial_id: its identity in the storage.
+        point: number of its point.
+        reported: values that earlier attempts at the point have reported for pruning.
+    """
+
+    trial: Trial
+    trial_id: int
+    point: int
+    reported: dict[int, float]
+
+
+def open_study(plan: Plan, database: Database) -> optuna.Study:
+    """Makes the study or continues the one of that name; call it under the lock.
+
+    Raises:
+        UserError: a study of that name is of something else, or was made by something else.
+    """
+    study = optuna.create_study(
+        study_name=plan.name,
+        storage=database.storage,
+        sampler=optuna.samplers.RandomSampler(seed=plan.settings.seed),
+        pruner=_pruner(plan),
+        direction="minimize" if plan.minimized else "maximize",
+        load_if_exists=True,
+    )
+    stored = study.user_attrs.get(IDENTITY)
+    if stored is None:
+        if study.get_trials(deepcopy=False):
+            raise UserError(f"study {plan.name!r} in {database.url} was not made by timetrial")
+        study.set_user_attr("optuna", optuna.__version__)
+        study.set_user_attr("space", json.dumps(plan.identity()["space"]))
+        study.set_user_attr(IDENTITY, json.dumps(plan.identity()))
+        return study
+    if text := difference(json.loads(stored), plan.identity()):
+        raise UserError(
+            f"study {plan.name!r} in {database.url} cannot be continued: {text}; give the changed "
+            "study another study.name"
+        )
+    return study
+
+
+def _pruner(plan: Plan) -> optuna.pruners.BasePruner:
+    if plan.settings.pruning == "median":
+        return optuna.pruners.MedianPruner(
+            n_startup_trials=5, n_warmup_steps=GRID // 3, interval_steps=1, n_min_trials=3
+        )
+    if plan.settings.pruning == "hyperband":
+        return optuna.pruners.HyperbandPruner(
+            min_resource=1, max_resource=GRID, reduction_factor=3, bootstrap_count=0
+        )
+    return optuna.pruners.NopPruner()
+
+
+def settle(
+    study: optuna.Study, database: Database, plan: Plan, *, retry_errors: bool = False
+) -> list[int]:
+    """Fails the trials of dead workers and makes the trials that are missing; under the lock.
+
+    Args:
+        study: the study.
+        database: where it is.
+        plan: what it is.
+        retry_errors: whether trials that ended with an error are tried again.
+
+    Returns:
+        Numbers of the trials whose workers were found dead.
+    """
+    dead = _fail_dead(study, database)
+    for point, last in _missing(study.get_trials(deepcopy=False), plan.trials, retry_errors):
+        if last is None:
+            fixed = dict(plan.points[point]) if plan.points else {}
+            study.enqueue_trial(fixed, user_attrs={POINT: point})
+        else:
+            _enqueue_again(study, last)
+    return dead
+
+
+def _fail_dead(study: optuna.Study, database: Database) -> list[int]:
+    """Fails trials whose process on this host is gone, or whose worker elsewhere is silent."""
+    running = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.RUNNING]
+    for trial in running:
+        worker = trial.user_attrs.get(WORKER, {})
+        here = worker.get("host") == socket.gethostname()
+        if here and process_start(worker["pid"]) != worker["started"]:
+            study.tell(trial.number, state=TrialState.FAIL)
+    if isinstance(database.storage, RDBStorage):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            optuna.storages.fail_stale_trials(study)
+    still = {t.number for t in study.get_trials(deepcopy=False) if t.state is TrialState.RUNNING}
+    return [trial.number for trial in running if trial.number not in still]
+
+
+def _missing(
+    trials: Sequence[FrozenTrial], total: int, retry_errors: bool
+) -> Iterator[tuple[int, FrozenTrial | None]]:
+    """Points that have no trial that waits, runs or has ended, each with its last attempt."""
+    attempts = by_point(trials)
+    for point in range(total):
+        tried = attempts.get(point, [])
+        if not tried:
+            yield point, None
+        elif not spent(tried, retry_errors) and not _open(tried):
+            yield point, tried[-1]
+
+
+def by_point(trials: Sequence[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
+    """The attempts at every point, in order; trials that others have added are left out."""
+    found: dict[int, list[FrozenTrial]] = {}
+    for trial in sorted(trials, key=lambda t: t.number):
+        if POINT in trial.user_attrs:
+            found.setdefault(trial.user_attrs[POINT], []).append(trial)
+    return found
+
+
+def _open(attempts: Sequence[FrozenTrial]) -> bool:
+    return any(not trial.state.is_finished() for trial in attempts)
+
+
+def spent(attempts: Sequence[FrozenTrial], retry_errors: bool = False) -> bool:
+    """Whether a point needs no further attempt."""
+    if any(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in attempts):
+        return True
+    if _open(attempts):
+        return False
+    if not attempts:
+        return False
+    last = outcome(attempts[-1])
+    if last == DIVERGED or (last == ERROR and not retry_errors):
+        return True
+    return sum(outcome(trial) == "" for trial in attempts) >= MAX_DEATHS
+
+
+def outcome(trial: FrozenTrial) -> str:
+    """How a trial ended: ``""`` where its worker died, or where its state says all."""
+    return str(trial.user_attrs.get(OUTCOME, "")).partition(":")[0]
+
+
+def _enqueue_again(study: optuna.Study, last: FrozenTrial) -> None:
+    """A new attempt with the same parameters and all that was reported so far."""
+    study.add_trial(
+        optuna.create_trial(
+            state=TrialState.WAITING,
+            params=last.params,
+            distributions=last.distributions,
+            user_attrs={POINT: last.user_attrs[POINT], "retries": last.number},
+            system_attrs=last.system_attrs,
+            intermediate_values=last.intermediate_values,
+        )
+    )
+
+
+def claim(study: optuna.Study, database: Database, plan: Plan) -> Claimed | None:
+    """Takes the waiting trial of the lowest point; None where none waits. Under the lock.
+
+    Who runs it is written before it counts as running: a worker that dies in between leaves a
+    trial that still waits.
+    """
+    waiting = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.WAITING]
+    ours = [t for t in waiting if t.user_attrs.get(POINT, plan.trials) < plan.trials]
+    for found in sorted(ours, key=lambda t: (t.user_attrs[POINT], t.number)):
+        database.storage.set_trial_user_attr(found._trial_id, WORKER, _worker())
+        if isinstance(database.storage, RDBStorage):
+            database.storage.record_heartbeat(found._trial_id)
+        if database.storage.set_trial_state_values(found._trial_id, TrialState.RUNNING):
+            point = found.user_attrs[POINT]
+            study.sampler = _sampler(plan, point)
+            trial = Trial(study, found._trial_id)
+            return Claimed(trial, found._trial_id, point, dict(found.intermediate_values))
+    return None
+
+
+def _worker() -> dict[str, Any]:
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid": pid, "started": process_start(pid)}
+
+
+def _sampler(plan: Plan, point: int) -> optuna.samplers.BaseSampler:
+    """The sampler of one trial: seeded by its point, so that an interruption changes nothing."""
+    seed = plan.settings.seed * 1_000_003 + point
+    if plan.settings.search == "tpe":
+        return optuna.samplers.TPESampler(seed=seed % 2**32, **TPE)
+    return optuna.samplers.RandomSampler(seed=seed % 2**32)  # never asked: points are fixed
+
+
+def suggested(claimed: Claimed, plan: Plan) -> dict[str, Any]:
+    """The values of a trial's parameters, by key of the space."""
+    values: dict[str, Any] = {}
+    for key, among in plan.space.items():
+        if isinstance(among, OneOf):
+            values[key] = claimed.trial.suggest_categorical(key, among.choices)
+        else:
+            log = among.scale == "log"
+            values[key] = claimed.trial.suggest_float(key, among.low, among.high, log=log)
+    return values

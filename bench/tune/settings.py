@@ -1,0 +1,237 @@
+"""What a study is: settings, search space and points, all checked before anything is run.
+
+Boundary: reads presets and files; knows neither optuna nor a storage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.suite import load_run
+from bench.tune import space as spaces
+from bench.tune.points import SEARCHES, points
+from bench.tune.space import Point
+from framework import config as configuration
+from framework.config import RunConfig
+from framework.errors import UserError
+from optimizers.spaces import Space
+from workloads import WORKLOADS
+
+OBJECTIVES = ("best", "final", "time_to_target")
+PRUNERS = ("none", "median", "hyperband")
+DIVERGED = ("fail", "bad")
+DEFAULT_TRIALS = 20
+
+TPE = {"n_startup_trials": 10, "n_ei_candidates": 24, "group": False, "constant_liar": True}
+"""Arguments of optuna's TPESampler: pinned, because its defaults changed from 4 to 5."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StudySettings:
+    """Settings of a study, ``study.KEY`` on the command line.
+
+    Attributes:
+        name: identity in the storage; by default put together from what is tuned and how.
+        trials: trials in all, those of earlier commands included, >= 1; by default 20, or as
+            many as there are points.
+        search: how points are found: ``sobol``, ``halton``, ``algoperf_halton``, ``random``,
+            ``tpe`` or ``points``.
+        points: JSON file with a list of points; means ``search=points``.
+        space: YAML or JSON file with a search space; by default the optimizer's own.
+        regularisation: also search the settings of the workload that AlgoPerf's spaces hold.
+        seed: seed of the search, in [0, 2**32); the runs' own is ``seed``.
+        objective: ``best`` or ``final`` validation metric, or ``time_to_target``.
+        pruning: ``none``, ``median`` or ``hyperband``.
+        diverged: what a diverged trial counts as: ``fail``, or ``bad``: a value worse than any.
+        storage: URL of a database, or ``journal:PATH``; by default a sqlite file in tracking.root.
+        heartbeat_seconds: pause between two signs of life of a worker, >= 1; one that is silent
+            for four of them is taken for dead.
+    """
+
+    name: str | None = None
+    trials: int | None = None
+    search: str = "sobol"
+    points: str | None = None
+    space: str | None = None
+    regularisation: bool = False
+    seed: int = 0
+    objective: str = "best"
+    pruning: str = "none"
+    diverged: str = "fail"
+    storage: str | None = None
+    heartbeat_seconds: int = 15
+
+    def __post_init__(self) -> None:
+        if self.trials is not None and self.trials < 1:
+            raise ValueError(f"trials: expected a whole number >= 1, got {self.trials}")
+        if self.heartbeat_seconds < 1:
+            raise ValueError(f"heartbeat_seconds: expected >= 1, got {self.heartbeat_seconds}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed: expected a whole number in [0, 2**32), got {self.seed}")
+        for key, allowed in (
+            ("search", (*SEARCHES, "tpe", "points")),
+            ("objective", OBJECTIVES),
+            ("pruning", PRUNERS),
+            ("diverged", DIVERGED),
+        ):
+            if getattr(self, key) not in allowed:
+                message = f"{key}: expected one of {', '.join(allowed)}, got {getattr(self, key)!r}"
+                raise ValueError(message)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A study that can be run.
+
+    Attributes:
+        name: identity in the storage.
+        settings: as the user gave them.
+        config: the run that every trial is, before its point is applied.
+        space: what is searched.
+        trials: number of points.
+        points: all of them, or None where they depend on results.
+        overrides: the command's own words.
+    """
+
+    name: str
+    settings: StudySettings
+    config: RunConfig
+    space: Space
+    trials: int
+    points: Sequence[Point] | None
+    overrides: Sequence[str]
+
+    @property
+    def storage(self) -> str:
+        """URL of the study's storage."""
+        return self.settings.storage or f"sqlite:///{self.root / 'studies.db'}"
+
+    @property
+    def root(self) -> Path:
+        """Absolute directory of everything that is written locally."""
+        return Path(self.config.tracking.root).absolute()
+
+    @property
+    def minimized(self) -> bool:
+        """Whether smaller objectives are better."""
+        if self.settings.objective == "time_to_target":
+            return True
+        workload = WORKLOADS[self.config.workload.name].make(self.config.workload.settings)
+        return workload.direction.value == "minimize"
+
+    def checkpoint(self, point: int) -> Path:
+        """The checkpoint file of a point: the same for every attempt at it."""
+        return self.root / "checkpoints" / self.name / f"{point}.msgpack"
+
+    def identity(self) -> dict[str, Any]:
+        """All that must be the same to continue a study, as plain data."""
+        tree = configuration.tree_of(self.config)
+        del tree["tracking"]
+        settings = self.settings
+        return {
+            "workload": tree.pop("workload"),
+            "optimizer": tree.pop("optimizer"),
+            "budget": tree.pop("budget"),
+            "run": tree,
+            "space": spaces.tree_of(self.space),
+            "search": settings.search,
+            "search_seed": settings.seed,
+            "sampler": TPE if settings.search == "tpe" else {},
+            "points": _digest(self.points) if settings.search == "points" else "",
+            # AlgoPerf's order depends on their number: another number is another list.
+            "trials": self.trials if settings.search == "algoperf_halton" else 0,
+            "objective": settings.objective,
+            "pruning": settings.pruning,
+            "diverged": settings.diverged,
+        }
+
+
+def load_plan(overrides: Sequence[str]) -> Plan:
+    """Reads a study from the command's ``key=value`` words: ``study.KEY``, the rest as for a run.
+
+    A setting of the optimizer that is given is not tuned.
+
+    Raises:
+        UserError: an unknown key, name or parameter, an impossible space or combination.
+    """
+    words = [word for word in overrides if word.startswith(("study.", "study="))]
+    others = [word for word in overrides if word not in words]
+    tree = configuration.parse(words).get("study", {})
+    settings: StudySettings = configuration.convert(tree, StudySettings, "study")
+    if settings.points is not None:
+        if settings.search != "points" and "search" in tree:
+            raise UserError(f"study.points goes with search=points, not {settings.search}")
+        settings = dataclasses.replace(settings, search="points")
+    config = load_run(others)
+    if not any(word.startswith("tracking.experiment=") for word in others):
+        tracking = dataclasses.replace(config.tracking, experiment="timetrial-tune")
+        config = dataclasses.replace(config, tracking=tracking)
+    _check_combination(settings, config)
+    listed = None
+    if settings.search == "points":
+        listed = spaces.read_points(Path(str(settings.points)))
+        space = spaces.space_of(listed)
+    elif settings.space is not None:
+        space = spaces.read_space(Path(settings.space))
+    else:
+        given = configuration.parse(others).get("optimizer", {})
+        space = spaces.searched(config, fixed=list(given), regularisation=settings.regularisation)
+    if listed is None or len(listed) > 1:
+        spaces.check(space, config)
+    trials = settings.trials or (len(listed) if listed else DEFAULT_TRIALS)
+    if listed is not None:
+        if trials > len(listed):
+            known = len(listed)
+            raise UserError(f"study.trials: expected at most {known}, as listed, got {trials}")
+        for point in listed:
+            spaces.configured(config, point)
+    elif settings.search != "tpe":
+        listed = points(space, settings.search, trials, settings.seed)
+    name = settings.name or "-".join(
+        [config.workload.name, config.optimizer.name, settings.search, str(settings.seed)]
+    )
+    return Plan(name, settings, config, space, trials, listed, tuple(overrides))
+
+
+def _check_combination(settings: StudySettings, config: RunConfig) -> None:
+    if settings.search == "points" and settings.points is None:
+        raise UserError("study.search=points: expected study.points=FILE.json")
+    if settings.points is not None and settings.space is not None:
+        raise UserError("expected study.points or study.space, got both")
+    if settings.name is not None and (
+        not settings.name or settings.name != Path(settings.name).name or "'" in settings.name
+    ):
+        raise UserError(f"study.name: expected one fit for a file name, got {settings.name!r}")
+    timed = settings.objective == "time_to_target"
+    if timed and config.stop.target is None:
+        raise UserError("study.objective=time_to_target: expected stop.target=VALUE, got none")
+    if timed and settings.pruning != "none":
+        raise UserError(
+            "study.pruning: expected none with study.objective=time_to_target, because trials "
+            f"are judged by their metric; got {settings.pruning}"
+        )
+
+
+def _digest(listed: Sequence[Point] | None) -> str:
+    return hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
+
+
+def difference(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
+    """What is not the same in two identities, in words; None where all is."""
+    normal = json.loads(json.dumps(dict(ours)))
+    for key in ours:
+        before, now = stored.get(key), normal[key]
+        if before == now:
+            continue
+        if isinstance(before, dict) and isinstance(now, dict):
+            name = next(k for k in sorted({*before, *now}) if before.get(k) != now.get(k))
+            old, new = before.get(name), now.get(name)
+            # A key of its own name reads better: "workload flights_dlrm", "space weight_decay".
+            return f"{key} {name}: expected {old}, as in the study, got {new}"
+        return f"{key}: expected {before}, as in the study, got {now}"
+    return None

@@ -1,0 +1,183 @@
+"""Where studies are kept: any database, or a journal file; ready for many workers at once.
+
+Boundary: URLs in, an opened storage and its lock out; knows no plan and no run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import threading
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+
+from framework.errors import UserError
+
+ALLOWED = (
+    "sqlite:///PATH, postgresql://USER@HOST:PORT/NAME, another database that SQLAlchemy knows, "
+    "or journal:PATH"
+)
+SILENT_HEARTBEATS = 4
+"""So many missed signs of life mean that a worker is dead."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Database:
+    """An opened storage.
+
+    Attributes:
+        url: where it is, without password.
+        storage: optuna's storage.
+        lock: excludes all other workers inside its ``with`` block, on any machine that reaches the
+            database (sqlite and journal: that shares the file system).
+        heartbeat_seconds: pause between two signs of life; None where the storage takes none.
+    """
+
+    url: str
+    storage: BaseStorage
+    lock: Callable[[], AbstractContextManager[None]]
+    heartbeat_seconds: int | None
+
+    @contextlib.contextmanager
+    def alive(self, trial_id: int) -> Iterator[None]:
+        """Gives signs of life for a running trial from a thread, inside its ``with`` block."""
+        if not isinstance(self.storage, RDBStorage) or self.heartbeat_seconds is None:
+            yield
+            return
+        ended = threading.Event()
+        thread = threading.Thread(
+            target=_beat, args=(self.storage, trial_id, self.heartbeat_seconds, ended), daemon=True
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def _beat(storage: RDBStorage, trial_id: int, seconds: int, ended: threading.Event) -> None:
+    while not ended.wait(seconds):
+        with contextlib.suppress(Exception):  # a database that fails once may be back next time
+            storage.record_heartbeat(trial_id)
+
+
+def open_storage(url: str, heartbeat_seconds: int) -> Database:
+    """Opens a storage, making it where it is new; several workers may do so at the same time.
+
+    Raises:
+        UserError: no such kind of URL, it cannot be reached or written, or a driver is missing.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    shown = _without_password(url)
+    try:
+        kind = urlsplit(url).scheme.partition("+")[0]
+    except ValueError as error:
+        raise UserError(f"study.storage: expected {ALLOWED}; got {shown!r}") from error
+    if kind == "journal":
+        return _open_journal(_file(url, "journal:", shown), shown)
+    if kind == "postgresql":
+        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    lock = _file_lock(_file(url, "sqlite:///", shown)) if kind == "sqlite" else _database_lock(url)
+    try:
+        with lock(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            storage = RDBStorage(
+                url,
+                heartbeat_interval=heartbeat_seconds,
+                grace_period=SILENT_HEARTBEATS * heartbeat_seconds,
+            )
+    except UserError:
+        raise
+    except Exception as error:  # SQLAlchemy's, its drivers' and optuna's, which share no class
+        reason = " ".join(str(error).split("\n")[0].split())
+        raise UserError(
+            f"study.storage: cannot open {shown}: {reason}; expected {ALLOWED}"
+        ) from error
+    return Database(shown, storage, lock, heartbeat_seconds)
+
+
+def _open_journal(path: Path, shown: str) -> Database:
+    lock = _file_lock(path)
+    try:
+        with lock():
+            storage = JournalStorage(JournalFileBackend(str(path)))
+    except (OSError, ValueError) as error:
+        raise UserError(f"study.storage: cannot open {shown}: {error}") from error
+    return Database(shown, storage, lock, None)
+
+
+def _file(url: str, prefix: str, shown: str) -> Path:
+    """The file that a URL names, its directory made."""
+    name = url.partition(prefix)[2]
+    if prefix == "journal:" and name.startswith("//"):
+        name = name[2:]
+    if not name or name.startswith(":memory:"):
+        raise UserError(f"study.storage: expected a file, as in {prefix}PATH; got {shown!r}")
+    path = Path(name).absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.joinpath(f"{path.name}.workers").touch()
+    except OSError as error:
+        raise UserError(f"study.storage: cannot write {path}: {error.strerror}") from error
+    return path
+
+
+def _file_lock(path: Path) -> Callable[[], AbstractContextManager[None]]:
+    """A lock on a file beside ``path``; the system releases it when its holder dies."""
+
+    @contextlib.contextmanager
+    def lock() -> Iterator[None]:
+        with path.with_name(f"{path.name}.workers").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    return lock
+
+
+def _database_lock(url: str) -> Callable[[], AbstractContextManager[None]]:
+    """A lock in the database itself; it is released when the connection of its holder ends."""
+    import sqlalchemy
+
+    key = zlib.crc32(b"timetrial tune")
+    statements = {
+        "postgresql": (f"SELECT pg_advisory_lock({key})", f"SELECT pg_advisory_unlock({key})"),
+        "mysql": ("SELECT GET_LOCK('timetrial', -1)", "SELECT RELEASE_LOCK('timetrial')"),
+    }
+
+    @contextlib.contextmanager
+    def lock() -> Iterator[None]:
+        engine = sqlalchemy.create_engine(
+            url, poolclass=sqlalchemy.NullPool, isolation_level="AUTOCOMMIT"
+        )
+        if engine.dialect.name not in statements:
+            raise UserError(
+                f"study.storage: expected sqlite, postgresql, mysql or journal, whose workers can "
+                f"exclude each other; got {engine.dialect.name}"
+            )
+        take, release = statements[engine.dialect.name]
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text(take))
+            try:
+                yield
+            finally:
+                connection.execute(sqlalchemy.text(release))
+
+    return lock
+
+
+def _without_password(url: str) -> str:
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        return url
+    return url if password is None else url.replace(f":{password}@", ":***@", 1)

@@ -1,0 +1,155 @@
+"""The command ``timetrial tune``: makes or continues a study, with one worker or several.
+
+Boundary: order and survival of trials, and what is left when they are done; ``trial`` makes one.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import optuna
+from optuna.trial import TrialState
+
+from bench.experiment import Workshop, kill_like_ctrl_c
+from bench.tune import ledger, summary
+from bench.tune.settings import Plan, load_plan
+from bench.tune.storage import Database, open_storage
+from bench.tune.trial import make_trial
+from framework.errors import UserError
+from tracking.recovery import close_stale_runs
+from tracking.store import Store, open_store
+from tracking.studies import close_trial_runs
+
+POLL_SECONDS = 1.0
+"""Pause between two looks at the trials of other workers."""
+
+
+def tune(overrides: Sequence[str], workers: int = 1, export: Path | None = None) -> int:
+    """Makes the trials of a study that are missing, then summarises it.
+
+    Args:
+        overrides: the study and its run, as ``key=value`` words.
+        workers: processes on this machine; the same command may run on others.
+        export: file that the best configuration is written to, as a run preset.
+
+    Returns:
+        The exit code: 1 when a trial ended with an error or the study is not complete.
+
+    Raises:
+        UserError: anything that the user can mend, before a trial is made.
+    """
+    plan = load_plan(overrides)
+    if workers < 1:
+        raise UserError(f"--workers: expected a whole number >= 1, got {workers}")
+    if export is not None and not export.absolute().parent.is_dir():
+        raise UserError(f"--export: expected a file in a directory that exists, got {export}")
+    store, database, study = opened(plan)
+    with database.lock():
+        dead = ledger.settle(study, database, plan, retry_errors=True)
+    found_dead(dead, plan, store)
+    print(summary.headline(study, plan, database))
+    if workers > 1 and plan.config.budget.seconds is not None:
+        print(
+            "timetrial: workers on one machine share its cores: seconds are not comparable with "
+            "those of runs that were alone",
+            file=sys.stderr,
+        )
+    with kill_like_ctrl_c():
+        if workers == 1:
+            work(plan, store, database, study, workers)
+        else:
+            run_workers(overrides, workers)
+    return finish(plan, store, database, study, export)
+
+
+def opened(plan: Plan) -> tuple[Store, Database, optuna.Study]:
+    """The stores of a plan and its study, made where they are new."""
+    tracking = plan.config.tracking
+    store = open_store(tracking.uri, root=Path(tracking.root))
+    database = open_storage(plan.storage, plan.settings.heartbeat_seconds)
+    with database.lock():
+        study = ledger.open_study(plan, database)
+    return store, database, study
+
+
+def worker(overrides: Sequence[str], workers: int) -> int:
+    """One of several workers on this machine; the command ``timetrial tune --worker``."""
+    plan = load_plan(overrides)
+    store, database, study = opened(plan)
+    with kill_like_ctrl_c():
+        work(plan, store, database, study, workers)
+    return 0
+
+
+def work(plan: Plan, store: Store, database: Database, study: optuna.Study, workers: int) -> None:
+    """Makes trials until every point is spent; waits for those of others, who may yet die."""
+    workshop = Workshop()
+    while True:
+        with database.lock():
+            dead = ledger.settle(study, database, plan)
+            claimed = ledger.claim(study, database, plan)
+            trials = study.get_trials(deepcopy=False)
+        found_dead(dead, plan, store)
+        if claimed is not None:
+            text = make_trial(claimed, study, plan, database, store, workshop, workers)
+            print(f"trial {claimed.trial.number} (point {claimed.point}): {text}", flush=True)
+        elif any(t.state is TrialState.RUNNING and ledger.POINT in t.user_attrs for t in trials):
+            time.sleep(POLL_SECONDS)
+        else:
+            return
+
+
+def found_dead(numbers: Sequence[int], plan: Plan, store: Store) -> None:
+    """Marks the runs of trials whose workers died as KILLED, and says so."""
+    if numbers:
+        close_stale_runs(store, plan.config.tracking.experiment)  # of this host, with all rows
+        close_trial_runs(store, plan.config.tracking.experiment, plan.name, numbers)
+        listed = ", ".join(map(str, numbers))
+        print(f"the worker of trial {listed} died; another attempt goes on from its checkpoint")
+
+
+def run_workers(overrides: Sequence[str], workers: int) -> None:
+    """Runs workers as processes of their own until the last of them has ended."""
+    command = [sys.executable, "-m", "bench.cli", "tune", *overrides, "--worker", str(workers)]
+    processes = [subprocess.Popen(command) for _ in range(workers)]
+    try:
+        for process in processes:
+            process.wait()
+    except KeyboardInterrupt:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
+        raise
+    codes = [process.returncode for process in processes]
+    if all(code == 2 for code in codes):
+        raise UserError("every worker ended with the error above")
+
+
+def finish(
+    plan: Plan, store: Store, database: Database, study: optuna.Study, export: Path | None
+) -> int:
+    """Summarises a study, writes the best configuration and says how it went."""
+    with database.lock():
+        summary.record(study, plan, store)
+    print(summary.closing(study, plan, database))
+    if export is not None:
+        summary.export(study, plan, export)
+        print(f"best configuration written to {export}")
+    attempts = ledger.by_point(study.get_trials(deepcopy=False))
+    points = [attempts.get(point, []) for point in range(plan.trials)]
+    missing = sum(not ledger.spent(tried) for tried in points)
+    if missing:
+        text = f"{missing} of {plan.trials} points are not done; the same command continues"
+        print(f"timetrial: {text}", file=sys.stderr)
+    errors = 0
+    for tried in points:
+        if tried and ledger.outcome(tried[-1]) == ledger.ERROR:
+            errors += 1
+            text = tried[-1].user_attrs[ledger.OUTCOME]
+            print(f"timetrial: trial {tried[-1].number}: {text}", file=sys.stderr)
+    return 1 if missing or errors else 0

@@ -1,0 +1,204 @@
+"""One trial: its configuration is run and recorded like any other, and its value is told.
+
+Boundary: between one claimed trial and ``bench.experiment.run``; who claims, ``study`` decides.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from bench.experiment import Workshop, run
+from bench.tune import ledger
+from bench.tune.ledger import Claimed
+from bench.tune.settings import Plan
+from bench.tune.space import configured
+from bench.tune.storage import Database
+from framework import callbacks as cb
+from framework.config import RunConfig
+from framework.errors import UserError
+from framework.types import Direction, Evaluation, RunResult, StopReason, Workload
+from tracking import schema
+from tracking.store import Store
+
+_log = logging.getLogger(__name__)
+
+PENALTY = 2.0
+"""Time to a target that was not reached, in budgets: PAR2 of Hutter et al., "Automated
+configuration of algorithms for solving hard computational problems", 2009."""
+
+
+def make_trial(
+    claimed: Claimed,
+    study: optuna.Study,
+    plan: Plan,
+    database: Database,
+    store: Store,
+    workshop: Workshop,
+    workers: int,
+) -> str:
+    """Makes a claimed trial, from its checkpoint where it has one, and tells the study of it.
+
+    Returns:
+        What came of it, in a few words.
+
+    Raises:
+        UserError: it cannot be run, and nor can the others.
+        KeyboardInterrupt: it is to be made again, from its checkpoint.
+    """
+    path = plan.checkpoint(claimed.point)
+    ending, value, text = TrialState.FAIL, None, ledger.ERROR
+    try:
+        config = configured(plan.config, ledger.suggested(claimed, plan))
+        with database.alive(claimed.trial_id):
+            result = run(
+                config,
+                store,
+                workshop,
+                tags=tags(claimed, plan, workers),
+                callbacks=pruning(claimed, plan, workshop),
+                checkpoint=path,
+            )
+        workload = workshop.workload(config.workload)
+        ending, value, text = verdict(result, plan, config, workload)
+        describe(claimed, result, workload)
+    except KeyboardInterrupt:
+        text = ledger.INTERRUPTED
+        raise
+    except UserError as error:
+        text = f"{ledger.ERROR}: {error}"
+        raise
+    except Exception as error:  # whatever one trial dies of, the others go on
+        _log.debug("trial %s", claimed.trial.number, exc_info=True)
+        text = f"{ledger.ERROR}: {type(error).__name__}: {error}"
+    finally:
+        tell(claimed, study, ending, value, text)
+        if text.partition(":")[0] != ledger.INTERRUPTED:
+            path.unlink(missing_ok=True)
+    return text
+
+
+def tell(
+    claimed: Claimed, study: optuna.Study, ending: TrialState, value: float | None, text: str
+) -> None:
+    """Ends a trial in the storage; how, where its state does not say, is written first."""
+    try:
+        if ending is TrialState.FAIL or text == ledger.DIVERGED:
+            claimed.trial.set_user_attr(ledger.OUTCOME, text[:2000])
+        study.tell(claimed.trial, value, state=ending)
+    except (ValueError, RuntimeError) as error:
+        # This worker was silent for so long that another has taken the point over.
+        _log.warning("trial %s has been given to another worker: %s", claimed.trial.number, error)
+
+
+def tags(claimed: Claimed, plan: Plan, workers: int) -> dict[str, str]:
+    """Tags of a trial's run."""
+    found = {
+        schema.STUDY: plan.name,
+        schema.TRIAL: str(claimed.trial.number),
+        schema.POINT: str(claimed.point),
+    }
+    return found if workers == 1 else {**found, schema.CONCURRENT_RUNS: str(workers)}
+
+
+def verdict(
+    result: RunResult, plan: Plan, config: RunConfig, workload: Workload
+) -> tuple[TrialState, float | None, str]:
+    """How a trial ended: its state, its value and what to call it.
+
+    What is not finite is never a value. A diverged trial has failed, or counts as bad: as its
+    untrained model did, or as twice the budget where the objective is the time to a target.
+    """
+    if result.reason is StopReason.PRUNED:
+        return TrialState.PRUNED, None, "pruned"
+    metric = f"{config.stop.split}/{workload.metric}"
+    timed = plan.settings.objective == "time_to_target"
+    diverged = result.reason is StopReason.DIVERGED
+    value = time_to_target(result, config) if timed else objective(result, plan, workload)
+    if not diverged and math.isfinite(value):
+        shown = metric if not timed else f"{config.budget.condition}s to target"
+        return TrialState.COMPLETE, value, f"{shown} {value:.6g}"
+    bad = value if timed else result.evaluations[0].metrics[_metric(workload)]
+    if plan.settings.diverged == "bad" and math.isfinite(bad):
+        return TrialState.COMPLETE, bad, ledger.DIVERGED
+    return TrialState.FAIL, None, ledger.DIVERGED
+
+
+def _metric(workload: Workload) -> str:
+    return f"validation/{workload.metric}"
+
+
+def objective(result: RunResult, plan: Plan, workload: Workload) -> float:
+    """The best or the last value of the validation metric; nan where there is none."""
+    values = [evaluation.metrics[_metric(workload)] for evaluation in result.evaluations]
+    return workload.direction.best(values) if plan.settings.objective == "best" else values[-1]
+
+
+def time_to_target(result: RunResult, config: RunConfig) -> float:
+    """What was used of the budget, in its unit, until the target; twice the budget without."""
+    last = result.evaluations[-1]
+    if config.budget.steps is not None:
+        used, limit = float(last.step), float(config.budget.steps)
+    else:
+        used, limit = last.train_seconds, float(config.budget.seconds or 0.0)
+    return used if result.reason is StopReason.TARGET else PENALTY * limit
+
+
+def describe(claimed: Claimed, result: RunResult, workload: Workload) -> None:
+    """Notes beside a trial's value what else there is to know of its run."""
+    best = best_evaluation(result.evaluations, workload)
+    facts: Mapping[str, Any] = {
+        "stop_reason": result.reason.name,
+        "steps": result.step,
+        "train_seconds": result.seconds["train"],
+        "best_step": best.step,
+    }
+    for name, fact in facts.items():
+        claimed.trial.set_user_attr(name, fact)
+
+
+def best_evaluation(evaluations: Sequence[Evaluation], workload: Workload) -> Evaluation:
+    """The evaluation with the best validation metric, the first of them."""
+    sign = 1.0 if workload.direction is Direction.MINIMIZE else -1.0
+
+    def rank(evaluation: Evaluation) -> float:
+        value = sign * evaluation.metrics[_metric(workload)]
+        return math.inf if math.isnan(value) else value
+
+    return min(evaluations, key=rank)
+
+
+def pruning(claimed: Claimed, plan: Plan, workshop: Workshop) -> list[cb.Callback]:
+    """The callback that ends hopeless trials, where the study prunes."""
+    if plan.settings.pruning == "none":
+        return []
+    metric = _metric(workshop.workload(plan.config.workload))
+    return [cb.Prune(metric, Hopeless(claimed))]
+
+
+class Hopeless:
+    """Asks the study's pruner, at evaluations, about shares of the budget that all trials pass.
+
+    Values are reported for 27ths of the budget, whether it is one of steps or of charged seconds:
+    at each of them the last one known. So trials can be compared that evaluate at different
+    moments.
+    """
+
+    def __init__(self, claimed: Claimed) -> None:
+        self._trial = claimed.trial
+        self._told = max(claimed.reported, default=0)
+        self._value: float | None = None
+
+    def __call__(self, info: cb.StepInfo, value: float) -> bool:
+        at = int(ledger.GRID * info.used)
+        for share in range(self._told + 1, at + 1):
+            known = value if share == at or self._value is None else self._value
+            if math.isfinite(known):
+                self._trial.report(known, share)
+        self._told, self._value = max(self._told, at), value
+        return self._told > 0 and self._trial.should_prune()

@@ -1,0 +1,44 @@
+"""The command line with the tiny workload registered: what tests start as processes.
+
+``TINY_STEP_SECONDS`` makes every batch take so long, so that there is time to be killed in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+
+from tiny import TinyWorkload
+
+from bench import cli
+from framework.types import Batch, Entry
+from workloads import WORKLOADS
+
+STEP_SECONDS = float(os.environ.get("TINY_STEP_SECONDS", "0"))
+
+
+@dataclasses.dataclass(frozen=True)
+class TinySettings:
+    step_hint: int = 30
+    eval_every_steps: int = 5
+    dropout_rate: float = 0.0
+
+
+class SlowTiny(TinyWorkload):
+    def train_batch(self, seed: int, step: int) -> Batch:
+        time.sleep(STEP_SECONDS)
+        return super().train_batch(seed, step)
+
+
+def make_tiny(settings: TinySettings) -> TinyWorkload:
+    return SlowTiny(step_hint=settings.step_hint, eval_every_steps=settings.eval_every_steps)
+
+
+def register() -> None:
+    WORKLOADS["tiny"] = Entry("tiny", TinySettings, make_tiny)
+
+
+if __name__ == "__main__":
+    register()
+    cli.main()
