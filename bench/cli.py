@@ -1,4 +1,4 @@
-"""The command line: ``timetrial train | bench | tune | report | list | ui | fetch | replay``.
+"""The command line: ``timetrial train | bench | tune | calibrate | report | ...``.
 
 Boundary: words in, exit code out; what a command does lives in the other modules of ``bench``.
 """
@@ -50,6 +50,7 @@ finished are not repeated: after an interruption the same command continues.
   suite=NAME              which suite (timetrial list; default: quick)
   optimizers=[a,b]        only these        workloads=[a,b]   only these
   seeds=[0,1]             other seeds       tracking.KEY      as in timetrial train
+  calibrations=DIR        time budgets from DIR/WORKLOAD.yaml (timetrial calibrate)
 """
 
 TUNE = """\
@@ -80,6 +81,24 @@ examples:
   timetrial tune workload=flights_dlrm optimizer=nadamw study.trials=20
   timetrial tune preset=quick/icbm_unet optimizer=velo study.trials=16 --workers 2
   timetrial tune workload=assays_gnn optimizer=nesterov study.search=tpe --export best.yaml
+"""
+
+CALIBRATE = """\
+Carries a wall-clock budget over to this hardware: runs the target-setting algorithm of a workload
+for a few per cent of its steps, times it in windows behind a warm-up, and multiplies the runtime on
+the reference machine by time per step here over time per step there. The result is written to
+calibrations/WORKLOAD.yaml under tracking.root; runs take their budget from it, and record it, with
+budget.calibration=FILE. Leave the machine alone meanwhile.
+
+  preset=NAME, workload.KEY, budget.steps   as in timetrial train: what is timed, and the steps that
+                          make up the budget where no other machine's is carried over
+"""
+
+CALIBRATE_EXAMPLES = """\
+examples:
+  timetrial calibrate flights_dlrm preset=mini/flights_dlrm
+  timetrial calibrate flights_dlrm preset=mini/flights_dlrm --reference other/flights_dlrm.yaml
+  timetrial train preset=mini/flights_dlrm optimizer=adam budget.calibration=FILE
 """
 
 REPORT = """\
@@ -169,7 +188,34 @@ def parser() -> argparse.ArgumentParser:
         "--export", type=Path, metavar="FILE", help="write the best configuration as a run preset"
     )
     tune.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # one of so many
-    add("report", _report, "score the recorded runs of a suite and write the report", REPORT)
+    calibrate = add(
+        "calibrate",
+        _calibrate,
+        "carry a time budget over to this hardware",
+        CALIBRATE,
+        f"{CALIBRATE_EXAMPLES}\n{OVERRIDES}",
+        overrides=False,
+    )
+    calibrate.add_argument("workload", metavar="WORKLOAD", help="which workload (timetrial list)")
+    calibrate.add_argument("overrides", nargs="*", metavar="key=value")
+    calibrate.add_argument(
+        "--reference",
+        metavar="v100x8|a100x1|a100x2|FILE",
+        help="machine of the paper, or calibration file of another machine "
+        "(default: v100x8 for the paper's workloads, else this machine)",
+    )
+    calibrate.add_argument(
+        "--share", type=float, default=0.05, help="of the steps, to run (default: 0.05)"
+    )
+    calibrate.add_argument(
+        "--warm-up", type=int, metavar="N", help="steps to discard (default: a fifth of them)"
+    )
+    report = add(
+        "report", _report, "score the recorded runs of a suite and write the report", REPORT
+    )
+    report.add_argument(
+        "--mixed-machines", action="store_true", help="score seconds of different machines, too"
+    )
     add("list", _list, "workloads, optimizers, suites and presets, one line each", overrides=False)
     ui = add("ui", _ui, "open the recorded runs in the MLflow UI")
     ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
@@ -227,12 +273,24 @@ def _tune(options: argparse.Namespace) -> int:
     return tune(options.overrides, options.workers, options.export)
 
 
+def _calibrate(options: argparse.Namespace) -> int:
+    from bench.calibrate import run
+
+    return run(
+        options.workload,
+        options.overrides,
+        reference=options.reference,
+        share=options.share,
+        warm_up_steps=options.warm_up,
+    )
+
+
 def _report(options: argparse.Namespace) -> int:
     from bench.race import report
     from bench.suite import load_suite
 
     suite, tracking = load_suite(options.overrides)
-    return report(suite, tracking)
+    return report(suite, tracking, mixed_machines=options.mixed_machines)
 
 
 def _list(options: argparse.Namespace) -> int:

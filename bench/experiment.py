@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from bench.calibration import calibration_tags
 from bench.estimate import measure
 from framework import callbacks as cb
 from framework import config as configuration
@@ -133,7 +134,8 @@ def run(
     )
     if "warning" in notes:
         _log.warning("%s", notes["warning"])
-    all_tags = {schema.CONFIG_HASH: requested, **told, **notes, **(tags or {})}
+    calibrated = calibration_tags(config.budget)
+    all_tags = {schema.CONFIG_HASH: requested, **calibrated, **told, **notes, **(tags or {})}
     if saved is not None:
         all_tags[schema.RESUMED_AT] = str(int(saved.leaves[".step"]))
     recorder = Recorder(

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import suite as suites
+from bench.calibration import calibrated_seconds
 from bench.experiment import Workshop, kill_like_ctrl_c, label, run
 from bench.progress import Display, duration, name
 from bench.suite import Suite
@@ -99,9 +100,10 @@ def race(suite: Suite, tracking: Tracking) -> int:
         for workload in suite.workloads:
             pace = None
             if "time" in suite.conditions:
-                config = suites.pacemaker(suite, tracking, workload)
-                tags = {schema.SETS_TIME_BUDGET: "true"}
-                failed += make_runs([config], done, suite, store, workshop, display, tags)
+                if not suite.calibrations:
+                    config = suites.pacemaker(suite, tracking, workload)
+                    tags = {schema.SETS_TIME_BUDGET: "true"}
+                    failed += make_runs([config], done, suite, store, workshop, display, tags)
                 pace = time_budget(suite, tracking, workload, store)
                 if (
                     pace is None
@@ -127,10 +129,17 @@ def planned(suite: Suite, tracking: Tracking, store: Store) -> list[RunConfig]:
 
 
 def time_budget(suite: Suite, tracking: Tracking, workload: str, store: Store) -> float | None:
-    """Seconds that the pacemaker took for the step budget; None before it has been run."""
+    """Seconds of the time budget: of the suite's calibration, else of the pacemaker's run.
+
+    None before the pacemaker has been run.
+    """
     if "time" not in suite.conditions:
         return None
-    digest = configuration.digest(suites.pacemaker(suite, tracking, workload))
+    pace = suites.pacemaker(suite, tracking, workload)
+    file = suite.calibration(workload)
+    if file is not None:
+        return calibrated_seconds(Path(file), pace)
+    digest = configuration.digest(pace)
     runs = load_runs(store, tracking.experiment, tags={schema.CONFIG_HASH: digest})
     finished = [run.train_seconds for run in runs if run.status == "FINISHED"]
     return finished[0] if finished else None
@@ -182,8 +191,13 @@ def first_trial_steps(config: RunConfig, suite: Suite, store: Store) -> int | No
     return next((run.step for run in runs if run.status == "FINISHED"), None)
 
 
-def report(suite: Suite, tracking: Tracking, store: Store | None = None) -> int:
-    """Scores the recorded runs, writes the report and prints the score table and where it is."""
+def report(
+    suite: Suite, tracking: Tracking, store: Store | None = None, *, mixed_machines: bool = False
+) -> int:
+    """Scores the recorded runs, writes the report and prints the score table and where it is.
+
+    Seconds of runs from different machines are scored only where ``mixed_machines`` says so.
+    """
     store = store or open_store(tracking.uri, root=Path(tracking.root), create=False)
     configs = planned(suite, tracking, store)
     identities = {configuration.digest(config) for config in configs}
@@ -203,12 +217,14 @@ def report(suite: Suite, tracking: Tracking, store: Store | None = None) -> int:
     ]
     title = f"Timetrial: suite {suite.name}"
     try:
-        page = write_report(scored, directory, title=title, planned=plan)
+        page = write_report(
+            scored, directory, title=title, planned=plan, mixed_machines=mixed_machines
+        )
     except OSError as error:
         raise UserError(f"cannot write the report to {directory}: {error.strerror}") from error
     write_views(store, tracking.experiment, records)
     print()
-    print(score_table_text(scored, planned=plan))
+    print(score_table_text(scored, planned=plan, mixed_machines=mixed_machines))
     if len(records) < len(recorded):
         others = len(recorded) - len(records)
         print(f"\n{others} other runs in {tracking.experiment!r} do not belong to this suite")
@@ -220,7 +236,8 @@ def report(suite: Suite, tracking: Tracking, store: Store | None = None) -> int:
 def served_conditions(config: RunConfig, suite: Suite) -> list[str]:
     """The conditions that a planned run gives a result for."""
     pace = configuration.digest(suites.pacemaker(suite, config.tracking, config.workload.name))
-    sets_pace = "time" in suite.conditions and configuration.digest(config) == pace
+    has_pacemaker = "time" in suite.conditions and not suite.calibrations
+    sets_pace = has_pacemaker and configuration.digest(config) == pace
     if config.budget.also_seconds is not None or sets_pace:
         return ["step", "time"]
     return [config.budget.condition]

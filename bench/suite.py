@@ -31,6 +31,8 @@ class Suite:
         optimizers: names of optimizers; ``["all"]`` takes every registered one.
         seeds: one run per seed.
         conditions: ``step`` (the preset's budget), ``time``, or both.
+        calibrations: directory of calibration files; workload W's time budget is that of
+            ``<calibrations>/W.yaml``. "" takes the seconds of the pacemaker's step budget.
         seconds_per_run: expected wall time of a run on 2 cores, for the estimate in the plan.
     """
 
@@ -41,6 +43,7 @@ class Suite:
     optimizers: tuple[str, ...] = ("all",)
     seeds: tuple[int, ...] = (0, 1, 2)
     conditions: tuple[str, ...] = ("step",)
+    calibrations: str = ""
     seconds_per_run: float = 0.0
 
     def __post_init__(self) -> None:
@@ -57,6 +60,10 @@ class Suite:
         if "all" in self.optimizers:
             return tuple(OPTIMIZERS)
         return tuple(name for name in OPTIMIZERS if name in self.optimizers)
+
+    def calibration(self, workload: str) -> str | None:
+        """The calibration file of a workload, where the suite takes its budgets from files."""
+        return str(Path(self.calibrations) / f"{workload}.yaml") if self.calibrations else None
 
 
 def _check_names(key: str, what: str, names: Sequence[str], known: Collection[str]) -> None:
@@ -118,12 +125,13 @@ def plan(
         time_budget: seconds of the time condition; not needed without that condition.
     """
     runs: list[RunConfig] = []
+    seconds, file = time_budget or 1.0, suite.calibration(workload)
     for optimizer in suite.optimizer_names():
         entry = OPTIMIZERS[optimizer]
         for seed in suite.seeds:
             base = stepped(suite, tracking, workload, optimizer, seed)
             pace = pacemaker(suite, tracking, workload)
-            timed = dataclasses.replace(base, budget=Budget(seconds=time_budget or 1.0))
+            timed = dataclasses.replace(base, budget=Budget(seconds=seconds, calibration=file))
             looks_at_budget = entry.needs_steps or entry.needs_feed
             if suite.conditions == ("time",):
                 runs.append(timed)
@@ -131,10 +139,10 @@ def plan(
                 runs += [] if entry.needs_feed else [base]
             elif looks_at_budget:
                 runs += [timed] if entry.needs_feed else [base, timed]
-            elif configuration.digest(base) == configuration.digest(pace):
+            elif file is None and configuration.digest(base) == configuration.digest(pace):
                 runs.append(base)
             else:
-                both = dataclasses.replace(base.budget, also_seconds=time_budget or 1.0)
+                both = dataclasses.replace(base.budget, also_seconds=seconds, calibration=file)
                 runs.append(dataclasses.replace(base, budget=both))
     return runs
 

@@ -120,7 +120,10 @@ def load(
     optimizer = _choose("optimizer", tree.pop("optimizer", None), optimizers)
     budget = tree.setdefault("budget", {})
     if isinstance(budget, dict) and not {"steps", "seconds"} & budget.keys():
-        budget["steps"] = workload.settings.step_hint
+        if budget.get("calibration") is None:
+            budget["steps"] = workload.settings.step_hint
+        else:
+            budget["seconds"] = _calibrated_seconds(str(budget["calibration"]), workload.name)
     rest = {key: value for key, value in hints(RunConfig).items() if key not in _CHOICES}
     _check_keys(tree, [*rest, *_CHOICES, "preset"], "")
     parts = {key: convert(value, rest[key], key) for key, value in tree.items()}
@@ -129,6 +132,7 @@ def load(
 
 
 _CHOICES = ("workload", "optimizer")
+_LIMITS = ("steps", "seconds", "calibration")  # of the budget: one given replaces the others
 
 
 def parse(overrides: Sequence[str]) -> dict[str, Any]:
@@ -180,13 +184,25 @@ def merge(*trees: Mapping[str, Any]) -> dict[str, Any]:
             if new.get("name", old.get("name")) != old.get("name"):
                 result.pop(key)
         new_budget = tree.get("budget")
-        if isinstance(new_budget, dict) and {"steps", "seconds"} & new_budget.keys():
+        if isinstance(new_budget, dict) and new_budget.keys() & set(_LIMITS):
             old_budget = dict(result.get("budget") or {})
-            result["budget"] = {
-                k: v for k, v in old_budget.items() if k not in ("steps", "seconds")
-            }
+            result["budget"] = {k: v for k, v in old_budget.items() if k not in _LIMITS}
         result = typing.cast("dict[str, Any]", _container(OmegaConf.merge(result, dict(tree))))
     return result
+
+
+def _calibrated_seconds(path: str, workload: str) -> Any:
+    """The budget that a calibration file holds for the workload."""
+    tree = read_yaml(Path(path))
+    measured = tree.get("workload")
+    if isinstance(measured, dict):  # as ``read_yaml`` spells out a choice
+        measured = measured.get("name")
+    if measured != workload or "budget_seconds" not in tree:
+        raise ConfigError(
+            f"budget.calibration: expected a calibration file of {workload} "
+            f"(timetrial calibrate {workload}), got one of {measured} in {path}"
+        )
+    return tree["budget_seconds"]
 
 
 def preset_path(name: str, presets: Mapping[str, Path]) -> Path:
@@ -335,6 +351,7 @@ def digest(config: RunConfig) -> str:
     """Identity of what is run: the same for equal configurations, wherever they are recorded."""
     tree = tree_of(config)
     del tree["tracking"]
+    del tree["budget"]["calibration"]  # where the seconds come from is no part of what is run
     if not config.label:
         del tree["label"]
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]

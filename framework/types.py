@@ -201,6 +201,8 @@ class Budget:
         charge_compile: also charge the compilation of the training step.
         also_seconds: with ``steps``: go on until this many seconds are used up as well, so that
             one run shows what both budgets would have given; it is evaluated where either ends.
+        calibration: with ``seconds`` or ``also_seconds``: the file that they come from, recorded
+            with the run.
         expected_steps: with ``seconds``: updates that they are expected to allow, for optimizers
             that must be told; measured when it is needed and not given.
     """
@@ -210,6 +212,7 @@ class Budget:
     charge_compile: bool = False
     also_seconds: float | None = None
     expected_steps: int | None = None
+    calibration: str | None = None
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):
@@ -226,6 +229,8 @@ class Budget:
         for name, other in (("also_seconds", "steps"), ("expected_steps", "seconds")):
             if getattr(self, name) is not None and getattr(self, other) is None:
                 raise ValueError(f"budget.{name} goes with budget.{other}, which is not given")
+        if self.calibration is not None and self.limit_seconds is None:
+            raise ValueError("budget.calibration goes with budget.seconds, which is not given")
 
     def shares(self, steps: int, seconds: float) -> list[float]:
         """Share used of each limit after ``steps`` updates and ``seconds`` charged; 1 is all."""

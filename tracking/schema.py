@@ -60,5 +60,4 @@ MEAN_SECONDS: Final = "time/mean_train_seconds"  # mean over seeds of the k-th E
 NONFINITE_SUFFIX: Final = "_nonfinite"  # "<key>_nonfinite" is 1 where <key> was nan or inf
 
 CONFIG_ARTIFACT: Final = "config.yaml"
-CALIBRATION_ARTIFACT: Final = "calibration.yaml"
 EVALUATIONS_ARTIFACT: Final = "evaluations.json"  # all evaluations of a finished run, read at once
