@@ -229,9 +229,9 @@ def difference(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None
         if before == now:
             continue
         if isinstance(before, dict) and isinstance(now, dict):
-            name = next(k for k in sorted({*before, *now}) if before.get(k) != now.get(k))
+            keys = sorted({*before, *now}, key=lambda k: (k != "name", k))
+            name = next(k for k in keys if before.get(k) != now.get(k))
             old, new = before.get(name), now.get(name)
-            # A key of its own name reads better: "workload flights_dlrm", "space weight_decay".
             return f"{key} {name}: expected {old}, as in the study, got {new}"
         return f"{key}: expected {before}, as in the study, got {now}"
     return None
