@@ -64,7 +64,7 @@ def budget_text(config: RunConfig) -> str:
 def headline(suite: Suite, configs: Sequence[RunConfig]) -> str:
     """A suite in one line, with its estimated length."""
     matrix = (
-        f"{len(suite.workloads)} workloads x {len({c.optimizer.name for c in configs})} "
+        f"{len(suite.workloads)} workloads x {len({label(c) for c in configs})} "
         f"optimizers x "
         f"{len(suite.seeds)} seeds"
     )

@@ -18,6 +18,9 @@ from workloads import WORKLOADS
 PRESETS_DIRECTORY = Path(__file__).parent / "presets"
 SUITES_DIRECTORY = Path(__file__).parent / "suites"
 
+HPO = "hpo"
+"""Name in suites of the reference optimizer: on each workload the one that its preset says."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
@@ -28,12 +31,16 @@ class Suite:
         summary: what it is, in one line.
         presets: directory of run presets; workload W runs under preset ``<presets>/W``.
         workloads: names of workloads.
-        optimizers: names of optimizers; ``["all"]`` takes every registered one.
+        optimizers: names of optimizers; ``["all"]`` takes every registered one, and ``hpo`` where
+            every workload has a tuned preset.
         seeds: one run per seed.
         conditions: ``step`` (the preset's budget), ``time``, or both.
         calibrations: directory of calibration files; workload W's time budget is that of
             ``<calibrations>/W.yaml``. "" takes the seconds of the pacemaker's step budget.
         seconds_per_run: expected wall time of a run on 2 cores, for the estimate in the plan.
+        hpo: directory of the tuned presets, one per workload, as ``timetrial tune --export`` writes
+            them: ``hpo`` is what they say of the optimizer. Relative to the presets of this
+            package.
     """
 
     name: str
@@ -45,10 +52,18 @@ class Suite:
     conditions: tuple[str, ...] = ("step",)
     calibrations: str = ""
     seconds_per_run: float = 0.0
+    hpo: str = "hpo"
 
     def __post_init__(self) -> None:
         _check_names("workloads", "workload", self.workloads, WORKLOADS)
-        _check_names("optimizers", "optimizer", self.optimizers, [*OPTIMIZERS, "all"])
+        _check_names("optimizers", "optimizer", self.optimizers, [*OPTIMIZERS, HPO, "all"])
+        untuned = [name for name in self.workloads if not self.tuned(name).exists()]
+        if HPO in self.optimizers and untuned:
+            raise ValueError(
+                f"optimizers: {HPO}: expected a tuned preset for every workload, found none at "
+                f"{self.tuned(untuned[0])}; make one with: timetrial tune workload={untuned[0]} "
+                "optimizer=NAME --export FILE"
+            )
         _check_names("conditions", "condition", self.conditions, ["step", "time"])
         if not self.seeds:
             raise ValueError("seeds: expected at least one, as in seeds=[0,1,2], got none")
@@ -58,8 +73,13 @@ class Suite:
     def optimizer_names(self) -> tuple[str, ...]:
         """The optimizers, with ``all`` spelled out, in registry order."""
         if "all" in self.optimizers:
-            return tuple(OPTIMIZERS)
-        return tuple(name for name in OPTIMIZERS if name in self.optimizers)
+            has_hpo = all(self.tuned(workload).exists() for workload in self.workloads)
+            return (*OPTIMIZERS, HPO) if has_hpo else tuple(OPTIMIZERS)
+        return tuple(name for name in [*OPTIMIZERS, HPO] if name in self.optimizers)
+
+    def tuned(self, workload: str) -> Path:
+        """The tuned preset of a workload, whether it exists or not."""
+        return PRESETS_DIRECTORY / self.hpo / f"{workload}.yaml"
 
     def calibration(self, workload: str) -> str | None:
         """The calibration file of a workload, where the suite takes its budgets from files."""
@@ -127,9 +147,9 @@ def plan(
     runs: list[RunConfig] = []
     seconds, file = time_budget or 1.0, suite.calibration(workload)
     for optimizer in suite.optimizer_names():
-        entry = OPTIMIZERS[optimizer]
         for seed in suite.seeds:
             base = stepped(suite, tracking, workload, optimizer, seed)
+            entry = OPTIMIZERS[base.optimizer.name]
             pace = pacemaker(suite, tracking, workload)
             timed = dataclasses.replace(base, budget=Budget(seconds=seconds, calibration=file))
             looks_at_budget = entry.needs_steps or entry.needs_feed
@@ -151,10 +171,21 @@ def stepped(
     suite: Suite, tracking: Tracking, workload: str, optimizer: str, seed: int
 ) -> RunConfig:
     """One run of a suite under its step budget."""
-    config = load_run(
-        [f"preset={suite.presets}/{workload}", f"optimizer={optimizer}", f"seed={seed}"]
-    )
-    return dataclasses.replace(config, tracking=tracking)
+    words = [f"preset={suite.presets}/{workload}", f"seed={seed}"]
+    words += _tuned_words(suite, workload) if optimizer == HPO else [f"optimizer={optimizer}"]
+    return dataclasses.replace(load_run(words), tracking=tracking)
+
+
+def _tuned_words(suite: Suite, workload: str) -> list[str]:
+    """What the tuned preset of a workload says of the optimizer; the rest is the suite's."""
+    path = suite.tuned(workload)
+    tree = configuration.read_yaml(path)
+    name = tree.get("workload", {}).get("name")
+    if name != workload or "name" not in tree.get("optimizer", {}):
+        raise ConfigError(f"{path}: expected workload {workload} and an optimizer, got {name}")
+    optimizer = dict(tree["optimizer"])
+    chosen = [f"label={HPO}", f"optimizer={optimizer.pop('name')}"]
+    return chosen + [f"optimizer.{key}={value}" for key, value in optimizer.items()]
 
 
 def pacemaker(suite: Suite, tracking: Tracking, workload: str) -> RunConfig:

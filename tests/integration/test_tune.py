@@ -12,6 +12,7 @@ import pytest
 import tiny_cli
 from tiny import TinyWorkload
 
+from bench import race as races
 from bench import suite as suites
 from bench.experiment import Workshop, run
 from bench.tune import ledger, settings, study, trial
@@ -451,3 +452,42 @@ def test_shares_of_the_budget_are_reported_once_each_with_the_last_value_known()
         judge(StepInfo(0, 0.0, used, 0), value)
     assert told == [(9.0, 1), (5.0, 2), (5.0, 3), (5.0, 4), (5.0, 5), (5.0, 6), (5.0, 7), (3.0, 9)]
     assert np.isfinite([value for value, _ in told]).all()
+
+
+def test_a_suite_races_the_tuned_preset_under_the_label_hpo(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "presets" / "p").mkdir(parents=True)
+    (tmp_path / "presets" / "p" / "tiny.yaml").write_text("workload: tiny\nbudget: {steps: 20}\n")
+    monkeypatch.setattr(suites, "PRESETS_DIRECTORY", tmp_path / "presets")
+
+    def suite(*optimizers: str) -> suites.Suite:
+        return suites.Suite("s", "summary", "p", ("tiny",), optimizers, (0,), hpo="tuned")
+
+    with pytest.raises(ValueError, match=r"hpo: expected a tuned preset.*timetrial tune"):
+        suite("hpo")
+    assert "hpo" not in suite("all").optimizer_names()
+
+    (tmp_path / "presets" / "tuned").mkdir()
+    preset = tmp_path / "presets" / "tuned" / "tiny.yaml"
+    assert study.tune([*words, "study.trials=2"], export=preset) == 0
+    assert suite("all").optimizer_names()[-1] == "hpo"
+    best = ledger_best(words)
+    tracking = load_plan([*words, f"tracking.experiment={tmp_path.name}-race"]).config.tracking
+    assert races.race(suite("adam", "hpo"), tracking) == 0
+    records = load_runs(store_of(words), tracking.experiment)
+    rates = {r.optimizer: float(r.config["optimizer.learning_rate"]) for r in records}
+    assert rates == {"adam": 5e-3, "hpo": best["learning_rate"]}
+    assert {r.step for r in records} == {20}  # the suite's budget, not the study's
+    hpo = next(r for r in records if r.optimizer == "hpo")
+    assert (hpo.config["optimizer"], hpo.config["label"]) == ("adam", "hpo")
+    assert races.race(suite("adam", "hpo"), tracking) == 0  # nothing is repeated
+    assert len(load_runs(store_of(words), tracking.experiment)) == 2
+
+    preset.write_text(preset.read_text().replace("name: tiny", "name: flights_dlrm"))
+    with pytest.raises(UserError, match="expected workload tiny"):
+        suites.plan(suite("hpo"), tracking, "tiny")
+
+
+def ledger_best(words: list[str]) -> dict[str, float]:
+    return min(stored(words).trials, key=lambda t: t.value).params
