@@ -1,0 +1,175 @@
+"""AlgoPerf's rules, one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from framework.types import Direction, Evaluation, RunRecord
+from tracking import algoperf
+from tracking.algoperf import FORK, Rules, census, profile, ratios, study_times
+
+INF, NAN = np.inf, np.nan
+
+
+def table(**rows: list[float]) -> pd.DataFrame:
+    columns = ["w", "v", "w_variant"][: len(next(iter(rows.values())))]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+RULES = Rules(("w", "v"), ("w_variant",))
+
+
+def run(study: str, seed: int, hits: list[tuple[float, float]], **fields: object) -> RunRecord:
+    """A run of ``a`` on ``w`` with evaluations (seconds, accuracy); the target is 0.9."""
+    rows = [
+        Evaluation(10 * i, seconds, {"validation/accuracy": value})
+        for i, (seconds, value) in enumerate(hits, start=1)
+    ]
+    record = RunRecord(
+        run_id=f"{study}/{seed}",
+        workload="w",
+        optimizer="a",
+        seed=seed,
+        condition="time",
+        budget=NAN,
+        metric="accuracy",
+        direction=Direction.MAXIMIZE,
+        status="FINISHED",
+        reason="",
+        step=0,
+        train_seconds=0.0,
+        evaluations=rows,
+        tags={"study": study},
+    )
+    return dataclasses.replace(record, **fields)
+
+
+def time_of(runs: list[RunRecord], rules: Rules, **options: object) -> float:
+    return float(study_times(runs, {"w": 0.9}, rules, **options).loc["a", "w"])
+
+
+def test_best_trial_of_each_study_then_the_median_over_studies():
+    runs = [
+        run("s0", 0, [(5.0, 0.1), (10.0, 0.9)]),
+        run("s0", 1, [(8.0, 0.95)]),
+        run("s1", 2, [(20.0, 0.9)]),
+        run("s1", 3, [(3.0, 0.2)]),
+        run("s2", 4, [(99.0, 0.5)]),
+    ]
+    assert time_of(runs, Rules()) == 20.0  # of 8, 20 and never
+    assert time_of(runs[:4], Rules()) == 14.0
+    assert time_of(runs[2:], Rules()) == INF  # half-way between 20 and never is never
+    assert time_of(runs, FORK) == 8.0
+    assert time_of(runs, dataclasses.replace(FORK, best_trial="time")) == 8.0
+    assert time_of(runs, Rules(), unit="steps") == 10.0
+
+
+def test_the_best_trial_by_time_or_by_the_number_of_its_evaluation():
+    late_but_quick = run("s", 0, [(1.0, 0.1), (2.0, 0.2), (3.0, 0.9)])
+    early_but_slow = run("s", 1, [(50.0, 0.9)])
+    as_early = run("s", 2, [(40.0, 0.9)])
+    runs = [late_but_quick, early_but_slow, as_early]
+    assert time_of(runs, Rules(best_trial="time")) == 3.0
+    for order in (runs, runs[::-1]):
+        assert time_of(order, Rules(best_trial="evaluation")) == 40.0
+
+
+def test_nan_never_reaches_and_equality_does_in_either_direction():
+    hits = [(1.0, NAN), (2.0, 0.9)]
+    assert time_of([run("s", 0, hits)], Rules()) == 2.0
+    down = run("s", 0, [(1.0, NAN), (2.0, 0.91), (3.0, 0.9)], direction=Direction.MINIMIZE)
+    assert time_of([down], Rules()) == 3.0
+    assert time_of([run("s", 0, [])], Rules()) == INF
+    assert study_times([], {}, Rules()).empty
+
+
+def test_runs_without_a_study_are_studies_of_their_own():
+    runs = [run("", s, [(float(s + 1), 0.9)], tags={}) for s in range(3)]
+    assert time_of(runs, Rules()) == 2.0
+
+
+def test_a_miss_on_a_variant_is_a_miss_on_its_workload():
+    times = table(a=[10, 10, 5], b=[20, 20, INF], c=[30, 30, NAN])
+    found = ratios(times, RULES)
+    assert found["w"].tolist() == [1, INF, INF]
+    assert found["v"].tolist() == [1, 2, 3]
+    assert algoperf.scores(times, RULES)["b"] == pytest.approx(0.5 * (4 - 2) / 3, abs=0.01)
+
+
+def test_the_best_that_a_variant_disqualifies_still_sets_the_cutoff_but_not_the_ratios():
+    times = table(a=[10, 1, INF], b=[39, 1, 5], c=[41, 1, 5])
+    found = ratios(times, RULES)
+    assert found["w"].tolist() == [INF, 1, INF]
+
+
+def test_a_variant_counts_only_where_its_workload_is_reached():
+    # a is the fastest on the variant but never gets to w: it must not set the variant's cut-off,
+    # which would otherwise disqualify b.
+    times = table(a=[INF, 1, 1], b=[10, 1, 100])
+    assert ratios(times, RULES)["w"].tolist() == [INF, 1]
+
+
+def test_the_cutoff_keeps_what_is_exactly_four_times_the_best():
+    times = table(a=[10, 1], b=[40, 1], c=[40.001, 1])
+    assert ratios(times, Rules())["w"].tolist() == [1, 4, INF]
+    assert ratios(times, Rules(cutoff=None))["w"].tolist() == [1, 4, 4.0001]
+
+
+def test_the_denominator_is_the_benchmarks():
+    times = table(a=[10], b=[20])
+    assert algoperf.scores(times, Rules())["a"] == pytest.approx(1)
+    eight = Rules(("w", *"abcdefg"))
+    assert algoperf.scores(times, eight)["a"] == pytest.approx(1 / 8)
+    assert ratios(times, eight).shape == (2, 8)
+
+
+def test_other_columns_are_ignored_or_all_variants():
+    times = table(a=[10, 10, 5], b=[20, 20, INF])
+    assert ratios(times, Rules(("w",), ()))["w"].tolist() == [1, 2]
+    assert ratios(times, Rules(("w",), None))["w"].tolist() == [1, INF]
+
+
+def test_the_fork_integrates_to_the_largest_finite_ratio():
+    times = table(a=[1, 1], b=[2, INF])
+    grid = profile(times, FORK).columns
+    assert (grid[0], grid[-1], len(grid)) == (1, 2, 100)
+    assert algoperf.scores(times, FORK)["a"] == pytest.approx(1)
+    alone = table(a=[1, 1])
+    assert np.isnan(algoperf.scores(alone, FORK)["a"])
+
+
+def test_log_scale_by_hand():
+    times = table(a=[1], b=[2])
+    rules = Rules(cutoff=None, points=3, log_scale=True)
+    found = profile(times, rules)
+    np.testing.assert_allclose(found.columns, [0, np.log10(2), np.log10(4)])
+    # 2 = 10**log10(2) up to rounding: the middle point may or may not count.
+    assert algoperf.scores(times, rules)["b"] in (pytest.approx(0.75), pytest.approx(0.25))
+
+
+def test_a_workload_nobody_reaches_and_times_of_zero():
+    times = table(a=[0, INF], b=[0, NAN], c=[1, INF])
+    assert ratios(times, Rules())["w"].tolist() == [1, 1, INF]
+    assert ratios(times, Rules())["v"].tolist() == [INF, INF, INF]
+    assert algoperf.scores(times, Rules()).tolist() == pytest.approx([0.5, 0.5, 0])
+    assert algoperf.scores(pd.DataFrame(), Rules(("w",))).empty
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("r_max", 1.0), ("r_max", INF), ("points", 1), ("cutoff", 0.5), ("best_trial", "first")],
+)
+def test_rules_are_checked_when_made(field: str, value: object):
+    with pytest.raises(ValueError, match=f"{field}: expected"):
+        Rules(**{field: value})
+
+
+def test_census_says_what_is_missing():
+    rules = Rules(("w", "v"), (), studies=2, trials=2)
+    lines = census([run("s0", 0, []), run("s0", 1, [])], rules)
+    assert lines == ["a: no run of v", "a on w: 1 studies instead of 2"]
+    assert census([], rules) == []

@@ -1,0 +1,160 @@
+"""Plain tables of times as tables and as runs; fixed targets from tables and files."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from importlib import resources
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from framework.errors import UserError
+from tracking.fixed_targets import algoperf_targets, load_targets, paper_targets
+from tracking.scoring import scores
+from tracking.targets import time_to_target
+from tracking.times_csv import TARGET, read_times, records_from_times, times_table
+
+
+def lines(*rows: str) -> io.StringIO:
+    return io.StringIO("\n".join(rows) + "\n")
+
+
+def test_the_smallest_table():
+    rows, problems = read_times(lines("workload,value,optimizer", "w,10,a", "w,inf,b", "v,,a"))
+    assert problems == []
+    table = times_table(rows, "time", "validation")
+    assert table.loc["a"].to_dict() == {"v": math.inf, "w": 10.0}
+    assert math.isnan(table.loc["b", "v"])
+    assert scores(table, r_max=3).to_dict() == {"a": 0.5, "b": 0.0}
+
+
+def test_rows_of_a_cell_are_its_trials():
+    rows, _ = read_times(lines("optimizer,workload,value", "a,w,10", "a,w,inf", "a,w,30"))
+    assert rows["seed"].tolist() == [0, 1, 2]
+    assert times_table(rows, "time", "validation").loc["a", "w"] == 30
+
+
+def test_bad_rows_are_told_by_line_and_left_out():
+    rows, problems = read_times(
+        lines(
+            "optimizer,workload,value,condition,split,seed",
+            "a,w,soon,,,",
+            "a,w,-1,,,",
+            "a,w,1,never,,",
+            "a,w,1,,dev,",
+            ",w,1,,,",
+            "a,w,1,,,3",
+            "a,w,2,,,3",
+            "a,w,nan,step,test,",
+        )
+    )
+    assert [problem.run for problem in problems] == [f"line {n}" for n in (2, 3, 4, 5, 6, 8)]
+    assert all(problem.lost for problem in problems)
+    assert "seed 3 occurs twice" in problems[-1].text
+    assert rows["value"].tolist() == [1.0, math.inf]
+
+
+def test_records_give_the_times_of_the_papers_tables_back():
+    path = Path(str(resources.files("tracking") / "paper" / "time_to_target.csv"))
+    rows, problems = read_times(path)
+    assert (len(rows), problems) == (112, [])
+    source = records_from_times(path)
+    assert source.problems == []
+    assert len(source.records) == 2 * 7 * 4  # both splits of a run in one record
+    goals = dict.fromkeys(rows["workload"], TARGET)
+    for condition, unit in (("time", "seconds"), ("step", "steps")):
+        for split in ("train", "validation"):
+            back = time_to_target(source.records, goals, split, unit, condition=condition)
+            pd.testing.assert_frame_equal(
+                back, times_table(rows, condition, split), check_names=False
+            )
+
+
+def test_half_steps_are_for_tables_only():
+    file = "optimizer,workload,value,unit", "a,w,4057.5,steps"
+    source = records_from_times(lines(*file))
+    assert source.records == []
+    assert "no whole number of updates" in str(source.problems[0])
+    rows, _ = read_times(lines(*file))
+    assert times_table(rows, "step", "validation").loc["a", "w"] == 4057.5
+
+
+@pytest.mark.parametrize("text", ["", "optimizer,value\na,1\n", '"a\n'])
+def test_other_files_are_refused(tmp_path: Path, text: str):
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"times .*t\.csv"):
+        read_times(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_times(tmp_path / "t.csv")
+
+
+def test_the_papers_targets():
+    time = paper_targets("time", "validation")
+    assert time.to_dict() == {
+        "criteo1tb": 0.12367,
+        "fastmri": 0.72671,
+        "imagenet_resnet": 0.71012,
+        "ogbg": 0.27867,
+    }
+    assert paper_targets("step", "train")["ogbg"] == 0.76547
+    with pytest.raises(UserError, match="expected columns workload and target"):
+        paper_targets("step", "test")
+
+
+def test_algoperfs_targets():
+    found = algoperf_targets()
+    assert found["imagenet_resnet"] == 0.77431
+    assert found.index.is_monotonic_increasing
+
+
+def test_targets_from_files(tmp_path: Path):
+    long = tmp_path / "long.csv"
+    long.write_text(
+        "workload,split,condition,target\nw,train,time,1\nw,test,time,2\nw,test,step,3\n"
+    )
+    assert load_targets(long, condition="time", split="test").to_dict() == {"w": 2}
+    wide = tmp_path / "wide.csv"
+    wide.write_text("workload,train_target,validation_target\nw,1,2\nv,3,\n")
+    found = load_targets(wide, split="validation")
+    assert found["w"] == 2
+    assert math.isnan(found["v"])
+    theirs = tmp_path / "workload_targets.json"
+    theirs.write_text(
+        json.dumps({"workloads": {"w": {"validation_target_value": 0.5, "step_hint": 1}, "x": {}}})
+    )
+    assert load_targets(theirs).to_dict() == {"w": 0.5}
+    theirs.write_text('{"w": 0.25}')
+    assert load_targets(theirs).to_dict() == {"w": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", ""),
+        ("t.csv", "workload,goal\nw,1\n"),
+        ("t.csv", "workload,target\nw,1\nw,2\n"),
+        ("t.csv", "workload,target\nw,soon\n"),
+        ("t.json", "{"),
+        ("t.json", "[1]"),
+        ("t.json", '{"w": "soon"}'),
+    ],
+)
+def test_bad_files_of_targets_are_refused(tmp_path: Path, name: str, text: str):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match="targets"):
+        load_targets(tmp_path / name)
+    with pytest.raises(UserError, match="split: expected one of"):
+        load_targets(wide_file(tmp_path), split="dev")
+
+
+def wide_file(folder: Path) -> Path:
+    path = folder / "good.csv"
+    path.write_text("workload,target\nw,1\n")
+    return path
