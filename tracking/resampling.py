@@ -73,7 +73,7 @@ def draw(trials: int, cell: Sequence[str], options: Bootstrap) -> Draws:
 def median_of_draws(values: Floats, draws: Draws) -> Floats:
     """Median over the drawn trials of each resample; inf counts. Shape ``(samples,)``."""
     ordered = np.sort(values)
-    ranks = np.sort(draws, axis=0)
+    ranks = np.sort(_places(values).astype(draws.dtype)[draws], axis=0)
     low, high = ranks[(len(values) - 1) // 2], ranks[len(values) // 2]
     return _middle(ordered[low], ordered[high])
 
@@ -87,10 +87,16 @@ def mean_of_draws(values: Floats, draws: Draws) -> Floats:
 def medians_without_one(values: Floats) -> Floats:
     """Median of all values but the k-th, for every k; needs two values or more."""
     ordered = np.sort(values)
-    place = np.empty(len(values), dtype=int)
-    place[np.argsort(values, kind="stable")] = np.arange(len(values))
+    place = _places(values)
     low, high = (len(values) - 2) // 2, (len(values) - 1) // 2
     return _middle(ordered[low + (place <= low)], ordered[high + (place <= high)])
+
+
+def _places(values: Floats) -> Draws:
+    """The place of each value in sorted order, from 0."""
+    places = np.empty(len(values), dtype=np.intp)
+    places[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return places
 
 
 def _middle(low: Floats, high: Floats) -> Floats:

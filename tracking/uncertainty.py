@@ -105,8 +105,9 @@ def race_intervals(
         times[at], counts[at] = np.median(values), len(values)
         samples[at] = median_of_draws(values, draw(len(values), (workload, optimizer), options))
     ratios, ratio_samples = ratios_to_best(times, 0), ratios_to_best(samples, 0)
-    scores = areas(ratios, r_max=r_max, taus=taus).mean(axis=1)
-    score_samples = areas(ratio_samples, r_max=r_max, taus=taus).mean(axis=1)
+    share = 1 / max(len(workloads), 1)
+    scores = areas(ratios, r_max=r_max, taus=taus).sum(axis=1) * share
+    score_samples = areas(ratio_samples, r_max=r_max, taus=taus).sum(axis=1) * share
     speed: dict[str, Floats | None] = dict.fromkeys(("times", "ratios", "scores"))
     if options.method == "bca":
         left_out = _Jackknife(cells, optimizers, workloads, times)
