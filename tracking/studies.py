@@ -61,7 +61,8 @@ def write_summary(
         for path, text in texts.items():
             store.client.log_text(run_id, text, path)
         for path, figure in figures.items():
-            store.client.log_figure(run_id, figure, path)
+            tight = {"bbox_inches": "tight"}  # long names of parameters stay inside
+            store.client.log_figure(run_id, figure, path, save_kwargs=tight)
         store.client.set_terminated(run_id, "FINISHED")
         return run_id
 

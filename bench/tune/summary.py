@@ -18,6 +18,7 @@ from typing import Any
 import optuna
 from matplotlib import pyplot
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from optuna.trial import FrozenTrial, TrialState
 
 from bench.tune import ledger
@@ -179,6 +180,8 @@ def figures(study: optuna.Study, plan: Plan) -> Mapping[str, Figure]:
             first = axes.flat[0] if hasattr(axes, "flat") else axes
             figure = first.figure
             figure.set_size_inches(max(8.0, 3.0 * len(varied)), 5.0)
+            for part in figure.axes:  # labels between the powers of ten lie over each other
+                part.xaxis.set_minor_formatter(NullFormatter())
             drawn[f"plots/{name}.png"] = figure
     return drawn
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -79,8 +80,14 @@ def make_trial(
     finally:
         tell(claimed, study, ending, value, text)
         if text.partition(":")[0] != ledger.INTERRUPTED:
-            path.unlink(missing_ok=True)
+            forget(path)
     return text
+
+
+def forget(checkpoint: Path) -> None:
+    """Removes a checkpoint, and the drafts of workers that died while they wrote it."""
+    for path in [checkpoint, *checkpoint.parent.glob(f"{checkpoint.name}.*.draft")]:
+        path.unlink(missing_ok=True)
 
 
 def tell(

@@ -12,6 +12,7 @@ import pytest
 import tiny_cli
 from tiny import TinyWorkload
 
+from bench import cli
 from bench import race as races
 from bench import suite as suites
 from bench.experiment import Workshop, run
@@ -491,3 +492,23 @@ def test_a_suite_races_the_tuned_preset_under_the_label_hpo(
 
 def ledger_best(words: list[str]) -> dict[str, float]:
     return min(stored(words).trials, key=lambda t: t.value).params
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["study.search=sobel"], "study.search: expected one of sobol"),
+        (["optimizer=adem"], "did you mean 'adam'"),
+        (["study.storage=mongodb://x"], "mongodb"),
+        (["--workers", "0"], "--workers: expected a whole number >= 1"),
+    ],
+)
+def test_the_command_exits_with_2_and_one_line(
+    extra: list[str], message: str, words: list[str], capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["tune", *words, *extra])
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert line.startswith("timetrial: ")
