@@ -96,7 +96,8 @@ def transfer(reference: Reference, step_seconds: float) -> float:
     """
     if not 0 < step_seconds < math.inf:
         raise ValueError(f"step_seconds: expected a time > 0, got {step_seconds}")
-    seconds = reference.runtime_seconds * step_seconds / reference.step_seconds
+    seconds = reference.runtime_seconds * (step_seconds / reference.step_seconds)
+    seconds *= 1 + 1e-12  # a whole number that rounding has put just below itself
     return float(math.floor(seconds)) if seconds >= 100 else math.floor(seconds * 1e3) / 1e3
 
 
@@ -122,7 +123,7 @@ def paper_reference(workload: str, name: str) -> Reference:
     v100_runtime = float(row["v100x8_runtime_s"])
     v100_step = v100_runtime / float(row["v100x8_steps"])
     step = v100_step if name == "v100x8" else float(row[f"{name}_step_s"])
-    return Reference(name, v100_runtime * step / v100_step, step)
+    return Reference(name, v100_runtime * (step / v100_step), step)
 
 
 def paper_rows() -> dict[str, dict[str, str]]:
