@@ -117,7 +117,7 @@ interrupted download continues; --from FILE takes a copy instead, for machines w
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
-    options = parser().parse_args(arguments)
+    options = _parsed(arguments)
     _quiet_native_logs()
     try:
         code = options.command(options)
@@ -133,6 +133,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
         code = _complain(text, options.debug, 1)
     sys.exit(code)
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; unlike argparse, takes ``key=value`` words on both sides of an option."""
+    options, rest = parser().parse_known_args(arguments)
+    others = [word for word in rest if word.startswith("-") or "=" not in word]
+    if others or (rest and not hasattr(options, "overrides")):
+        parser().error(f"unrecognized arguments: {' '.join(others or rest)}")
+    if rest:
+        options.overrides += rest
+    return options
 
 
 def _complain(text: str, debug: bool, code: int) -> int:
