@@ -7,6 +7,10 @@ are in ``eval_measurements.csv``; loggers of before 2024 wrote them between
 the training rows of ``measurements.csv`` only, whose evaluation columns are empty otherwise. The
 charged seconds are the column ``score`` (``accumulated_submission_time``).
 
+Other than in AlgoPerf's scorer, a trial whose file lacks a column has no values for it (there it
+inherits those of the trial read before), and nan stays nan (in its parser of ``.log`` files it
+becomes 0, which reaches the target of any loss).
+
 Source: https://github.com/mlcommons/algorithmic-efficiency (logger_utils.py, scoring/) and the
 logs of https://github.com/mlcommons/submissions_algorithms.
 """

@@ -129,7 +129,7 @@ def interval(
     if options.method == "bca":
         flat = np.zeros(len(ordered)) if acceleration is None else np.ravel(acceleration)
         shares = _corrected(shares, ordered, np.ravel(estimate), counts, flat)
-    places = np.clip(np.ceil(shares * counts).astype(int) - 1, 0, np.maximum(counts - 1, 0))
+    places = np.clip(np.ceil(shares * counts - 1e-9).astype(int) - 1, 0, np.maximum(counts - 1, 0))
     low, high = ordered[np.arange(len(ordered)), places]
     return low.reshape(shape), high.reshape(shape)
 

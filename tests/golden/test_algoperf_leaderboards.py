@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from tracking import algoperf, scoring
-from tracking.algoperf import BASE_V05, HELD_OUT_V05, V05, V06, Rules
+from tracking.algoperf import BASE_V05, HELD_OUT_V05, RUNTIMES_V05, V05, V06, Rules
 
 PUBLISHED = {
     "v05_external_tuning": {
@@ -107,3 +108,15 @@ def test_the_held_out_variants_belong_to_base_workloads():
         "ogbg_model_size": "ogbg",
         "wmt_glu_tanh": "wmt",
     }
+
+
+def test_speedups_are_the_inverse_of_theirs():
+    """Their ratio: geometric mean of t / t_base, a miss counting as the longest runtime + 1 s."""
+    times, _, _ = board("v05_external_tuning")
+    times = times[list(BASE_V05)]
+    limits = {workload: seconds + 1 for workload, seconds in RUNTIMES_V05.items()}
+    found = scoring.speedups(times, "baseline", budgets=limits)["speedup"]
+    filled = times.replace(np.inf, np.nan).fillna(limits)
+    theirs = stats.gmean(filled / filled.loc["baseline"], axis=1)
+    np.testing.assert_allclose(1 / found, theirs, rtol=1e-12)
+    assert found["shampoo_submission"] == pytest.approx(1.37, abs=0.02)

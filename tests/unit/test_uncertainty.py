@@ -30,7 +30,7 @@ from tracking.resampling import (
     median_of_draws,
     medians_without_one,
 )
-from tracking.scoring import areas, performance_ratios, scores, speedups, wins
+from tracking.scoring import areas, performance_profile, performance_ratios, scores, speedups, wins
 from tracking.targets import final_quality, final_values, targets, time_to_target, trial_times
 from tracking.uncertainty import probability_of_improvement, quality_intervals, race_intervals
 
@@ -351,14 +351,39 @@ def test_wins_and_speedups_by_hand():
         speedups(TIMES, "b", budgets={"u": 1, "v": 1})
 
 
-def test_areas_sum_to_the_score_for_any_ratio():
-    ratios = np.array([1, 1.5, 2, 2.5, 4, 4.1, INF])
+def test_areas_are_those_under_the_profile():
     taus = np.linspace(1, 4, 7)
-    for grid in (None, taus):
-        found = areas(ratios, r_max=4, taus=grid)
-        for ratio, area in zip(ratios, found, strict=True):
-            times = pd.DataFrame({"w": [1.0, ratio]}, index=["best", "x"])
-            assert area == pytest.approx(scores(times, r_max=4, taus=grid)["x"])
+    for ratio in (1, 1.5, 1.6, 2, 2.5, 4, 4.1, INF):
+        times = pd.DataFrame({"w": [1.0, ratio]}, index=["best", "x"])
+        profile = performance_profile(times, taus).loc["x"]
+        under = np.trapezoid(profile, taus) / 3
+        assert areas(np.array([ratio]), r_max=4, taus=taus)[0] == pytest.approx(under)
+        assert areas(np.array([ratio]), r_max=4)[0] == pytest.approx(max(4 - ratio, 0) / 3)
+
+
+def test_intervals_read_off_by_hand():
+    samples = np.random.default_rng(0).permutation(np.arange(1.0, 1001.0))
+    options = Bootstrap(samples=1000, level=0.9)
+    assert interval(samples, np.asarray(500.5), options) == (50, 950)
+    # 699 values below 700 and one equal: bias = z(0.6995); without acceleration the ends are at
+    # Phi(2 bias -+ 1.645).
+    bca = dataclasses.replace(options, method="bca")
+    low, high = interval(samples, np.asarray(700.0), bca)
+    bias = stats.norm.ppf(0.6995)
+    expected = [
+        math.ceil(1000 * stats.norm.cdf(2 * bias + z)) for z in stats.norm.ppf([0.05, 0.95])
+    ]
+    assert [low, high] == expected == [275, 997]
+    moved = bias + stats.norm.ppf([0.05, 0.95])
+    expected = [math.ceil(1000 * p) for p in stats.norm.cdf(bias + moved / (1 - 0.05 * moved))]
+    assert [*interval(samples, np.asarray(700.0), bca, np.asarray(0.05))] == expected
+
+
+def test_intervals_leave_nan_out_and_keep_inf():
+    samples = np.array([[1.0, NAN, 3.0, INF], [NAN, NAN, NAN, NAN]])
+    low, high = interval(samples, np.array([1.0, NAN]), Bootstrap(samples=4, level=0.5))
+    assert (low[0], high[0]) == (1.0, INF)
+    assert np.isnan([low[1], high[1]]).all()
 
 
 def test_scoring_a_recorded_race_with_intervals():
