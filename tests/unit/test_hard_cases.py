@@ -187,8 +187,7 @@ def test_zero_nan_and_inf_everywhere(target: float):
         for s, v in enumerate(values)
     ]
     records += [
-        run("c", [0.95], seed=s, budget=b, workload="up")
-        for s, b in enumerate((0.0, NAN, INF))
+        run("c", [0.95], seed=s, budget=b, workload="up") for s, b in enumerate((0.0, NAN, INF))
     ]
     untimed = [Evaluation(s, t, {"validation/accuracy": 1.0}) for s, t in ((1, NAN), (2, INF))]
     records.append(run("d", [], evaluations=untimed, workload="up"))
