@@ -135,8 +135,10 @@ def _fail_dead(study: optuna.Study, database: Database) -> list[int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(study)
-    still = {t.number for t in study.get_trials(deepcopy=False) if t.state is TrialState.RUNNING}
-    return [trial.number for trial in running if trial.number not in still]
+    now = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    # One may have ended by itself in the meantime: whoever ends a trial says first how it ended.
+    failed = [now[t.number] for t in running if now[t.number].state is TrialState.FAIL]
+    return [trial.number for trial in failed if not outcome(trial)]
 
 
 def _missing(
