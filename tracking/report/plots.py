@@ -208,7 +208,12 @@ def png(panels: Sequence[Panel], looks: Mapping[str, Look], *, columns: int, tit
             for look in looks.values()
         ]
         figure.legend(
-            handles, list(looks), loc="outside lower left", ncols=8, frameon=False, handlelength=2.4
+            handles,
+            list(looks),
+            loc="outside lower left",
+            ncols=2 * columns,
+            frameon=False,
+            handlelength=2.4,
         )
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})

@@ -1,0 +1,55 @@
+"""The README's promises: its optimizer works as printed, its commands exist, its length is held."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from tiny import TinyWorkload
+
+from bench import cli, suite
+from framework import callbacks as cb
+from framework.step import Program
+from framework.trainer import Trainer
+from framework.types import Budget, Horizon
+from framework.types import OptimizerEntry as Entry
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_optimizer_in_12_lines_is_one_and_trains():
+    (code,) = [b for b in re.findall(r"```python\n(.*?)```", README, re.S) if "Lion" in b]
+    lines = [line for line in code.splitlines() if line.strip()]
+    assert len(lines) <= 12
+    module: dict[str, object] = {"Entry": Entry}
+    exec(code, module)
+    entry_line = re.search(r'"lion": (Entry\(.*\)),', code)
+    assert entry_line
+    entry = eval(entry_line[1], module)
+    program = Program(TinyWorkload(), entry.make(entry.settings(0.1), Horizon(50, 50)))
+    result = Trainer(program, Budget(steps=50), [cb.StopAtBudget()]).fit(program.init(0))
+    losses = [e.metrics["train/loss"] for e in result.evaluations]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("line", re.findall(r"^timetrial train .*$", README, re.M))
+def test_the_commands_are_understood(line: str):
+    words = shlex.split(line)[2:]
+    assert suite.load_run(words).workload.name in README
+
+
+def test_the_pictures_and_files_it_links_exist():
+    links = re.findall(r"\]\((?!http)([^)]+)\)", README)
+    assert len(links) >= 4
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_it_names_every_make_target_it_uses_and_stays_short():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"make ([a-z-]+)", README):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+    assert len(README.splitlines()) <= 150
+    assert cli.parser().prog == "timetrial"
