@@ -26,7 +26,12 @@ PARAMS = {
     "empty": {},
 }
 
-every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
+# The variants of VeLO make the same update as VeLO itself, and compile for as long.
+VARIANTS = ("velo_short", "velo_feed")
+every_optimizer = pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in VARIANTS else n for n in OPTIMIZERS],
+)
 
 
 def make(name: str) -> optax.GradientTransformationExtraArgs:

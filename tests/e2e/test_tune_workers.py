@@ -24,6 +24,8 @@ from tracking.query import load_runs
 from tracking.store import open_store
 from workloads import WORKLOADS
 
+pytestmark = pytest.mark.slow  # whole processes that are killed, restarted and waited for
+
 ROOT = Path(__file__).parents[2]
 TINY = ["workload=tiny", "optimizer=adam", "study.name=study", "study.heartbeat_seconds=1"]
 
@@ -160,7 +162,6 @@ def test_a_killed_worker_alone_goes_on_from_its_checkpoint_when_started_again(tm
     assert [e.step for e in records[1].evaluations] == [0, 5, 10, 15, 20, 25, 30]
 
 
-@pytest.mark.slow
 def test_two_of_four_workers_are_killed(tmp_path: Path):
     disturbed(tmp_path / "disturbed", 16, 4, 2)
     study = check(tmp_path / "disturbed", 16)
@@ -168,7 +169,6 @@ def test_two_of_four_workers_are_killed(tmp_path: Path):
     check_undisturbed(tmp_path / "alone", 16, study)
 
 
-@pytest.mark.slow
 def test_the_command_starts_its_workers_itself_and_ends_them_with_itself(tmp_path: Path):
     words = ["workload=flights_dlrm", "workload.eval_every_steps=4", "budget.steps=12"]
     command = [sys.executable, "-m", "bench.cli", "tune", *words, "optimizer=adam"]
@@ -227,7 +227,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.mark.slow
 def test_workers_on_a_fresh_postgresql_database_one_of_them_killed(tmp_path: Path, postgresql: str):
     url = postgresql.replace("postgresql:", "postgresql+psycopg:")
     disturbed(tmp_path, 6, 3, 1, f"study.storage={postgresql}", url=url)
