@@ -105,9 +105,7 @@ def race(suite: Suite, tracking: Tracking) -> int:
                     tags = {schema.SETS_TIME_BUDGET: "true"}
                     failed += make_runs([config], done, suite, store, workshop, display, tags)
                 pace = time_budget(suite, tracking, workload, store)
-                if (
-                    pace is None
-                ):  # nothing can be timed without it; the report shows what is missing
+                if pace is None:  # nothing can be timed; the report shows what is missing
                     continue
             runs = suites.plan(suite, tracking, workload, pace)
             failed += make_runs(runs, done, suite, store, workshop, display, {})

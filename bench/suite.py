@@ -146,11 +146,11 @@ def plan(
     """
     runs: list[RunConfig] = []
     seconds, file = time_budget or 1.0, suite.calibration(workload)
+    pace = configuration.digest(pacemaker(suite, tracking, workload))
     for optimizer in suite.optimizer_names():
         for seed in suite.seeds:
             base = stepped(suite, tracking, workload, optimizer, seed)
             entry = OPTIMIZERS[base.optimizer.name]
-            pace = pacemaker(suite, tracking, workload)
             timed = dataclasses.replace(base, budget=Budget(seconds=seconds, calibration=file))
             looks_at_budget = entry.needs_steps or entry.needs_feed
             if suite.conditions == ("time",):
@@ -159,7 +159,7 @@ def plan(
                 runs += [] if entry.needs_feed else [base]
             elif looks_at_budget:
                 runs += [timed] if entry.needs_feed else [base, timed]
-            elif file is None and configuration.digest(base) == configuration.digest(pace):
+            elif file is None and configuration.digest(base) == pace:
                 runs.append(base)
             else:
                 both = dataclasses.replace(base.budget, also_seconds=seconds, calibration=file)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from flax import serialization
 from framework.callbacks import Callback, StepInfo
 from framework.clock import Clock
 from framework.errors import UserError
+from framework.files import write_atomically
 from framework.types import Evaluation, Metrics, StopReason, Tracker, TrainState
 
 FORMAT = 1
@@ -99,15 +99,7 @@ def save(path: Path, state: TrainState, saved: Saved, identity: str) -> None:
     }
     content = serialization.msgpack_serialize({"meta": json.dumps(meta), "leaves": leaves})
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
-    try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_atomically(path, content)
 
 
 def load(path: Path, identity: str) -> Saved:

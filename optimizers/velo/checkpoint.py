@@ -7,18 +7,17 @@ the sha256 in ``<file>.sha256`` where that exists, as ``timetrial fetch velo`` l
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import os
 import pathlib
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from framework.files import write_atomically
 from optimizers.velo import container, layout, pylo
 from optimizers.velo.layout import WeightsError
 
@@ -205,18 +204,3 @@ def save_weights(
     data = container.encode({p: np.asarray(leaf) for p, leaf in leaves.items()}, gen_id, step)
     digest_path(path).unlink(missing_ok=True)
     write_atomically(path, data)
-
-
-def write_atomically(path: pathlib.Path, data: bytes) -> None:
-    """Writes a whole file or none: under another name first, renamed once it is on the disk."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        with part.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise

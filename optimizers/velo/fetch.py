@@ -21,11 +21,11 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from framework.errors import UserError
+from framework.files import write_atomically
 from optimizers.velo.checkpoint import (
     MAX_FILE_BYTES,
     digest_path,
     load_weights,
-    write_atomically,
 )
 from optimizers.velo.download import DownloadError, Progress, check_url, download
 from optimizers.velo.layout import WeightsError
