@@ -170,7 +170,7 @@ def figures(study: optuna.Study, plan: Plan) -> Mapping[str, Figure]:
         ),
     }
     drawn = {}
-    with warnings.catch_warnings():
+    with pyplot.rc_context(), warnings.catch_warnings():  # optuna sets the style of the process
         warnings.simplefilter("ignore")  # optuna's plots are experimental, and say so each time
         for name, plot in plots.items():
             try:

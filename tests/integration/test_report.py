@@ -14,6 +14,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import matplotlib.style
 import pandas as pd
 import pytest
 
@@ -21,7 +22,8 @@ from framework.types import Direction, RunRecord
 from tests.race import OPTIMIZERS, WORKLOADS, race
 from tracking.report import score_table_text, write_report
 from tracking.report.curves import learning_curves, thinned
-from tracking.report.plots import limits
+from tracking.report.figures import profile_panels
+from tracking.report.plots import inline_svg, limits, png
 from tracking.report.standings import outcome, r_max_by_condition, rows, standings
 from tracking.report.style import looks
 from tracking.scoring import scores
@@ -175,6 +177,24 @@ def test_same_runs_give_the_same_bytes_in_any_order_and_process(
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(p.name for p in folder.iterdir())
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
+
+
+def test_plots_do_not_depend_on_the_style_that_others_have_set(
+    records: list[RunRecord],
+) -> None:
+    found = standings(records)[:1]
+    styles = looks(OPTIMIZERS)
+    panels = profile_panels(found, styles)
+
+    def drawn() -> tuple[str, bytes]:
+        svg = inline_svg(panels[0].draw, styles, name="p", title="t")
+        return svg, png(panels, styles, columns=1, title="t")
+
+    before = drawn()
+    with matplotlib.style.context(["ggplot", {"svg.fonttype": "path", "lines.marker": "o"}]):
+        foreign = dict(matplotlib.rcParams)
+        assert drawn() == before
+        assert dict(matplotlib.rcParams) == foreign
 
 
 def test_a_suite_of_one_condition_says_so(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import optuna
 import pytest
@@ -80,7 +81,9 @@ def test_trials_are_ordinary_runs_and_the_summary_has_the_rest(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     words = [*words, "study.trials=6"]
+    style = dict(matplotlib.rcParams)
     assert study.tune(words, export=tmp_path / "best.yaml") == 0
+    assert dict(matplotlib.rcParams) == style
     trials = stored(words).trials
     assert [t.state.name for t in trials] == ["COMPLETE"] * 6
     recorded = runs(words)

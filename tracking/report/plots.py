@@ -7,12 +7,13 @@ set them for a light and for a dark background.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import html
 import io
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import matplotlib
@@ -182,7 +183,7 @@ def inline_svg(draw: Draw, looks: Mapping[str, Look], *, name: str, title: str) 
         name: prefix that keeps the element's ids apart from those of other plots of the page.
         title: text alternative.
     """
-    with matplotlib.rc_context(_STYLE):
+    with _style():
         figure = Figure(figsize=_SIZE, layout="constrained")
         draw(figure.subplots())
         buffer = io.StringIO()
@@ -193,7 +194,7 @@ def inline_svg(draw: Draw, looks: Mapping[str, Look], *, name: str, title: str) 
 def png(panels: Sequence[Panel], looks: Mapping[str, Look], *, columns: int, title: str) -> bytes:
     """Several panels with title and legend as one PNG on white."""
     rows = math.ceil(len(panels) / columns)
-    with matplotlib.rc_context({**_STYLE, "savefig.transparent": False}):
+    with _style(), matplotlib.rc_context({"savefig.transparent": False}):
         size = (_SIZE[0] * columns, _SIZE[1] * rows + 0.75)
         figure = Figure(figsize=size, layout="constrained")
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
@@ -218,6 +219,15 @@ def png(panels: Sequence[Panel], looks: Mapping[str, Look], *, columns: int, tit
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    """The report's style and nothing of what others have set in this process."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
 
 
 def _line(axes: Axes, x: Any, y: Any, name: str, look: Look, **style: Any) -> None:
