@@ -51,9 +51,9 @@ class FashionMnistResnetSettings(LoopSettings):
     step_hint: int = 200
     eval_every_steps: int | None = 25
     eval_batch_size: int = 500
-    train_examples: int = 1000
-    validation_examples: int = 2000
-    test_examples: int = 2000
+    train_examples: int = 500
+    validation_examples: int = 1000
+    test_examples: int = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()

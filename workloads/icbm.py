@@ -42,10 +42,10 @@ class IcbmUnetSettings(LoopSettings):
         train_images: how many measurements are simulated to train on, >= 1.
     """
 
-    channels: int = 8
+    channels: int = 16
     num_pool_layers: int = 2
     dropout_rate: float = 0.0
-    image_size: int = 48
+    image_size: int = 32
     train_images: int = 1024
     batch_size: int = 4
     step_hint: int = 300
@@ -78,7 +78,7 @@ class IcbmUnet(Workload):
     Batches: ``x``, ``y`` (N, S, S) and ``mean``, ``std``, ``volume_max`` (N,), all float32, as
     ``kspace.simulate`` makes them; evaluation batches also ``weight`` (N,). Every image keeps its
     mask in all passes, as in AlgoPerf; those of evaluation differ too, because one random mask of
-    48 columns is less typical than the one of 320 that AlgoPerf evaluates all images with.
+    32 columns is less typical than the one of 320 that AlgoPerf evaluates all images with.
 
     Raises:
         ValueError: a setting does not fit the data or the model.
