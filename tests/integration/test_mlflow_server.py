@@ -134,7 +134,7 @@ def test_a_server_that_dies_does_not_take_the_run_with_it(
         tracker.log(ROWS[2:5])
         tracker.log(ROWS[5:])
         tracker.finish("FINISHED", {"stop_reason": "BUDGET"}, {})
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 120  # MLflow's own retries take many minutes
     assert f"timetrial replay --file {tracker.spool_path}" in caplog.text
     assert len(caplog.records) == 2  # when it began, and at the end
     assert local.client.get_run(tracker.run_id).info.status == "RUNNING"

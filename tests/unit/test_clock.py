@@ -75,7 +75,7 @@ def test_a_real_device_that_is_still_computing_is_charged():
     @jax.jit
     def slow(x: jax.Array) -> jax.Array:
         def sleep(value: np.ndarray) -> np.ndarray:
-            time.sleep(0.2)
+            time.sleep(0.5)
             return np.asarray(value)
 
         return jax.pure_callback(sleep, jax.ShapeDtypeStruct((), jnp.float32), x)
@@ -86,5 +86,5 @@ def test_a_real_device_that_is_still_computing_is_charged():
         result = slow(jnp.float32(1))
         with clock.charge("eval", after=result):
             pass
-    assert clock.seconds("train") >= 0.2
-    assert clock.seconds("eval") < 0.1
+    assert clock.seconds("train") >= 0.5
+    assert clock.seconds("eval") < 0.4

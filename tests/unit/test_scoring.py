@@ -83,14 +83,14 @@ def test_trapezoid_over_given_taus_by_hand() -> None:
     assert scores(times, r_max=4, taus=[1, 2, 4])["y"] == pytest.approx((0.5 + 2) / 3)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(tables(), st.floats(1.1, 10))
 def test_a_fine_trapezoid_approaches_the_exact_integral(times: pd.DataFrame, r_max: float) -> None:
     fine = scores(times, r_max=r_max, taus=np.linspace(1, r_max, 4001))
     np.testing.assert_allclose(fine, scores(times, r_max=r_max), atol=2 / 4000)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(tables(), st.randoms())
 def test_order_of_rows_and_columns_never_matters(times: pd.DataFrame, random) -> None:  # type: ignore[no-untyped-def]
     rows, columns = list(times.index), list(times.columns)
@@ -106,7 +106,7 @@ def test_order_of_rows_and_columns_never_matters(times: pd.DataFrame, random) ->
     np.testing.assert_allclose(score, scores(times, r_max=3)[rows], rtol=1e-12)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(tables())
 def test_ratios_and_scores_stay_in_their_range(times: pd.DataFrame) -> None:
     ratios = performance_ratios(times)

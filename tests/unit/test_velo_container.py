@@ -20,7 +20,7 @@ from optimizers.velo.weights import (
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures" / "velo"
 SMALL = FIXTURES / "ckpt_small.params"
-FAST = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+FAST = settings(max_examples=200, suppress_health_check=list(HealthCheck))
 
 Arrays = dict[layout.Path, np.ndarray[Any, Any]]
 

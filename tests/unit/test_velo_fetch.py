@@ -378,7 +378,7 @@ def test_stalled_connection(server: Server, target: pathlib.Path) -> None:
     server.answers = [stalling(after=100_000), ranged()]
     started = time.monotonic()
     fetch(server, target, timeout_seconds=0.3)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 25  # the default would wait for 30
     assert server.ranges == [None, "bytes=100000-"]
     assert_in_place(target)
 
@@ -388,7 +388,7 @@ def test_dripping_connection_counts_as_stalled(server: Server, target: pathlib.P
     started = time.monotonic()
     with pytest.raises(FetchError, match="stalled after"):
         fetch(server, target, timeout_seconds=0.3, attempts=2)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 25  # the default would wait for 30
 
 
 def test_server_that_never_answers(server: Server, target: pathlib.Path) -> None:
@@ -603,14 +603,14 @@ def test_a_second_fetch_does_not_touch_the_part_of_the_first(
         handler.end_headers()
         handler.wfile.write(DATA[:100_000])
         handler.wfile.flush()
-        release.wait(10)
+        release.wait(60)
         handler.wfile.write(DATA[100_000:])
 
     server.answers = [halfway, status(404)]
     first = threading.Thread(target=fetch, args=(server, target))
     first.start()
     part = target.with_name("params.part")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.01)
     with pytest.raises(FetchError, match="404"):
