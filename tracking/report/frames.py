@@ -66,25 +66,45 @@ def profile_frame(standings: Sequence[Standing]) -> pd.DataFrame:
 
 
 def score_frame(standings: Sequence[Standing]) -> pd.DataFrame:
-    """Columns condition, split, optimizer, score, r_max."""
-    rows = [
-        (s.condition, s.split, name, value, s.r_max)
-        for s in standings
-        for name, value in s.scores.items()
-    ]
-    return pd.DataFrame(rows, columns=["condition", "split", "optimizer", "score", "r_max"])
+    """Columns condition, split, optimizer, score, low, high, trials, few, first, r_max.
+
+    The interval, the fewest trials and the share of resamples in which the optimizer is first are
+    left out where single trials are not known.
+    """
+    tables = []
+    for s in standings:
+        table = s.scores.rename("score").rename_axis("optimizer").reset_index()
+        if s.intervals is not None:
+            ends = s.intervals.scores[["optimizer", "low", "high", "trials", "few"]]
+            first = s.intervals.first.rename("first").reset_index()
+            table = table.merge(ends, how="left").merge(first, how="left")
+        table.insert(0, "condition", s.condition)
+        table.insert(1, "split", s.split)
+        tables.append(table.assign(r_max=s.r_max))
+    names = ["condition", "split", "optimizer", "score", "r_max"]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=names)
 
 
 def time_frame(standings: Sequence[Standing]) -> pd.DataFrame:
-    """Columns condition, split, optimizer, workload, value, unit, ratio: one row per cell."""
-    rows = [
-        (s.condition, s.split, name, w, s.times.loc[name, w], s.unit, s.ratios.loc[name, w])
-        for s in standings
-        for name in s.times.index
-        for w in s.times.columns
-    ]
-    names = ["condition", "split", "optimizer", "workload", "value", "unit", "ratio"]
-    return pd.DataFrame(rows, columns=names)
+    """Columns condition, split, optimizer, workload, value, unit, ratio: one row per cell.
+
+    And low, high, trials, few where single trials are known.
+    """
+    tables = []
+    for s in standings:
+        rows = [
+            (s.condition, s.split, name, w, s.times.loc[name, w], s.unit, s.ratios.loc[name, w])
+            for name in s.times.index
+            for w in s.times.columns
+        ]
+        names = ["condition", "split", "optimizer", "workload", "value", "unit", "ratio"]
+        table = pd.DataFrame(rows, columns=names)
+        if s.intervals is not None:
+            keys = ["optimizer", "workload"]
+            ends = s.intervals.times[[*keys, "low", "high", "trials", "few"]]
+            table = table.merge(ends, on=keys, how="left")
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["value"])
 
 
 def trial_frame(records: Sequence[RunRecord], standings: Sequence[Standing]) -> pd.DataFrame:

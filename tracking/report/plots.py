@@ -1,8 +1,8 @@
-"""The report's plots: performance profiles and learning curves, as inline SVG and as PNG.
+"""Draws panels of lines: as inline SVG for the page, as PNG and SVG files.
 
 Boundary: draws numbers that others computed; writes no file. The same numbers give the same bytes:
-no clock, salted ids, one fixed style. In the SVG, colours are CSS variables, so that a page can
-set them for a light and for a dark background.
+no clock, salted ids, one fixed style. In the page's SVG, colours are CSS variables, so that a page
+can set them for a light and for a dark background.
 """
 
 from __future__ import annotations
@@ -11,24 +11,22 @@ import contextlib
 import dataclasses
 import html
 import io
+import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import matplotlib
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from framework.types import Direction
-from tracking.report.curves import thinned
-from tracking.report.standings import Standing
 from tracking.report.style import Look
 
 Axes = Any
-Draw = Callable[[Axes], None]
+Floats = npt.NDArray[np.float64]
 
 _INK: Final = "#24272c"
 _MUTED: Final = "#5d636c"
@@ -60,139 +58,74 @@ _STYLE: Final = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Panel:
-    """One plot: its title, how to draw it, and the optimizers in it."""
+class Series:
+    """One line: of which optimizer, its points, and the ends of the band around it, if any."""
 
-    title: str
-    draw: Draw
+    name: str
+    x: Floats
+    y: Floats
+    low: Floats | None = None
+    high: Floats | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Curves:
-    """What one panel of learning curves shows.
+class Panel:
+    """One plot: what is drawn, and how its axes are labelled.
 
     Attributes:
-        data: as returned by ``curves.learning_curves``.
-        ends: early ends of runs as ``(optimizer, step, train_seconds, value)``.
-        x: ``train_seconds`` or ``step``.
-        label: name of the metric for the axis.
-        direction: whether the metric is minimised or maximised.
-        target: target line, NaN = none.
+        title: heading of the panel.
+        x_label, y_label: what the axes show.
+        series: the lines, each in the look of its optimizer.
+        x_limits, y_limits: ends of the axes; NaN leaves an end to the plot.
+        y_ticks: labels by value, instead of numbers.
+        steps: True draws a line level up to the next point.
+        apart: distance, in units of y, between lines that would coincide.
+        marks: crosses, as ``(name, x, y)``.
+        target: height of the dashed target line, NaN = none.
+        log_y: True for a logarithmic y axis.
     """
 
-    data: pd.DataFrame
-    ends: Sequence[tuple[str, int, float, float]]
-    x: str
-    label: str
-    direction: Direction
-    target: float
+    title: str
+    x_label: str
+    y_label: str
+    series: Sequence[Series]
+    x_limits: tuple[float, float] = (math.nan, math.nan)
+    y_limits: tuple[float, float] = (math.nan, math.nan)
+    y_ticks: Mapping[float, str] = dataclasses.field(default_factory=dict)
+    steps: bool = False
+    apart: float = 0.0
+    marks: Sequence[tuple[str, float, float]] = ()
+    target: float = math.nan
+    log_y: bool = False
 
 
-def profile_panel(standing: Standing, looks: Mapping[str, Look]) -> Draw:
-    """Performance profiles: share of workloads over the factor to the fastest, up to r_max."""
-
-    def draw(axes: Axes) -> None:
-        names = sorted(standing.ratios.index, key=lambda name: (looks[name].width, name))
-        shift = 0.006
-        for place, name in enumerate(names):
-            ratios = np.sort(standing.ratios.loc[name].to_numpy())
-            inside = ratios[ratios <= standing.r_max]
-            x = np.concatenate([[1.0], inside, [standing.r_max]])
-            heights = np.arange(len(inside) + 1) / max(len(ratios), 1)
-            y = np.append(heights, heights[-1]) + shift * (place - (len(names) - 1) / 2)
-            _line(axes, x, y, name, looks[name], drawstyle="steps-post")
-        axes.set_xlim(1, standing.r_max)
-        axes.set_ylim(-0.04, 1.04)
-        axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "¼", "½", "¾", "1"])
-        axes.set_xlabel(f"τ: at most τ times the {standing.unit} of the fastest")
-        axes.set_ylabel("share of workloads")
-        axes.grid(True, axis="y")
-
-    return draw
-
-
-def curve_panel(curves: Curves, looks: Mapping[str, Look]) -> Draw:
-    """Learning curves: mean over seeds as a line, their range as a band, × for an early end."""
-
-    def draw(axes: Axes) -> None:
-        groups = {str(name): rows for name, rows in curves.data.groupby("optimizer", sort=True)}
-        for name in sorted(groups, key=lambda name: (looks[name].width, name)):
-            rows, look = thinned(groups[name]), looks[name]
-            x = rows[curves.x].to_numpy()
-            axes.fill_between(
-                x, rows["low"], rows["high"], color=look.light, alpha=0.16, lw=0, gid=_gid(name)
-            )
-            _line(axes, x, rows["mean"], name, look)
-        for name, step, seconds, value in curves.ends:
-            at = step if curves.x == "step" else seconds
-            color = looks[name].light
-            axes.plot([at], [value], "x", color=color, ms=6, mew=1.5, gid=_gid(name), zorder=4)
-        low, high = limits(curves.data, curves.direction, curves.target)
-        axes.set_ylim(low, high)
-        axes.set_xlim(left=0)
-        if math.isfinite(curves.target):
-            axes.axhline(curves.target, color=_INK, lw=0.9, dashes=(5, 3), zorder=1.5)
-            axes.annotate(
-                f"target {curves.target:.4g}", (0.01, curves.target),
-                xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
-                ha="left", va="bottom", color=_INK, fontsize=8.5, zorder=5,
-            )  # fmt: skip
-        axes.set_xlabel("charged seconds" if curves.x == "train_seconds" else "steps")
-        axes.set_ylabel(curves.label)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.yaxis.set_major_locator(MaxNLocator(6))
-        axes.grid(True, axis="y")
-
-    return draw
-
-
-def limits(data: pd.DataFrame, direction: Direction, target: float) -> tuple[float, float]:
-    """Range of the y axis: from the best value to the worst that still says something.
-
-    Early values, and whatever is worse than the untrained model, would squeeze the race into a
-    line: the worse end is the worst mean after a fifth of an optimizer's steps, but no worse than
-    the best optimizer's first value.
-    """
-    firsts: list[float] = []
-    late: list[float] = []
-    best: list[float] = []
-    for _, rows in data.groupby("optimizer"):
-        means = rows["mean"].to_numpy()
-        after = rows["step"].to_numpy() >= 0.2 * rows["step"].max()
-        firsts.append(means[0])
-        late.extend(means[after])
-        best.extend(means)
-    if not best:
-        return 0.0, 1.0
-    values = [*best, *([target] if math.isfinite(target) else [])]
-    if direction is Direction.MINIMIZE:
-        low, high = min(values), max(min(max(late), max(firsts)), min(values))
-    else:
-        low, high = min(max(min(late), min(firsts)), max(values)), max(values)
-    margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
-    return low - margin, high + margin
-
-
-def inline_svg(draw: Draw, looks: Mapping[str, Look], *, name: str, title: str) -> str:
+def inline_svg(panel: Panel, looks: Mapping[str, Look], *, name: str, title: str) -> str:
     """One panel as an ``<svg>`` element to put into a page.
 
     Args:
-        draw: draws the panel.
+        panel: what to draw.
         looks: look of each optimizer; the page defines ``--c-<place>`` for each, in this order.
         name: prefix that keeps the element's ids apart from those of other plots of the page.
         title: text alternative.
+
+    Returns:
+        The element; its ``data-points`` is JSON for the page's script: where the axes lie in the
+        element, what they span, and the points of every line.
     """
     with _style():
         figure = Figure(figsize=_SIZE, layout="constrained")
-        draw(figure.subplots())
+        axes = figure.subplots()
+        _draw(axes, panel, looks)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return _for_page(buffer.getvalue(), looks, name, title)
+        points = _points(axes, panel)
+    return _for_page(buffer.getvalue(), looks, name, title, points)
 
 
-def png(panels: Sequence[Panel], looks: Mapping[str, Look], *, columns: int, title: str) -> bytes:
-    """Several panels with title and legend as one PNG on white."""
+def files(
+    panels: Sequence[Panel], looks: Mapping[str, Look], *, columns: int, title: str
+) -> dict[str, bytes]:
+    """Several panels with title and legend, as ``png`` on white and as ``svg``."""
     rows = math.ceil(len(panels) / columns)
     with _style(), matplotlib.rc_context({"savefig.transparent": False}):
         size = (_SIZE[0] * columns, _SIZE[1] * rows + 0.75)
@@ -200,25 +133,36 @@ def png(panels: Sequence[Panel], looks: Mapping[str, Look], *, columns: int, tit
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, panel in zip(grid.flat, panels, strict=False):
-            panel.draw(axes)
+            _draw(axes, panel, looks)
             axes.set_title(panel.title)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
+        drawn = {series.name for panel in panels for series in panel.series}
+        shown = {name: look for name, look in looks.items() if name in drawn}
         handles = [
             matplotlib.lines.Line2D([], [], color=look.light, lw=look.width, ls=_stroke(look))
-            for look in looks.values()
+            for look in shown.values()
         ]
         figure.legend(
             handles,
-            list(looks),
+            list(shown),
             loc="outside lower left",
             ncols=2 * columns,
             frameon=False,
             handlelength=2.4,
         )
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
-    return buffer.getvalue()
+        found = {}
+        for kind, silent in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, dpi=130, metadata=silent)
+            figure.set_layout_engine("none")  # the layout is found; finding it again is slow
+            found[kind] = buffer.getvalue()
+    return found
+
+
+def slug(name: str) -> str:
+    """An optimizer's label as it stands in ids and attributes of the page."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
 @contextlib.contextmanager
@@ -230,26 +174,93 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _line(axes: Axes, x: Any, y: Any, name: str, look: Look, **style: Any) -> None:
-    axes.plot(
-        x, y, color=look.light, lw=look.width, ls=_stroke(look), gid=_gid(name), zorder=3, **style
-    )
+def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
+    order = sorted(panel.series, key=lambda series: (looks[series.name].width, series.name))
+    for place, one in enumerate(order):
+        look = looks[one.name]
+        gid = f"series:{slug(one.name)}"
+        if one.low is not None:
+            axes.fill_between(one.x, one.low, one.high, color=look.light, alpha=0.16, lw=0, gid=gid)
+        axes.plot(
+            one.x,
+            one.y + panel.apart * (place - (len(order) - 1) / 2),
+            color=look.light,
+            lw=look.width,
+            ls=_stroke(look),
+            gid=gid,
+            zorder=3,
+            drawstyle="steps-post" if panel.steps else "default",
+        )
+    for name, x, y in panel.marks:
+        color, gid = looks[name].light, f"series:{slug(name)}"
+        axes.plot([x], [y], "x", color=color, ms=6, mew=1.5, gid=gid, zorder=4)
+    if panel.log_y:
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    _limit(axes.set_xlim, panel.x_limits)
+    _limit(axes.set_ylim, panel.y_limits)
+    _target(axes, panel.target)
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    if panel.y_ticks:
+        axes.set_yticks(list(panel.y_ticks), list(panel.y_ticks.values()))
+    elif not panel.log_y:
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.grid(True, axis="y")
+
+
+def _limit(set_limits: Any, ends: tuple[float, float]) -> None:
+    set_limits(*(None if math.isnan(end) else end for end in ends))
+
+
+def _target(axes: Axes, target: float) -> None:
+    if not math.isfinite(target):
+        return
+    axes.axhline(target, color=_INK, lw=0.9, dashes=(5, 3), zorder=1.5)
+    axes.annotate(
+        f"target {target:.4g}", (0.01, target),
+        xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
+        ha="left", va="bottom", color=_INK, fontsize=8.5, zorder=5,
+    )  # fmt: skip
 
 
 def _stroke(look: Look) -> Any:
     return (0, look.dashes) if look.dashes else "-"
 
 
-def slug(name: str) -> str:
-    """An optimizer's label as it stands in ids and attributes of the page."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+def _points(axes: Axes, panel: Panel) -> str:
+    """What the page's script needs to find the point nearest to the pointer."""
+    width, height = (72 * inches for inches in _SIZE)
+    box = axes.get_position()
+
+    def listed(values: Floats) -> list[float | None]:
+        return [float(f"{v:.5g}") if math.isfinite(v) else None for v in values]
+
+    return json.dumps(
+        {
+            "box": [round(v, 2) for v in (box.x0 * width, box.x1 * width)]
+            + [round((1 - v) * height, 2) for v in (box.y0, box.y1)],
+            "x": [float(f"{v:.6g}") for v in axes.get_xlim()],
+            "y": [float(f"{v:.6g}") for v in axes.get_ylim()],
+            "log": panel.log_y,
+            "labels": [panel.x_label, panel.y_label],
+            "series": [
+                {"name": one.name, "slug": slug(one.name), "x": listed(one.x), "y": listed(one.y)}
+                | (
+                    {"low": listed(one.low), "high": listed(one.high)}
+                    if one.low is not None and one.high is not None
+                    else {}
+                )
+                for one in panel.series
+            ],
+        },
+        separators=(",", ":"),
+    )
 
 
-def _gid(name: str) -> str:
-    return f"series:{slug(name)}"
-
-
-def _for_page(svg: str, looks: Mapping[str, Look], name: str, title: str) -> str:
+def _for_page(svg: str, looks: Mapping[str, Look], name: str, title: str, points: str) -> str:
     """Drops the XML preamble, makes ids unique to the page and colours into CSS variables."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
@@ -267,4 +278,5 @@ def _for_page(svg: str, looks: Mapping[str, Look], name: str, title: str) -> str
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     head, rest = svg.split(">", 1)
-    return f'{head} role="img" aria-label="{html.escape(title)}">{rest}'.strip()
+    label = f'role="img" aria-label="{html.escape(title)}" data-points="{html.escape(points)}"'
+    return f"{head} {label}>{rest}".strip()

@@ -13,6 +13,7 @@ import pandas as pd
 
 from framework.types import Direction, RunRecord
 from tracking.machines import differences
+from tracking.resampling import Bootstrap
 from tracking.scoring import performance_ratios, scores
 from tracking.targets import (
     CONDITIONS,
@@ -22,8 +23,13 @@ from tracking.targets import (
     diverged,
     targets,
     time_to_target,
+    trial_times,
     trials,
 )
+from tracking.uncertainty import RaceIntervals, race_intervals
+
+CONTROL: Final = {"time": "time control", "step": "step control"}
+"""What each kind of budget is called."""
 
 R_MAX: Final[Mapping[str, float]] = {"time": 3.0, "step": 1.5}
 """Upper limits of the score's integral that reproduce the paper's Table 3 (AlgoPerf: 4)."""
@@ -48,6 +54,7 @@ class Standing:
         times: optimizer by workload, in ``unit``; ``inf`` = never, NaN = no run that counts.
         ratios: optimizer by workload, in ``[1, inf]``.
         scores: by optimizer, in ``[0, 1]``.
+        intervals: of times, ratios and scores; None where single trials are not known.
     """
 
     condition: str
@@ -58,6 +65,7 @@ class Standing:
     times: pd.DataFrame
     ratios: pd.DataFrame
     scores: pd.Series[float]
+    intervals: RaceIntervals | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,15 +110,17 @@ def standings(
     *,
     r_max: float | Mapping[str, float] | None = None,
     mixed_machines: bool = False,
+    options: Bootstrap | None = None,
 ) -> list[Standing]:
     """Every condition and split in which the deciding metrics were evaluated, in fixed order.
 
     Times of runs from different machines or calibrations are not compared: there is no standing
     under time control then (``refused`` tells), unless ``mixed_machines`` says that it is meant.
+    With ``options`` each standing has intervals.
     """
     limits = r_max_by_condition(r_max)
     return [
-        _standing(records, condition, split, limits[condition])
+        _standing(records, condition, split, limits[condition], options)
         for condition in CONDITIONS
         if mixed_machines or not refused(records, condition)
         for split in _splits(records, condition)
@@ -126,6 +136,16 @@ def headline(found: Sequence[Standing], condition: str) -> Standing | None:
     """The standing that decides a condition: on validation, or else on the split there is."""
     here = {standing.split: standing for standing in found if standing.condition == condition}
     return here.get("validation") or next(iter(here.values()), None)
+
+
+def order(standings: Sequence[Standing], optimizers: Iterable[str]) -> list[str]:
+    """Optimizers from the best to the last, by the headline scores of all conditions."""
+    heads = [headline(standings, condition) for condition in CONDITIONS]
+    total = {
+        name: sum(head.scores.get(name, 0.0) for head in heads if head is not None)
+        for name in optimizers
+    }
+    return sorted(total, key=lambda name: (-total[name], name))
 
 
 def rows(records: Sequence[RunRecord], planned: Plan | None = None) -> list[Row]:
@@ -169,16 +189,38 @@ def directions(records: Iterable[RunRecord]) -> dict[tuple[str, str], Direction]
     return found
 
 
-def _standing(records: Sequence[RunRecord], condition: str, split: str, r_max: float) -> Standing:
+def _standing(
+    records: Sequence[RunRecord],
+    condition: str,
+    split: str,
+    r_max: float,
+    options: Bootstrap | None,
+) -> Standing:
     unit = UNITS[condition]
     goals = targets(records, split=split, condition=condition)
     times = time_to_target(records, goals, split, unit, condition=condition, mixed_machines=True)
+    found = standing_of(times, goals, condition=condition, split=split, r_max=r_max)
+    if options is None:
+        return found
+    each = trial_times(records, goals, split, unit, condition=condition)
+    return dataclasses.replace(found, intervals=race_intervals(each, r_max=r_max, options=options))
+
+
+def standing_of(
+    times: pd.DataFrame,
+    targets: pd.Series[float],
+    *,
+    condition: str,
+    split: str,
+    r_max: float,
+) -> Standing:
+    """The standing that follows from a table of times to target, optimizer by workload."""
     return Standing(
         condition=condition,
         split=split,
-        unit=unit,
+        unit=UNITS[condition],
         r_max=r_max,
-        targets=goals,
+        targets=targets,
         times=times,
         ratios=performance_ratios(times),
         scores=scores(times, r_max=r_max),

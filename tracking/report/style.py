@@ -74,7 +74,7 @@ def looks(optimizers: Iterable[str]) -> dict[str, Look]:
     names = sorted(set(optimizers))
     places: dict[str, int] = {}
     for name in names:
-        place = _PLACES.get(_family(name), -1)
+        place = _PLACES.get(family(name), -1)
         if place >= 0 and place not in places.values():
             places[name] = place
     free = [place for place in range(len(_PALETTE)) if place not in places.values()]
@@ -104,8 +104,9 @@ def better(direction: Direction | None) -> str:
     return "lower is better" if direction is Direction.MINIMIZE else "higher is better"
 
 
-def _family(name: str) -> str:
-    return name.lower().split("[")[0]
+def family(optimizer: str) -> str:
+    """An optimizer's name without its variant: ``velo`` for ``velo[embedded]``."""
+    return optimizer.lower().split("[")[0]
 
 
 def _dashes(name: str, lap: int, before: Iterable[str]) -> tuple[float, ...]:

@@ -14,46 +14,53 @@ import numpy as np
 import pandas as pd
 
 from framework.types import RunRecord
+from tracking.report.cells import count
+from tracking.report.results import Results
 from tracking.report.standings import (
+    CONTROL,
     Plan,
     Row,
     Standing,
     headline,
+    order,
     refused,
     rows,
     standings,
 )
-from tracking.report.tables import CONTROL, order
 from tracking.targets import CONDITIONS, trials
 
 _OUTCOMES = ("finished", "diverged", "failed", "killed", "pruned", "running", "missing")
 
 
-def summary(records: Sequence[RunRecord], found: Sequence[Standing]) -> list[str]:
+def summary(results: Results) -> list[str]:
     """What was raced, then one sentence for the winner of each condition."""
-    if not records:
+    if results.published:
+        raced = "The paper’s own results, from its printed tables: medians and means of 3 trials."
+    elif not results.records:
         return ["No runs are recorded yet."]
-    optimizers = {record.optimizer for record in records}
-    workloads = {record.workload for record in records}
-    seeds = {record.seed for record in records}
-    conditions = [c for c in CONDITIONS if any(r.condition == c for r in records)]
-    sentences = [
-        f"{_count(len(optimizers), 'optimizer')} on {_count(len(workloads), 'workload')} with "
-        f"{_count(len(seeds), 'seed')} each, under "
-        f"{' and '.join(CONTROL[condition] for condition in conditions)}."
-    ]
-    for condition in conditions:
-        standing = headline(found, condition)
-        if standing is not None:
-            sentences.append(_winner(standing))
-    return sentences
+    else:
+        raced = _raced(results.records)
+    heads = [head for c in CONDITIONS if (head := headline(results.standings, c)) is not None]
+    return [raced, *map(_winner, heads)]
+
+
+def _raced(records: Sequence[RunRecord]) -> str:
+    optimizers, workloads, seeds = (
+        len({getattr(record, name) for record in records})
+        for name in ("optimizer", "workload", "seed")
+    )
+    conditions = [CONTROL[c] for c in CONDITIONS if any(r.condition == c for r in records)]
+    return (
+        f"{count(optimizers, 'optimizer')} on {count(workloads, 'workload')} with "
+        f"{count(seeds, 'seed')} each, under {' and '.join(conditions)}."
+    )
 
 
 def census(listed: Sequence[Row]) -> str:
     """How many runs there are and what became of them."""
     counts = Counter(row.outcome for row in listed)
     parts = [f"{counts[name]} {name}" for name in _OUTCOMES if counts[name]]
-    return f"{_count(len(listed), 'run')}: {', '.join(parts)}." if parts else "No runs."
+    return f"{count(len(listed), 'run')}: {', '.join(parts)}." if parts else "No runs."
 
 
 def notes(records: Sequence[RunRecord], found: Sequence[Standing]) -> list[str]:
@@ -172,7 +179,7 @@ def _winner(standing: Standing) -> str:
     after = f", ahead of {others[0]} ({ranked[others[0]]:.2f})" if others else ""
     return (
         f"Under {control}, {first[0]} has {score}{after}: it reaches the target on "
-        f"{_finite(times)} of {_count(len(times), 'workload')} and is the fastest "
+        f"{_finite(times)} of {count(len(times), 'workload')} and is the fastest "
         f"on {fastest}."
     )
 
@@ -189,7 +196,3 @@ def _reached(found: Sequence[Standing], name: str) -> str:
 
 def _finite(times: pd.Series[Any] | pd.DataFrame) -> int:
     return int(np.isfinite(times.to_numpy()).sum())
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

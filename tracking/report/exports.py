@@ -1,0 +1,117 @@
+"""Tables as LaTeX (booktabs) and Markdown, and all evaluations as one tidy table.
+
+Pure: text and bytes out; ``page`` writes the files.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Final
+
+import pandas as pd
+
+from framework.types import RunRecord
+from tracking.report.cells import Cell, Table
+
+_TEX: Final = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", "×": r"$\times$", "–": "--", "−": "$-$", "†": r"$^\dagger$", "∞": r"$\infty$",
+    "·": r"$\cdot$", "τ": r"$\tau$", "’": "'", "“": "``", "”": "''", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}",
+}  # fmt: skip
+_MARKDOWN: Final = {ord(sign): f"\\{sign}" for sign in "\\|*_<>[]`"}
+
+
+def latex(table: Table, caption: str) -> str:
+    """The table for a paper; needs the packages booktabs and makecell."""
+    columns = len(table.header)
+    lines = [r"\begin{table}", r"\centering", r"\small", rf"\caption{{{tex(caption)}}}"]
+    lines += [rf"\label{{tab:{table.name.replace('_', '-')}}}"]
+    lines += [rf"\begin{{tabular}}{{l{'r' * (columns - 1)}}}", r"\toprule"]
+    if table.spans:
+        heads = [rf"\multicolumn{{{number}}}{{c}}{{{tex(text)}}}" for text, number in table.spans]
+        lines.append(" & ".join(["", *heads]) + r" \\")
+        start = 2
+        rules = []
+        for _, number in table.spans:
+            rules.append(rf"\cmidrule(lr){{{start}-{start + number - 1}}}")
+            start += number
+        lines.append(" ".join(rules))
+    lines.append(" & ".join(_tex_cell(cell) for cell in table.header) + r" \\")
+    lines.append(r"\midrule")
+    lines += [" & ".join(_tex_cell(cell) for cell in row) + r" \\" for row in table.body]
+    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def tex(text: str) -> str:
+    """Text with everything escaped that LaTeX would read as a command."""
+    return "".join(_TEX.get(sign, sign) for sign in text)
+
+
+def _tex_cell(cell: Cell) -> str:
+    text = tex(cell.text)
+    if cell.kind == "best":
+        text = rf"\textbf{{{text}}}"
+    if cell.sub:
+        text = rf"\makecell[r]{{{text} \\ \scriptsize {tex(cell.sub)}}}"
+    return text
+
+
+def markdown(table: Table) -> str:
+    """The table in GitHub's Markdown, its title as a heading."""
+    groups = [""] + [text for text, number in table.spans for _ in range(number)]
+    heads = [
+        f"{group}: {cell.text}" if group else cell.text
+        for group, cell in zip(
+            groups if table.spans else [""] * len(table.header), table.header, strict=True
+        )
+    ]
+    lines = [f"### {plain_markdown(table.title)}", ""]
+    lines.append(_row([plain_markdown(head) for head in heads]))
+    lines.append(_row(["---"] + ["---:"] * (len(heads) - 1)))
+    lines += [_row([_markdown_cell(cell) for cell in row]) for row in table.body]
+    return "\n".join(lines) + "\n"
+
+
+def plain_markdown(text: str) -> str:
+    """Text with everything escaped that Markdown would read as a mark."""
+    return text.translate(_MARKDOWN)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = plain_markdown(cell.text)
+    if cell.link:
+        text = f"[{text}]({cell.link})"
+    if cell.kind == "best":
+        text = f"**{text}**"
+    return f"{text} ({plain_markdown(cell.sub)})" if cell.sub else text
+
+
+def evaluation_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """Every evaluated value of every run, one row each, in order of the runs and steps."""
+    rows = [
+        (
+            run.run_id, run.condition, run.workload, run.optimizer, run.seed, run.status,
+            row.step, row.train_seconds, *key.split("/", 1), row.metrics[key],
+        )
+        for run in records
+        for row in run.evaluations
+        for key in sorted(row.metrics)
+        if "/" in key
+    ]  # fmt: skip
+    names = "run_id condition workload optimizer seed status step train_seconds split metric value"
+    return pd.DataFrame(rows, columns=names.split())
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    """The table as a Parquet file."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, engine="pyarrow", index=False)
+    return buffer.getvalue()

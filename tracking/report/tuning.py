@@ -1,0 +1,187 @@
+"""What tuning would have bought: the expected best of k trials beside the untuned optimizers.
+
+Pure: from the trials of studies to curves, cells and panels; the estimator is that of
+``tracking.hpo_curves``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from framework.types import Direction, RunRecord
+from tracking import schema
+from tracking.hpo_curves import HpoCurve, hpo_curve, trials_to_beat
+from tracking.report.cells import Cell, Table, header, label, plain, span
+from tracking.report.plots import Panel, Series
+from tracking.report.questions import contender
+from tracking.report.results import Results
+from tracking.report.standings import CONTROL
+from tracking.report.style import better, is_learned, metric_label
+from tracking.targets import counts, final_value
+
+SPLIT = "validation"
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """One study on a workload of the race, under the race's budget.
+
+    Attributes:
+        study: its name.
+        optimizer: what it tunes, as the race calls it untuned.
+        workload, condition, metric, direction: what its trials ran on.
+        curve: expected best final validation metric of k trials.
+        references: mean final validation metric of each optimizer of the race.
+    """
+
+    study: str
+    optimizer: str
+    workload: str
+    condition: str
+    metric: str
+    direction: Direction
+    curve: HpoCurve
+    references: Mapping[str, float]
+
+    @property
+    def label(self) -> str:
+        """How the tuned optimizer is called beside the untuned one."""
+        return f"{self.optimizer}[tuned]"
+
+
+def tuned(results: Results) -> tuple[list[Tuned], list[str]]:
+    """The studies that can be compared with the race, and why the others cannot."""
+    groups: dict[tuple[str, str, str, str], dict[str, RunRecord]] = {}
+    for run in results.studies:
+        if counts(run) or run.reason == "PRUNED":
+            name = run.tags[schema.STUDY]
+            points = groups.setdefault((name, run.workload, run.optimizer, run.condition), {})
+            points[run.tags.get(schema.POINT, run.run_id)] = run  # a later attempt replaces it
+    found, refused = [], []
+    for (name, workload, optimizer, condition), points in sorted(groups.items()):
+        trials = list(points.values())
+        one = trials[0]
+        values = [final_value(run, f"{SPLIT}/{one.metric}") for run in trials]
+        raced = {
+            run.budget
+            for run in results.records
+            if run.workload == workload and run.condition == condition
+        }
+        if not raced:
+            refused.append(f"{name}: {workload} is not raced under {CONTROL[condition]}")
+        elif {run.budget for run in trials} != raced:
+            refused.append(f"{name}: its trials had another budget than the race")
+        elif not np.isfinite(values).any():
+            refused.append(f"{name}: no trial has a final {SPLIT} metric")
+        else:
+            curve = hpo_curve(values, one.direction, confidence=results.level)
+            references = _references(results.quality, condition, workload, one.metric)
+            found.append(
+                Tuned(name, optimizer, workload, condition, one.metric, one.direction, curve,
+                      references)
+            )  # fmt: skip
+    return found, refused
+
+
+def _references(
+    quality: pd.DataFrame, condition: str, workload: str, metric: str
+) -> dict[str, float]:
+    here = quality[
+        (quality["condition"] == condition)
+        & (quality["workload"] == workload)
+        & (quality["split"] == SPLIT)
+        & (quality["metric"] == metric)
+    ]
+    whole = here[np.isfinite(here["mean"])]
+    return dict(zip(whole["optimizer"], whole["mean"], strict=True))
+
+
+def tuning_table(results: Results, studies: Sequence[Tuned]) -> Table:
+    """How many trials until a tuned optimizer beats the untuned one and the learned one."""
+    learned = contender(results)
+    body = []
+    for one in studies:
+        expected, last = one.curve.expected, len(one.curve.expected) - 1
+        body.append(
+            [
+                label(one.label),
+                Cell(one.workload),
+                Cell(one.condition),
+                Cell(str(last + 1)),
+                *(
+                    Cell(plain(expected[k], 4), span(one.curve.low[k], one.curve.high[k]))
+                    for k in (0, last)
+                ),
+                _beaten(one, one.optimizer),
+                _beaten(one, learned),
+                Cell(one.study, kind="code"),
+            ]
+        )
+    head = header(
+        "optimizer", "workload", "control", "trials", "expected best of 1", "of all trials",
+        "trials until better than untuned", f"until better than {learned or 'a learned one'}",
+        "study",
+    )  # fmt: skip
+    return Table("tuning", "Tuning trials against untuned optimizers", head, body)
+
+
+def _beaten(one: Tuned, rival: str | None) -> Cell:
+    value = one.references.get(rival, math.nan) if rival else math.nan
+    if math.isnan(value):
+        return Cell("no run", kind="none")
+    needed = trials_to_beat(one.curve, value, one.direction)
+    text = f"not within {len(one.curve.trials)}" if needed is None else str(needed)
+    return Cell(text, f"it has {plain(value, 4)}")
+
+
+def tuning_panels(studies: Sequence[Tuned]) -> list[Panel]:
+    """Expected best of k, per workload and condition, with untuned optimizers as level lines."""
+    panels = []
+    for key in dict.fromkeys((one.workload, one.condition) for one in studies):
+        here = [one for one in studies if (one.workload, one.condition) == key]
+        longest = max(len(one.curve.trials) for one in here)
+        ends = np.array([1.0, float(max(longest, 2))])
+        series = {
+            one.label: Series(
+                one.label, one.curve.trials.astype(np.float64), one.curve.expected,
+                one.curve.low, one.curve.high,
+            )
+            for one in here
+        }  # fmt: skip
+        for one in here:
+            for name, value in one.references.items():
+                if is_learned(name) or name == one.optimizer:
+                    series[name] = Series(name, ends, np.array([value, value]))
+        words = f"{metric_label(here[0].metric)} ({better(here[0].direction)})"
+        panels.append(
+            Panel(
+                title=f"{here[0].workload}, {CONTROL[here[0].condition]}",
+                x_label="tuning trials k",
+                y_label=f"final {SPLIT} {words}",
+                series=list(series.values()),
+                x_limits=(float(ends[0]), float(ends[1])),
+            )
+        )
+    return panels
+
+
+def tuning_frame(studies: Sequence[Tuned]) -> pd.DataFrame:
+    """Columns study, workload, optimizer, condition, metric, trials, expected, low, high."""
+    rows = [
+        (one.study, one.workload, one.optimizer, one.condition, one.metric, *point)
+        for one in studies
+        for point in zip(
+            one.curve.trials.tolist(),
+            one.curve.expected.tolist(),
+            one.curve.low.tolist(),
+            one.curve.high.tolist(),
+            strict=True,
+        )
+    ]
+    names = "study workload optimizer condition metric trials expected low high"
+    return pd.DataFrame(rows, columns=names.split())
