@@ -102,10 +102,14 @@ examples:
 """
 
 REPORT = """\
-Scores the recorded runs of a suite and writes report.html, CSV tables and PNG plots.
+Scores the recorded runs of a suite and writes report.html into tracking.root/reports; beside it
+the numbers (CSV, Parquet), every table (LaTeX, Markdown) and every plot (PNG, SVG). All of it is
+also logged to MLflow, as the run "report" of the suite's experiment.
 
   suite=NAME              which suite (default: quick)
   tracking.KEY            where the runs are recorded, as in timetrial train
+
+With --paper the same report is made of the paper's own tables; it needs no runs.
 """
 
 FETCH = """\
@@ -227,6 +231,25 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--mixed-machines", action="store_true", help="score seconds of different machines, too"
     )
+    report.add_argument("--paper", action="store_true", help="report the paper's own tables")
+    report.add_argument(
+        "--intervals",
+        choices=["percentile", "bca"],
+        default="percentile",
+        help="kind of bootstrap interval (default: percentile)",
+    )
+    report.add_argument(
+        "--studies",
+        metavar="EXPERIMENT",
+        default="timetrial",
+        help="where tuning studies are recorded (default: timetrial)",
+    )
+    report.add_argument(
+        "--mlflow-url",
+        metavar="URL",
+        default="",
+        help="where links to runs lead (default: the tracking server, else http://127.0.0.1:5000)",
+    )
     add("list", _list, "workloads, optimizers, suites and presets, one line each", overrides=False)
     ui = add("ui", _ui, "open the recorded runs in the MLflow UI")
     ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
@@ -297,11 +320,21 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from bench.race import report
+    from bench.race import paper_report, report
     from bench.suite import load_suite
+    from tracking.resampling import Bootstrap
 
     suite, tracking = load_suite(options.overrides)
-    return report(suite, tracking, mixed_machines=options.mixed_machines)
+    if options.paper:
+        return paper_report(tracking)
+    return report(
+        suite,
+        tracking,
+        mixed_machines=options.mixed_machines,
+        options=Bootstrap(method=options.intervals),
+        studies=options.studies,
+        mlflow_url=options.mlflow_url,
+    )
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -15,18 +15,27 @@ from bench import suite as suites
 from bench.calibration import calibrated_seconds
 from bench.experiment import Workshop, kill_like_ctrl_c, label, run
 from bench.progress import Display, duration, name
+from bench.schedule import learning_rates, paper_learning_rates
 from bench.suite import Suite
 from framework import config as configuration
 from framework.config import RunConfig, Tracking
 from framework.errors import UserError
+from framework.types import RunRecord
 from optimizers import OPTIMIZERS
 from tracking import schema
 from tracking.conditions import by_condition
-from tracking.query import finished_configs, load_runs
+from tracking.query import finished_configs, has_experiment, load_runs
 from tracking.recovery import close_stale_runs
-from tracking.report import score_table_text, write_report
+from tracking.report import score_table_text, write_paper_report, write_report
+from tracking.report_run import log_report
+from tracking.resampling import Bootstrap
+from tracking.sources import from_mlflow
 from tracking.store import Store, open_store
+from tracking.ui import run_address
 from tracking.views import write_views
+
+STUDIES = Tracking().experiment
+"""Experiment that tuning studies are recorded in unless they are told another."""
 
 
 def train(config: RunConfig) -> int:
@@ -190,11 +199,25 @@ def first_trial_steps(config: RunConfig, suite: Suite, store: Store) -> int | No
 
 
 def report(
-    suite: Suite, tracking: Tracking, store: Store | None = None, *, mixed_machines: bool = False
+    suite: Suite,
+    tracking: Tracking,
+    store: Store | None = None,
+    *,
+    mixed_machines: bool = False,
+    options: Bootstrap | None = None,
+    studies: str = STUDIES,
+    mlflow_url: str = "",
 ) -> int:
     """Scores the recorded runs, writes the report and prints the score table and where it is.
 
-    Seconds of runs from different machines are scored only where ``mixed_machines`` says so.
+    Args:
+        suite: which runs.
+        tracking: where they are recorded.
+        store: the same, where it is open already.
+        mixed_machines: score seconds of runs from different machines, too.
+        options: how intervals are made.
+        studies: experiment with the trials of tuning studies, beside the suite's own.
+        mlflow_url: where the web interface is served, for links to the runs.
     """
     store = store or open_store(tracking.uri, root=Path(tracking.root), create=False)
     configs = planned(suite, tracking, store)
@@ -216,8 +239,16 @@ def report(
     title = f"Timetrial: suite {suite.name}"
     try:
         page = write_report(
-            scored, directory, title=title, planned=plan, mixed_machines=mixed_machines
+            [*scored, *study_trials(suite, tracking, store, studies)],
+            directory,
+            title=title,
+            planned=plan,
+            mixed_machines=mixed_machines,
+            options=options,
+            rates=learning_rates(configs, scored),
+            run_url=run_address(store, tracking.experiment, mlflow_url),
         )
+        log_report(store, tracking.experiment, suite.name, directory)
     except OSError as error:
         raise UserError(f"cannot write the report to {directory}: {error.strerror}") from error
     write_views(store, tracking.experiment, records)
@@ -228,6 +259,30 @@ def report(
         print(f"\n{others} other runs in {tracking.experiment!r} do not belong to this suite")
     print(f"\nreport   {page}")
     print(f"MLflow   {ui_command_line(tracking, suite)}")
+    return 0
+
+
+def study_trials(
+    suite: Suite, tracking: Tracking, store: Store, experiment: str
+) -> list[RunRecord]:
+    """Trials of tuning studies on the suite's workloads, of its experiment and of another one."""
+    found = {
+        run.run_id: run
+        for name in (tracking.experiment, experiment)
+        if has_experiment(store, name)
+        for run in from_mlflow(store, name, filter_string=f"tags.{schema.STUDY} LIKE '%'").records
+    }
+    return [run for run in found.values() if run.workload in suite.workloads]
+
+
+def paper_report(tracking: Tracking) -> int:
+    """Writes the report of the paper's own tables; it needs no recorded run."""
+    directory = Path(tracking.root).absolute() / "reports" / "paper"
+    try:
+        page = write_paper_report(directory, rates=paper_learning_rates())
+    except OSError as error:
+        raise UserError(f"cannot write the report to {directory}: {error.strerror}") from error
+    print(f"report   {page}")
     return 0
 
 

@@ -63,6 +63,13 @@ def finished_configs(store: Store, experiment: str) -> dict[str, str]:
         }
 
 
+def has_experiment(store: Store, name: str) -> bool:
+    """Whether the store has an active experiment of that name."""
+    with store_errors(store.uri):
+        found = store.client.get_experiment_by_name(name)
+    return found is not None and found.lifecycle_stage == "active"
+
+
 def all_runs(store: Store, experiment_id: str, filter_string: str = "") -> Iterator[Run]:
     """Every run that MLflow's filter lets through, in order of start, however many there are."""
     token = None
@@ -92,8 +99,13 @@ def missing_tags(run: Run) -> list[str]:
     return [tag for tag in schema.REQUIRED_TAGS if tag not in run.data.tags]
 
 
+def is_about_runs(run: Run) -> bool:
+    """True for a run that is about other runs: the summary of a study, the report of a suite."""
+    return any(tag in run.data.tags for tag in schema.ABOUT_RUNS)
+
+
 def _is_ours(run: Run) -> bool:
-    if schema.STUDY_SUMMARY in run.data.tags:
+    if is_about_runs(run):
         return False
     missing = missing_tags(run)
     if missing:

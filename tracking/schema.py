@@ -27,6 +27,8 @@ STUDY: Final = "study"  # name of the HPO study that a run is a trial of
 TRIAL: Final = "trial"  # number of the trial in its study's storage
 POINT: Final = "point"  # number of the trial's point, from 0; a retried trial has the same one
 STUDY_SUMMARY: Final = "study_summary"  # name of the study that a run is the summary of
+REPORT: Final = "report"  # name of the suite that a run holds the report of
+ABOUT_RUNS: Final = (STUDY_SUMMARY, REPORT)  # a run with one of these tags is about other runs
 RESUMED_AT: Final = "resumed_at"  # step of the checkpoint that a run went on from
 CONCURRENT_RUNS: Final = "concurrent_runs"  # workers of the study on this host: no valid timing
 EXPECTED_STEPS_SOURCE: Final = "expected_steps_source"  # how budget.expected_steps came about
@@ -57,6 +59,13 @@ EVAL_PREFIXES: Final = ("train/", "validation/", "test/")
 TRAIN_SECONDS: Final = "time/train_seconds"  # charged seconds, logged at every step that logs
 EVAL_SECONDS: Final = "time/train_seconds_at_eval"  # the same, at steps with an evaluation only
 MEAN_SECONDS: Final = "time/mean_train_seconds"  # mean over seeds of the k-th EVAL_SECONDS
+TIME_SPLIT: Final = (  # seconds of a whole run by what they were spent on, at its end
+    TRAIN_SECONDS,
+    "time/eval_seconds",
+    "time/log_seconds",
+    "time/compile_seconds",
+)
+FINAL_PREFIX: Final = "final/"  # "final/<split>/<metric>": values of the last evaluation
 NONFINITE_SUFFIX: Final = "_nonfinite"  # "<key>_nonfinite" is 1 where <key> was nan or inf
 
 CONFIG_ARTIFACT: Final = "config.yaml"

@@ -15,7 +15,7 @@ from pathlib import Path
 from framework.types import Direction, Evaluation, RunRecord
 from tracking import schema
 from tracking.evaluations_file import Evaluations
-from tracking.query import all_runs, missing_tags, read_run
+from tracking.query import all_runs, is_about_runs, missing_tags, read_run
 from tracking.spool import SpoolContents, TrackingError, read_spool
 from tracking.store import Store, store_errors
 from tracking.targets import UNITS
@@ -78,7 +78,7 @@ def from_mlflow(
         for run in all_runs(store, experiment_id, _both(tags or {}, filter_string)):
             name = str(run.info.run_id)
             missing = missing_tags(run)
-            if schema.STUDY_SUMMARY in run.data.tags:  # about other runs, no run itself
+            if is_about_runs(run):
                 continue
             if missing:
                 text = f"not recorded by timetrial: no tag {', '.join(missing)}"

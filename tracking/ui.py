@@ -49,3 +49,15 @@ def ui_address(store: Store, path: str = "/", host: str = "127.0.0.1", port: int
     """Where to point a browser; ``path`` as ``tracking.views.write_views`` returns it."""
     server = store.uri if store.artifact_location is None else f"http://{host}:{port}"
     return server.rstrip("/") + path
+
+
+def run_address(store: Store, experiment: str, server: str = "") -> str:
+    """Address of an experiment's runs in the web interface, but for a run's id at its end.
+
+    ``server`` is where the interface is served; by default where ``ui_address`` expects it.
+
+    Raises:
+        TrackingError: no such experiment.
+    """
+    path = f"/#/experiments/{store.experiment_id(experiment, create=False)}/runs/"
+    return server.rstrip("/") + path if server else ui_address(store, path)

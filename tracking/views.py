@@ -35,8 +35,9 @@ def write_views(store: Store, experiment: str, runs: Sequence[RunRecord]) -> dic
     """Writes one saved view per workload and one of all; doing it again replaces them.
 
     Each shows, mean and range over seeds per optimizer, the deciding metric and the losses over
-    charged seconds and over steps. The web interface averages only what lies at the very same x,
-    and no two seeds take the very same time: the runs therefore get the metric
+    charged seconds and over steps; then, as bars, their final values, and where the seconds of a
+    run went: training, evaluation, logging, compilation. The web interface averages only what lies
+    at the very same x, and no two seeds take the very same time: the runs therefore get the metric
     ``time/mean_train_seconds``, the mean over seeds of the seconds at their k-th evaluation.
 
     Args:
@@ -119,7 +120,9 @@ def _state(name: str, runs: Sequence[RunRecord]) -> dict[str, Any]:
     keys = [schema.WORKLOAD] if name == OVERVIEW else []
     keys += [schema.OPTIMIZER] + ([schema.CONDITION] if len(conditions) > 1 else [])
     where = "attributes.status = 'FINISHED'"
-    if name != OVERVIEW:
+    if name == OVERVIEW:
+        where += f" and tags.{schema.SEED} LIKE '%'"  # neither reports nor summaries of studies
+    else:
         where += f" and tags.{schema.WORKLOAD} = '{name}'"
     metrics = _metrics_to_draw(name, runs)
     return {
@@ -144,10 +147,14 @@ def _state(name: str, runs: Sequence[RunRecord]) -> dict[str, Any]:
         "compareRunSections": [
             _section("seconds", "Over charged seconds"),
             _section("steps", "Over steps"),
+            _section("final", "Final quality"),
+            _section("split", "Where the seconds went"),
         ],
         "compareRunCharts": [
             *(_chart(metric, "seconds") for metric in metrics),
             *(_chart(metric, "steps") for metric in metrics),
+            *(_bars(f"{schema.FINAL_PREFIX}{metric}", "final") for metric in metrics),
+            *(_bars(metric, "split") for metric in schema.TIME_SPLIT),
         ],
     }
 
@@ -193,6 +200,19 @@ def _chart(metric: str, section: str) -> dict[str, Any]:
         "scaleType": "linear",
         "lineSmoothness": 0,
         "useGlobalLineSmoothing": False,
+        "runsCountToCompare": 100,
+        "deleted": False,
+        "isGenerated": False,
+    }
+
+
+def _bars(metric: str, section: str) -> dict[str, Any]:
+    """A bar chart of the last value of one metric."""
+    return {
+        "uuid": f"{section}-{metric}",
+        "type": "BAR",
+        "metricSectionId": section,
+        "metricKey": metric,
         "runsCountToCompare": 100,
         "deleted": False,
         "isGenerated": False,

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import zlib
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -12,6 +13,7 @@ from recorded import record
 
 from tracking import schema
 from tracking.query import load_runs
+from tracking.report_run import log_report
 from tracking.store import Store, open_store
 from tracking.views import OVERVIEW, TAG_PREFIX, write_views
 
@@ -54,7 +56,7 @@ def inflate(text: str) -> dict[str, Any]:
     return state
 
 
-def test_one_view_per_workload_and_one_of_all(store: Store):
+def test_one_view_per_workload_and_one_of_all(store: Store, tmp_path: Path):
     links = write_views(store, "quick", load_runs(store, "quick"))
     assert list(links) == [OVERVIEW, "other", "tiny"]
     name, state = state_of(store, links["tiny"])
@@ -67,19 +69,25 @@ def test_one_view_per_workload_and_one_of_all(store: Store):
     charts = [
         (c["metricKey"], c["xAxisKey"], c["selectedXAxisMetricKey"])
         for c in state["compareRunCharts"]
+        if c["type"] == "LINE"
     ]
     assert ("validation/accuracy", "metric", schema.MEAN_SECONDS) in charts
     assert ("validation/accuracy", "step", "") in charts
+    bars = {c["metricKey"] for c in state["compareRunCharts"] if c["type"] == "BAR"}
+    assert {"final/validation/accuracy", "time/train_seconds", "time/compile_seconds"} < bars
     sections = {section["uuid"] for section in state["compareRunSections"]}
     assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} == sections
     # The filter is one that MLflow understands.
     experiment = store.experiment_id("quick", create=False)
     assert len(store.client.search_runs([experiment], state["searchFilter"])) == 6
 
+    log_report(store, "quick", "quick", tmp_path)
     _, state = state_of(store, links[OVERVIEW])
+    shown = store.client.search_runs([experiment], state["searchFilter"])
+    assert len(shown) == 7  # the report is not among them
     keys = [key["groupByData"] for key in state["groupBy"]["groupByKeys"]]
     assert keys == ["workload", "optimizer", "condition"]  # both conditions occur
-    assert {c["metricKey"] for c in state["compareRunCharts"]} == {
+    assert {c["metricKey"] for c in state["compareRunCharts"] if c["type"] == "LINE"} == {
         "validation/accuracy",
         "validation/ssim",
     }

@@ -118,7 +118,7 @@ def _remarks(results: Results, number: int, off: list[str]) -> list[str]:
     lines = [
         f"The paper does not print r_max. With r_max = {limits}, {number - len(off)} of "
         f"{number} printed scores follow from Tables 9–12 to within {TOLERANCE}"
-        + (f"; the others are {'; '.join(off)}." if off else ".")
+        + (f"; all but {'; '.join(off)}." if off else ".")
     ]
     if len(off) == 1 and off[0].startswith("velo_short, step control, train"):
         lines.append(

@@ -32,7 +32,10 @@ _INK: Final = "#24272c"
 _MUTED: Final = "#5d636c"
 _GRID: Final = "#e3e5e8"
 _VARIABLES: Final = {_INK: "var(--ink)", _MUTED: "var(--muted)", _GRID: "var(--grid)"}
-_SIZE: Final = (4.6, 2.9)  # inches of one panel
+_SIZE: Final = (4.6, 2.9)  # inches of one panel, its labels included
+_LEFT, _RIGHT, _BELOW, _ABOVE = 0.78, 0.12, 0.52, 0.12  # inches around its axes
+_HEAD, _LINE = 0.35, 0.21  # inches of a figure's or a panel's title, and of a line of the legend
+# Margins are fixed: to have matplotlib find them takes longer than to draw the plots.
 
 _STYLE: Final = {
     "svg.hashsalt": "timetrial",
@@ -113,8 +116,8 @@ def inline_svg(panel: Panel, looks: Mapping[str, Look], *, name: str, title: str
         element, what they span, and the points of every line.
     """
     with _style():
-        figure = Figure(figsize=_SIZE, layout="constrained")
-        axes = figure.subplots()
+        figure = Figure(figsize=_SIZE)
+        axes = _axes(figure, 0.0, 0.0)
         _draw(axes, panel, looks)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
@@ -126,19 +129,20 @@ def files(
     panels: Sequence[Panel], looks: Mapping[str, Look], *, columns: int, title: str
 ) -> dict[str, bytes]:
     """Several panels with title and legend, as ``png`` on white and as ``svg``."""
-    rows = math.ceil(len(panels) / columns)
+    drawn = {series.name for panel in panels for series in panel.series}
+    shown = {name: look for name, look in looks.items() if name in drawn}
+    columns = min(columns, len(panels))
+    width, height = _SIZE[0] * columns, _SIZE[1] + _HEAD
+    legend = _LINE * math.ceil(len(shown) / (2 * columns)) + 0.1
+    total = height * math.ceil(len(panels) / columns) + _HEAD + legend
     with _style(), matplotlib.rc_context({"savefig.transparent": False}):
-        size = (_SIZE[0] * columns, _SIZE[1] * rows + 0.75)
-        figure = Figure(figsize=size, layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for axes, panel in zip(grid.flat, panels, strict=False):
+        figure = Figure(figsize=(width, total))
+        figure.text(0.1 / width, 1 - 0.28 / total, title, fontsize=11, fontweight="bold")
+        for place, panel in enumerate(panels):
+            row, column = divmod(place, columns)
+            axes = _axes(figure, column * _SIZE[0], total - _HEAD - (row + 1) * height)
             _draw(axes, panel, looks)
             axes.set_title(panel.title)
-        for axes in grid.flat[len(panels) :]:
-            axes.set_axis_off()
-        drawn = {series.name for panel in panels for series in panel.series}
-        shown = {name: look for name, look in looks.items() if name in drawn}
         handles = [
             matplotlib.lines.Line2D([], [], color=look.light, lw=look.width, ls=_stroke(look))
             for look in shown.values()
@@ -146,7 +150,8 @@ def files(
         figure.legend(
             handles,
             list(shown),
-            loc="outside lower left",
+            loc="lower left",
+            bbox_to_anchor=(0.0, 0.0),
             ncols=2 * columns,
             frameon=False,
             handlelength=2.4,
@@ -155,7 +160,6 @@ def files(
         for kind, silent in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, dpi=130, metadata=silent)
-            figure.set_layout_engine("none")  # the layout is found; finding it again is slow
             found[kind] = buffer.getvalue()
     return found
 
@@ -172,6 +176,20 @@ def _style() -> Iterator[None]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
         yield
+
+
+def _axes(figure: Figure, left: float, bottom: float) -> Axes:
+    """Axes of one panel, whose lower left corner lies at so many inches."""
+    width, height = figure.get_size_inches()
+    inside = _SIZE[0] - _LEFT - _RIGHT, _SIZE[1] - _BELOW - _ABOVE
+    return figure.add_axes(
+        (
+            (left + _LEFT) / width,
+            (bottom + _BELOW) / height,
+            inside[0] / width,
+            inside[1] / height,
+        )
+    )
 
 
 def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:

@@ -19,7 +19,7 @@ from tracking.report.cells import FEW, Cell, Table, header, label, listed, signe
 from tracking.report.results import Results
 from tracking.report.standings import CONTROL, Standing, headline
 from tracking.report.style import family, is_learned
-from tracking.report.tables import quality_table, score_table, time_table
+from tracking.report.tables import SAME, quality_table, score_table, time_table
 from tracking.targets import CONDITIONS
 
 FULL: Final = "velo"
@@ -233,7 +233,7 @@ def _improvements(results: Results, name: str, baselines: Sequence[str]) -> Tabl
 
 def _speed(results: Results) -> Answer:
     name = contender(results)
-    question = f"Is {name or 'VeLO'} faster to the target?"
+    question = f"Is {name or 'VeLO'} faster to the target than the baselines?"
     heads = [head for c in CONDITIONS if (head := headline(results.standings, c)) is not None]
     tables = [score_table(results)] if heads else []
     scored = [head for head in heads if name in head.scores.index]
@@ -253,19 +253,20 @@ def _place(standing: Standing, name: str, results: Results) -> str:
         ends = standing.intervals.scores.set_index("optimizer")[["low", "high"]]
         low, high = map(float, ends.loc[name])
         where += f" ({span(low, high, 2)})"
-    others = scores.drop(name)
-    if others.empty:
-        return f"{where}, with nobody to compare it with"
+    place = int((scores > mine + SAME).sum()) + 1
+    where += f", place {place} of {len(scores)}"
+    baselines = scores[[one for one in scores.index if not is_learned(str(one))]]
+    if baselines.empty:
+        return f"{where}, with no baseline to compare it with"
     if not scores.max() > 0:
-        return f"{where}, as everybody: nobody reaches a target"
-    place = int((others > mine + 1e-12).sum()) + 1
-    rival = str(others.idxmax())
+        return f"{where}: nobody reaches a target"
+    rival = str(baselines.idxmax())
     gap = difference(standing, name, rival, results.level)
-    rank = f"place {place} of {len(scores)}"
-    if place == 1 and gap.value < 1e-12:
-        return f"{where}, {rank}, level with {rival}"
-    relation = "ahead of" if place == 1 else "behind"
-    return f"{where}, {rank}, {relation} {rival} with {others.max():.2f} ({_worded(gap, results)})"
+    relation = "level with" if abs(gap.value) < SAME else "ahead of" if gap.value > 0 else "behind"
+    return (
+        f"{where}, {relation} the best baseline, {rival} with {baselines.max():.2f} "
+        f"({_worded(gap, results)})"
+    )
 
 
 def contender(results: Results) -> str | None:

@@ -38,7 +38,8 @@ _PAPER_TIMES: Final = {
     ("step", "train"): "Table 11",
     ("step", "validation"): "Table 12",
 }
-_SAME: Final = 1e-12  # scores that differ by less are equal but for the order of a sum
+SAME: Final = 1e-12
+"""Scores that differ by less are equal but for the order of a sum."""
 
 
 def score_table(results: Results) -> Table:
@@ -57,13 +58,13 @@ def score_table(results: Results) -> Table:
 
 def _score_cells(standing: Standing) -> dict[str, Cell]:
     best = float(standing.scores.max())
-    ties = int((standing.scores > best - _SAME).sum())
+    ties = int((standing.scores > best - SAME).sum())
     ends = _ends(standing, "scores")
     cells = {}
     for key, value in standing.scores.items():
         name = str(key)
         lost = int(standing.times.loc[name].isna().to_numpy().sum())
-        first = value > best - _SAME and value > 0
+        first = value > best - SAME and value > 0
         low, high, few = ends.get((name,), (math.nan, math.nan, False))
         missing = f"{lost} of {standing.times.shape[1]} without run" if lost else ""
         more = below("tie" if first and ties > 1 else "", missing)
