@@ -42,13 +42,13 @@ class IcbmUnetSettings(LoopSettings):
         train_images: how many measurements are simulated to train on, >= 1.
     """
 
-    channels: int = 16
+    channels: int = 8
     num_pool_layers: int = 2
     dropout_rate: float = 0.0
-    image_size: int = 32
+    image_size: int = 24
     train_images: int = 1024
     batch_size: int = 4
-    step_hint: int = 300
+    step_hint: int = 600
     eval_every_steps: int | None = 50
     eval_batch_size: int = 64
     train_examples: int = 64
@@ -78,7 +78,7 @@ class IcbmUnet(Workload):
     Batches: ``x``, ``y`` (N, S, S) and ``mean``, ``std``, ``volume_max`` (N,), all float32, as
     ``kspace.simulate`` makes them; evaluation batches also ``weight`` (N,). Every image keeps its
     mask in all passes, as in AlgoPerf; those of evaluation differ too, because one random mask of
-    32 columns is less typical than the one of 320 that AlgoPerf evaluates all images with.
+    24 columns is less typical than the one of 320 that AlgoPerf evaluates all images with.
 
     Raises:
         ValueError: a setting does not fit the data or the model.
