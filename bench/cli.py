@@ -83,6 +83,34 @@ examples:
   timetrial tune workload=assays_gnn optimizer=nesterov study.search=tpe --export best.yaml
 """
 
+METATRAIN = """\
+Meta-trains small weights of the VeLO architecture on synthetic tasks, by persistent evolution
+strategies, and records the training in MLflow. It is saved every minute: after an interruption, or
+the end of a piece, the same command continues it, bitwise as if it had not stopped.
+
+  steps=N                 outer steps in all        minutes=M   end this piece after so long
+  pairs=N                 antithetic pairs of lanes per family: 16 for 2 cores, hundreds for a GPU
+  start=WHAT              embedded (default), warm (made by hand; hidden_size=, bank_size=) or FILE
+  families=[a,b]          perceptron, deep_perceptron, convnet, embedding, denoiser, autoencoder,
+                          graph (default: all)
+  truncation, shortest, longest, sigma, learning_rate, clip, ema, seed
+                          the rest of the method
+  validate_every=N, validation_tasks=N, horizons=[300,1000,3000]
+                          how the best checkpoint is chosen
+  name=NAME               of the training (default: velo); its checkpoint is in
+                          tracking.root/metatrain/NAME
+  checkpoint_seconds=S    pause between checkpoints (default: 60)
+  cores=N                 CPU cores to spread the lanes over (default: all that divide the pairs)
+"""
+
+METATRAIN_EXAMPLES = """\
+examples:
+  timetrial metatrain minutes=10
+  timetrial metatrain minutes=10 --export mine.params
+  timetrial metatrain name=gpu start=warm hidden_size=64 bank_size=32 pairs=256 steps=4000
+  timetrial train preset=quick/icbm_unet optimizer=velo optimizer.weights=mine.params
+"""
+
 CALIBRATE = """\
 Carries a wall-clock budget over to this hardware: runs the target-setting algorithm of a workload
 for a few per cent of its steps, times it in windows behind a warm-up, and multiplies the runtime on
@@ -203,6 +231,19 @@ def parser() -> argparse.ArgumentParser:
         "--export", type=Path, metavar="FILE", help="write the best configuration as a run preset"
     )
     tune.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # one of so many
+    metatrain = add(
+        "metatrain",
+        _metatrain,
+        "meta-train small weights of the VeLO architecture",
+        METATRAIN,
+        METATRAIN_EXAMPLES,
+    )
+    metatrain.add_argument(
+        "--export",
+        type=Path,
+        metavar="FILE",
+        help="write the best weights so far, and their sha256",
+    )
     calibrate = add(
         "calibrate",
         _calibrate,
@@ -305,6 +346,12 @@ def _tune(options: argparse.Namespace) -> int:
     if options.worker is not None:
         return worker(options.overrides, options.worker)
     return tune(options.overrides, options.workers, options.export)
+
+
+def _metatrain(options: argparse.Namespace) -> int:
+    from bench.metatrain.command import metatrain
+
+    return metatrain(options.overrides, options.export)
 
 
 def _calibrate(options: argparse.Namespace) -> int:

@@ -33,12 +33,12 @@ class LossState(NamedTuple):
     seen: jax.Array
 
 
-def init_loss_state(num_steps: int) -> LossState:
+def init_loss_state(num_steps: int | jax.Array) -> LossState:
     """The state before the first loss.
 
     Args:
-        num_steps: N, expected number of updates, >= 1. The ten means forget with time constants
-            that are spaced evenly in the logarithm from 10 to N updates.
+        num_steps: N, expected number of updates, >= 1; may be traced. The ten means forget
+            with time constants that are spaced evenly in the logarithm from 10 to N updates.
     """
     log_length = jnp.linspace(1.0, jnp.log10(jnp.float32(num_steps)), MEANS, dtype=jnp.float32)
     return LossState(

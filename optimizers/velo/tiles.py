@@ -217,13 +217,23 @@ class Plan:
 
 
 @functools.lru_cache(maxsize=64)
-def plan(shapes: tuple[Shape, ...]) -> Plan:
-    """Plans the storage of tensors of the given shapes, in order of leaves."""
+def plan(
+    shapes: tuple[Shape, ...],
+    matrix_tiles: tuple[Shape, ...] = MATRIX_TILES,
+    vector_tile: Shape = VECTOR_TILE,
+) -> Plan:
+    """Plans the storage of tensors of the given shapes, in order of leaves.
+
+    Args:
+        shapes: of the tensors.
+        matrix_tiles: tile shapes to choose from.
+        vector_tile: tile shape of vectors, (1, any).
+    """
     views = [view(leaf, shape) for leaf, shape in enumerate(shapes) if math.prod(shape) > 0]
     vectors = [v for v in views if len(v.shape) < 2]
     matrices = [v for v in views if len(v.shape) >= 2]
-    groups = [_group(vectors, VECTOR_TILE, factored=False)] if vectors else []
-    for tile, members in _assign(matrices).items():
+    groups = [_group(vectors, vector_tile, factored=False)] if vectors else []
+    for tile, members in _assign(matrices, matrix_tiles).items():
         groups.append(_group(members, tile, factored=True))
     leaves = np.array([v.leaf for g in groups for v in g.views], np.int32)
     position = np.argsort(leaves).astype(np.int32)
@@ -238,7 +248,9 @@ def _cost(v: View, tile: Shape) -> int:
     return math.prod(v.grid(tile)) * (math.prod(tile) + _TILE_COST)
 
 
-def _assign(views: Sequence[View]) -> dict[Shape, list[View]]:
+def _assign(
+    views: Sequence[View], allowed: tuple[Shape, ...] = MATRIX_TILES
+) -> dict[Shape, list[View]]:
     """Gives every matrix a tile shape: as few shapes as possible, more where padding is large."""
     if not views:
         return {}
@@ -246,9 +258,9 @@ def _assign(views: Sequence[View]) -> dict[Shape, list[View]]:
     def total(tiles: tuple[Shape, ...]) -> int:
         return sum(min(_cost(v, tile) for tile in tiles) for v in views)
 
-    chosen: tuple[Shape, ...] = (min(MATRIX_TILES, key=lambda tile: total((tile,))),)
-    while len(chosen) < len(MATRIX_TILES):
-        more = min(((*chosen, t) for t in MATRIX_TILES if t not in chosen), key=total)
+    chosen: tuple[Shape, ...] = (min(allowed, key=lambda tile: total((tile,))),)
+    while len(chosen) < len(allowed):
+        more = min(((*chosen, t) for t in allowed if t not in chosen), key=total)
         if total(chosen) - total(more) < _NEW_SHAPE_COST:
             break
         chosen = more

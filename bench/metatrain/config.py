@@ -1,0 +1,113 @@
+"""The configuration of ``timetrial metatrain``: settings of the training, and of the command.
+
+Boundary: words in, frozen dataclasses out; nothing is run and nothing written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from framework import config as configuration
+from framework.config import ConfigError, Tracking
+from framework.ranges import check
+from optimizers.learned import load
+from optimizers.velo.checkpoint import Weights
+from optimizers.velo.metatraining.settings import MetatrainSettings
+
+FORMAT = 1
+"""Version of what a checkpoint holds; a newer program refuses an older one's by its identity."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """Settings of the command that do not change what is computed.
+
+    Attributes:
+        name: of the training; it goes on from the checkpoint of that name.
+        minutes: end after so many minutes, with everything saved; None goes on to the end.
+        checkpoint_seconds: pause between two checkpoints, > 0.
+        cores: CPU devices to spread the lanes over; None takes all cores that divide the pairs.
+            Sums over lanes are then added in another order: a training that is continued with
+            another number is as good, but not bitwise the same.
+        tracking: where the run is recorded, and where checkpoints go.
+    """
+
+    name: str = "velo"
+    minutes: float | None = None
+    checkpoint_seconds: float = 60.0
+    cores: int | None = None
+    tracking: Tracking = dataclasses.field(
+        default_factory=lambda: Tracking(experiment="timetrial-metatrain")
+    )
+
+    def __post_init__(self) -> None:
+        check(self, minutes=">= 0", checkpoint_seconds="> 0", cores=">= 1")
+        if not re.fullmatch(r"[\w.\-]{1,80}", self.name) or self.name.startswith("."):
+            raise ValueError(
+                f"name: expected letters, digits, '_', '-' and '.', at most 80, got {self.name!r}"
+            )
+
+    @property
+    def directory(self) -> Path:
+        """Where the checkpoint is."""
+        return Path(self.tracking.root).absolute() / "metatrain" / self.name
+
+
+def read(overrides: Sequence[str]) -> tuple[MetatrainSettings, Command]:
+    """The configuration that ``key=value`` words give.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or a value out of range.
+    """
+    tree = configuration.parse(overrides)
+    of_training, of_command = (configuration.hints(c) for c in (MetatrainSettings, Command))
+    for key in tree:
+        if key not in of_training and key not in of_command:
+            known = [*of_training, *of_command]
+            raise ConfigError(configuration.unknown("config key", str(key), known))
+    tracking = tree.get("tracking")
+    if isinstance(tracking, dict):
+        tracking.setdefault("experiment", Command().tracking.experiment)
+    return _made(MetatrainSettings, of_training, tree), _made(Command, of_command, tree)
+
+
+def _made(cls: Any, hints: dict[str, Any], tree: dict[str, Any]) -> Any:
+    parts = {k: configuration.convert(v, hints[k], k) for k, v in tree.items() if k in hints}
+    try:
+        return cls(**parts)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def start_weights(settings: MetatrainSettings) -> Weights | None:
+    """The weights that a training starts from; None for a start made by hand.
+
+    Raises:
+        UserError: there is no such file, or it holds no weights.
+    """
+    return None if settings.start == "warm" else load(settings.start)
+
+
+def identity(settings: MetatrainSettings, start: Weights | None) -> str:
+    """What decides on the result: a checkpoint of anything else is refused."""
+    tree = dataclasses.asdict(settings)
+    tree["start"] = "warm" if start is None else start.sha256
+    tree["format"] = FORMAT
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def devices(pairs: int, cores: int | None) -> int:
+    """CPU devices to use: as asked, else the largest number of cores that divides the pairs."""
+    if cores is not None:
+        if pairs % cores:
+            raise ConfigError(f"cores: expected a divisor of pairs = {pairs}, got {cores}")
+        return cores
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    return max(n for n in range(1, available + 1) if pairs % n == 0)

@@ -1,0 +1,57 @@
+"""Persistent evolution strategies: gradients of a sum of losses along runs seen piece by piece.
+
+Boundary: perturbations, losses and gradients as arrays; knows no optimizer and no task.
+
+Vicol, Metz and Sohl-Dickstein, "Unbiased Gradient Estimation in Unrolled Computation Graphs with
+Persistent Evolution Strategies", 2021, https://arxiv.org/abs/2112.13835.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+_LARGEST_DIFFERENCE = 3.0
+
+
+def perturbations(key: jax.Array, pairs: int, size: int, sigma: float | jax.Array) -> jax.Array:
+    """Normal perturbations (pairs, size) of standard deviation sigma."""
+    return sigma * jax.random.normal(key, (pairs, size))
+
+
+def antithetic(vector: jax.Array, perturbation: jax.Array) -> jax.Array:
+    """The two vectors (2, size) of a pair: with the perturbation (size,) added and subtracted."""
+    return jnp.stack([vector + perturbation, vector - perturbation])
+
+
+def estimates(losses: jax.Array, accumulated: jax.Array, sigma: float | jax.Array) -> jax.Array:
+    """Every pair's estimate of the gradient; they are unbiased for smoothed losses.
+
+    With ``losses`` the loss of this piece of the run and ``accumulated`` the sum of the run's
+    perturbations up to and including this piece, the sum over all pieces of a run estimates the
+    gradient of the sum of its losses.
+
+    Args:
+        losses: (pairs, 2), plus and minus.
+        accumulated: (pairs, size).
+        sigma: standard deviation of the perturbation of one piece.
+
+    Returns:
+        (pairs, size).
+    """
+    return (losses[:, :1] - losses[:, 1:]) * accumulated / (2.0 * sigma**2)
+
+
+def normalised(losses: jax.Array, scale: jax.Array) -> jax.Array:
+    """Losses in units of their family's usual difference within pairs, outliers cut.
+
+    Args:
+        losses: (pairs, 2).
+        scale: scalar, root mean square of the differences.
+
+    Returns:
+        (pairs, 2), each pair centred on 0, its difference in [-3, 3].
+    """
+    difference = (losses[:, 0] - losses[:, 1]) / jnp.maximum(scale, 1e-8)
+    half = 0.5 * jnp.clip(difference, -_LARGEST_DIFFERENCE, _LARGEST_DIFFERENCE)
+    return jnp.stack([half, -half], axis=1)

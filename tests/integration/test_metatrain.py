@@ -1,0 +1,209 @@
+"""Meta-training end to end on a tiny family: it improves, it resumes, it exports, it complains."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bench.cli import main
+from bench.metatrain import command, config
+from framework.checkpoint import load
+from framework.errors import UserError
+from optimizers.velo.metatraining import families
+from optimizers.velo.metatraining.rules import adam_rule, velo_rule
+from optimizers.velo.metatraining.tasks import Data, Family
+from optimizers.velo.metatraining.validation import Validation
+from optimizers.velo.metatraining.vector import to_vector
+from optimizers.velo.weights import EMBEDDED_SHA256, embedded_weights, load_weights
+from tracking.store import open_store
+
+EMBEDDED = Path(families.__file__).parents[1] / "embedded"
+
+
+def regression(key: jax.Array) -> Data:
+    """Linear regression of two targets; few random numbers, so that it compiles in seconds."""
+    x = jax.random.uniform(key, (64, 4), minval=-1.0)
+    y = x[:, :2] * 2.0 - x[:, 2:]
+    return Data((x, y), (), jnp.mean(y**2))
+
+
+TINY = Family(
+    "tiny",
+    regression,
+    lambda key, traits: {"w": 0.5 * jax.random.uniform(key, (4, 2), minval=-1.0)},
+    lambda params, batch, traits: jnp.mean((batch[0] @ params["w"] - batch[1]) ** 2),
+    batch_size=8,
+)
+
+SETTINGS = [
+    "families=[tiny]",
+    "start=warm",
+    "hidden_size=4",
+    "bank_size=2",
+    "steps=60",
+    "pairs=4",
+    "cores=1",
+    "truncation=10",
+    "shortest=20",
+    "longest=40",
+    "sigma=0.05",
+    "learning_rate=0.02",
+    "ema=0.5",
+    "validate_every=30",
+    "validation_tasks=4",
+    "horizons=[20,40]",
+]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    monkeypatch.setitem(families.FAMILIES, "tiny", TINY)
+    before = jax.config.jax_compilation_cache_dir
+    yield [*SETTINGS, f"tracking.root={tmp_path}"]
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.fixture(autouse=True)
+def quick_to_compile() -> Iterator[None]:
+    """What is run here is tiny: nearly all the time would go into XLA's optimizations."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def run(words: list[str]) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["metatrain", *words])
+    return int(ended.value.code or 0)
+
+
+def leaves(words: list[str]) -> dict[str, np.ndarray]:
+    settings, where = config.read(words)
+    return dict(load(where.directory / "checkpoint", config.identity(settings, None)).leaves)
+
+
+def after(calls: int) -> Callable[[], bool]:
+    """False so many times, then True: a Ctrl-C at a known moment."""
+    count = itertools.count()
+    return lambda: next(count) >= calls
+
+
+def test_training_improves_resumes_bitwise_and_exports(
+    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    whole = [*settings, "name=whole"]
+    exported = tmp_path / "made.params"
+    assert run([*whole, "--export", str(exported)]) == 0
+
+    # It improves: by the fixed validation tasks, which training does not see.
+    made, where = config.read(whole)
+    saved = load(where.directory / "checkpoint", config.identity(made, None))
+    scores = [e.metrics["validation/score"] for e in saved.evaluations]
+    assert [e.step for e in saved.evaluations] == [0, 30, 60]
+    assert scores[-1] < scores[0] - 0.05
+
+    # It exports the best: a container that the ordinary loader reads, with its digest beside it.
+    weights = load_weights(exported)
+    assert (weights.hidden_size, weights.bank_size) == (4, 2)
+    assert weights.sha256 == hashlib.sha256(exported.read_bytes()).hexdigest()
+    assert weights.sha256 in capsys.readouterr().out
+    best = leaves(whole)[".opt_state.best"]
+    np.testing.assert_allclose(to_vector(weights.meta_params), best, rtol=1e-6)
+
+    # Interrupted in the middle and continued, it ends in the very same bits.
+    parts = [*settings, "name=parts"]
+    made, where = config.read(parts)
+    where.directory.mkdir(parents=True)
+    training, complete = command._piece(made, where, None, after(25))
+    assert not complete
+    assert 10 < training.step < 30
+    assert run(parts) == 0
+    one, other = leaves(whole), leaves(parts)
+    assert one.keys() == other.keys()
+    for key, array in one.items():
+        np.testing.assert_array_equal(array, other[key], err_msg=key)
+
+    # MLflow has both trainings, each with the validation curve.
+    store = open_store(root=tmp_path)
+    found = store.client.search_runs([store.experiment_id("timetrial-metatrain")])
+    assert len(found) == 3
+    assert found[0].data.tags["resumed_at"] == str(training.step)
+    curve = store.client.get_metric_history(found[0].info.run_id, "validation/score")
+    assert [point.step for point in curve] == [0, 30, 60]
+
+    # A checkpoint of other settings is not continued.
+    assert run([*parts, "seed=1"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["stepz=1"], "did you mean 'steps'"),
+        (["pairs=0"], "pairs: expected a value >= 1"),
+        (["families=[mlp]"], "families: expected one or more different ones of perceptron"),
+        (["longest=50"], "longest: expected at least shortest = 100"),
+        (["start=nowhere.params"], "no such file"),
+        (["cores=3"], "cores: expected a divisor of pairs = 16"),
+        (["minutes=-1"], "minutes: expected a value >= 0"),
+        (["name=../x"], "name: expected letters"),
+        (["--export", "no/such/place.params"], "expected a file in an existing directory"),
+    ],
+)
+def test_bad_input_is_answered_before_anything_is_written(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert run([*words, f"tracking.root={tmp_path}"]) == 2
+    assert message in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_two_processes_do_not_train_the_same(tmp_path: Path):
+    holder = command._only_one(tmp_path)
+    with holder:
+        code = (
+            "import sys, pathlib; from bench.metatrain.command import _only_one\n"
+            "with _only_one(pathlib.Path(sys.argv[1])): pass"
+        )
+        other = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True
+        )
+    assert UserError.__name__ in other.stderr
+    assert "in progress in another process" in other.stderr
+
+
+def test_the_embedded_weights_match_their_card():
+    card = (EMBEDDED / "CARD.md").read_text()
+    data = (EMBEDDED / "embedded.params").read_bytes()
+    weights = embedded_weights()
+    assert hashlib.sha256(data).hexdigest() == EMBEDDED_SHA256
+    for fact in (
+        EMBEDDED_SHA256,
+        f"{len(data):,} bytes",
+        f"H = {weights.hidden_size}",
+        f"K = {weights.bank_size}",
+        f'"{weights.gen_id}"',
+        f"`step` {weights.step:,}",
+    ):
+        assert fact in card, fact
+    assert len(data) < 1_000_000
+
+
+def test_the_embedded_weights_beat_untuned_adam_on_held_out_tasks():
+    """Perceptrons on mixtures that neither training nor selection has seen."""
+    weights = embedded_weights()
+    vector = to_vector(weights.meta_params)
+    sizes = (weights.hidden_size, weights.bank_size)
+    seed = 7
+    tasks = {"families": ("perceptron",), "tasks": 4, "horizons": (200,), "seed": seed}
+    ours, _ = Validation(lambda v: velo_rule(v, *sizes), **tasks).losses(vector, "perceptron")
+    adam, _ = Validation(adam_rule, **tasks).losses(jnp.float32(1e-3), "perceptron")
+    assert ours.mean() < 0.8 * adam.mean()
