@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 suite ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench test test-slow ui dashboard report lint typecheck check bench-overhead bench-velo bench-scoring clean
+.PHONY: help install bench test test-slow ui dashboard report lint typecheck check bench-overhead bench-velo bench-scoring bench-metatrain clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ bench-velo: $(STAMP) ## Measure VeLO's update against Adam's: time, compilation,
 
 bench-scoring: $(STAMP) ## Measure scoring 1,000 runs with 10,000 bootstrap samples
 	@$(BIN)/python -m benchmarks.scoring $(args)
+
+bench-metatrain: $(STAMP) ## Measure meta-training: inner steps of all lanes per CPU second
+	@$(BIN)/python -m benchmarks.metatrain $(args)
 
 clean: ## Remove the environment and every cache (recorded runs stay)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build

@@ -6,6 +6,7 @@ is.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -39,15 +40,15 @@ def activation(x: jax.Array, traits: Traits) -> jax.Array:
     return jnp.where(traits.smooth, jnp.tanh(x), jax.nn.relu(x))
 
 
-def mixture(key: jax.Array) -> Data:
-    """Gaussian mixture of 8 classes in 16 dimensions, of random spectrum, scale and label noise."""
+def mixture(key: jax.Array, features: int = _FEATURES) -> Data:
+    """Gaussian mixture of 8 classes, of random spectrum, scale and label noise."""
     keys = jax.random.split(key, 9)
-    centres = jax.random.normal(keys[0], (2 * _CLASSES, _FEATURES))
+    centres = jax.random.normal(keys[0], (2 * _CLASSES, features))
     component = jax.random.randint(keys[1], (_EXAMPLES,), 0, 2 * _CLASSES)
-    noise = jax.random.normal(keys[2], (_EXAMPLES, _FEATURES))
+    noise = jax.random.normal(keys[2], (_EXAMPLES, features))
     x = centres[component] * log_uniform(keys[3], 0.5, 2.5) + noise
     decay = jax.random.uniform(keys[4], minval=0.0, maxval=1.5)
-    x = x * (1.0 + jnp.arange(_FEATURES)) ** -decay * log_uniform(keys[5], 0.3, 3.0)
+    x = x * (1.0 + jnp.arange(features)) ** -decay * log_uniform(keys[5], 0.3, 3.0)
     # Two components share a class, so that no linear boundary parts them.
     labels = component % _CLASSES
     wrong = jax.random.uniform(keys[6], (_EXAMPLES,)) < 0.2 * jax.random.uniform(keys[7])
@@ -56,9 +57,9 @@ def mixture(key: jax.Array) -> Data:
     return Data((x, labels), sample_traits(keys[8]), unit)
 
 
-def perceptron(name: str, hidden: tuple[int, ...]) -> Family:
+def perceptron(name: str, hidden: tuple[int, ...], features: int = _FEATURES) -> Family:
     """A classifier of Gaussian mixtures with hidden layers of the given widths."""
-    widths = (_FEATURES, *hidden, _CLASSES)
+    widths = (features, *hidden, _CLASSES)
 
     def init(key: jax.Array, traits: Traits) -> PyTree:
         keys = jax.random.split(key, len(widths) - 1)
@@ -70,7 +71,7 @@ def perceptron(name: str, hidden: tuple[int, ...]) -> Family:
             x = activation(apply_dense(layer, x), traits)
         return tasks.cross_entropy(apply_dense(params[-1], x), labels)
 
-    return Family(name, mixture, init, loss)
+    return Family(name, functools.partial(mixture, features=features), init, loss)
 
 
 _FIELDS, _VOCABULARY, _WIDTH, _NUMBERS = 4, 32, 8, 8
