@@ -6,6 +6,7 @@ import dataclasses
 import math
 
 import numpy as np
+import pandas as pd
 
 from framework.types import Direction, Evaluation, RunRecord
 
@@ -28,6 +29,7 @@ OPTIMIZERS = {
     "velo_short": (8.0, 0.99, 1.36),
 }
 STEPS = 400
+PROMPTS = {"velo": STEPS, "velo_short": int(0.75 * STEPS)}
 
 
 def race(*, conditions: tuple[str, ...] = ("time", "step"), seed: int = 0) -> list[RunRecord]:
@@ -40,6 +42,37 @@ def race(*, conditions: tuple[str, ...] = ("time", "step"), seed: int = 0) -> li
         for trial in range(3)
     ]
     return [changed for record in records if (changed := _misfortune(record)) is not None]
+
+
+def study() -> list[RunRecord]:
+    """Eight trials that tune Adam on one workload of the race; the sixth one diverged."""
+    trials = []
+    for point in range(8):
+        run = _run("step", "assays_gnn", "adam", 10 + point, seed=1)
+        share = 0.8 + 0.04 * ((3 * point) % 8)
+        rows = [
+            dataclasses.replace(
+                row, metrics={key: share * value for key, value in row.metrics.items()}
+            )
+            for row in run.evaluations
+        ]
+        tags = {**run.tags, "study": "assays_gnn-adam-sobol-0", "point": str(point)}
+        run = dataclasses.replace(run, run_id=f"trial{point}", evaluations=rows, tags=tags, seed=0)
+        trials.append(_cut(run, 3, status="FINISHED", reason="DIVERGED") if point == 5 else run)
+    return trials
+
+
+def rates() -> pd.DataFrame:
+    """A learning rate that falls to 0, for two optimizers on two workloads."""
+    return pd.DataFrame(
+        [
+            (workload, optimizer, step, peak * (1 - step / STEPS))
+            for workload in ("assays_gnn", "flights_dlrm")
+            for optimizer, peak in (("adam", 5e-3), ("nadam", 1e-2))
+            for step in range(0, STEPS + 1, 100)
+        ],
+        columns=["workload", "optimizer", "step", "learning_rate"],
+    )
 
 
 def _run(condition: str, workload: str, optimizer: str, trial: int, seed: int) -> RunRecord:
@@ -86,6 +119,7 @@ def _run(condition: str, workload: str, optimizer: str, trial: int, seed: int) -
             "git_commit": "0123abcd" * 5,
             "version.jax": "0.9.0",
             "version.python": "3.12.4",
+            **({"velo.num_steps": str(PROMPTS[optimizer])} if optimizer in PROMPTS else {}),
         },
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import json
 import math
 import random
 import re
@@ -19,7 +20,7 @@ import pandas as pd
 import pytest
 
 from framework.types import Direction, RunRecord
-from tests.race import OPTIMIZERS, WORKLOADS, race
+from tests.race import OPTIMIZERS, WORKLOADS, race, rates, study
 from tracking.report import score_table_text, write_report
 from tracking.report.curves import learning_curves, thinned
 from tracking.report.panels import limits, profile_panel
@@ -28,6 +29,8 @@ from tracking.report.standings import outcome, r_max_by_condition, rows, standin
 from tracking.report.style import looks
 from tracking.scoring import scores
 from tracking.targets import targets, time_to_target, trials
+
+RUN_URL = "http://127.0.0.1:5000/#/experiments/7/runs/"
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +41,15 @@ def records() -> list[RunRecord]:
 @pytest.fixture(scope="module")
 def folder(records: list[RunRecord], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "new" / "report"
-    assert write_report(records, path, title="A race & more", meta={"suite": "mini"}) == (
-        path / "report.html"
+    made = write_report(
+        [*records, *study()],
+        path,
+        title="A race & more",
+        meta={"suite": "mini"},
+        rates=rates(),
+        run_url=RUN_URL,
     )
+    assert made == path / "report.html"
     return path
 
 
@@ -130,7 +139,7 @@ def test_every_table_and_every_plot_has_its_files(folder: Path, text: str) -> No
         "final_quality.csv", "improvement.csv", "runs.csv", "learning_curves.csv", "settings.csv",
         "evaluations.csv", "evaluations.parquet",
     } < names  # fmt: skip
-    plots = {"profiles", "scores_over_r_max"} | {
+    plots = {"profiles", "scores_over_r_max", "learning_rates", "progress", "tuning"} | {
         f"curves_{condition}_{workload}" for workload in WORKLOADS for condition in ("time", "step")
     }
     assert {f"plots/{name}.{kind}" for name in plots for kind in ("png", "svg")} < names
@@ -138,7 +147,7 @@ def test_every_table_and_every_plot_has_its_files(folder: Path, text: str) -> No
         "scores", "ranks", "improvement", "loss_step", "runs", "budgets",
         *(f"{what}_{condition}_{split}" for what in ("times", "quality")
           for condition in ("time", "step") for split in ("train", "validation")),
-        "prompt_time_validation",
+        "prompt_time_validation", "prompt_differences", "tuning", "configurations",
     }  # fmt: skip
     assert {f"tables/{name}.{kind}" for name in tables for kind in ("tex", "md")} < names
     assert all(name in text for name in names - {"report.html"})
@@ -147,10 +156,48 @@ def test_every_table_and_every_plot_has_its_files(folder: Path, text: str) -> No
         assert len(pd.read_csv(path)) > 0
     for path in folder.glob("plots/*.png"):
         width, height = struct.unpack(">II", path.read_bytes()[16:24])
-        assert width > 1000
-        assert height > 500
+        assert width > 590
+        assert height > 400
     for path in folder.glob("plots/*.svg"):
         assert ElementTree.parse(path).getroot().tag.endswith("svg")
+
+
+def test_the_questions_come_first_and_everything_else_in_order(page: str) -> None:
+    sections = re.findall(r'<section id="([^"]+)"', page)
+    assert sections == [
+        "question-1", "question-2", "question-3", "notes", "times", "quality", "profiles", "curves",
+        "rates", "tuning", "stability", "runs", "setup", "method",
+    ]  # fmt: skip
+    assert page.count('<p class="answer">') == 3
+
+
+def test_every_recorded_run_leads_to_mlflow(page: str, records: list[RunRecord]) -> None:
+    links = set(re.findall(rf'href="{re.escape(RUN_URL)}([^"]+)"', page))
+    assert links == {record.run_id for record in records}
+
+
+def test_what_the_pointer_finds_is_what_is_drawn(page: str) -> None:
+    section = page[page.index('<section id="curves"') : page.index('<section id="rates"')]
+    found = re.findall(r"<svg[^>]*data-points.*?</svg>", section, flags=re.DOTALL)
+    assert len(found) == 2 * 4 * 4
+    for svg in found:
+        element = ElementTree.fromstring(svg)
+        plot = json.loads(element.attrib["data-points"])
+        left, right, bottom, top = plot["box"]
+        for one in plot["series"]:
+            drawn = [
+                path.attrib["d"]
+                for group in element.iter()
+                if group.get("data-series") == one["slug"]
+                for path in group
+                if "fill: none" in path.get("style", "")
+            ]
+            x, y = map(float, drawn[0].split()[-2:])
+            share_x, share_y = (
+                (one[axis][-1] - plot[axis][0]) / (plot[axis][1] - plot[axis][0]) for axis in "xy"
+            )
+            assert x == pytest.approx(left + share_x * (right - left), abs=0.1)
+            assert y == pytest.approx(bottom + share_y * (top - bottom), abs=0.1)
 
 
 def test_runs_that_went_wrong_are_listed(folder: Path, text: str) -> None:
@@ -182,13 +229,14 @@ def test_same_runs_give_the_same_bytes_in_any_order_and_process(
     folder: Path, tmp_path: Path
 ) -> None:
     program = (
-        "import random, sys; from pathlib import Path; from tests.race import race\n"
+        "import random, sys; from pathlib import Path; from tests.race import race, rates, study\n"
         "from tracking.report import write_report\n"
-        "records = race(); random.Random(1).shuffle(records)\n"
-        "write_report(records, Path(sys.argv[1]), title='A race & more', meta={'suite': 'mini'})"
+        "records = [*race(), *study()]; random.Random(1).shuffle(records)\n"
+        "write_report(records, Path(sys.argv[1]), title='A race & more', meta={'suite': 'mini'},"
+        " rates=rates(), run_url=sys.argv[2])"
     )
     root = Path(__file__).parents[2]
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, cwd=root)
+    subprocess.run([sys.executable, "-c", program, str(tmp_path), RUN_URL], check=True, cwd=root)
     assert written(tmp_path) == written(folder)
     for name in written(folder):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
