@@ -130,7 +130,8 @@ def reference_contestant(grads: PyTree, params: PyTree) -> Contestant:
 
     def step(grads: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
         del params  # the reference keeps them in its state
-        state = optimizer.update(state, grads, jnp.float32(1.0))
+        key = jax.random.PRNGKey(0)  # it is split but not used
+        state = optimizer.update(state, grads, jnp.float32(1.0), key=key)
         return optimizer.get_params(state), state
 
     return contestant("learned_optimization", step, grads, state, jax.tree.map(jnp.copy, params))
