@@ -70,12 +70,28 @@ def test_a_suite_repeats_nothing_and_ends_with_scores_and_a_report(timetrial, tm
     report = tmp_path / "reports" / "quick" / "report.html"
     assert str(report) in first.out
     assert "timetrial ui suite=quick" in first.out
-    assert "adam" in report.read_text()
+    page = report.read_text()
+    assert "adam" in page
+    assert "learning rate" in page
+    runs = records(tmp_path, "timetrial-quick")
+    assert all(f"runs/{run.run_id}" in page for run in runs)
     again = timetrial(*words)
     assert "2 of 2 runs are recorded" in again.out
     more = timetrial(*words[:-2], "seeds=[0,1]", words[-1])
     assert "2 of 4 runs are recorded" in more.out
     assert len(records(tmp_path, "timetrial-quick")) == 4
+
+
+def test_the_report_of_the_papers_tables_needs_no_run(timetrial, tmp_path: Path):
+    done = timetrial("report", "--paper", f"tracking.root={tmp_path}")
+    assert done.code == 0, done.err
+    path = tmp_path / "reports" / "paper" / "report.html"
+    assert str(path) in done.out
+    page = path.read_text()
+    assert "27 of 28 printed scores follow" in page
+    assert "4,057 steps" in page
+    assert (path.parent / "plots" / "learning_rates.svg").exists()
+    assert not (tmp_path / "mlflow.db").exists()
 
 
 BAD = {

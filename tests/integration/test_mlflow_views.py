@@ -14,7 +14,9 @@ from recorded import record
 from tracking import schema
 from tracking.query import load_runs
 from tracking.report_run import log_report
+from tracking.sources import from_mlflow
 from tracking.store import Store, open_store
+from tracking.ui import run_address
 from tracking.views import OVERVIEW, TAG_PREFIX, write_views
 
 
@@ -136,3 +138,29 @@ def test_older_versions_get_their_own_format_or_a_plain_link(
     assert inflate(value)["compareRunCharts"]
     monkeypatch.setattr(mlflow, "__version__", "2.22.0")
     assert "viewStateShareKey" not in write_views(store, "quick", runs)["tiny"]
+
+
+def test_a_report_is_one_run_that_readers_pass_by(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    before = {run.run_id for run in load_runs(store, "quick")}
+    (tmp_path / "tables").mkdir()
+    for text in ("first", "second"):
+        (tmp_path / "report.html").write_text(text)
+        (tmp_path / "tables" / "t.md").write_text(text)
+        run_id = log_report(store, "quick", "mini", tmp_path)
+    run = store.client.get_run(run_id)
+    assert (run.info.run_name, run.info.status) == ("report", "FINISHED")
+    marked = store.client.search_runs([run.info.experiment_id], "tags.report = 'mini'")
+    assert [found.info.run_id for found in marked] == [run_id]
+    path = store.client.download_artifacts(run_id, "report.html", str(tmp_path))
+    assert Path(path).read_text() == "second"
+    assert [f.path for f in store.client.list_artifacts(run_id, "tables")] == ["tables/t.md"]
+    assert {run.run_id for run in load_runs(store, "quick")} == before
+    source = from_mlflow(store, "quick")
+    assert {run.run_id for run in source.records} == before
+    assert not [problem for problem in source.problems if problem.run == run_id]
+    assert run_id not in caplog.text
+    links = run_address(store, "quick"), run_address(store, "quick", "http://host:1/")
+    assert links[0].startswith("http://127.0.0.1:5000/#/experiments/")
+    assert links[1] == f"http://host:1/#/experiments/{run.info.experiment_id}/runs/"

@@ -158,7 +158,7 @@ def _content(results: Results, studies: Sequence[tuning.Tuned], run_url: str) ->
     return {
         "published": results.published,
         "optimizers": results.optimizers,
-        "level": f"{100 * results.level:g} %",
+        "level": f"{100 * results.level:g}\N{NO-BREAK SPACE}%",
         "summary": [*summary(results), *([census(listed)] if listed else [])],
         "notes": notes(results.records, results.standings),
         "answers": answers(results),

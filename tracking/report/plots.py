@@ -86,6 +86,7 @@ class Panel:
         marks: crosses, as ``(name, x, y)``.
         target: height of the dashed target line, NaN = none.
         log_y: True for a logarithmic y axis.
+        whole_x: True where x counts something: ticks at whole numbers only.
     """
 
     title: str
@@ -100,6 +101,7 @@ class Panel:
     marks: Sequence[tuple[str, float, float]] = ()
     target: float = math.nan
     log_y: bool = False
+    whole_x: bool = False
 
 
 def inline_svg(panel: Panel, looks: Mapping[str, Look], *, name: str, title: str) -> str:
@@ -221,7 +223,7 @@ def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=panel.whole_x))
     if panel.y_ticks:
         axes.set_yticks(list(panel.y_ticks), list(panel.y_ticks.values()))
     elif not panel.log_y:

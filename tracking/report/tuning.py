@@ -165,6 +165,7 @@ def tuning_panels(studies: Sequence[Tuned]) -> list[Panel]:
                 y_label=f"final {SPLIT} {words}",
                 series=list(series.values()),
                 x_limits=(float(ends[0]), float(ends[1])),
+                whole_x=True,
             )
         )
     return panels
