@@ -22,6 +22,7 @@ from framework import config as configuration
 from framework.checkpoint import Checkpoint, Recorder, Saved, load
 from framework.clock import Clock
 from framework.config import Choice, ConfigError, RunConfig
+from framework.errors import UserError
 from framework.step import Program
 from framework.trainer import Trainer
 from framework.types import Horizon, RunResult, StopReason, Tracker, Workload
@@ -127,8 +128,11 @@ def run(
     before = sum(saved.seconds.values()) if saved else 0.0
     if saved is not None:
         clock.resume(saved.seconds)
-    config, told = told_before(config, saved) or tell_steps(config, workshop, expected_steps)
-    program = workshop.program(config)
+    with recorded_as_failed(
+        config, store, workload, {schema.CONFIG_HASH: requested, **(tags or {})}
+    ):
+        config, told = told_before(config, saved) or tell_steps(config, workshop, expected_steps)
+        program = workshop.program(config)
     notes = OPTIMIZERS[config.optimizer.name].notes(
         config.optimizer.settings, workshop.horizon(config)
     )
@@ -166,6 +170,23 @@ def run(
             end_tags(result),
             summary(result, clock.accounts(), time.perf_counter() - started + before),
         )
+
+
+@contextmanager
+def recorded_as_failed(
+    config: RunConfig, store: Store, workload: Workload, tags: Mapping[str, str]
+) -> Iterator[None]:
+    """A run whose optimizer cannot even be made is a failed one, not one that never was.
+
+    Settings that it refuses are the user's mistake and leave no run behind.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception:
+        MlflowTracker(store, identity(config, workload, tags)).finish("FAILED", {}, {})
+        raise
 
 
 _TOLD = "expected_steps"  # note of a checkpoint: what an optimizer was told of

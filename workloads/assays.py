@@ -91,7 +91,7 @@ class AssaysGnn(Workload):
         )
         rows = {
             split: batching.fixed_subset(
-                data[split].count, getattr(settings, f"{split}_examples"), f"{split}_examples"
+                data[split].count, settings.examples(split), f"{split}_examples"
             )
             for split in self.splits
         }

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from framework.types import Batch
+from framework.types import Batch, Split
+from workloads.settings import LoopSettings
 
 
 @functools.lru_cache(maxsize=8)
@@ -79,6 +80,25 @@ def eval_batches(
         {**{name: values[part] for name, values in data.items()}, "weight": weight}
         for part, weight in eval_rows(rows, batch_size)
     )
+
+
+def eval_batches_by_split(
+    data: Mapping[Split, Mapping[str, np.ndarray]], settings: LoopSettings
+) -> dict[Split, tuple[Batch, ...]]:
+    """The evaluation batches of every split of ``data``, as many examples as the settings say.
+
+    Raises:
+        ValueError: there are not as many examples.
+    """
+    return {
+        split: eval_batches(
+            arrays,
+            settings.examples(split),
+            settings.eval_batch_size,
+            what=f"{split}_examples",
+        )
+        for split, arrays in data.items()
+    }
 
 
 def check_batch_size(batch_size: int, size: int) -> None:

@@ -94,15 +94,7 @@ class FashionMnistResnet(Workload):
         self._images = padded_train_images()
         self._labels = data["train"]["y"]
         batching.check_batch_size(settings.batch_size, len(self._labels))
-        self._eval_batches = {
-            split: batching.eval_batches(
-                data[split],
-                getattr(settings, f"{split}_examples"),
-                settings.eval_batch_size,
-                what=f"{split}_examples",
-            )
-            for split in self.splits
-        }
+        self._eval_batches = batching.eval_batches_by_split(data, settings)
 
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         variables = self._model.init(key, jnp.zeros((1, SIZE, SIZE, 1)), train=False)

@@ -90,15 +90,7 @@ class FlightsDlrm(Workload):
         )
         self._data = load_flights()
         batching.check_batch_size(settings.batch_size, len(self._data["train"]["y"]))
-        self._eval_batches = {
-            split: batching.eval_batches(
-                self._data[split],
-                getattr(settings, f"{split}_examples"),
-                settings.eval_batch_size,
-                what=f"{split}_examples",
-            )
-            for split in self.splits
-        }
+        self._eval_batches = batching.eval_batches_by_split(self._data, settings)
 
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         x = jnp.zeros((1, self._data["train"]["x"].shape[1]))

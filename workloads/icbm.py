@@ -108,15 +108,7 @@ class IcbmUnet(Workload):
         }
         data = {split: load_icbm(split, n, self._size) for split, n in counts.items()}
         self._train = data["train"]
-        self._eval_batches = {
-            split: batching.eval_batches(
-                data[split],
-                getattr(settings, f"{split}_examples"),
-                settings.eval_batch_size,
-                what=f"{split}_examples",
-            )
-            for split in self.splits
-        }
+        self._eval_batches = batching.eval_batches_by_split(data, settings)
 
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         x = jnp.zeros((1, self._size, self._size))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from framework.ranges import check
+from framework.types import Split
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,3 +39,12 @@ class LoopSettings:
         check(self, batch_size=">= 1", step_hint=">= 1", eval_batch_size=">= 1")
         check(self, eval_every_steps=">= 1", eval_every_seconds="> 0")
         check(self, train_examples=">= 1", validation_examples=">= 1", test_examples=">= 1")
+
+    def examples(self, split: Split) -> int:
+        """How many examples of a split are evaluated."""
+        counts: dict[Split, int] = {
+            "train": self.train_examples,
+            "validation": self.validation_examples,
+            "test": self.test_examples,
+        }
+        return counts[split]

@@ -131,7 +131,10 @@ def test_a_run_that_raises_is_recorded_as_failed_and_the_race_goes_on(
         capsys.readouterr().err
     )
     runs = load_runs(open_(tracking), tracking.experiment)
-    assert ("nesterov", "FINISHED") in {(r.optimizer, r.status) for r in runs}
+    assert {(r.optimizer, r.status) for r in runs} == {
+        ("adam", "FAILED"),
+        ("nesterov", "FINISHED"),
+    }
 
 
 def test_step_controlled_results_repeat_exactly(tracking: Tracking, tmp_path: Path):
