@@ -40,7 +40,7 @@ class Suite:
         seconds_per_run: expected wall time of a run on 2 cores, for the estimate in the plan.
         hpo: directory of the tuned presets, one per workload, as ``timetrial tune --export`` writes
             them: ``hpo`` is what they say of the optimizer. Relative to the presets of this
-            package.
+            package; "" leaves the row out.
     """
 
     name: str
@@ -52,17 +52,17 @@ class Suite:
     conditions: tuple[str, ...] = ("step",)
     calibrations: str = ""
     seconds_per_run: float = 0.0
-    hpo: str = "hpo"
+    hpo: str = ""
 
     def __post_init__(self) -> None:
         _check_names("workloads", "workload", self.workloads, WORKLOADS)
         _check_names("optimizers", "optimizer", self.optimizers, [*OPTIMIZERS, HPO, "all"])
-        untuned = [name for name in self.workloads if not self.tuned(name).exists()]
+        untuned = self._untuned()
         if HPO in self.optimizers and untuned:
             raise ValueError(
                 f"optimizers: {HPO}: expected a tuned preset for every workload, found none at "
                 f"{self.tuned(untuned[0])}; make one with: timetrial tune workload={untuned[0]} "
-                "optimizer=NAME --export FILE"
+                "optimizer=NAME --export FILE, and name its directory in hpo="
             )
         _check_names("conditions", "condition", self.conditions, ["step", "time"])
         if not self.seeds:
@@ -73,9 +73,12 @@ class Suite:
     def optimizer_names(self) -> tuple[str, ...]:
         """The optimizers, with ``all`` spelled out, in registry order."""
         if "all" in self.optimizers:
-            has_hpo = all(self.tuned(workload).exists() for workload in self.workloads)
-            return (*OPTIMIZERS, HPO) if has_hpo else tuple(OPTIMIZERS)
+            return tuple(OPTIMIZERS) if self._untuned() else (*OPTIMIZERS, HPO)
         return tuple(name for name in [*OPTIMIZERS, HPO] if name in self.optimizers)
+
+    def _untuned(self) -> list[str]:
+        """Workloads without a tuned preset: all of them where no directory is named."""
+        return [name for name in self.workloads if not (self.hpo and self.tuned(name).exists())]
 
     def tuned(self, workload: str) -> Path:
         """The tuned preset of a workload, whether it exists or not."""
