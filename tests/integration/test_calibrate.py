@@ -7,7 +7,7 @@ from pathlib import Path
 
 import optax
 import pytest
-from tiny import TinyWorkload
+import tiny_suite
 
 from bench import race as races
 from bench import suite as suites
@@ -19,33 +19,18 @@ from bench.experiment import run as make_run
 from bench.suite import Suite
 from framework.config import Tracking
 from framework.errors import UserError
-from framework.types import Entry, Horizon, OptimizerEntry
+from framework.types import Horizon, OptimizerEntry
 from optimizers import OPTIMIZERS
 from tracking.conditions import by_condition
 from tracking.query import load_runs
 from tracking.store import Store, open_store
-from workloads import WORKLOADS
 
 STEPS = 60
 
 
-@dataclasses.dataclass(frozen=True)
-class TinySettings:
-    step_hint: int = STEPS
-    eval_every_steps: int = 25
-
-
-def make_tiny(settings: TinySettings) -> TinyWorkload:
-    return TinyWorkload(step_hint=settings.step_hint, eval_every_steps=settings.eval_every_steps)
-
-
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(WORKLOADS, "tiny", Entry("tiny", TinySettings, make_tiny))
-    presets = tmp_path / "presets" / "p"
-    presets.mkdir(parents=True)
-    (presets / "tiny.yaml").write_text(f"workload: tiny\nbudget: {{steps: {STEPS}}}\n")
-    monkeypatch.setattr(suites, "PRESETS_DIRECTORY", presets.parent)
+    tiny_suite.register(monkeypatch, tmp_path, steps=STEPS, eval_every_steps=25)
     monkeypatch.chdir(tmp_path)
 
 

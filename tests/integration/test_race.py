@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import tiny_suite
 from tiny import TinyWorkload
 
 from bench import race as races
@@ -19,33 +20,18 @@ from framework import callbacks as cb
 from framework.config import Tracking
 from framework.step import Program
 from framework.trainer import Trainer
-from framework.types import Budget, Entry, Horizon, RunRecord, StopReason
+from framework.types import Budget, Horizon, RunRecord, StopReason
 from optimizers import OPTIMIZERS
 from tracking.conditions import by_condition
 from tracking.query import load_runs
 from tracking.store import Store, open_store
-from workloads import WORKLOADS
 
 STEPS = 30
 
 
-@dataclasses.dataclass(frozen=True)
-class TinySettings:
-    step_hint: int = STEPS
-    eval_every_steps: int = 5
-
-
-def make_tiny(settings: TinySettings) -> TinyWorkload:
-    return TinyWorkload(step_hint=settings.step_hint, eval_every_steps=settings.eval_every_steps)
-
-
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(WORKLOADS, "tiny", Entry("tiny", TinySettings, make_tiny))
-    presets = tmp_path / "presets" / "p"
-    presets.mkdir(parents=True)
-    (presets / "tiny.yaml").write_text(f"workload: tiny\nbudget: {{steps: {STEPS}}}\n")
-    monkeypatch.setattr(suites, "PRESETS_DIRECTORY", presets.parent)
+    tiny_suite.register(monkeypatch, tmp_path, steps=STEPS, eval_every_steps=5)
 
 
 def make_suite(*optimizers: str, conditions=("step",), seeds=(0, 1)) -> Suite:

@@ -10,25 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from velo_files import FAST, SMALL, arrays_of
 
 from optimizers.velo import layout, pylo
 from optimizers.velo.weights import WeightsError, load_weights
-
-FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures" / "velo"
-SMALL = FIXTURES / "ckpt_small.params"
-FAST = settings(max_examples=200, suppress_health_check=list(HealthCheck))
-
-Arrays = dict[layout.Path, np.ndarray[Any, Any]]
-
-
-def arrays_of(hidden_size: int, bank_size: int, seed: int = 0) -> Arrays:
-    rng = np.random.default_rng(seed)
-    return {
-        path: rng.standard_normal(shape).astype(np.float32)
-        for path, shape in layout.shapes(hidden_size, bank_size).items()
-    }
 
 
 def equal(a: Any, b: Any) -> bool:
