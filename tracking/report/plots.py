@@ -33,7 +33,7 @@ _MUTED: Final = "#5d636c"
 _GRID: Final = "#e3e5e8"
 _VARIABLES: Final = {_INK: "var(--ink)", _MUTED: "var(--muted)", _GRID: "var(--grid)"}
 _SIZE: Final = (4.6, 2.9)  # inches of one panel, its labels included
-_LEFT, _RIGHT, _BELOW, _ABOVE = 0.78, 0.12, 0.52, 0.12  # inches around its axes
+_LEFT, _RIGHT, _BELOW, _ABOVE = 0.78, 0.25, 0.52, 0.12  # inches around its axes
 _HEAD, _LINE = 0.35, 0.21  # inches of a figure's or a panel's title, and of a line of the legend
 # Margins are fixed: to have matplotlib find them takes longer than to draw the plots.
 

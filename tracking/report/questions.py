@@ -59,7 +59,10 @@ def answers(results: Results) -> list[Answer]:
 
 
 def difference(standing: Standing, one: str, other: str, level: float = 0.95) -> Difference:
-    """Score of ``one`` minus score of ``other``; both are resampled in step, target by target."""
+    """Score of ``one`` minus score of ``other``, with the percentile interval of the resamples.
+
+    In each resample both scores are of the same race, so that what they share cancels out.
+    """
     value = float(standing.scores[one] - standing.scores[other])
     if standing.intervals is None:
         return Difference(value, math.nan, math.nan)

@@ -41,7 +41,14 @@ def rate_panels(schedules: pd.DataFrame) -> list[Panel]:
             for name, group in rows.groupby("optimizer", sort=True)
         ]
         panels.append(
-            Panel(f"{workload}: learning rate", "steps", "learning rate", series, (0.0, math.nan))
+            Panel(
+                title=f"{workload}: learning rate",
+                x_label="steps",
+                y_label="learning rate",
+                series=series,
+                x_limits=(0.0, math.nan),
+                apart=0.008 * float(rows["learning_rate"].max()),
+            )
         )
     return panels
 
