@@ -47,7 +47,7 @@ def rate_panels(schedules: pd.DataFrame) -> list[Panel]:
                 y_label="learning rate",
                 series=series,
                 x_limits=(0.0, math.nan),
-                apart=0.008 * float(rows["learning_rate"].max()),
+                apart=0.004 * float(rows["learning_rate"].max()),
             )
         )
     return panels
