@@ -47,12 +47,18 @@ class Accounts:
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """How far a training is, for whoever shows it."""
+    """How far a training is, for whoever shows it.
+
+    Attributes:
+        step, steps: outer steps made, and in all.
+        metrics: of the last outer step.
+        seconds_per_step: mean of the last outer steps; None while all of them had to compile.
+    """
 
     step: int
     steps: int
     metrics: Mapping[str, float]
-    seconds_per_step: float
+    seconds_per_step: float | None
 
 
 class Training:
@@ -116,6 +122,7 @@ class Training:
         step = self.step
         while not stop():
             if self._validation_is_due(step):
+                self.save()  # it takes a minute or more, in which nothing else is saved
                 if not self._validate(step, stop, say):
                     break
                 self.save()
@@ -153,7 +160,7 @@ class Training:
         self.accounts.charge(account, started)
         if account == "train":
             self._recent = [*self._recent[-49:], time.perf_counter() - started]
-        mean = sum(self._recent) / max(1, len(self._recent))
+        mean = sum(self._recent) / len(self._recent) if self._recent else None
         shown = {f"batch/{key}_{name}": value for key, value in metrics.items()}
         show(View(step + 1, self._settings.steps, shown, mean))
         if step % LOG_EVERY == 0:

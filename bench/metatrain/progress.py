@@ -55,8 +55,9 @@ class Progress:
     def show(self, view: View) -> None:
         """Takes in how far the training is."""
         losses = [v for key, v in view.metrics.items() if key.startswith("batch/loss_")]
-        left = duration((view.steps - view.step) * view.seconds_per_step)
-        text = f"outer step {view.step}/{view.steps}  loss {losses[0]:.3f}  {left} left"
+        text = f"outer step {view.step}/{view.steps}  loss {losses[0]:.3f}"
+        if view.seconds_per_step is not None:
+            text += f"  {duration((view.steps - view.step) * view.seconds_per_step)} left"
         if self._minutes is not None:
             gone = time.monotonic() - self._started
             text += f" ({duration(max(0.0, 60 * self._minutes - gone))} of this piece)"
