@@ -113,7 +113,7 @@ class Trainer:
             train_seconds=self._finished_at,
             used=self.budget.used(issued, self._finished_at),
             issued=issued,
-            metrics={name: float(value) for name, value in metrics.items()},
+            metrics={name: np.asarray(value).item() for name, value in metrics.items()},
         )
         return first_reason([callback.on_step_end(info) for callback in self.callbacks])
 
