@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bench import usage
 from framework.errors import UserError
+from tracking import schema
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -151,8 +152,8 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--studies",
         metavar="EXPERIMENT",
-        default="timetrial",
-        help="where tuning studies are recorded (default: timetrial)",
+        default=schema.STUDIES,
+        help=f"where tuning studies are recorded (default: {schema.STUDIES})",
     )
     report.add_argument(
         "--mlflow-url",

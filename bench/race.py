@@ -34,9 +34,6 @@ from tracking.store import Store, open_store
 from tracking.ui import run_address
 from tracking.views import write_views
 
-STUDIES = Tracking().experiment
-"""Experiment that tuning studies are recorded in unless they are told another."""
-
 
 def train(config: RunConfig) -> int:
     """Makes one run; the command ``timetrial train``."""
@@ -205,7 +202,7 @@ def report(
     *,
     mixed_machines: bool = False,
     options: Bootstrap | None = None,
-    studies: str = STUDIES,
+    studies: str = schema.STUDIES,
     mlflow_url: str = "",
 ) -> int:
     """Scores the recorded runs, writes the report and prints the score table and where it is.

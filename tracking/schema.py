@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
+STUDIES: Final = "timetrial-tune"
+"""Experiment that tuning studies are recorded in unless they are told another."""
+
 # Tags that make a run one of ours. The caller composes them, ``load_runs`` reads them back.
 WORKLOAD: Final = "workload"
 OPTIMIZER: Final = "optimizer"  # the label to show; tells variants apart

@@ -20,6 +20,7 @@ from framework import config as configuration
 from framework.config import RunConfig
 from framework.errors import UserError
 from optimizers.spaces import Space
+from tracking import schema
 from workloads import WORKLOADS
 
 OBJECTIVES = ("best", "final", "time_to_target")
@@ -169,7 +170,7 @@ def load_plan(overrides: Sequence[str]) -> Plan:
         settings = dataclasses.replace(settings, search="points")
     config = load_run(others)
     if not any(word.startswith("tracking.experiment=") for word in others):
-        tracking = dataclasses.replace(config.tracking, experiment="timetrial-tune")
+        tracking = dataclasses.replace(config.tracking, experiment=schema.STUDIES)
         config = dataclasses.replace(config, tracking=tracking)
     _check_combination(settings, config)
     listed = None

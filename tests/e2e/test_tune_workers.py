@@ -115,7 +115,7 @@ def check(root: Path, trials: int, url: str | None = None) -> list[optuna.trial.
     assert sorted(points) == list(range(trials))
     assert len({tuple(params.values()) for params, _ in points.values()}) == trials
     assert not [t for t in study if not t.state.is_finished()]
-    records = load_runs(open_store(root=root, create=False), "timetrial-tune")
+    records = load_runs(open_store(root=root, create=False), schema.STUDIES)
     assert {r.status for r in records} <= {"FINISHED", "KILLED"}
     for record in records:
         if record.status == "FINISHED":
@@ -156,7 +156,7 @@ def test_a_killed_worker_alone_goes_on_from_its_checkpoint_when_started_again(tm
     text = ended(again)
     assert again.returncode == 0, text
     assert "the worker of trial 0 died" in text
-    records = load_runs(open_store(root=tmp_path, create=False), "timetrial-tune")
+    records = load_runs(open_store(root=tmp_path, create=False), schema.STUDIES)
     assert [r.status for r in records] == ["KILLED", "FINISHED"]
     assert int(records[1].tags[schema.RESUMED_AT]) >= 5
     assert [e.step for e in records[1].evaluations] == [0, 5, 10, 15, 20, 25, 30]
@@ -184,7 +184,7 @@ def test_the_command_starts_its_workers_itself_and_ends_them_with_itself(tmp_pat
     assert states.count("COMPLETE") < 6
     assert subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
     assert len(complete(load(tmp_path))) == 6
-    records = load_runs(open_store(root=tmp_path, create=False), "timetrial-tune")
+    records = load_runs(open_store(root=tmp_path, create=False), schema.STUDIES)
     assert {r.tags[schema.CONCURRENT_RUNS] for r in records} == {"2"}
 
 

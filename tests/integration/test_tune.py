@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from pathlib import Path
@@ -491,6 +492,14 @@ def test_a_suite_races_the_tuned_preset_under_the_label_hpo(
     preset.write_text(preset.read_text().replace("name: tiny", "name: flights_dlrm"))
     with pytest.raises(UserError, match="expected workload tiny"):
         suites.plan(suite("hpo"), tracking, "tiny")
+
+
+def test_the_report_looks_for_studies_where_they_are_recorded(tmp_path: Path):
+    plan = load_plan([*BASE, f"tracking.root={tmp_path}"])
+    assert plan.config.tracking.experiment == schema.STUDIES
+    told = inspect.signature(races.report).parameters["studies"].default
+    assert told == schema.STUDIES
+    assert cli.parser().parse_args(["report"]).studies == schema.STUDIES
 
 
 def ledger_best(words: list[str]) -> dict[str, float]:
