@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from tracking.query import load_runs
-from tracking.report.figures import curve_groups
-from tracking.report.plots import png
+from tracking.report.figures import curve_figures
+from tracking.report.plots import files
 from tracking.report.standings import standings
 from tracking.report.style import looks
 from tracking.store import open_store
@@ -23,15 +23,15 @@ def main(root: str, picture: str) -> None:
     """Validation curves over charged seconds, one panel per workload."""
     records = load_runs(open_store(root=Path(root), create=False), "timetrial-quick")
     styles = looks(sorted({record.optimizer for record in records}))
-    groups, _ = curve_groups(records, standings(records), styles)
+    figures, _ = curve_figures(records, standings(records))
     panels = [
-        dataclasses.replace(panel, title=group.title.partition(",")[0])
-        for group in groups
-        for panel in group.panels
+        dataclasses.replace(panel, title=figure.title.partition(",")[0])
+        for figure in figures
+        for panel in figure.panels
         if panel.title.startswith("Validation over charged seconds")
     ]
     title = "Suite quick: deciding metric on validation, mean and range over 3 seeds"
-    Path(picture).write_bytes(png(panels, styles, columns=2, title=title))
+    Path(picture).write_bytes(files(panels, styles, columns=2, title=title)["png"])
 
 
 if __name__ == "__main__":
