@@ -44,17 +44,27 @@ class VeloSettings:
         weight_decay: L2 regularisation inside the optimizer, >= 0.
         prompt: share of the steps that the budget allows that VeLO is told of, > 0.
         max_training_steps: longer trainings accumulate gradients, >= 1; see ``velo``.
+        weights_sha256: of the file that ``weights`` names, so that runs with other weights of the
+            same name are other runs. Filled in where it is not given, compared where it is.
     """
 
     weights: str = dataclasses.field(default_factory=best_available)
     weight_decay: float = 0.0
     prompt: float = 1.0
     max_training_steps: int = PAPER_MAX_TRAINING_STEPS
+    weights_sha256: str = ""
 
     def __post_init__(self) -> None:
         check(self, weight_decay=">= 0", prompt="> 0", max_training_steps=">= 1")
         if not self.weights:
             raise ValueError("weights: expected google, embedded or a path, got nothing")
+        found = load(self.weights).sha256
+        if self.weights_sha256 not in ("", found):
+            raise ValueError(
+                f"weights_sha256: expected {self.weights_sha256}, but the weights "
+                f"{self.weights!r} here have {found}"
+            )
+        object.__setattr__(self, "weights_sha256", found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +82,17 @@ class VeloFeedSettings:
         weights: as in VeloSettings.
         weight_decay: as in VeloSettings.
         max_training_steps: as in VeloSettings.
+        weights_sha256: as in VeloSettings.
     """
 
     weights: str = dataclasses.field(default_factory=best_available)
     weight_decay: float = 0.0
     max_training_steps: int = PAPER_MAX_TRAINING_STEPS
+    weights_sha256: str = ""
 
     def __post_init__(self) -> None:
-        VeloSettings(self.weights, self.weight_decay, 1.0, self.max_training_steps)
+        checked = VeloSettings(**dataclasses.asdict(self))
+        object.__setattr__(self, "weights_sha256", checked.weights_sha256)
 
 
 @functools.lru_cache(maxsize=2)
@@ -182,7 +195,7 @@ def notes(settings: VeloSettings | VeloFeedSettings, horizon: Horizon) -> Mappin
     merged = accumulation_steps(steps, settings.max_training_steps)
     tags = {
         "velo.weights": settings.weights,
-        "velo.weights_sha256": load(settings.weights).sha256,
+        "velo.weights_sha256": settings.weights_sha256,
         "velo.num_steps": str(steps),
         "velo.accumulation_steps": str(merged),
     }

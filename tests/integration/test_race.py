@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import jax
@@ -15,13 +16,15 @@ from bench import race as races
 from bench import suite as suites
 from bench.estimate import measure, steps_within
 from bench.experiment import Workshop, run
-from bench.suite import Suite
+from bench.suite import Suite, load_run
 from framework import callbacks as cb
-from framework.config import Tracking
+from framework.config import ConfigError, Tracking, digest, to_yaml
 from framework.step import Program
 from framework.trainer import Trainer
 from framework.types import Budget, Horizon, RunRecord, StopReason
-from optimizers import OPTIMIZERS
+from optimizers import OPTIMIZERS, learned
+from optimizers.velo.checkpoint import save_weights
+from optimizers.velo.metatraining.warm_start import warm_start
 from tracking.conditions import by_condition
 from tracking.query import load_runs
 from tracking.store import Store, open_store
@@ -101,6 +104,25 @@ def test_labels_say_which_weights(tracking: Tracking):
     (run_,) = raced(make_suite("velo", seeds=(0,)), tracking)
     assert run_.optimizer in ("velo[embedded]", "velo[google]")
     assert len(run_.tags["velo.weights_sha256"]) == 64
+
+
+def test_other_weights_in_the_same_file_make_another_run(tmp_path: Path):
+    path = tmp_path / "mine.params"
+    words = ["workload=tiny", "optimizer=velo", f"optimizer.weights={path}"]
+    configs = []
+    for seed in (0, 1):
+        save_weights(path, warm_start(4, 2, seed), "mine", 0)
+        learned.load.cache_clear()
+        configs.append(load_run(words))
+    first, second = (config.optimizer.settings.weights_sha256 for config in configs)
+    assert digest(configs[0]) != digest(configs[1])
+    assert second == hashlib.sha256(path.read_bytes()).hexdigest()
+    # What is recorded of a run repeats that run, or says that it cannot.
+    recorded = tmp_path / "recorded.yaml"
+    recorded.write_text(to_yaml(configs[1]))
+    assert digest(load_run([f"preset={recorded}"])) == digest(configs[1])
+    with pytest.raises(ConfigError, match=f"weights_sha256: expected {first}, but the weights"):
+        load_run([*words, f"optimizer.weights_sha256={first}"])
 
 
 def test_a_run_that_raises_is_recorded_as_failed_and_the_race_goes_on(
