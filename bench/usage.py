@@ -81,11 +81,11 @@ the end of a piece, the same command continues it, bitwise as if it had not stop
 
   steps=N                 outer steps in all        minutes=M   end this piece after so long
   pairs=N                 antithetic pairs of lanes per family: 16 for 2 cores, hundreds for a GPU
-  start=WHAT              embedded (default), warm (made by hand; hidden_size=, bank_size=) or FILE
+  start=WHAT              warm (default, made by hand; hidden_size=, bank_size=), embedded or FILE
   families=[a,b]          perceptron, deep_perceptron, convnet, embedding, denoiser, autoencoder,
                           graph (default: all)
-  truncation, shortest, longest, sigma, learning_rate, clip, ema, seed
-                          the rest of the method
+  truncation, shortest, longest_at_first, longest, sigma, learning_rate, clip, ema, seed
+                          the rest of the method; the defaults made the embedded weights
   validate_every=N, validation_tasks=N, horizons=[300,1000,3000]
                           how the best checkpoint is chosen
   name=NAME               of the training (default: velo); its checkpoint is in
@@ -98,7 +98,7 @@ METATRAIN_EXAMPLES = """\
 examples:
   timetrial metatrain minutes=10
   timetrial metatrain minutes=10 --export mine.params
-  timetrial metatrain name=gpu start=warm hidden_size=64 bank_size=32 pairs=256 steps=4000
+  timetrial metatrain name=gpu hidden_size=64 bank_size=32 pairs=256 steps=4000
   timetrial train preset=quick/icbm_unet optimizer=velo optimizer.weights=mine.params
 """
 

@@ -10,6 +10,7 @@ from optimizers.velo.metatraining import estimator
 from optimizers.velo.metatraining.settings import MetatrainSettings, knobs
 from optimizers.velo.metatraining.vector import from_vector, to_vector
 from optimizers.velo.metatraining.warm_start import warm_start
+from optimizers.velo.network import lstm_step, read_meta_parameters
 from optimizers.velo.weights import embedded_weights
 
 PAIRS, PIECES, STEPS, SIGMA = 4_000, 4, 3, 0.1
@@ -82,7 +83,9 @@ def test_vector_and_meta_parameters_are_each_others_inverse():
 
 
 def test_the_curriculum_goes_from_short_to_long():
-    settings = MetatrainSettings(steps=1_000, truncation=20, shortest=100, longest=3_000)
+    settings = MetatrainSettings(
+        steps=1_000, truncation=20, shortest=100, longest_at_first=300, longest=3_000
+    )
     first, last = knobs(settings, 0), knobs(settings, 1_000)
     assert (first.truncation, round(first.longest)) == (20, 300)
     assert (last.truncation, round(last.longest)) == (40, 3_000)
@@ -92,7 +95,32 @@ def test_the_curriculum_goes_from_short_to_long():
 
 def test_the_warm_start_has_any_size_and_nearly_equal_entries():
     found = warm_start(4, 3, 0)
-    assert found["rnn_params"]["step_size"]["b"] == np.float32(5.0)
     bank = found["ff_mod_stack"]["~"]["w0__5"]
     assert bank.shape == (3, 3, 4)
     np.testing.assert_allclose(100 * bank[:, 0, 0], 0.5, atol=0.1)
+
+
+def test_step_sizes_of_the_warm_start_fall_and_are_larger_for_small_tensors():
+    theta = read_meta_parameters(warm_start(32, 16, 0))
+
+    def step_sizes(share: float, momentum_variance: float) -> np.ndarray:
+        """Of a matrix and a vector, after a few steps at one point of training."""
+        features = np.zeros((2, 30), np.float32)
+        taus = np.array([0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1])
+        features[:, :9] = np.tanh(10 * (share - taus))
+        features[0, 21], features[1, 20] = 1.0, 1.0
+        features[:, 24] = momentum_variance
+        hidden = cell = jnp.zeros((2, 32))
+        for _ in range(10):
+            hidden, cell = lstm_step(theta, jnp.asarray(features), hidden, cell)
+        return np.asarray(theta.step_size(hidden))[:, 0]
+
+    usual, gone = -2.5, 1.0
+    np.testing.assert_allclose(step_sizes(0.0, usual), 13.65, atol=1.5)
+    np.testing.assert_allclose(step_sizes(1.0, usual), 0.35, atol=1.0)
+    assert np.all(step_sizes(0.0, usual) > 2 * step_sizes(0.7, usual))
+    # A tensor that begins at 0 has momentum of the order of its own size, or far more.
+    matrix, vector = step_sizes(0.0, gone)
+    assert matrix > 20
+    assert vector > 40
+    assert np.all(step_sizes(0.0, 2.5) > 70)

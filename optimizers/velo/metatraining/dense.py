@@ -19,20 +19,35 @@ PyTree = Any
 
 _CLASSES = 8
 _FEATURES = 16
-_EXAMPLES = 512
+_EXAMPLES = 2048
 
 
 class Traits(NamedTuple):
-    """In which tasks differ: the gain of the initial weights, and tanh in place of ReLU."""
+    """In which tasks of one family differ.
+
+    Attributes:
+        gain: factor of the initial weights.
+        small: factor of initial weights that models like to begin small: heads and embeddings.
+        smooth: tanh in place of ReLU.
+        muted: the last norm of a residual branch begins at 0 instead of 1, which switches the
+            branch off (Goyal et al., "Accurate, Large Minibatch SGD", 2017, arXiv:1706.02677).
+    """
 
     gain: jax.Array
+    small: jax.Array
     smooth: jax.Array
+    muted: jax.Array
 
 
 def sample_traits(key: jax.Array) -> Traits:
-    """Gain between 0.5 and 2; every third task is smooth."""
-    gain, smooth = jax.random.split(key)
-    return Traits(log_uniform(gain, 0.5, 2.0), jax.random.bernoulli(smooth, 1 / 3))
+    """Gain between 0.5 and 2, small between 0.03 and 1; every third smooth, half of them muted."""
+    gain, small, smooth, muted = jax.random.split(key, 4)
+    return Traits(
+        log_uniform(gain, 0.5, 2.0),
+        log_uniform(small, 0.03, 1.0),
+        jax.random.bernoulli(smooth, 1 / 3),
+        jax.random.bernoulli(muted),
+    )
 
 
 def activation(x: jax.Array, traits: Traits) -> jax.Array:
@@ -46,7 +61,7 @@ def mixture(key: jax.Array, features: int = _FEATURES) -> Data:
     centres = jax.random.normal(keys[0], (2 * _CLASSES, features))
     component = jax.random.randint(keys[1], (_EXAMPLES,), 0, 2 * _CLASSES)
     noise = jax.random.normal(keys[2], (_EXAMPLES, features))
-    x = centres[component] * log_uniform(keys[3], 0.5, 2.5) + noise
+    x = centres[component] * log_uniform(keys[3], 0.3, 1.5) + noise
     decay = jax.random.uniform(keys[4], minval=0.0, maxval=1.5)
     x = x * (1.0 + jnp.arange(features)) ** -decay * log_uniform(keys[5], 0.3, 3.0)
     # Two components share a class, so that no linear boundary parts them.
@@ -98,11 +113,16 @@ def _clicks(key: jax.Array) -> Data:
 def _embedding_init(key: jax.Array, traits: Traits) -> PyTree:
     keys = jax.random.split(key, 5)
     pairs = (_FIELDS + 1) * _FIELDS // 2
-    scale = traits.gain / jnp.sqrt(float(_VOCABULARY))
+
+    def biased(key: jax.Array, inputs: int, outputs: int) -> PyTree:
+        weights, bias = jax.random.split(key)
+        layer = dense(weights, inputs, outputs, traits.gain)
+        return layer | {"b": jax.random.normal(bias, (outputs,)) / jnp.sqrt(float(outputs))}
+
     return {
-        "tables": jax.random.normal(keys[0], (_FIELDS * _VOCABULARY, _WIDTH)) * scale,
-        "bottom": [dense(keys[1], _NUMBERS, 16), dense(keys[2], 16, _WIDTH)],
-        "top": [dense(keys[3], _WIDTH + pairs, 16, traits.gain), dense(keys[4], 16, 1)],
+        "tables": jax.random.normal(keys[0], (_FIELDS * _VOCABULARY, _WIDTH)) * traits.small / 4,
+        "bottom": [biased(keys[1], _NUMBERS, 16), biased(keys[2], 16, _WIDTH)],
+        "top": [biased(keys[3], _WIDTH + pairs, 16), biased(keys[4], 16, 1)],
     }
 
 

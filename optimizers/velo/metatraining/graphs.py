@@ -17,7 +17,7 @@ from optimizers.velo.metatraining.tasks import Data, Family, apply_dense, dense,
 
 PyTree = Any
 
-_NODES, _KINDS, _WIDTH, _ROUNDS, _LABELS, _EXAMPLES = 6, 8, 16, 2, 4, 256
+_NODES, _KINDS, _WIDTH, _ROUNDS, _LABELS, _EXAMPLES = 6, 8, 16, 2, 4, 1024
 
 
 def _molecules(key: jax.Array) -> Data:

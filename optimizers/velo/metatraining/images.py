@@ -18,7 +18,7 @@ from optimizers.velo.metatraining.tasks import Data, Family, apply_dense, dense,
 
 PyTree = Any
 
-_SIDE, _CLASSES, _CHANNELS, _EXAMPLES, _BATCH = 8, 8, 8, 256, 16
+_SIDE, _CLASSES, _CHANNELS, _EXAMPLES, _BATCH = 8, 8, 8, 1024, 16
 
 
 def kernel(key: jax.Array, inputs: int, outputs: int, gain: jax.Array | float = 1.0) -> jax.Array:
@@ -60,14 +60,14 @@ def _pictures(key: jax.Array) -> Data:
     rows = (jnp.arange(_SIDE) + shifts[0][:, None]) % _SIDE
     columns = (jnp.arange(_SIDE) + shifts[1][:, None]) % _SIDE
     images = templates[labels[:, None, None], rows[:, :, None], columns[:, None, :]]
-    noise = jax.random.normal(keys[3], images.shape) * log_uniform(keys[4], 0.3, 2.0)
+    noise = jax.random.normal(keys[3], images.shape) * log_uniform(keys[4], 1.0, 5.0)
     images = (images + noise) * log_uniform(keys[5], 0.3, 3.0)
     unit = tasks.label_entropy(labels, _CLASSES)
     return Data((images[..., None], labels), sample_traits(keys[6]), unit)
 
 
-def _norm(channels: int) -> PyTree:
-    return {"scale": jnp.ones(channels), "bias": jnp.zeros(channels)}
+def _norm(scale: jax.Array | float) -> PyTree:
+    return {"scale": jnp.full(_CHANNELS, scale), "bias": jnp.zeros(_CHANNELS)}
 
 
 def _batch_norm(layer: PyTree, x: jax.Array) -> jax.Array:
@@ -80,8 +80,8 @@ def _convnet_init(key: jax.Array, traits: Traits) -> PyTree:
     return {
         "stem": kernel(keys[0], 1, _CHANNELS, traits.gain),
         "blocks": [kernel(k, _CHANNELS, _CHANNELS, traits.gain) for k in keys[1:3]],
-        "norms": [_norm(_CHANNELS) for _ in range(3)],
-        "head": dense(keys[3], _CHANNELS, _CLASSES),
+        "norms": [_norm(1.0), _norm(1.0), _norm(jnp.where(traits.muted, 0.0, 1.0))],
+        "head": dense(keys[3], _CHANNELS, _CLASSES, traits.small),
     }
 
 

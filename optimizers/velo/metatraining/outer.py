@@ -126,8 +126,10 @@ def _go_on(
     for_task, for_params, for_batches, for_length, for_stop = jax.random.split(key, 5)
     task = family.task(for_task)
 
-    low, high = jnp.log(numbers["shortest"]), jnp.log(numbers["longest"])
-    length = jnp.exp(jax.random.uniform(for_length, minval=low, maxval=high)).astype(jnp.int32)
+    # Uniform in 1 / length: runs of 100 to 200 steps get as many inner steps as those of 1,000 to
+    # 2,000, which are fewer. Of logarithms, the longest would get nearly all of them.
+    low, high = 1.0 / numbers["longest"], 1.0 / numbers["shortest"]
+    length = (1.0 / jax.random.uniform(for_length, minval=low, maxval=high)).astype(jnp.int32)
     # First tasks end early by a random share, so that pairs are at different points of their runs.
     share = jnp.where(episode == 0, jax.random.uniform(for_stop), 1.0)
     stop = jnp.maximum(1, (share * length).astype(jnp.int32))

@@ -14,19 +14,20 @@ from optimizers.velo.metatraining.families import FAMILIES
 
 @dataclasses.dataclass(frozen=True)
 class MetatrainSettings:
-    """Settings of a meta-training.
+    """Settings of a meta-training; the defaults made the embedded weights.
 
     Attributes:
-        start: where the meta-parameters start: ``embedded``, ``warm`` (made by hand, see
-            ``warm_start``) or the path of a checkpoint.
+        start: where the meta-parameters start: ``warm`` (made by hand, see ``warm_start``),
+            ``embedded`` or the path of a checkpoint.
         hidden_size, bank_size: sizes of a ``warm`` start; a checkpoint has its own.
         seed: of tasks, perturbations and lengths, in [0, 2**32).
         families: names of the task families, in order of rotation.
         steps: outer steps in all, each on one family.
         pairs: antithetic pairs of lanes per family; there are twice as many lanes.
         truncation: inner steps per outer step at the start; they double until the end.
-        shortest, longest: inner runs are log-uniform between these many steps; ``longest`` is
-            reached after half of the outer steps, from a tenth of it on.
+        shortest, longest: inner runs have between these many steps, uniform in the inverse.
+        longest_at_first: in the first outer step ``longest`` is this many, and grows until half
+            of the outer steps are made.
         sigma: standard deviation of the perturbations of one outer step.
         learning_rate: of Adam on the meta-gradient; falls along a cosine to a tenth.
         clip: largest element of the meta-gradient, in units of the usual loss difference.
@@ -36,28 +37,29 @@ class MetatrainSettings:
         horizons: inner steps of the validation runs.
     """
 
-    start: str = "embedded"
+    start: str = "warm"
     hidden_size: int = 32
     bank_size: int = 16
     seed: int = 0
     families: tuple[str, ...] = tuple(FAMILIES)
-    steps: int = 20_000
+    steps: int = 12_000
     pairs: int = 16
-    truncation: int = 20
+    truncation: int = 40
     shortest: int = 100
-    longest: int = 3_000
+    longest_at_first: int = 3_000
+    longest: int = 6_000
     sigma: float = 0.01
-    learning_rate: float = 5e-4
+    learning_rate: float = 2e-4
     clip: float = 3.0
-    ema: float = 0.998
-    validate_every: int = 1_000
-    validation_tasks: int = 8
+    ema: float = 0.999
+    validate_every: int = 2_000
+    validation_tasks: int = 6
     horizons: tuple[int, ...] = (300, 1_000, 3_000)
 
     def __post_init__(self) -> None:
         check(
             self,
-            hidden_size=">= 1",
+            hidden_size=">= 3",
             bank_size=">= 1",
             seed="[0, 4294967295]",
             steps=">= 1",
@@ -71,9 +73,10 @@ class MetatrainSettings:
             validate_every=">= 1",
             validation_tasks=">= 1",
         )
-        if self.longest < self.shortest:
+        if not self.shortest <= self.longest_at_first <= self.longest:
             raise ValueError(
-                f"longest: expected at least shortest = {self.shortest}, got {self.longest}"
+                "shortest, longest_at_first, longest: expected each at least the one before, "
+                f"got {self.shortest}, {self.longest_at_first}, {self.longest}"
             )
         known = ", ".join(FAMILIES)
         unknown = [name for name in self.families if name not in FAMILIES]
@@ -100,7 +103,7 @@ class Knobs:
 def knobs(settings: MetatrainSettings, step: int) -> Knobs:
     """Truncation, longest inner run and rate of an outer step: the curriculum."""
     done = step / settings.steps
-    short = max(settings.longest / 10.0, float(settings.shortest))
+    short = float(settings.longest_at_first)
     grown = min(1.0, 2.0 * done)
     cosine = 0.5 * (1.0 + math.cos(math.pi * done))
     return Knobs(

@@ -19,7 +19,7 @@ CAP = 3.0
 """Normalised losses are cut here; one that is not finite counts as this much."""
 
 _FLOOR = 0.02
-_LARGEST_RESCALING = 30.0
+_LARGEST_RESCALING = 3.0
 
 
 class Data(NamedTuple):
@@ -65,7 +65,7 @@ class Family:
         """A task; half of them are reparametrised.
 
         The parameters of a reparametrised task are stored divided by a factor that is log-uniform
-        between 1/30 and 30: the same function, other scales of parameters and gradients (Metz et
+        between 1/3 and 3: the same function, other scales of parameters and gradients (Metz et
         al., "Practical Tradeoffs between Memory, Compute, and Performance in Learned Optimizers",
         2022, https://arxiv.org/abs/2203.11860).
         """

@@ -22,11 +22,12 @@ def scales(hidden_size: int, bank_size: int) -> dict[layout.Path, float]:
 
     The MLP of a tensor is 100 times the mean of K bank entries: noise of size s in each entry
     moves it by 100 s / sqrt(K). Bank entries are therefore counted in units of sqrt(K) / 100, so
-    that a unit of the vector moves effective weights by about one, as it does elsewhere.
+    that a unit of the vector moves effective weights by about one, as it does elsewhere. Step
+    sizes are numbers of the order of 10, and counted in units of 5.
     """
-    bank = math.sqrt(bank_size) / 100.0
+    units = {"ff_mod_stack": math.sqrt(bank_size) / 100.0, "step_size": 5.0}
     paths = layout.shapes(hidden_size, bank_size)
-    return {path: bank if path[0] == "ff_mod_stack" else 1.0 for path in paths}
+    return {path: units.get(path[0], units.get(path[1], 1.0)) for path in paths}
 
 
 def to_vector(meta_params: Mapping[str, Any]) -> jax.Array:

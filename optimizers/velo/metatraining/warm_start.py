@@ -13,10 +13,25 @@ import numpy as np
 from optimizers.velo import layout
 from optimizers.velo.layout import Path
 
-_MOMENTUM_OVER_RMS, _MOMENTUM_OVER_FACTORS = 5, 13
-_STEP_SIZE = 5.0
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+_PARAMETER, _MOMENTUM_OVER_RMS, _MOMENTUM_OVER_FACTORS = 2, 5, 13
 _BANK_SCALE = 100.0
 _DIVERSITY = 0.02
+
+_TIME = slice(2, 7)
+_ONE_AXIS = 20
+_MOMENTUM_VARIANCE = 24
+"""Features of a tensor: tanh(10 (t - tau)) of the share t of training that is over, with tau =
+0.2, 0.4, 0.6, 0.8 and 0.9; whether it is a vector; half the logarithm of ten times the variance of
+its momentum in units of its own root mean square, cut to [-2.5, 2.5]."""
+
+_SHRINKAGE = 0.08
+_STEP_SIZE = 7.0
+_DECAY = 0.95
+_BOOST, _BOOST_OF_SMALL = 10.0, 60.0
+_SHARPLY = np.tanh(1.0) * 0.9526
+"""Largest hidden value of a unit of ``_detectors``: output gate sigmoid(3), cell at most 1."""
 
 
 def warm_start(hidden_size: int, bank_size: int, seed: int) -> dict[str, Any]:
@@ -25,16 +40,19 @@ def warm_start(hidden_size: int, bank_size: int, seed: int) -> dict[str, Any]:
     Every bank entry is nearly the same MLP, whose first output is the average of two inputs:
     the fastest momentum over the root of the second moment, per element as in Adam and factored
     as in Adafactor. One pair of hidden units carries the positive part, one the negative, for
-    ReLUs pass only one sign. Controls are about 1, step sizes about 5: steps of about 0.5 % of
-    the scale of a tensor.
+    ReLUs pass only one sign. Controls are about 1.
+
+    Step sizes begin at about 1 % of the scale of a tensor and fall to nothing. Tensors that are
+    small against their momentum move faster: relative steps alone would leave biases and norms
+    that begin at 0, and heads and embeddings that begin small, where they are.
 
     Args:
-        hidden_size: H, >= 1.
+        hidden_size: H, >= 3.
         bank_size: K, >= 1.
         seed: of everything that is random, >= 0.
     """
     rng = np.random.default_rng(seed)
-    flat: dict[Path, np.ndarray[Any, Any]] = {}
+    flat: dict[Path, Array] = {}
     for path, shape in layout.shapes(hidden_size, bank_size).items():
         if path[0] == "ff_mod_stack":
             made = np.broadcast_to(_mlp(path[-1], shape), shape) / _BANK_SCALE
@@ -42,16 +60,19 @@ def warm_start(hidden_size: int, bank_size: int, seed: int) -> dict[str, Any]:
         elif path[-1] == "w":
             made = rng.standard_normal(shape) / np.sqrt(shape[0]) * _damping(path[1])
         else:
-            made = np.full(shape, _bias(path))
-        flat[path] = np.asarray(made, np.float32)
-    return layout.nest(flat)
+            made = np.full(shape, 1.0 if path[1] == "rnn_to_controls" else 0.0)
+        flat[path] = made
+    _detectors({path[1:]: made for path, made in flat.items() if path[0] == "rnn_params"})
+    return layout.nest({path: np.asarray(made, np.float32) for path, made in flat.items()})
 
 
-def _mlp(name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+def _mlp(name: str, shape: tuple[int, ...]) -> Array:
     """One tensor of the MLP that all bank entries share, (1, ...)."""
     made = np.zeros((1, *shape[1:]))
     if name in (f"w0__{_MOMENTUM_OVER_RMS}", f"w0__{_MOMENTUM_OVER_FACTORS}"):
         made[0, 0] = (0.5, -0.5, 0.5, -0.5)
+    elif name == f"w0__{_PARAMETER}":
+        made[0, 0] = (_SHRINKAGE, -_SHRINKAGE, _SHRINKAGE, -_SHRINKAGE)
     elif name == "w1":
         made[0] = np.eye(shape[1])
     elif name == "w2":
@@ -61,8 +82,29 @@ def _mlp(name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
 
 def _damping(layer: str) -> float:
     """Controls and step sizes begin nearly constant."""
-    return {"rnn_to_controls": 0.1, "step_size": 0.3}.get(layer, 1.0)
+    return {"rnn_to_controls": 0.1, "step_size": 0.1}.get(layer, 1.0)
 
 
-def _bias(path: Path) -> float:
-    return {"rnn_to_controls": 1.0, "step_size": _STEP_SIZE}.get(path[1], 0.0)
+def _detectors(layers: dict[Path, Array]) -> None:
+    """Makes three hidden units by hand: time, small tensors, very small tensors.
+
+    Each looks at the features of the moment, not at other tensors and hardly at its own past,
+    and adds to the step size: the first takes ``_DECAY`` of it away in the course of training,
+    the others add their boost as their tensor gets small.
+    """
+    late, small, smaller = np.zeros((3, layout.TENSOR_FEATURES))
+    late[_TIME] = 0.3
+    small[_MOMENTUM_VARIANCE] = 1.0
+    smaller[_MOMENTUM_VARIANCE], smaller[_ONE_AXIS] = 2.0, 1.0
+    own, gates = layers["linear_2", "w"], layers["rnn/linear", "w"]
+    width = own.shape[1]
+    for unit, (weights, bias) in enumerate([(late, 0.0), (small, 1.0), (smaller, -3.0)]):
+        own[:, unit], layers["linear_2", "b"][unit] = weights, bias
+        layers["linear_1", "w"][:, unit] = 0.0
+        # Input, candidate, forget and output gate: open, the unit's value, shut, open.
+        gates[:, unit::width] = 0.0
+        gates[unit, width + unit] = 1.0
+        layers["rnn/linear", "b"][unit::width] = (3.0, 0.0, -4.0, 3.0)
+    end = 0.95 * np.tanh(np.tanh(1.5))
+    layers["step_size", "w"][:3, 0] = (-_STEP_SIZE * _DECAY / end, _BOOST, _BOOST_OF_SMALL)
+    layers["step_size", "b"][:] = _STEP_SIZE + (_BOOST + _BOOST_OF_SMALL) * _SHARPLY
