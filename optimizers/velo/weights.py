@@ -35,7 +35,7 @@ RELEASED_URL = (
 RELEASED_BYTES = 9_282_564
 """Size of the published file: hidden size 512, bank size 256."""
 
-EMBEDDED_SHA256 = "43833cdddc017a19a9c00a39c9f9dc4c376980b95645db78f9ca2333546679a7"
+EMBEDDED_SHA256 = "29373c27740749d790c85d68bde0c9496f3f933807f7aaf714b11c006ae1ff57"
 """Digest of ``embedded/embedded.params``, which is described in ``embedded/CARD.md``."""
 
 _EMBEDDED = pathlib.Path(__file__).parent / "embedded" / "embedded.params"

@@ -208,8 +208,8 @@ def test_embedded_weights() -> None:
     assert (weights.hidden_size, weights.bank_size, weights.source) == (32, 16, "embedded")
     assert (weights.sha256, weights.gen_id, weights.step) == (
         EMBEDDED_SHA256,
-        "meta_run3_long",
-        12050,
+        "timetrial-metatrain-box-659b9713a368d3a0",
+        3000,
     )
     card = (pathlib.Path(container.__file__).parent / "embedded" / "CARD.md").read_text()
     assert EMBEDDED_SHA256 in card

@@ -42,24 +42,24 @@ class MetatrainSettings:
     bank_size: int = 16
     seed: int = 0
     families: tuple[str, ...] = tuple(FAMILIES)
-    steps: int = 12_000
+    steps: int = 3_000
     pairs: int = 16
     truncation: int = 40
     shortest: int = 100
-    longest_at_first: int = 3_000
+    longest_at_first: int = 6_000
     longest: int = 6_000
     sigma: float = 0.01
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-4
     clip: float = 3.0
-    ema: float = 0.999
-    validate_every: int = 2_000
+    ema: float = 0.998
+    validate_every: int = 1_500
     validation_tasks: int = 6
     horizons: tuple[int, ...] = (300, 1_000, 3_000)
 
     def __post_init__(self) -> None:
         check(
             self,
-            hidden_size=">= 3",
+            hidden_size=">= 4",
             bank_size=">= 1",
             seed="[0, 4294967295]",
             steps=">= 1",

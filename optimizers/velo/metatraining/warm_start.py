@@ -27,9 +27,10 @@ _MOMENTUM_VARIANCE = 24
 its momentum in units of its own root mean square, cut to [-2.5, 2.5]."""
 
 _SHRINKAGE = 0.08
-_STEP_SIZE = 7.0
+_STEP_SIZE = 10.0
 _DECAY = 0.95
 _BOOST, _BOOST_OF_SMALL = 10.0, 60.0
+_CLOCK_STEPS, _CLOCK_DAMPING = 1_000.0, 0.3
 _SHARPLY = np.tanh(1.0) * 0.9526
 """Largest hidden value of a unit of ``_detectors``: output gate sigmoid(3), cell at most 1."""
 
@@ -42,12 +43,14 @@ def warm_start(hidden_size: int, bank_size: int, seed: int) -> dict[str, Any]:
     as in Adafactor. One pair of hidden units carries the positive part, one the negative, for
     ReLUs pass only one sign. Controls are about 1.
 
-    Step sizes begin at about 1 % of the scale of a tensor and fall to nothing. Tensors that are
-    small against their momentum move faster: relative steps alone would leave biases and norms
-    that begin at 0, and heads and embeddings that begin small, where they are.
+    Steps begin at about 2 % of the scale of a tensor and fall to nothing at the end of training;
+    after a thousand updates they are also about half of what they would be, as long trainings
+    take smaller steps than short ones. Tensors that are small against their momentum move faster:
+    relative steps alone would leave biases and norms that begin at 0, and heads and embeddings
+    that begin small, where they are.
 
     Args:
-        hidden_size: H, >= 3.
+        hidden_size: H, >= 4.
         bank_size: K, >= 1.
         seed: of everything that is random, >= 0.
     """
@@ -86,25 +89,36 @@ def _damping(layer: str) -> float:
 
 
 def _detectors(layers: dict[Path, Array]) -> None:
-    """Makes three hidden units by hand: time, small tensors, very small tensors.
+    """Makes four hidden units by hand: time, small tensors, very small tensors, a clock.
 
-    Each looks at the features of the moment, not at other tensors and hardly at its own past,
-    and adds to the step size: the first takes ``_DECAY`` of it away in the course of training,
-    the others add their boost as their tensor gets small.
+    The first three look at the features of the moment, not at other tensors and hardly at their
+    own past, and add to the step size: the first takes ``_DECAY`` of it away in the course of
+    training, the others add their boost as their tensor gets small. The clock looks at nothing
+    and remembers: it counts updates, and damps all controls, whose cube the MLP's output is.
     """
-    late, small, smaller = np.zeros((3, layout.TENSOR_FEATURES))
+    late, small, smaller, nothing = np.zeros((4, layout.TENSOR_FEATURES))
     late[_TIME] = 0.3
     small[_MOMENTUM_VARIANCE] = 1.0
     smaller[_MOMENTUM_VARIANCE], smaller[_ONE_AXIS] = 2.0, 1.0
     own, gates = layers["linear_2", "w"], layers["rnn/linear", "w"]
     width = own.shape[1]
-    for unit, (weights, bias) in enumerate([(late, 0.0), (small, 1.0), (smaller, -3.0)]):
+    # Biases of the input, candidate, forget and output gate.
+    present = (3.0, 0.0, -4.0, 3.0)
+    tick = 2.0 / _CLOCK_STEPS * (1.0 + np.exp(3.0))  # the cell goes to 2
+    counting = (-3.0, np.arctanh(tick), np.log(_CLOCK_STEPS - 1.0) - 1.0, 3.0)
+    units = [
+        (late, 0.0, present),
+        (small, 1.0, present),
+        (smaller, -3.0, present),
+        (nothing, 0.0, counting),
+    ]
+    for unit, (weights, bias, biases) in enumerate(units):
         own[:, unit], layers["linear_2", "b"][unit] = weights, bias
         layers["linear_1", "w"][:, unit] = 0.0
-        # Input, candidate, forget and output gate: open, the unit's value, shut, open.
         gates[:, unit::width] = 0.0
         gates[unit, width + unit] = 1.0
-        layers["rnn/linear", "b"][unit::width] = (3.0, 0.0, -4.0, 3.0)
+        layers["rnn/linear", "b"][unit::width] = biases
     end = 0.95 * np.tanh(np.tanh(1.5))
-    layers["step_size", "w"][:3, 0] = (-_STEP_SIZE * _DECAY / end, _BOOST, _BOOST_OF_SMALL)
+    layers["step_size", "w"][:4, 0] = (-_STEP_SIZE * _DECAY / end, _BOOST, _BOOST_OF_SMALL, 0.0)
     layers["step_size", "b"][:] = _STEP_SIZE + (_BOOST + _BOOST_OF_SMALL) * _SHARPLY
+    layers["rnn_to_controls", "w"][3] = -_CLOCK_DAMPING
