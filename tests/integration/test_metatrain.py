@@ -156,7 +156,7 @@ def test_training_improves_resumes_bitwise_and_exports(
         (["stepz=1"], "did you mean 'steps'"),
         (["pairs=0"], "pairs: expected a value >= 1"),
         (["families=[mlp]"], "families: expected one or more different ones of perceptron"),
-        (["longest=50"], "expected each at least the one before, got 100, 3000, 50"),
+        (["longest=50"], "expected each at least the one before, got 100, 6000, 50"),
         (["start=nowhere.params"], "no such file"),
         (["cores=3"], "cores: expected a divisor of pairs = 16"),
         (["minutes=-1"], "minutes: expected a value >= 0"),
