@@ -70,13 +70,11 @@ class Validation:
         ratios, scores = zip(*found, strict=True)
         return np.stack(ratios), np.stack(scores)
 
-    def metrics(self, argument: jax.Array) -> dict[str, float]:
-        """Mean scores by family, by horizon and in all, named as the tracker records them."""
-        scores = np.stack([self.losses(argument, name)[1].mean(1) for name in self._families])
-        return self.summary(scores)
-
     def summary(self, scores: Losses) -> dict[str, float]:
-        """Names the means of (families, horizons) scores."""
+        """Means of (families, horizons) scores by family, by horizon and in all.
+
+        They are named as the tracker records them.
+        """
         found = {"validation/score": float(scores.mean())}
         for i, steps in enumerate(self._horizons):
             found[f"validation/score_{steps}_steps"] = float(scores[:, i].mean())

@@ -40,8 +40,10 @@ def warm_start(hidden_size: int, bank_size: int, seed: int) -> dict[str, Any]:
 
     Every bank entry is nearly the same MLP, whose first output is the average of two inputs:
     the fastest momentum over the root of the second moment, per element as in Adam and factored
-    as in Adafactor. One pair of hidden units carries the positive part, one the negative, for
-    ReLUs pass only one sign. Controls are about 1.
+    as in Adafactor. A little of the parameter itself is added, which is weight decay: relative
+    steps are noise in part, and without it tensors grow without bounds in long trainings. One pair
+    of hidden units carries the positive part, one the negative, for ReLUs pass only one sign.
+    Controls are about 1.
 
     Steps begin at about 2 % of the scale of a tensor and fall to nothing at the end of training;
     after a thousand updates they are also about half of what they would be, as long trainings
