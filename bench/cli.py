@@ -12,9 +12,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import usage
-from framework.errors import UserError
-from tracking import schema
+from timetrial.bench import usage
+from timetrial.framework.errors import UserError
+from timetrial.tracking.record import schema
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -188,9 +188,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from bench.race import train
-    from bench.suite import load_run
-    from framework.config import to_yaml
+    from timetrial.bench.race import train
+    from timetrial.bench.suite import load_run
+    from timetrial.framework.config import to_yaml
 
     config = load_run(options.overrides)
     if options.print_config:
@@ -200,8 +200,8 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from bench.race import race, show_plan
-    from bench.suite import load_suite
+    from timetrial.bench.race import race, show_plan
+    from timetrial.bench.suite import load_suite
 
     suite, tracking = load_suite(options.overrides)
     if options.plan:
@@ -211,7 +211,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _tune(options: argparse.Namespace) -> int:
-    from bench.tune.study import tune, worker
+    from timetrial.bench.tune.study import tune, worker
 
     if options.worker is not None:
         return worker(options.overrides, options.worker)
@@ -219,13 +219,13 @@ def _tune(options: argparse.Namespace) -> int:
 
 
 def _metatrain(options: argparse.Namespace) -> int:
-    from bench.metatrain.command import metatrain
+    from timetrial.bench.metatrain.command import metatrain
 
     return metatrain(options.overrides, options.export)
 
 
 def _calibrate(options: argparse.Namespace) -> int:
-    from bench.calibrate import run
+    from timetrial.bench.timing.calibrate import run
 
     return run(
         options.workload,
@@ -237,9 +237,9 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from bench.race import paper_report, report
-    from bench.suite import load_suite
-    from tracking.resampling import Bootstrap
+    from timetrial.bench.race import paper_report, report
+    from timetrial.bench.suite import load_suite
+    from timetrial.tracking.scores.resampling import Bootstrap
 
     suite, tracking = load_suite(options.overrides)
     if options.paper:
@@ -255,23 +255,23 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from bench.suite import listing
+    from timetrial.bench.suite import listing
 
     print(listing())
     return 0
 
 
 def _ui(options: argparse.Namespace) -> int:
-    from bench.suite import load_suite
-    from bench.ui import serve
+    from timetrial.bench.suite import load_suite
+    from timetrial.bench.ui import serve
 
     _, tracking = load_suite(options.overrides)
     return serve(tracking, options.port)
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    from bench.progress import download_bar
-    from optimizers.velo.fetch import LICENCE_NOTE, fetch_velo
+    from timetrial.bench.progress import download_bar
+    from timetrial.optimizers.velo.weights.fetch import LICENCE_NOTE, fetch_velo
 
     print(LICENCE_NOTE)
     with download_bar("VeLO weights") as progress:
@@ -281,9 +281,9 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from bench.suite import load_suite
-    from tracking.recovery import replay, replay_unsent
-    from tracking.store import open_store
+    from timetrial.bench.suite import load_suite
+    from timetrial.tracking.store.mirror import replay, replay_unsent
+    from timetrial.tracking.store.opening import open_store
 
     _, tracking = load_suite(options.overrides)
     store = open_store(tracking.uri, root=Path(tracking.root))

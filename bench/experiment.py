@@ -15,24 +15,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from bench.calibration import calibration_tags
-from bench.estimate import measure
-from framework import callbacks as cb
-from framework import config as configuration
-from framework.checkpoint import Checkpoint, Recorder, Saved, load
-from framework.clock import Clock
-from framework.config import Choice, ConfigError, RunConfig
-from framework.errors import UserError
-from framework.step import Program
-from framework.trainer import Trainer
-from framework.types import Horizon, RunResult, StopReason, Tracker, Workload
-from optimizers import OPTIMIZERS
-from tracking import schema
-from tracking.environment import environment_tags
-from tracking.mlflow_tracker import MlflowTracker
-from tracking.spool import RunIdentity
-from tracking.store import Store
-from workloads import WORKLOADS
+from timetrial.bench.timing.calibration import calibration_tags
+from timetrial.bench.timing.estimate import measure
+from timetrial.framework import callbacks as cb
+from timetrial.framework import config as configuration
+from timetrial.framework.budget import StopReason
+from timetrial.framework.checkpoint import Checkpoint, Recorder, Saved, load
+from timetrial.framework.clock import Clock
+from timetrial.framework.config import Choice, ConfigError, RunConfig
+from timetrial.framework.entries import Horizon
+from timetrial.framework.errors import UserError
+from timetrial.framework.records import RunResult, Tracker
+from timetrial.framework.step import Program
+from timetrial.framework.trainer import Trainer
+from timetrial.framework.workload import Workload
+from timetrial.optimizers import OPTIMIZERS
+from timetrial.tracking.record import schema
+from timetrial.tracking.record.environment import environment_tags
+from timetrial.tracking.record.journal import RunIdentity
+from timetrial.tracking.store.opening import Store
+from timetrial.tracking.store.tracker import MlflowTracker
+from timetrial.workloads import WORKLOADS
 
 _log = logging.getLogger(__name__)
 

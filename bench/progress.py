@@ -24,10 +24,11 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from bench.experiment import Watch, label
-from framework.callbacks import StepInfo
-from framework.config import RunConfig
-from framework.types import RunResult, StopReason
+from timetrial.bench.experiment import Watch, label
+from timetrial.framework.budget import StopReason
+from timetrial.framework.callbacks import StepInfo
+from timetrial.framework.config import RunConfig
+from timetrial.framework.records import RunResult
 
 REFRESH_PER_SECOND = 4
 PLAIN_LINE_EVERY_SECONDS = 30.0

@@ -11,28 +11,29 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench import suite as suites
-from bench.calibration import calibrated_seconds
-from bench.experiment import Workshop, kill_like_ctrl_c, label, run
-from bench.progress import Display, duration, name
-from bench.schedule import learning_rates, paper_learning_rates
-from bench.suite import Suite
-from framework import config as configuration
-from framework.config import RunConfig, Tracking
-from framework.errors import UserError
-from framework.types import RunRecord
-from optimizers import OPTIMIZERS
-from tracking import schema
-from tracking.conditions import by_condition
-from tracking.query import finished_configs, has_experiment, load_runs
-from tracking.recovery import close_stale_runs
-from tracking.report import score_table_text, write_paper_report, write_report
-from tracking.report_run import log_report
-from tracking.resampling import Bootstrap
-from tracking.sources import from_mlflow
-from tracking.store import Store, open_store
-from tracking.ui import run_address
-from tracking.views import write_views
+from timetrial.bench import suite as suites
+from timetrial.bench.experiment import Workshop, kill_like_ctrl_c, label, run
+from timetrial.bench.progress import Display, duration, name
+from timetrial.bench.schedule import learning_rates, paper_learning_rates
+from timetrial.bench.suite import Suite
+from timetrial.bench.timing.calibration import calibrated_seconds
+from timetrial.framework import config as configuration
+from timetrial.framework.config import RunConfig, Tracking
+from timetrial.framework.errors import UserError
+from timetrial.framework.records import RunRecord
+from timetrial.optimizers import OPTIMIZERS
+from timetrial.tracking.read.mlflow import finished_configs, load_runs
+from timetrial.tracking.read.sources import from_mlflow
+from timetrial.tracking.record import schema
+from timetrial.tracking.report import score_table_text, write_paper_report, write_report
+from timetrial.tracking.scores.conditions import by_condition
+from timetrial.tracking.scores.resampling import Bootstrap
+from timetrial.tracking.store.listing import has_experiment
+from timetrial.tracking.store.mirror import close_stale_runs
+from timetrial.tracking.store.opening import Store, open_store
+from timetrial.tracking.store.report_run import log_report
+from timetrial.tracking.store.ui import run_address
+from timetrial.tracking.store.views import write_views
 
 
 def train(config: RunConfig) -> int:

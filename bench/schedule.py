@@ -14,11 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from bench.experiment import label
-from framework.config import RunConfig
-from framework.types import Horizon, RunRecord
-from optimizers.baselines import AdamSettings, MomentumSettings, NadamSettings, NadamwSettings
-from tracking.report.schedules import COLUMNS
+from timetrial.bench.experiment import label
+from timetrial.framework.config import RunConfig
+from timetrial.framework.entries import Horizon
+from timetrial.framework.records import RunRecord
+from timetrial.optimizers.baselines import (
+    AdamSettings,
+    MomentumSettings,
+    NadamSettings,
+    NadamwSettings,
+)
+from timetrial.tracking.report.schedules import COLUMNS
 
 _POINTS: Final = 201
 _PAPER: Final = {"adam": AdamSettings, "nadam": NadamSettings, "nadamw": NadamwSettings}
@@ -71,7 +77,7 @@ def _paper_settings(row: Mapping[str, str]) -> AdamSettings | MomentumSettings:
 
 
 def _paper_table(name: str) -> list[dict[str, str]]:
-    with (resources.files("tracking") / "paper" / name).open() as file:
+    with (resources.files("timetrial.tracking") / "paper" / name).open() as file:
         return list(csv.DictReader(file))
 
 

@@ -9,11 +9,11 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from framework import config as configuration
-from framework.config import ConfigError, RunConfig, Tracking
-from framework.types import Budget
-from optimizers import OPTIMIZERS
-from workloads import WORKLOADS
+from timetrial.framework import config as configuration
+from timetrial.framework.budget import Budget
+from timetrial.framework.config import ConfigError, RunConfig, Tracking
+from timetrial.optimizers import OPTIMIZERS
+from timetrial.workloads import WORKLOADS
 
 PRESETS_DIRECTORY = Path(__file__).parent / "presets"
 SUITES_DIRECTORY = Path(__file__).parent / "suites"

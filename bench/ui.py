@@ -1,6 +1,6 @@
 """``timetrial ui``: serves the recorded runs in MLflow's web interface at the right view.
 
-Boundary: starts and ends the server process; what the views show is for ``tracking.views``.
+Boundary: starts and ends the server process; what the views show is for ``tracking.store.views``.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from bench.experiment import kill_like_ctrl_c
-from framework.config import Tracking
-from framework.errors import UserError
-from tracking.query import load_runs
-from tracking.store import open_store
-from tracking.ui import ui_address, ui_command, ui_environment
-from tracking.views import OVERVIEW, write_views
+from timetrial.bench.experiment import kill_like_ctrl_c
+from timetrial.framework.config import Tracking
+from timetrial.framework.errors import UserError
+from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.store.opening import open_store
+from timetrial.tracking.store.ui import ui_address, ui_command, ui_environment
+from timetrial.tracking.store.views import OVERVIEW, write_views
 
 HOST = "127.0.0.1"
 START_SECONDS = 120.0

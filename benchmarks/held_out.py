@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optimizers.learned import load
-from optimizers.velo.metatraining.families import FAMILIES
-from optimizers.velo.metatraining.rules import adam_rule, velo_rule
-from optimizers.velo.metatraining.validation import TEST_SEED, Losses, Validation
-from optimizers.velo.metatraining.vector import to_vector
+from timetrial.optimizers.metatraining.families import FAMILIES
+from timetrial.optimizers.metatraining.rules import adam_rule, velo_rule
+from timetrial.optimizers.metatraining.validation import TEST_SEED, Losses, Validation
+from timetrial.optimizers.metatraining.vector import to_vector
+from timetrial.optimizers.velo.entry import load
 
 HORIZONS = (300, 1_000, 3_000)
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)

@@ -24,11 +24,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from optimizers.velo.metatraining import families, outer
-from optimizers.velo.metatraining.dense import perceptron
-from optimizers.velo.metatraining.settings import MetatrainSettings, knobs
-from optimizers.velo.metatraining.vector import to_vector
-from optimizers.velo.weights import embedded_weights
+from timetrial.optimizers.metatraining import families, outer
+from timetrial.optimizers.metatraining.dense import perceptron
+from timetrial.optimizers.metatraining.settings import MetatrainSettings, knobs
+from timetrial.optimizers.metatraining.vector import to_vector
+from timetrial.optimizers.velo.weights.choice import embedded_weights
 
 PROTOTYPE = perceptron("prototype", (16,), features=24)
 

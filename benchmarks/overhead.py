@@ -18,13 +18,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from bench.experiment import Watch, Workshop, default_callbacks, identity
-from bench.suite import load_run
-from framework.config import RunConfig
-from framework.step import Program
-from framework.trainer import Trainer
-from tracking.mlflow_tracker import MlflowTracker
-from tracking.store import Store, open_store
+from timetrial.bench.experiment import Watch, Workshop, default_callbacks, identity
+from timetrial.bench.suite import load_run
+from timetrial.framework.config import RunConfig
+from timetrial.framework.step import Program
+from timetrial.framework.trainer import Trainer
+from timetrial.tracking.store.opening import Store, open_store
+from timetrial.tracking.store.tracker import MlflowTracker
 
 GOAL = 1.03
 

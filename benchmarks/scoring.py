@@ -12,12 +12,17 @@ import time
 
 import numpy as np
 
-from framework.types import Direction, Evaluation, RunRecord
-from tracking.ranks import leave_one_workload_out, over_r_max
-from tracking.resampling import Bootstrap
-from tracking.scoring import scores, speedups, wins
-from tracking.targets import final_values, targets, time_to_target, trial_times
-from tracking.uncertainty import probability_of_improvement, quality_intervals, race_intervals
+from timetrial.framework.records import Evaluation, RunRecord
+from timetrial.framework.types import Direction
+from timetrial.tracking.scores.ranks import leave_one_workload_out, over_r_max
+from timetrial.tracking.scores.resampling import Bootstrap
+from timetrial.tracking.scores.scoring import scores, speedups, wins
+from timetrial.tracking.scores.targets import final_values, targets, time_to_target, trial_times
+from timetrial.tracking.scores.uncertainty import (
+    probability_of_improvement,
+    quality_intervals,
+    race_intervals,
+)
 
 GOAL = 10.0
 WORKLOADS, OPTIMIZERS, SEEDS, EVALUATIONS = 10, 10, 5, 200

@@ -9,14 +9,9 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 
-from framework.types import (
-    Direction,
-    Metrics,
-    RunResult,
-    StopReason,
-    Tracker,
-    TrainState,
-)
+from timetrial.framework.budget import StopReason
+from timetrial.framework.records import RunResult, Tracker
+from timetrial.framework.types import Direction, Metrics, TrainState
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,11 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import serialization
 
-from framework.callbacks import Callback, StepInfo
-from framework.clock import Clock
-from framework.errors import UserError
-from framework.files import write_atomically
-from framework.types import Evaluation, Metrics, StopReason, Tracker, TrainState
+from timetrial.framework.budget import StopReason
+from timetrial.framework.callbacks import Callback, StepInfo
+from timetrial.framework.clock import Clock
+from timetrial.framework.errors import UserError
+from timetrial.framework.files import write_atomically
+from timetrial.framework.records import Evaluation, Tracker
+from timetrial.framework.types import Metrics, TrainState
 
 FORMAT = 1
 """Version of the file's layout."""
@@ -150,13 +152,13 @@ class Recorder:
             self.log(rows)
 
     def log(self, rows: Rows) -> None:
-        """Records rows; see ``framework.types.Tracker``."""
+        """Records rows; see ``framework.records.Tracker``."""
         if self._keep:
             self.rows += rows
         self._tracker.log(rows)
 
     def finish(self, status: str, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
-        """Ends the run; see ``framework.types.Tracker``."""
+        """Ends the run; see ``framework.records.Tracker``."""
         self._tracker.finish(status, tags, summary)
 
 

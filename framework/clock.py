@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import jax
 
-from framework.types import PyTree
+from timetrial.framework.types import PyTree
 
 TRAIN = "train"
 """The account that a time budget is compared with."""

@@ -19,8 +19,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from framework.errors import UserError
-from framework.types import Budget, Entry
+from timetrial.framework.budget import Budget
+from timetrial.framework.entries import Entry
+from timetrial.framework.errors import UserError
 
 
 class ConfigError(UserError):

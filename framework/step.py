@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from framework.types import Batch, Metrics, PyTree, Split, Sums, TrainState, Workload
+from timetrial.framework.types import Metrics, PyTree, TrainState
+from timetrial.framework.workload import Batch, Split, Sums, Workload
 
 Inputs = Mapping[str, np.ndarray]
 """What the callbacks feed an update, as float32 scalars: ``{"remaining_fraction": 0.73}``."""

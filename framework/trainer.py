@@ -13,10 +13,12 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
-from framework.callbacks import Callback, StepInfo
-from framework.clock import TRAIN, Clock
-from framework.step import Program
-from framework.types import Budget, Evaluation, RunResult, StopReason, TrainState
+from timetrial.framework.budget import Budget, StopReason
+from timetrial.framework.callbacks import Callback, StepInfo
+from timetrial.framework.clock import TRAIN, Clock
+from timetrial.framework.records import Evaluation, RunResult
+from timetrial.framework.step import Program
+from timetrial.framework.types import TrainState
 
 
 class Trainer:

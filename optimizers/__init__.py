@@ -5,8 +5,9 @@ Boundary: imports framework only; an optimizer knows neither workload, clock nor
 
 from __future__ import annotations
 
-from framework.types import OptimizerEntry as Entry
-from optimizers import baselines, learned
+from timetrial.framework.entries import OptimizerEntry as Entry
+from timetrial.optimizers import baselines
+from timetrial.optimizers.velo import entry as learned
 
 OPTIMIZERS: dict[str, Entry] = {
     "adam": Entry("Adam, warm-up + cosine, lr 5e-3", baselines.AdamSettings, baselines.make_adam),

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from framework.ranges import check
-from framework.types import Horizon
-from optimizers.schedules import warmup_cosine, warmup_linear
+from timetrial.framework.entries import Horizon
+from timetrial.framework.ranges import check
+from timetrial.optimizers.schedules import warmup_cosine, warmup_linear
 
 
 @dataclasses.dataclass(frozen=True)

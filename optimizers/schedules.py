@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import optax
 
-from framework.types import Horizon
+from timetrial.framework.entries import Horizon
 
 SCHEDULE_SHARE = 0.75
 """Share of the workload's step hint that warm-up and decay are laid out over."""

@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from framework.types import Direction, Evaluation, RunRecord
+from timetrial.framework.records import Evaluation, RunRecord
+from timetrial.framework.types import Direction
 
 # Per workload: metric, direction, untrained and best value, loss at the start and at the end,
 # charged seconds per step of the fastest optimizer.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tracking.mlflow_tracker import MlflowTracker
-from tracking.spool import RunIdentity
-from tracking.store import Store
+from timetrial.tracking.record.journal import RunIdentity
+from timetrial.tracking.store.opening import Store
+from timetrial.tracking.store.tracker import MlflowTracker
 
 TAGS = {
     "workload": "tiny",

@@ -11,9 +11,10 @@ import time
 
 from tiny import TinyWorkload
 
-from bench import cli
-from framework.types import Batch, Entry
-from workloads import WORKLOADS
+from timetrial.bench import cli
+from timetrial.framework.entries import Entry
+from timetrial.framework.workload import Batch
+from timetrial.workloads import WORKLOADS
 
 STEP_SECONDS = float(os.environ.get("TINY_STEP_SECONDS", "0"))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tiny import TinyWorkload
 
-from bench import suite as suites
-from framework.types import Entry
-from workloads import WORKLOADS
+from timetrial.bench import suite as suites
+from timetrial.framework.entries import Entry
+from timetrial.workloads import WORKLOADS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import msgpack
 import numpy as np
 from hypothesis import HealthCheck, settings
 
-from optimizers.velo import layout
+from timetrial.optimizers.velo import layout
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures" / "velo"
 SMALL = FIXTURES / "ckpt_small.params"

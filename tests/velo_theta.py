@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from optimizers.velo import layout
+from timetrial.optimizers.velo import layout
 
 GOLDEN_NAME = {"/".join(path): path for path in layout.PATHS}
 

@@ -11,12 +11,12 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from tracking.query import load_runs
-from tracking.report.figures import curve_figures
-from tracking.report.plots import files
-from tracking.report.standings import standings
-from tracking.report.style import looks
-from tracking.store import open_store
+from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.report.figures import curve_figures
+from timetrial.tracking.report.plots import files
+from timetrial.tracking.report.standings import standings
+from timetrial.tracking.report.style import looks
+from timetrial.tracking.store.opening import open_store
 
 
 def main(root: str, picture: str) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from framework.types import Entry, Workload
-from workloads.assays import AssaysGnn, AssaysGnnSettings
-from workloads.fashion_mnist import FashionMnistResnet, FashionMnistResnetSettings
-from workloads.flights import FlightsDlrm, FlightsDlrmSettings
-from workloads.icbm import IcbmUnet, IcbmUnetSettings
+from timetrial.framework.entries import Entry
+from timetrial.framework.workload import Workload
+from timetrial.workloads.assays import AssaysGnn, AssaysGnnSettings
+from timetrial.workloads.fashion_mnist import FashionMnistResnet, FashionMnistResnetSettings
+from timetrial.workloads.flights import FlightsDlrm, FlightsDlrmSettings
+from timetrial.workloads.icbm import IcbmUnet, IcbmUnetSettings
 
 WORKLOADS: Mapping[str, Entry[Workload]] = {
     "fashion_mnist_resnet": Entry(

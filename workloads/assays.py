@@ -18,10 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from framework.ranges import check
-from framework.types import Batch, Direction, PyTree, Split, Sums, Workload
-from workloads import batching, embedded_data, gnn, metrics, molecules
-from workloads.settings import LoopSettings
+from timetrial.framework.ranges import check
+from timetrial.framework.types import Direction, PyTree
+from timetrial.framework.workload import Batch, Split, Sums, Workload
+from timetrial.workloads import metrics
+from timetrial.workloads.data import batching, embedded_data, molecules
+from timetrial.workloads.mini import LoopSettings
+from timetrial.workloads.models import gnn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -18,10 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from framework.ranges import check
-from framework.types import Batch, Direction, PyTree, Split, Sums, Workload
-from workloads import batching, dlrm, embedded_data
-from workloads.settings import LoopSettings
+from timetrial.framework.ranges import check
+from timetrial.framework.types import Direction, PyTree
+from timetrial.framework.workload import Batch, Split, Sums, Workload
+from timetrial.workloads.data import batching, embedded_data
+from timetrial.workloads.mini import LoopSettings
+from timetrial.workloads.models import dlrm
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,10 +20,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from framework.ranges import check
-from framework.types import Batch, Direction, PyTree, Split, Sums, Workload
-from workloads import batching, embedded_data, kspace, metrics, unet
-from workloads.settings import LoopSettings
+from timetrial.framework.ranges import check
+from timetrial.framework.types import Direction, PyTree
+from timetrial.framework.workload import Batch, Split, Sums, Workload
+from timetrial.workloads import metrics
+from timetrial.workloads.data import batching, embedded_data, kspace
+from timetrial.workloads.mini import LoopSettings
+from timetrial.workloads.models import unet
 
 IMAGE_SIZES = (96, 48, 32, 24)
 """The size of the slices and what they can be averaged down to."""

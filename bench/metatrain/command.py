@@ -21,24 +21,24 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from bench.metatrain.config import Command, devices, identity, read, start_weights
-from bench.metatrain.loop import Training
-from bench.metatrain.progress import Progress
-from framework import config as configuration
-from framework.checkpoint import Recorder, Saved, load
-from framework.config import ConfigError
-from framework.errors import UserError
-from framework.files import write_atomically
-from optimizers.velo.checkpoint import Weights, digest_path, save_weights
-from optimizers.velo.metatraining.outer import Outer, Sizes, init_state, place
-from optimizers.velo.metatraining.settings import MetatrainSettings
-from optimizers.velo.metatraining.vector import from_vector, to_vector
-from optimizers.velo.metatraining.warm_start import warm_start
-from tracking import schema
-from tracking.environment import environment_tags
-from tracking.mlflow_tracker import MlflowTracker
-from tracking.spool import RunIdentity
-from tracking.store import open_store
+from timetrial.bench.metatrain.config import Command, devices, identity, read, start_weights
+from timetrial.bench.metatrain.loop import Training
+from timetrial.bench.metatrain.progress import Progress
+from timetrial.framework import config as configuration
+from timetrial.framework.checkpoint import Recorder, Saved, load
+from timetrial.framework.config import ConfigError
+from timetrial.framework.errors import UserError
+from timetrial.framework.files import write_atomically
+from timetrial.optimizers.metatraining.outer import Outer, Sizes, init_state, place
+from timetrial.optimizers.metatraining.settings import MetatrainSettings
+from timetrial.optimizers.metatraining.vector import from_vector, to_vector
+from timetrial.optimizers.metatraining.warm_start import warm_start
+from timetrial.optimizers.velo.weights.checkpoint import Weights, digest_path, save_weights
+from timetrial.tracking.record import schema
+from timetrial.tracking.record.environment import environment_tags
+from timetrial.tracking.record.journal import RunIdentity
+from timetrial.tracking.store.opening import open_store
+from timetrial.tracking.store.tracker import MlflowTracker
 
 INTERRUPTED = 130
 

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from framework import config as configuration
-from framework.config import ConfigError, Tracking
-from framework.ranges import check
-from optimizers.learned import load
-from optimizers.velo.checkpoint import Weights
-from optimizers.velo.metatraining.settings import MetatrainSettings
+from timetrial.framework import config as configuration
+from timetrial.framework.config import ConfigError, Tracking
+from timetrial.framework.ranges import check
+from timetrial.optimizers.metatraining.settings import MetatrainSettings
+from timetrial.optimizers.velo.entry import load
+from timetrial.optimizers.velo.weights.checkpoint import Weights
 
 FORMAT = 1
 """Version of what a checkpoint holds; a newer program refuses an older one's by its identity."""

@@ -16,13 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from framework.checkpoint import Recorder, Saved, save
-from framework.types import Evaluation, TrainState
-from optimizers.velo.metatraining import outer
-from optimizers.velo.metatraining.outer import OuterStep, Sizes
-from optimizers.velo.metatraining.rules import Rule, velo_rule
-from optimizers.velo.metatraining.settings import MetatrainSettings, knobs
-from optimizers.velo.metatraining.validation import Validation
+from timetrial.framework.checkpoint import Recorder, Saved, save
+from timetrial.framework.records import Evaluation
+from timetrial.framework.types import TrainState
+from timetrial.optimizers.metatraining import outer
+from timetrial.optimizers.metatraining.outer import OuterStep, Sizes
+from timetrial.optimizers.metatraining.rules import Rule, velo_rule
+from timetrial.optimizers.metatraining.settings import MetatrainSettings, knobs
+from timetrial.optimizers.metatraining.validation import Validation
 
 LOG_EVERY = 20
 """Outer steps between two recorded rows; not a multiple of the usual number of families."""

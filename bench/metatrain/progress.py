@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 
-from bench.metatrain.loop import View
-from bench.progress import PLAIN_LINE_EVERY_SECONDS, duration
+from timetrial.bench.metatrain.loop import View
+from timetrial.bench.progress import PLAIN_LINE_EVERY_SECONDS, duration
 
 
 class Progress:

@@ -21,11 +21,11 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from bench.tune.settings import TPE, Plan, difference
-from bench.tune.storage import Database
-from framework.errors import UserError
-from optimizers.spaces import OneOf
-from tracking.environment import process_start
+from timetrial.bench.tune.settings import TPE, Plan, difference
+from timetrial.bench.tune.storage import Database
+from timetrial.framework.errors import UserError
+from timetrial.framework.spaces import OneOf
+from timetrial.tracking.record.environment import process_start
 
 POINT = "point"  # user attributes of a trial: number of its point, from 0
 WORKER = "worker"  # who runs it

@@ -20,8 +20,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import qmc
 
-from bench.tune.space import Point
-from optimizers.spaces import OneOf, Space
+from timetrial.bench.tune.space import Point
+from timetrial.framework.spaces import OneOf, Space
 
 SEARCHES = ("sobol", "halton", "algoperf_halton", "random")
 """What ``points`` knows; all but AlgoPerf's are prefix-stable: more points begin with the same."""

@@ -12,16 +12,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.suite import load_run
-from bench.tune import space as spaces
-from bench.tune.points import SEARCHES, points
-from bench.tune.space import Point
-from framework import config as configuration
-from framework.config import RunConfig
-from framework.errors import UserError
-from optimizers.spaces import Space
-from tracking import schema
-from workloads import WORKLOADS
+from timetrial.bench.suite import load_run
+from timetrial.bench.tune import space as spaces
+from timetrial.bench.tune.points import SEARCHES, points
+from timetrial.bench.tune.space import Point
+from timetrial.framework import config as configuration
+from timetrial.framework.config import RunConfig
+from timetrial.framework.errors import UserError
+from timetrial.framework.spaces import Space
+from timetrial.tracking.record import schema
+from timetrial.workloads import WORKLOADS
 
 OBJECTIVES = ("best", "final", "time_to_target")
 PRUNERS = ("none", "median", "hyperband")

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from framework import config as configuration
-from framework.config import Choice, ConfigError, RunConfig
-from framework.errors import UserError
-from optimizers.spaces import SPACES, OneOf, Range, Space
+from timetrial.framework import config as configuration
+from timetrial.framework.config import Choice, ConfigError, RunConfig
+from timetrial.framework.errors import UserError
+from timetrial.framework.spaces import SPACES, OneOf, Range, Space
 
 Point = Mapping[str, Any]
 """Value by key of the space."""

@@ -20,7 +20,7 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from framework.errors import UserError
+from timetrial.framework.errors import UserError
 
 ALLOWED = (
     "sqlite:///PATH, postgresql://USER@HOST:PORT/NAME, another database that SQLAlchemy knows, "

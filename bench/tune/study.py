@@ -14,15 +14,15 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from bench.experiment import Workshop, kill_like_ctrl_c
-from bench.tune import ledger, summary
-from bench.tune.settings import Plan, load_plan
-from bench.tune.storage import Database, open_storage
-from bench.tune.trial import make_trial
-from framework.errors import UserError
-from tracking.recovery import close_stale_runs
-from tracking.store import Store, open_store
-from tracking.studies import close_trial_runs
+from timetrial.bench.experiment import Workshop, kill_like_ctrl_c
+from timetrial.bench.tune import ledger, summary
+from timetrial.bench.tune.settings import Plan, load_plan
+from timetrial.bench.tune.storage import Database, open_storage
+from timetrial.bench.tune.trial import make_trial
+from timetrial.framework.errors import UserError
+from timetrial.tracking.store.mirror import close_stale_runs
+from timetrial.tracking.store.opening import Store, open_store
+from timetrial.tracking.store.studies import close_trial_runs
 
 POLL_SECONDS = 1.0
 """Pause between two looks at the trials of other workers."""
@@ -114,7 +114,15 @@ def found_dead(numbers: Sequence[int], plan: Plan, store: Store) -> None:
 
 def run_workers(overrides: Sequence[str], workers: int) -> None:
     """Runs workers as processes of their own until the last of them has ended."""
-    command = [sys.executable, "-m", "bench.cli", "tune", *overrides, "--worker", str(workers)]
+    command = [
+        sys.executable,
+        "-m",
+        "timetrial.bench.cli",
+        "tune",
+        *overrides,
+        "--worker",
+        str(workers),
+    ]
     processes = [subprocess.Popen(command) for _ in range(workers)]
     try:
         for process in processes:

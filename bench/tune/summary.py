@@ -21,18 +21,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from optuna.trial import FrozenTrial, TrialState
 
-from bench.tune import ledger
-from bench.tune.settings import Plan
-from bench.tune.space import configured
-from bench.tune.storage import Database
-from framework import config as configuration
-from framework.config import RunConfig
-from framework.errors import UserError
-from optimizers.spaces import OneOf
-from tracking import schema
-from tracking.environment import host_tags
-from tracking.store import Store
-from tracking.studies import write_summary
+from timetrial.bench.tune import ledger
+from timetrial.bench.tune.settings import Plan
+from timetrial.bench.tune.space import configured
+from timetrial.bench.tune.storage import Database
+from timetrial.framework import config as configuration
+from timetrial.framework.config import RunConfig
+from timetrial.framework.errors import UserError
+from timetrial.framework.spaces import OneOf
+from timetrial.tracking.record import schema
+from timetrial.tracking.record.environment import host_tags
+from timetrial.tracking.store.opening import Store
+from timetrial.tracking.store.studies import write_summary
 
 FEWEST_TRIALS = 2
 """So many completed trials are the least that plots are drawn of."""

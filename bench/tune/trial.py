@@ -14,18 +14,21 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from bench.experiment import Workshop, run
-from bench.tune import ledger
-from bench.tune.ledger import Claimed
-from bench.tune.settings import Plan
-from bench.tune.space import configured
-from bench.tune.storage import Database
-from framework import callbacks as cb
-from framework.config import RunConfig
-from framework.errors import UserError
-from framework.types import Direction, Evaluation, RunResult, StopReason, Workload
-from tracking import schema
-from tracking.store import Store
+from timetrial.bench.experiment import Workshop, run
+from timetrial.bench.tune import ledger
+from timetrial.bench.tune.ledger import Claimed
+from timetrial.bench.tune.settings import Plan
+from timetrial.bench.tune.space import configured
+from timetrial.bench.tune.storage import Database
+from timetrial.framework import callbacks as cb
+from timetrial.framework.budget import StopReason
+from timetrial.framework.config import RunConfig
+from timetrial.framework.errors import UserError
+from timetrial.framework.records import Evaluation, RunResult
+from timetrial.framework.types import Direction
+from timetrial.framework.workload import Workload
+from timetrial.tracking.record import schema
+from timetrial.tracking.store.opening import Store
 
 _log = logging.getLogger(__name__)
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from optimizers.velo.transform import accumulation_steps, tensor_averages, velo
+from timetrial.optimizers.velo.transform import accumulation_steps, tensor_averages, velo
 
 __all__ = ["accumulation_steps", "tensor_averages", "velo"]

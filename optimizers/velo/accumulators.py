@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optimizers.velo.chunks import over_tiles
-from optimizers.velo.tiles import Blocks, Group
+from timetrial.optimizers.velo.tiling.chunks import over_tiles
+from timetrial.optimizers.velo.tiling.tiles import Blocks, Group
 
 DECAYS = np.array([0.9, 0.99, 0.999], np.float32)
 """Decays of the three momenta and of the three factored second moments."""

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optimizers.velo import accumulators, mlp
-from optimizers.velo.network import MetaParameters, MlpWeights, lstm_step, mlp_weights
-from optimizers.velo.tiles import Plan
+from timetrial.optimizers.velo import accumulators, mlp
+from timetrial.optimizers.velo.network import MetaParameters, MlpWeights, lstm_step, mlp_weights
+from timetrial.optimizers.velo.tiling.tiles import Plan
 
 _TRAINING_FRACTIONS = np.array([0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1], np.float32)
 _LARGEST_GRADIENT = 1000.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from framework.errors import UserError
+from timetrial.framework.errors import UserError
 
 Path = tuple[str, ...]
 """Keys from the top of the tree down to one tensor. ``rnn/linear`` is a single key."""

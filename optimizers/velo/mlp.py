@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optimizers.velo.accumulators import (
+from timetrial.optimizers.velo.accumulators import (
     FactoredState,
     TensorState,
     TileSums,
@@ -27,10 +27,10 @@ from optimizers.velo.accumulators import (
     inside,
     mean,
 )
-from optimizers.velo.chunks import over_tiles
-from optimizers.velo.layout import MLP_WIDTH
-from optimizers.velo.network import MlpWeights
-from optimizers.velo.tiles import Blocks, Group
+from timetrial.optimizers.velo.layout import MLP_WIDTH
+from timetrial.optimizers.velo.network import MlpWeights
+from timetrial.optimizers.velo.tiling.chunks import over_tiles
+from timetrial.optimizers.velo.tiling.tiles import Blocks, Group
 
 _STEP = 1e-3
 _EXPONENT = 1e-3

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optimizers.velo import layout
+from timetrial.optimizers.velo import layout
 
 _HIDDEN = layout.MLP_WIDTH
 _INPUTS = sum(layout.FEATURE_WIDTHS)

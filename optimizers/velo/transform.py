@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optimizers.velo import core
-from optimizers.velo.loss_features import LossState, init_loss_state, update_loss_state
-from optimizers.velo.network import MetaParameters, read_meta_parameters
-from optimizers.velo.tiles import Plan, plan
+from timetrial.optimizers.velo import core
+from timetrial.optimizers.velo.loss_features import LossState, init_loss_state, update_loss_state
+from timetrial.optimizers.velo.network import MetaParameters, read_meta_parameters
+from timetrial.optimizers.velo.tiling.tiles import Plan, plan
 
 PyTree = Any
 

@@ -11,11 +11,12 @@ import optax
 import pytest
 from tiny import TinyWorkload
 
-from framework import callbacks as cb
-from framework.step import Program
-from framework.trainer import Trainer
-from framework.types import Budget, Horizon, StopReason
-from optimizers import OPTIMIZERS
+from timetrial.framework import callbacks as cb
+from timetrial.framework.budget import Budget, StopReason
+from timetrial.framework.entries import Horizon
+from timetrial.framework.step import Program
+from timetrial.framework.trainer import Trainer
+from timetrial.optimizers import OPTIMIZERS
 
 HORIZON = Horizon(step_hint=200, steps=200)
 PARAMS = {

@@ -12,9 +12,11 @@ import numpy as np
 import optax
 import pytest
 
-from framework.step import make_train_step, weighted_mean
-from framework.types import Batch, Direction, PyTree, TrainState, Workload
-from workloads import WORKLOADS, embedded_data
+from timetrial.framework.step import make_train_step, weighted_mean
+from timetrial.framework.types import Direction, PyTree, TrainState
+from timetrial.framework.workload import Batch, Workload
+from timetrial.workloads import WORKLOADS
+from timetrial.workloads.data import embedded_data
 
 QUICK: dict[str, dict[str, Any]] = {
     "fashion_mnist_resnet": {"stage_sizes": (1, 1), "num_filters": 4},

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli
-from tracking.query import load_runs
-from tracking.store import open_store
-from workloads import embedded_data, flights
+from timetrial.bench import cli
+from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.store.opening import open_store
+from timetrial.workloads import flights
+from timetrial.workloads.data import embedded_data
 
 FLIGHTS = ["workload=flights_dlrm", "workload.eval_every_steps=10", "optimizer=adam"]
 
@@ -184,7 +185,7 @@ def test_print_config_runs_nothing_and_can_be_run_again(timetrial, tmp_path: Pat
 def start(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
     environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
     return subprocess.Popen(
-        [sys.executable, "-m", "bench.cli", *words, f"tracking.root={tmp_path}"],
+        [sys.executable, "-m", "timetrial.bench.cli", *words, f"tracking.root={tmp_path}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

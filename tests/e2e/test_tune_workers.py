@@ -17,12 +17,12 @@ import optuna
 import pytest
 import tiny_cli
 
-from bench.tune.study import tune
-from framework.types import Entry
-from tracking import schema
-from tracking.query import load_runs
-from tracking.store import open_store
-from workloads import WORKLOADS
+from timetrial.bench.tune.study import tune
+from timetrial.framework.entries import Entry
+from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.record import schema
+from timetrial.tracking.store.opening import open_store
+from timetrial.workloads import WORKLOADS
 
 pytestmark = pytest.mark.slow  # whole processes that are killed, restarted and waited for
 
@@ -171,7 +171,7 @@ def test_two_of_four_workers_are_killed(tmp_path: Path):
 
 def test_the_command_starts_its_workers_itself_and_ends_them_with_itself(tmp_path: Path):
     words = ["workload=flights_dlrm", "workload.eval_every_steps=4", "budget.steps=12"]
-    command = [sys.executable, "-m", "bench.cli", "tune", *words, "optimizer=adam"]
+    command = [sys.executable, "-m", "timetrial.bench.cli", "tune", *words, "optimizer=adam"]
     command += ["study.trials=6", "study.name=study", "--workers", "2"]
     command += [f"tracking.root={tmp_path}"]
     environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}

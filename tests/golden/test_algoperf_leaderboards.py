@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tracking import algoperf, scoring
-from tracking.algoperf import BASE_V05, HELD_OUT_V05, RUNTIMES_V05, V05, V06, Rules
+from timetrial.tracking.scores import algoperf, scoring
+from timetrial.tracking.scores.algoperf import BASE_V05, HELD_OUT_V05, RUNTIMES_V05, V05, V06, Rules
 
 PUBLISHED = {
     "v05_external_tuning": {

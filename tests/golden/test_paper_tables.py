@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tracking.scoring import scores
+from timetrial.tracking.scores.scoring import scores
 
 R_MAX = {"time": 3.0, "step": 1.5}
 KNOWN_EXCEPTION = ("step", "train", "velo_short")
@@ -16,7 +16,7 @@ COLUMNS = [(condition, split) for condition in R_MAX for split in ("train", "val
 
 
 def read(name: str) -> pd.DataFrame:
-    with (resources.files("tracking") / "paper" / name).open() as file:
+    with (resources.files("timetrial.tracking") / "paper" / name).open() as file:
         return pd.read_csv(file)
 
 

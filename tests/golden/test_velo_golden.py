@@ -18,7 +18,8 @@ import optax
 import pytest
 import velo_theta
 
-from optimizers.velo import core, loss_features, network, tensor_averages, tiles, velo
+from timetrial.optimizers.velo import core, loss_features, network, tensor_averages, velo
+from timetrial.optimizers.velo.tiling import tiles
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures" / "velo"
 FILES = sorted(FIXTURES.glob("case*.npz"))

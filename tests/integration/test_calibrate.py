@@ -9,21 +9,21 @@ import optax
 import pytest
 import tiny_suite
 
-from bench import race as races
-from bench import suite as suites
-from bench.calibrate import calibrate, run
-from bench.calibration import load_calibration, save_calibration
-from bench.cli import main
-from bench.experiment import Workshop
-from bench.experiment import run as make_run
-from bench.suite import Suite
-from framework.config import Tracking
-from framework.errors import UserError
-from framework.types import Horizon, OptimizerEntry
-from optimizers import OPTIMIZERS
-from tracking.conditions import by_condition
-from tracking.query import load_runs
-from tracking.store import Store, open_store
+from timetrial.bench import race as races
+from timetrial.bench import suite as suites
+from timetrial.bench.cli import main
+from timetrial.bench.experiment import Workshop
+from timetrial.bench.experiment import run as make_run
+from timetrial.bench.suite import Suite
+from timetrial.bench.timing.calibrate import calibrate, run
+from timetrial.bench.timing.calibration import load_calibration, save_calibration
+from timetrial.framework.config import Tracking
+from timetrial.framework.entries import Horizon, OptimizerEntry
+from timetrial.framework.errors import UserError
+from timetrial.optimizers import OPTIMIZERS
+from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.scores.conditions import by_condition
+from timetrial.tracking.store.opening import Store, open_store
 
 STEPS = 60
 

@@ -15,19 +15,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bench.cli import main
-from bench.metatrain import command, config
-from framework.checkpoint import load
-from framework.errors import UserError
-from optimizers.velo.metatraining import families
-from optimizers.velo.metatraining.rules import adam_rule, velo_rule
-from optimizers.velo.metatraining.tasks import Data, Family
-from optimizers.velo.metatraining.validation import Validation
-from optimizers.velo.metatraining.vector import to_vector
-from optimizers.velo.weights import EMBEDDED_SHA256, embedded_weights, load_weights
-from tracking.store import open_store
+from timetrial.bench.cli import main
+from timetrial.bench.metatrain import command, config
+from timetrial.framework.checkpoint import load
+from timetrial.framework.errors import UserError
+from timetrial.optimizers.metatraining import families
+from timetrial.optimizers.metatraining.rules import adam_rule, velo_rule
+from timetrial.optimizers.metatraining.tasks import Data, Family
+from timetrial.optimizers.metatraining.validation import Validation
+from timetrial.optimizers.metatraining.vector import to_vector
+from timetrial.optimizers.velo.weights.choice import EMBEDDED_SHA256, embedded_weights, load_weights
+from timetrial.tracking.store.opening import open_store
 
-EMBEDDED = Path(families.__file__).parents[1] / "embedded"
+EMBEDDED = Path(families.__file__).parents[1] / "velo" / "embedded"
 
 
 def regression(key: jax.Array) -> Data:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from recorded import ROWS, identity, record
 
-from framework.types import Direction, Evaluation
-from tracking import query
-from tracking.mlflow_tracker import MlflowTracker
-from tracking.query import finished_configs, load_runs
-from tracking.spool import TrackingError
-from tracking.store import Store, open_store
+from timetrial.framework.records import Evaluation
+from timetrial.framework.types import Direction
+from timetrial.tracking.read import mlflow as query
+from timetrial.tracking.read.mlflow import finished_configs, load_runs
+from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.store.opening import Store, open_store
+from timetrial.tracking.store.tracker import MlflowTracker
 
 
 @pytest.fixture(scope="module")

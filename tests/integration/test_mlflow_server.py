@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from recorded import ROWS, identity, points, record
 
-from tracking.mlflow_tracker import MlflowTracker
-from tracking.query import finished_configs, load_runs
-from tracking.recovery import replay
-from tracking.store import Store, open_store
-from tracking.ui import ui_address, ui_command, ui_environment
-from tracking.views import write_views
+from timetrial.tracking.read.mlflow import finished_configs, load_runs
+from timetrial.tracking.store.mirror import replay
+from timetrial.tracking.store.opening import Store, open_store
+from timetrial.tracking.store.tracker import MlflowTracker
+from timetrial.tracking.store.ui import ui_address, ui_command, ui_environment
+from timetrial.tracking.store.views import write_views
 
 pytest.importorskip("flask", reason="needs all of MLflow")
 

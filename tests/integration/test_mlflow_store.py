@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from recorded import record
 
-from tracking.query import load_runs
-from tracking.spool import TrackingError
-from tracking.store import open_store, resolve_uri
+from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.store.opening import open_store, resolve_uri
 
 STARTER = """
 import sys

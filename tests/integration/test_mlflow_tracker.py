@@ -13,14 +13,15 @@ from pathlib import Path
 import pytest
 from recorded import ROWS, identity, points, record
 
-from framework.types import Tracker
-from tracking import schema
-from tracking.environment import process_tags
-from tracking.mlflow_tracker import MlflowTracker
-from tracking.query import load_runs
-from tracking.recovery import close_stale_runs, replay, replay_unsent
-from tracking.spool import TrackingError, read_spool
-from tracking.store import Store, open_store
+from timetrial.framework.records import Tracker
+from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.record import schema
+from timetrial.tracking.record.environment import process_tags
+from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.record.journal import read_spool
+from timetrial.tracking.store.mirror import close_stale_runs, replay, replay_unsent
+from timetrial.tracking.store.opening import Store, open_store
+from timetrial.tracking.store.tracker import MlflowTracker
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ import mlflow
 import pytest
 from recorded import record
 
-from tracking import schema
-from tracking.query import load_runs
-from tracking.report_run import log_report
-from tracking.sources import from_mlflow
-from tracking.store import Store, open_store
-from tracking.ui import run_address
-from tracking.views import OVERVIEW, TAG_PREFIX, write_views
+from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.read.sources import from_mlflow
+from timetrial.tracking.record import schema
+from timetrial.tracking.store.opening import Store, open_store
+from timetrial.tracking.store.report_run import log_report
+from timetrial.tracking.store.ui import run_address
+from timetrial.tracking.store.views import OVERVIEW, TAG_PREFIX, write_views
 
 
 @pytest.fixture(scope="module")

@@ -12,22 +12,25 @@ import pytest
 import tiny_suite
 from tiny import TinyWorkload
 
-from bench import race as races
-from bench import suite as suites
-from bench.estimate import measure, steps_within
-from bench.experiment import Workshop, run
-from bench.suite import Suite, load_run
-from framework import callbacks as cb
-from framework.config import ConfigError, Tracking, digest, to_yaml
-from framework.step import Program
-from framework.trainer import Trainer
-from framework.types import Budget, Horizon, RunRecord, StopReason
-from optimizers import OPTIMIZERS, learned
-from optimizers.velo.checkpoint import save_weights
-from optimizers.velo.metatraining.warm_start import warm_start
-from tracking.conditions import by_condition
-from tracking.query import load_runs
-from tracking.store import Store, open_store
+from timetrial.bench import race as races
+from timetrial.bench import suite as suites
+from timetrial.bench.experiment import Workshop, run
+from timetrial.bench.suite import Suite, load_run
+from timetrial.bench.timing.estimate import measure, steps_within
+from timetrial.framework import callbacks as cb
+from timetrial.framework.budget import Budget, StopReason
+from timetrial.framework.config import ConfigError, Tracking, digest, to_yaml
+from timetrial.framework.entries import Horizon
+from timetrial.framework.records import RunRecord
+from timetrial.framework.step import Program
+from timetrial.framework.trainer import Trainer
+from timetrial.optimizers import OPTIMIZERS
+from timetrial.optimizers.metatraining.warm_start import warm_start
+from timetrial.optimizers.velo import entry as learned
+from timetrial.optimizers.velo.weights.checkpoint import save_weights
+from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.scores.conditions import by_condition
+from timetrial.tracking.store.opening import Store, open_store
 
 STEPS = 30
 

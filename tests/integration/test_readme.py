@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from tiny import TinyWorkload
 
-from bench import cli, suite
-from framework import callbacks as cb
-from framework.step import Program
-from framework.trainer import Trainer
-from framework.types import Budget, Horizon
-from framework.types import OptimizerEntry as Entry
+from timetrial.bench import cli, suite
+from timetrial.framework import callbacks as cb
+from timetrial.framework.budget import Budget
+from timetrial.framework.entries import Horizon
+from timetrial.framework.entries import OptimizerEntry as Entry
+from timetrial.framework.step import Program
+from timetrial.framework.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

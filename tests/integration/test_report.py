@@ -19,16 +19,17 @@ import matplotlib.style
 import pandas as pd
 import pytest
 
-from framework.types import Direction, RunRecord
 from tests.race import OPTIMIZERS, WORKLOADS, race, rates, study
-from tracking.report import score_table_text, write_report
-from tracking.report.curves import learning_curves, thinned
-from tracking.report.panels import limits, profile_panel
-from tracking.report.plots import files, inline_svg
-from tracking.report.standings import outcome, r_max_by_condition, rows, standings
-from tracking.report.style import looks
-from tracking.scoring import scores
-from tracking.targets import targets, time_to_target, trials
+from timetrial.framework.records import RunRecord
+from timetrial.framework.types import Direction
+from timetrial.tracking.report import score_table_text, write_report
+from timetrial.tracking.report.curves import learning_curves, thinned
+from timetrial.tracking.report.panels import limits, profile_panel
+from timetrial.tracking.report.plots import files, inline_svg
+from timetrial.tracking.report.standings import outcome, r_max_by_condition, rows, standings
+from timetrial.tracking.report.style import looks
+from timetrial.tracking.scores.scoring import scores
+from timetrial.tracking.scores.targets import targets, time_to_target, trials
 
 RUN_URL = "http://127.0.0.1:5000/#/experiments/7/runs/"
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from recorded import ROWS, TAGS, identity, record
 
-from tracking.query import load_runs
-from tracking.sources import check, from_mlflow, from_spools
-from tracking.spool import End, Row, Spool, TrackingError
-from tracking.store import Store, open_store
+from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.read.sources import check, from_mlflow, from_spools
+from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.record.journal import End, Row, Spool
+from timetrial.tracking.store.opening import Store, open_store
 
 
 def spool(

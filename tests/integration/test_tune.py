@@ -14,22 +14,23 @@ import pytest
 import tiny_cli
 from tiny import TinyWorkload
 
-from bench import cli
-from bench import race as races
-from bench import suite as suites
-from bench.experiment import Workshop, run
-from bench.tune import ledger, settings, study, trial
-from bench.tune.settings import load_plan
-from bench.tune.space import configured
-from framework.callbacks import StepInfo
-from framework.errors import UserError
-from framework.types import Entry, RunRecord
-from optimizers import OPTIMIZERS
-from optimizers.spaces import SPACES
-from tracking import schema
-from tracking.query import load_runs
-from tracking.store import Store, open_store
-from workloads import WORKLOADS
+from timetrial.bench import cli
+from timetrial.bench import race as races
+from timetrial.bench import suite as suites
+from timetrial.bench.experiment import Workshop, run
+from timetrial.bench.tune import ledger, settings, study, trial
+from timetrial.bench.tune.settings import load_plan
+from timetrial.bench.tune.space import configured
+from timetrial.framework.callbacks import StepInfo
+from timetrial.framework.entries import Entry
+from timetrial.framework.errors import UserError
+from timetrial.framework.records import RunRecord
+from timetrial.framework.spaces import SPACES
+from timetrial.optimizers import OPTIMIZERS
+from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.record import schema
+from timetrial.tracking.store.opening import Store, open_store
+from timetrial.workloads import WORKLOADS
 
 BASE = ["workload=tiny", "optimizer=adam"]
 

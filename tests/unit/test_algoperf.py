@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from framework.types import Direction, Evaluation, RunRecord
-from tracking import algoperf
-from tracking.algoperf import FORK, Rules, census, profile, ratios, study_times
+from timetrial.framework.records import Evaluation, RunRecord
+from timetrial.framework.types import Direction
+from timetrial.tracking.scores import algoperf
+from timetrial.tracking.scores.algoperf import FORK, Rules, census, profile, ratios, study_times
 
 INF, NAN = np.inf, np.nan
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from framework.errors import UserError
-from framework.types import Direction
-from tracking.algoperf import Rules, study_times
-from tracking.algoperf_logs import read_algoperf_logs
+from timetrial.framework.errors import UserError
+from timetrial.framework.types import Direction
+from timetrial.tracking.read.algoperf_logs import read_algoperf_logs
+from timetrial.tracking.scores.algoperf import Rules, study_times
 
 HEAD = "accumulated_submission_time,global_step,score,train/ssim,validation/num_examples"
 HEAD += ",validation/ssim"

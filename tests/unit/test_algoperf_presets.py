@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench.suite import presets
-from framework import config as configuration
-from framework.types import Horizon
-from optimizers import OPTIMIZERS
+from timetrial.bench.suite import presets
+from timetrial.framework import config as configuration
+from timetrial.framework.entries import Horizon
+from timetrial.optimizers import OPTIMIZERS
 
 # workload: optimizer, step hint, learning rate, 1 - b1, weight decay, warm-up updates, end factor;
 # reference_algorithms/target_setting_algorithms/*/tuning_search_space.json in

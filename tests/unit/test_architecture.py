@@ -17,37 +17,62 @@ MAY_IMPORT = {
     "bench": set(ROOMS),
 }
 ONLY_IN = {
-    "mlflow": ("tracking/",),
+    "mlflow": ("tracking/store/", "tracking/read/"),
     "optuna": ("bench/tune/",),
     "omegaconf": ("framework/config.py",),
-    "learned_optimization": ("optimizers/learned_optimization.py", "benchmarks/"),
+    "learned_optimization": ("optimizers/adapters/", "benchmarks/"),
 }
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+EVERYTHING = [
+    *MODULES,
+    *(path for room in ("tests", "tools", "benchmarks") for path in (ROOT / room).rglob("*.py")),
+]
 
 
-def imported(path: Path) -> set[str]:
-    names: set[str] = set()
+def imported(path: Path) -> list[str]:
+    """Every module that a file imports, dotted; ``from a import b`` counts as ``a.b``."""
+    names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            names.add(str(node.module).split(".")[0])
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
     return names
+
+
+def rooms_of(names: list[str]) -> set[str]:
+    return {name.split(".")[1] for name in names if name.startswith("timetrial.")} & set(ROOMS)
 
 
 def test_the_rule_sees_the_modules():
     assert len(MODULES) > 25
-    assert "omegaconf" in imported(ROOT / "framework/config.py")
+    assert "omegaconf.OmegaConf" in imported(ROOT / "framework/config.py")
+    assert rooms_of(imported(ROOT / "bench/experiment.py")) == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_package_links_every_room(room: str):
+    link = ROOT / "timetrial" / room
+    assert link.is_symlink()
+    assert link.resolve() == ROOT / room
+    assert not link.readlink().is_absolute()
+
+
+@pytest.mark.parametrize("path", EVERYTHING, ids=lambda p: str(p.relative_to(ROOT)))
+def test_nothing_imports_a_room_by_its_bare_name(path: Path):
+    bare = [name for name in imported(path) if name.split(".")[0] in ROOMS]
+    assert not bare, f"{path}: expected timetrial.{bare[0]}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_arrows_between_the_rooms_point_down(path: Path):
     relative = path.relative_to(ROOT).as_posix()
     names = imported(path)
-    assert names & set(ROOMS) <= MAY_IMPORT[relative.split("/")[0]]
+    assert rooms_of(names) <= MAY_IMPORT[relative.split("/")[0]]
+    packages = {name.split(".")[0] for name in names}
     for package, places in ONLY_IN.items():
-        assert package not in names or relative.startswith(places), f"{package} in {relative}"
+        assert package not in packages or relative.startswith(places), f"{package} in {relative}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -56,7 +81,7 @@ def test_no_module_is_longer_than_400_lines(path: Path):
 
 
 def test_help_does_not_wait_for_jax_or_mlflow():
-    code = "import sys, bench.cli; bench.cli.parser(); print(*sys.modules)"
+    code = "import sys, timetrial.bench.cli; timetrial.bench.cli.parser(); print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

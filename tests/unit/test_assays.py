@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from workloads import assays, batching, molecules
+from timetrial.workloads import assays
+from timetrial.workloads.data import batching, molecules
 
 
 @functools.cache

@@ -7,9 +7,9 @@ import numpy as np
 import optax
 import pytest
 
-from framework.types import Horizon
-from optimizers import OPTIMIZERS, baselines
-from optimizers.schedules import warmup_cosine, warmup_linear
+from timetrial.framework.entries import Horizon
+from timetrial.optimizers import OPTIMIZERS, baselines
+from timetrial.optimizers.schedules import warmup_cosine, warmup_linear
 
 HORIZON = Horizon(step_hint=40, steps=None)
 GRADS = np.random.default_rng(1).normal(size=(25, 4))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads import batching
+from timetrial.workloads.data import batching
 
 
 @given(st.integers(1, 60), st.data(), st.integers(0, 2**32 - 1))

@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import suite as suites
-from bench.calibrate import calibrate, target_setter, windows
-from bench.calibration import (
+from timetrial.bench import suite as suites
+from timetrial.bench.timing.calibrate import calibrate, target_setter, windows
+from timetrial.bench.timing.calibration import (
     Calibration,
     Reference,
     calibrated_seconds,
@@ -24,15 +24,15 @@ from bench.calibration import (
     transfer,
     workload_settings,
 )
-from bench.estimate import steps_within
-from framework.config import ConfigError
-from framework.errors import UserError
-from framework.types import Budget
-from optimizers import OPTIMIZERS
+from timetrial.bench.timing.estimate import steps_within
+from timetrial.framework.budget import Budget
+from timetrial.framework.config import ConfigError
+from timetrial.framework.errors import UserError
+from timetrial.optimizers import OPTIMIZERS
 
 
 def paper(name: str) -> pd.DataFrame:
-    with (resources.files("tracking") / "paper" / name).open() as file:
+    with (resources.files("timetrial.tracking") / "paper" / name).open() as file:
         return pd.read_csv(file)
 
 
@@ -210,7 +210,7 @@ def test_a_run_takes_its_budget_from_a_calibration_file(tmp_path: Path):
 
 
 def test_where_the_seconds_come_from_is_no_part_of_what_is_run(tmp_path: Path):
-    from framework.config import digest
+    from timetrial.framework.config import digest
 
     path = tmp_path / "c.yaml"
     save_calibration(made(), path)

@@ -13,14 +13,17 @@ import optax
 import pytest
 from tiny import TinyWorkload
 
-from framework import callbacks as cb
-from framework.checkpoint import Checkpoint, Recorder, Saved, load, save
-from framework.clock import Clock
-from framework.errors import UserError
-from framework.step import Program
-from framework.trainer import Trainer
-from framework.types import Budget, Direction, Horizon, RunResult, StopReason
-from optimizers import OPTIMIZERS
+from timetrial.framework import callbacks as cb
+from timetrial.framework.budget import Budget, StopReason
+from timetrial.framework.checkpoint import Checkpoint, Recorder, Saved, load, save
+from timetrial.framework.clock import Clock
+from timetrial.framework.entries import Horizon
+from timetrial.framework.errors import UserError
+from timetrial.framework.records import RunResult
+from timetrial.framework.step import Program
+from timetrial.framework.trainer import Trainer
+from timetrial.framework.types import Direction
+from timetrial.optimizers import OPTIMIZERS
 
 
 class Lines:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from framework.clock import Clock
+from timetrial.framework.clock import Clock
 
 
 class FakeDevice:

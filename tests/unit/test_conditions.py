@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from framework.types import Direction, Evaluation, RunRecord
-from tracking.conditions import by_condition
+from timetrial.framework.records import Evaluation, RunRecord
+from timetrial.framework.types import Direction
+from timetrial.tracking.scores.conditions import by_condition
 
 RECORD = RunRecord(
     run_id="r",

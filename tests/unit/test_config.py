@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from framework import config as configuration
-from framework.config import ConfigError, RunConfig
-from framework.ranges import check
-from framework.types import Entry
+from timetrial.framework import config as configuration
+from timetrial.framework.config import ConfigError, RunConfig
+from timetrial.framework.entries import Entry
+from timetrial.framework.ranges import check
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from framework.errors import UserError
-from workloads import embedded_data
+from timetrial.framework.errors import UserError
+from timetrial.workloads.data import embedded_data
 
 NAMES = sorted(embedded_data.manifest())
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tracking import schema
-from tracking.environment import environment_tags, git_tags, process_start
+from timetrial.tracking.record import schema
+from timetrial.tracking.record.environment import environment_tags, git_tags, process_start
 
 
 def git(where: Path, *arguments: str) -> str:

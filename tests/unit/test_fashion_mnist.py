@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workloads import embedded_data, fashion_mnist
+from timetrial.workloads import fashion_mnist
+from timetrial.workloads.data import embedded_data
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workloads import embedded_data, flights
+from timetrial.workloads import flights
+from timetrial.workloads.data import embedded_data
 
 
 def test_columns_are_13_numbers_and_26_ids():

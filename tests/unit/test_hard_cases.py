@@ -11,17 +11,18 @@ import pandas as pd
 import pytest
 from race import race
 
-from framework.types import Direction, Evaluation, RunRecord
-from tracking import algoperf
-from tracking.algoperf import Rules, study_times
-from tracking.machines import MixedMachinesError, check_one_machine, differences
-from tracking.ranks import leave_one_workload_out
-from tracking.report.standings import standings
-from tracking.report.summary import notes
-from tracking.resampling import Bootstrap
-from tracking.scoring import performance_ratios, scores, speedups, wins
-from tracking.series import history, last_metrics, series
-from tracking.targets import (
+from timetrial.framework.records import Evaluation, RunRecord
+from timetrial.framework.types import Direction
+from timetrial.tracking.report.standings import standings
+from timetrial.tracking.report.summary import notes
+from timetrial.tracking.scores import algoperf
+from timetrial.tracking.scores.algoperf import Rules, study_times
+from timetrial.tracking.scores.machines import MixedMachinesError, check_one_machine, differences
+from timetrial.tracking.scores.ranks import leave_one_workload_out
+from timetrial.tracking.scores.resampling import Bootstrap
+from timetrial.tracking.scores.scoring import performance_ratios, scores, speedups, wins
+from timetrial.tracking.scores.series import history, last_metrics, series
+from timetrial.tracking.scores.targets import (
     final_quality,
     final_value,
     final_values,
@@ -29,7 +30,11 @@ from tracking.targets import (
     time_to_target,
     trial_times,
 )
-from tracking.uncertainty import probability_of_improvement, quality_intervals, race_intervals
+from timetrial.tracking.scores.uncertainty import (
+    probability_of_improvement,
+    quality_intervals,
+    race_intervals,
+)
 
 INF, NAN = math.inf, math.nan
 FEW = Bootstrap(samples=200)

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from framework.types import Direction
-from tracking.hpo_curves import expected_best, hpo_curve, trials_to_beat
+from timetrial.framework.types import Direction
+from timetrial.tracking.scores.hpo_curves import expected_best, hpo_curve, trials_to_beat
 
 UP, DOWN = Direction.MAXIMIZE, Direction.MINIMIZE
 

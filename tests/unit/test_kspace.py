@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workloads import embedded_data, kspace
+from timetrial.workloads.data import embedded_data, kspace
 
 
 @pytest.fixture(scope="module")

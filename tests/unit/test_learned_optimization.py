@@ -17,11 +17,14 @@ import optax
 import pytest
 from tiny import TinyWorkload
 
-from framework import callbacks as cb
-from framework.step import Program
-from framework.trainer import Trainer
-from framework.types import Budget, StopReason
-from optimizers.learned_optimization import from_learned_optimization, is_installed
+from timetrial.framework import callbacks as cb
+from timetrial.framework.budget import Budget, StopReason
+from timetrial.framework.step import Program
+from timetrial.framework.trainer import Trainer
+from timetrial.optimizers.adapters.learned_optimization import (
+    from_learned_optimization,
+    is_installed,
+)
 
 
 @flax.struct.dataclass

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from workloads import metrics
+from timetrial.workloads import metrics
 
 
 def ssim_by_definition(x, y, data_range):

@@ -12,7 +12,7 @@ import optax
 import pytest
 from flax import linen as nn
 
-from workloads import dlrm, gnn, resnet, unet
+from timetrial.workloads.models import dlrm, gnn, resnet, unet
 
 
 def normal(*shape, seed=0):

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from workloads import embedded_data, gnn, molecules
+from timetrial.workloads.data import embedded_data, molecules
+from timetrial.workloads.models import gnn
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import qmc
 
-from bench.tune import points as lists
-from bench.tune.points import SEARCHES, algoperf_bases, algoperf_halton, points
-from optimizers.spaces import SPACES, OneOf, Range
+from timetrial.bench.tune import points as lists
+from timetrial.bench.tune.points import SEARCHES, algoperf_bases, algoperf_halton, points
+from timetrial.framework.spaces import SPACES, OneOf, Range
 
 SPACE = {
     "a": Range(1e-4, 1e-1),

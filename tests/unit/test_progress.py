@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from bench.progress import Display, duration
-from bench.suite import load_run
-from framework.callbacks import StepInfo
+from timetrial.bench.progress import Display, duration
+from timetrial.bench.suite import load_run
+from timetrial.framework.callbacks import StepInfo
 
 
 @pytest.mark.parametrize(

@@ -10,21 +10,21 @@ import re
 import pandas as pd
 import pytest
 
-from bench import suite as suites
-from bench.schedule import learning_rates, paper_learning_rates
-from framework.types import RunRecord
 from tests.race import STEPS, race, study
-from tracking.hpo_curves import expected_best
-from tracking.report import exports, paper, tuning
-from tracking.report.cells import Cell, Table, header, signed, span
-from tracking.report.questions import answers, difference
-from tracking.report.results import Results, results_of
-from tracking.report.schedules import progress_frame
-from tracking.report.stability import rank_table
-from tracking.report.standings import headline
-from tracking.report.tables import score_table, time_table
-from tracking.resampling import Bootstrap
-from tracking.targets import final_value
+from timetrial.bench import suite as suites
+from timetrial.bench.schedule import learning_rates, paper_learning_rates
+from timetrial.framework.records import RunRecord
+from timetrial.tracking.report import exports, paper, tuning
+from timetrial.tracking.report.cells import Cell, Table, header, signed, span
+from timetrial.tracking.report.questions import answers, difference
+from timetrial.tracking.report.results import Results, results_of
+from timetrial.tracking.report.schedules import progress_frame
+from timetrial.tracking.report.stability import rank_table
+from timetrial.tracking.report.standings import headline
+from timetrial.tracking.report.tables import score_table, time_table
+from timetrial.tracking.scores.hpo_curves import expected_best
+from timetrial.tracking.scores.resampling import Bootstrap
+from timetrial.tracking.scores.targets import final_value
 
 FEW_SAMPLES = Bootstrap(samples=300)
 

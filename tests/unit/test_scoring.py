@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracking.scoring import performance_profile, performance_ratios, scores
+from timetrial.tracking.scores.scoring import performance_profile, performance_ratios, scores
 
 INF, NAN = np.inf, np.nan
 

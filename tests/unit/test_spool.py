@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from recorded import identity
 
-from tracking.spool import End, Row, Spool, TrackingError, read_spool, unsent_spools
+from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.record.journal import End, Row, Spool, read_spool, unsent_spools
 
 ROWS = [
     Row(0, 0.0, 1000, {"train/loss": 2.5}),

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from framework.types import Direction, Evaluation, RunRecord
-from tracking.scoring import performance_ratios, scores
-from tracking.targets import (
+from timetrial.framework.records import Evaluation, RunRecord
+from timetrial.framework.types import Direction
+from timetrial.tracking.scores.scoring import performance_ratios, scores
+from timetrial.tracking.scores.targets import (
     final_quality,
     final_value,
     history,

@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from framework.errors import UserError
-from tracking.fixed_targets import algoperf_targets, load_targets, paper_targets
-from tracking.scoring import scores
-from tracking.targets import time_to_target
-from tracking.times_csv import TARGET, read_times, records_from_times, times_table
+from timetrial.framework.errors import UserError
+from timetrial.tracking.read.times_csv import TARGET, read_times, records_from_times, times_table
+from timetrial.tracking.scores.fixed_targets import algoperf_targets, load_targets, paper_targets
+from timetrial.tracking.scores.scoring import scores
+from timetrial.tracking.scores.targets import time_to_target
 
 
 def lines(*rows: str) -> io.StringIO:
@@ -58,7 +58,7 @@ def test_bad_rows_are_told_by_line_and_left_out():
 
 
 def test_records_give_the_times_of_the_papers_tables_back():
-    path = Path(str(resources.files("tracking") / "paper" / "time_to_target.csv"))
+    path = Path(str(resources.files("timetrial.tracking") / "paper" / "time_to_target.csv"))
     rows, problems = read_times(path)
     assert (len(rows), problems) == (112, [])
     source = records_from_times(path)

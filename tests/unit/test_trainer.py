@@ -12,11 +12,13 @@ import optax
 import pytest
 from tiny import TinyWorkload
 
-from framework import callbacks as cb
-from framework.clock import Clock
-from framework.step import Program, weighted_mean
-from framework.trainer import Trainer
-from framework.types import Budget, Direction, Metrics, RunResult, StopReason, TrainState
+from timetrial.framework import callbacks as cb
+from timetrial.framework.budget import Budget, StopReason
+from timetrial.framework.clock import Clock
+from timetrial.framework.records import RunResult
+from timetrial.framework.step import Program, weighted_mean
+from timetrial.framework.trainer import Trainer
+from timetrial.framework.types import Direction, Metrics, TrainState
 
 
 class Recorder(cb.Callback):

@@ -12,8 +12,8 @@ import pytest
 from race import race
 from scipy import stats
 
-from framework.types import Direction
-from tracking.ranks import (
+from timetrial.framework.types import Direction
+from timetrial.tracking.scores.ranks import (
     agreement,
     leave_one_workload_out,
     over_r_max,
@@ -21,7 +21,7 @@ from tracking.ranks import (
     scores_over_r_max,
     stability,
 )
-from tracking.resampling import (
+from timetrial.tracking.scores.resampling import (
     Bootstrap,
     accelerate,
     draw,
@@ -30,9 +30,26 @@ from tracking.resampling import (
     median_of_draws,
     medians_without_one,
 )
-from tracking.scoring import areas, performance_profile, performance_ratios, scores, speedups, wins
-from tracking.targets import final_quality, final_values, targets, time_to_target, trial_times
-from tracking.uncertainty import probability_of_improvement, quality_intervals, race_intervals
+from timetrial.tracking.scores.scoring import (
+    areas,
+    performance_profile,
+    performance_ratios,
+    scores,
+    speedups,
+    wins,
+)
+from timetrial.tracking.scores.targets import (
+    final_quality,
+    final_values,
+    targets,
+    time_to_target,
+    trial_times,
+)
+from timetrial.tracking.scores.uncertainty import (
+    probability_of_improvement,
+    quality_intervals,
+    race_intervals,
+)
 
 INF, NAN = np.inf, np.nan
 FEW = Bootstrap(samples=500)

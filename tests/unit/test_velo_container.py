@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from velo_files import FAST, SMALL, arrays_of, tensor, tree_of
 
-from optimizers.velo import container, layout
-from optimizers.velo.weights import (
-    WeightsError,
-)
+from timetrial.optimizers.velo import layout
+from timetrial.optimizers.velo.weights import container
+from timetrial.optimizers.velo.weights.choice import WeightsError
 
 TINY = container.encode(arrays_of(1, 2), "tiny", 7)
 

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimizers.velo import container, layout
-from optimizers.velo.fetch import LICENCE_NOTE, FetchError, fetch_velo
-from optimizers.velo.weights import find_weights, google_weights_path, load_weights
+from timetrial.optimizers.velo import layout
+from timetrial.optimizers.velo.weights import container
+from timetrial.optimizers.velo.weights.choice import find_weights, google_weights_path, load_weights
+from timetrial.optimizers.velo.weights.fetch import LICENCE_NOTE, FetchError, fetch_velo
 
 
 def _container(hidden_size: int) -> bytes:

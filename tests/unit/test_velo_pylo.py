@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from velo_files import FAST, SMALL, arrays_of
 
-from optimizers.velo import layout, pylo
-from optimizers.velo.weights import WeightsError, load_weights
+from timetrial.optimizers.velo import layout
+from timetrial.optimizers.velo.weights import pylo
+from timetrial.optimizers.velo.weights.choice import WeightsError, load_weights
 
 
 def equal(a: Any, b: Any) -> bool:

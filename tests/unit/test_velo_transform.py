@@ -14,7 +14,7 @@ import optax
 import pytest
 import velo_theta
 
-from optimizers.velo import accumulation_steps, tensor_averages, velo
+from timetrial.optimizers.velo import accumulation_steps, tensor_averages, velo
 
 THETA = velo_theta.nested(velo_theta.theta_from_seed(7, 8, 4))
 N = 50

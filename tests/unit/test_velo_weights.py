@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from velo_files import FAST, FIXTURES, SMALL, Arrays, arrays_of, tensor, tree_of
 
-from optimizers.velo import container, layout
-from optimizers.velo.checkpoint import MAX_FILE_BYTES
-from optimizers.velo.weights import (
+from timetrial.optimizers.velo import layout
+from timetrial.optimizers.velo.weights import container
+from timetrial.optimizers.velo.weights.checkpoint import MAX_FILE_BYTES
+from timetrial.optimizers.velo.weights.choice import (
     EMBEDDED_SHA256,
     RELEASED_BYTES,
     RELEASED_URL,
@@ -211,7 +212,7 @@ def test_embedded_weights() -> None:
         "timetrial-metatrain-box-659b9713a368d3a0",
         3000,
     )
-    card = (pathlib.Path(container.__file__).parent / "embedded" / "CARD.md").read_text()
+    card = (pathlib.Path(container.__file__).parents[1] / "embedded" / "CARD.md").read_text()
     assert EMBEDDED_SHA256 in card
 
 

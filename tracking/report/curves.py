@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from framework.types import Evaluation, RunRecord
-from tracking.targets import history
+from timetrial.framework.records import Evaluation, RunRecord
+from timetrial.tracking.scores.targets import history
 
 COLUMNS: Final = ("optimizer", "step", "train_seconds", "mean", "low", "high", "runs")
 

@@ -11,8 +11,8 @@ from typing import Final
 
 import pandas as pd
 
-from framework.types import RunRecord
-from tracking.report.cells import Cell, Table
+from timetrial.framework.records import RunRecord
+from timetrial.tracking.report.cells import Cell, Table
 
 _TEX: Final = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from framework.types import RunRecord
-from tracking.report.curves import COLUMNS, learning_curves
-from tracking.report.panels import X_LABELS, curve_panel
-from tracking.report.plots import Panel
-from tracking.report.standings import CONTROL, Standing
-from tracking.report.style import better, metric_label
-from tracking.targets import diverged, history, trials
+from timetrial.framework.records import RunRecord
+from timetrial.tracking.report.curves import COLUMNS, learning_curves
+from timetrial.tracking.report.panels import X_LABELS, curve_panel
+from timetrial.tracking.report.plots import Panel
+from timetrial.tracking.report.standings import CONTROL, Standing
+from timetrial.tracking.report.style import better, metric_label
+from timetrial.tracking.scores.targets import diverged, history, trials
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import Final
 
 import pandas as pd
 
-from framework.types import RunRecord
-from tracking.report.standings import Row, Standing
-from tracking.scoring import performance_profile
-from tracking.targets import SPLITS, UNITS, final_value, trial_times
+from timetrial.framework.records import RunRecord
+from timetrial.tracking.report.standings import Row, Standing
+from timetrial.tracking.scores.scoring import performance_profile
+from timetrial.tracking.scores.targets import SPLITS, UNITS, final_value, trial_times
 
 _NOT_SETTINGS: Final = (  # tags that say which run it is, not what it ran on
     *("workload", "optimizer", "seed", "condition", "budget", "metric", "direction", "mlflow."),

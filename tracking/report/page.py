@@ -14,19 +14,28 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from framework.files import write_atomically
-from framework.types import RunRecord
-from tracking.report import exports, frames, paper, plots, run_tables, schedules, tables, tuning
-from tracking.report.cells import Table
-from tracking.report.figures import Figure, curve_figures
-from tracking.report.panels import profile_panel
-from tracking.report.questions import answers
-from tracking.report.results import Results, results_of
-from tracking.report.stability import rank_panels, rank_table
-from tracking.report.standings import CONTROL, Plan
-from tracking.report.style import Look, looks
-from tracking.report.summary import census, notes, summary
-from tracking.resampling import Bootstrap
+from timetrial.framework.files import write_atomically
+from timetrial.framework.records import RunRecord
+from timetrial.tracking.report import (
+    exports,
+    frames,
+    paper,
+    plots,
+    run_tables,
+    schedules,
+    tables,
+    tuning,
+)
+from timetrial.tracking.report.cells import Table
+from timetrial.tracking.report.figures import Figure, curve_figures
+from timetrial.tracking.report.panels import profile_panel
+from timetrial.tracking.report.questions import answers
+from timetrial.tracking.report.results import Results, results_of
+from timetrial.tracking.report.stability import rank_panels, rank_table
+from timetrial.tracking.report.standings import CONTROL, Plan
+from timetrial.tracking.report.style import Look, looks
+from timetrial.tracking.report.summary import census, notes, summary
+from timetrial.tracking.scores.resampling import Bootstrap
 
 PAGE = "report.html"
 
@@ -287,7 +296,7 @@ def _drawn(figures: Iterable[Figure]) -> set[str]:
 
 
 def _template() -> jinja2.Template:
-    folder = resources.files("tracking.report")
+    folder = resources.files("timetrial.tracking.report")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from framework.types import Direction
-from tracking.ranks import scores_over_r_max
-from tracking.report.curves import thinned
-from tracking.report.plots import Panel, Series
-from tracking.report.standings import CONTROL, Standing
+from timetrial.framework.types import Direction
+from timetrial.tracking.report.curves import thinned
+from timetrial.tracking.report.plots import Panel, Series
+from timetrial.tracking.report.standings import CONTROL, Standing
+from timetrial.tracking.scores.ranks import scores_over_r_max
 
 X_LABELS = {"train_seconds": "charged seconds", "step": "steps"}
 """Axes of the learning curves."""

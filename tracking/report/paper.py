@@ -15,11 +15,10 @@ from typing import Final
 
 import pandas as pd
 
-from framework.types import Direction
-from tracking.fixed_targets import paper_targets
-from tracking.report.cells import Cell, Table, fixed, header, label, plain
-from tracking.report.results import Results
-from tracking.report.standings import (
+from timetrial.framework.types import Direction
+from timetrial.tracking.report.cells import Cell, Table, fixed, header, label, plain
+from timetrial.tracking.report.results import Results
+from timetrial.tracking.report.standings import (
     CONTROL,
     SHOWN,
     Standing,
@@ -27,8 +26,9 @@ from tracking.report.standings import (
     r_max_by_condition,
     standing_of,
 )
-from tracking.report.style import family, metric_label
-from tracking.targets import CONDITIONS
+from timetrial.tracking.report.style import family, metric_label
+from timetrial.tracking.scores.fixed_targets import paper_targets
+from timetrial.tracking.scores.targets import CONDITIONS
 
 TOLERANCE: Final = 0.015
 """A printed score agrees with a computed one within this."""
@@ -214,5 +214,5 @@ def _when(time: float) -> Cell:
 
 
 def _read(name: str) -> pd.DataFrame:
-    with (resources.files("tracking") / "paper" / name).open() as file:
+    with (resources.files("timetrial.tracking") / "paper" / name).open() as file:
         return pd.read_csv(file)

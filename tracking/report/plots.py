@@ -23,7 +23,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from tracking.report.style import Look
+from timetrial.tracking.report.style import Look
 
 Axes = Any
 Floats = npt.NDArray[np.float64]

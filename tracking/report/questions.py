@@ -15,12 +15,12 @@ from typing import Final
 
 import numpy as np
 
-from tracking.report.cells import FEW, Cell, Table, header, label, listed, signed, span
-from tracking.report.results import Results
-from tracking.report.standings import CONTROL, Standing, headline
-from tracking.report.style import family, is_learned
-from tracking.report.tables import SAME, quality_table, score_table, time_table
-from tracking.targets import CONDITIONS
+from timetrial.tracking.report.cells import FEW, Cell, Table, header, label, listed, signed, span
+from timetrial.tracking.report.results import Results
+from timetrial.tracking.report.standings import CONTROL, Standing, headline
+from timetrial.tracking.report.style import family, is_learned
+from timetrial.tracking.report.tables import SAME, quality_table, score_table, time_table
+from timetrial.tracking.scores.targets import CONDITIONS
 
 FULL: Final = "velo"
 _VARIANTS: Final = {

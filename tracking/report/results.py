@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from framework.types import Direction, RunRecord
-from tracking import schema
-from tracking.report.standings import (
+from timetrial.framework.records import RunRecord
+from timetrial.framework.types import Direction
+from timetrial.tracking.record import schema
+from timetrial.tracking.report.standings import (
     SHOWN,
     Plan,
     Row,
@@ -22,9 +23,9 @@ from tracking.report.standings import (
     rows,
     standings,
 )
-from tracking.resampling import Bootstrap
-from tracking.targets import CONDITIONS, final_quality, final_values
-from tracking.uncertainty import probability_of_improvement, quality_intervals
+from timetrial.tracking.scores.resampling import Bootstrap
+from timetrial.tracking.scores.targets import CONDITIONS, final_quality, final_values
+from timetrial.tracking.scores.uncertainty import probability_of_improvement, quality_intervals
 
 _CELL = ["condition", "workload", "optimizer", "split", "metric"]
 

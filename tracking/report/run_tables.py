@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from framework.types import RunRecord
-from tracking import schema
-from tracking.report.cells import Cell, Table, header, label, plain
-from tracking.report.frames import config_hash, settings_frame
-from tracking.report.results import Results
-from tracking.report.standings import SHOWN, Row
-from tracking.report.style import metric_label
-from tracking.targets import CONDITIONS, final_value
+from timetrial.framework.records import RunRecord
+from timetrial.tracking.record import schema
+from timetrial.tracking.report.cells import Cell, Table, header, label, plain
+from timetrial.tracking.report.frames import config_hash, settings_frame
+from timetrial.tracking.report.results import Results
+from timetrial.tracking.report.standings import SHOWN, Row
+from timetrial.tracking.report.style import metric_label
+from timetrial.tracking.scores.targets import CONDITIONS, final_value
 
 
 def run_table(rows: Sequence[Row], run_url: str, *, name: str, title: str) -> Table:

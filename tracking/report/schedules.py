@@ -12,11 +12,11 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from tracking.report.plots import Panel, Series
-from tracking.report.results import Results
-from tracking.report.standings import CONTROL
-from tracking.report.style import family
-from tracking.targets import trials
+from timetrial.tracking.report.plots import Panel, Series
+from timetrial.tracking.report.results import Results
+from timetrial.tracking.report.standings import CONTROL
+from timetrial.tracking.report.style import family
+from timetrial.tracking.scores.targets import trials
 
 COLUMNS: Final = ("workload", "optimizer", "step", "learning_rate")
 """Columns of a table of schedules."""

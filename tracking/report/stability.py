@@ -1,6 +1,6 @@
 """How much the order of the optimizers hangs on one workload or on r_max, as table and panels.
 
-Pure: from results to cells and panels; the ranks come from ``tracking.ranks``.
+Pure: from results to cells and panels; the ranks come from ``tracking.scores.ranks``.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from tracking.ranks import agreement, leave_one_workload_out, over_r_max, stability
-from tracking.report.cells import Cell, Table, header, label
-from tracking.report.panels import r_max_panel, title
-from tracking.report.plots import Panel
-from tracking.report.results import Results
-from tracking.report.standings import Standing
+from timetrial.tracking.report.cells import Cell, Table, header, label
+from timetrial.tracking.report.panels import r_max_panel, title
+from timetrial.tracking.report.plots import Panel
+from timetrial.tracking.report.results import Results
+from timetrial.tracking.report.standings import Standing
+from timetrial.tracking.scores.ranks import agreement, leave_one_workload_out, over_r_max, stability
 
 LIMITS: Final = {"time": (1.1, 10.0), "step": (1.05, 4.0)}
 """Range of r_max that is looked at; AlgoPerf's is 4."""

@@ -11,11 +11,12 @@ from typing import Final
 
 import pandas as pd
 
-from framework.types import Direction, RunRecord
-from tracking.machines import differences
-from tracking.resampling import Bootstrap
-from tracking.scoring import performance_ratios, scores
-from tracking.targets import (
+from timetrial.framework.records import RunRecord
+from timetrial.framework.types import Direction
+from timetrial.tracking.scores.machines import differences
+from timetrial.tracking.scores.resampling import Bootstrap
+from timetrial.tracking.scores.scoring import performance_ratios, scores
+from timetrial.tracking.scores.targets import (
     CONDITIONS,
     UNITS,
     Unit,
@@ -26,7 +27,7 @@ from tracking.targets import (
     trial_times,
     trials,
 )
-from tracking.uncertainty import RaceIntervals, race_intervals
+from timetrial.tracking.scores.uncertainty import RaceIntervals, race_intervals
 
 CONTROL: Final = {"time": "time control", "step": "step control"}
 """What each kind of budget is called."""

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Final
 
-from framework.types import Direction
+from timetrial.framework.types import Direction
 
 _PALETTE: Final = (  # on light, on dark
     ("#0072b2", "#4da3e0"),

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from framework.types import RunRecord
-from tracking.report.cells import count
-from tracking.report.results import Results
-from tracking.report.standings import (
+from timetrial.framework.records import RunRecord
+from timetrial.tracking.report.cells import count
+from timetrial.tracking.report.results import Results
+from timetrial.tracking.report.standings import (
     CONTROL,
     Plan,
     Row,
@@ -27,7 +27,7 @@ from tracking.report.standings import (
     rows,
     standings,
 )
-from tracking.targets import CONDITIONS, trials
+from timetrial.tracking.scores.targets import CONDITIONS, trials
 
 _OUTCOMES = ("finished", "diverged", "failed", "killed", "pruned", "running", "missing")
 

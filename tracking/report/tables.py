@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import pandas as pd
 
-from framework.types import Direction
-from tracking.report.cells import (
+from timetrial.framework.types import Direction
+from timetrial.tracking.report.cells import (
     FEW,
     Cell,
     Table,
@@ -26,11 +26,11 @@ from tracking.report.cells import (
     score_cell,
     span,
 )
-from tracking.report.results import Results
-from tracking.report.standings import CONTROL, SHOWN, Standing
-from tracking.report.style import metric_label
-from tracking.targets import CONDITIONS
-from tracking.uncertainty import ENOUGH_TRIALS
+from timetrial.tracking.report.results import Results
+from timetrial.tracking.report.standings import CONTROL, SHOWN, Standing
+from timetrial.tracking.report.style import metric_label
+from timetrial.tracking.scores.targets import CONDITIONS
+from timetrial.tracking.scores.uncertainty import ENOUGH_TRIALS
 
 _PAPER_TIMES: Final = {
     ("time", "train"): "Table 9",

@@ -1,7 +1,7 @@
 """What tuning would have bought: the expected best of k trials beside the untuned optimizers.
 
 Pure: from the trials of studies to curves, cells and panels; the estimator is that of
-``tracking.hpo_curves``.
+``tracking.scores.hpo_curves``.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from framework.types import Direction, RunRecord
-from tracking import schema
-from tracking.hpo_curves import HpoCurve, hpo_curve, trials_to_beat
-from tracking.report.cells import Cell, Table, header, label, plain, span
-from tracking.report.plots import Panel, Series
-from tracking.report.questions import contender
-from tracking.report.results import Results
-from tracking.report.standings import CONTROL
-from tracking.report.style import better, is_learned, metric_label
-from tracking.targets import counts, final_value
+from timetrial.framework.records import RunRecord
+from timetrial.framework.types import Direction
+from timetrial.tracking.record import schema
+from timetrial.tracking.report.cells import Cell, Table, header, label, plain, span
+from timetrial.tracking.report.plots import Panel, Series
+from timetrial.tracking.report.questions import contender
+from timetrial.tracking.report.results import Results
+from timetrial.tracking.report.standings import CONTROL
+from timetrial.tracking.report.style import better, is_learned, metric_label
+from timetrial.tracking.scores.hpo_curves import HpoCurve, hpo_curve, trials_to_beat
+from timetrial.tracking.scores.targets import counts, final_value
 
 SPLIT = "validation"
 

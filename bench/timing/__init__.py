@@ -1,0 +1,1 @@
+"""Time budgets on this machine: calibration, and estimates of steps per budget."""

@@ -1,0 +1,225 @@
+"""Calibration: carries a reference wall-clock budget over to this hardware.
+
+Boundary: measures the target-setting algorithm of a workload and writes a calibration file; runs
+take their budget from it with ``budget.calibration=FILE``.
+
+The algorithm is run for a few per cent of its steps through the trainer, so that a step costs what
+a run is charged for it. A warm-up is discarded (data loading disturbs the first steps), the rest is
+cut into windows of equal length, and the median of their times per step is carried over:
+``budget here = reference runtime * step seconds here / step seconds of the reference``.
+
+Source: Rezk et al., "Is Scaling Learned Optimizers Worth It? Evaluating the Value of VeLO's 4000
+TPU Months", 2023, appendix A and Tables 4 and 5, https://arxiv.org/abs/2310.18191.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import itertools
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from timetrial.bench import suite as suites
+from timetrial.bench.experiment import Workshop
+from timetrial.bench.timing.calibration import (
+    NAMED_REFERENCES,
+    Calibration,
+    Reference,
+    check_fits,
+    load_calibration,
+    paper_reference,
+    paper_rows,
+    save_calibration,
+    transfer,
+    workload_settings,
+)
+from timetrial.framework import callbacks as cb
+from timetrial.framework import config as configuration
+from timetrial.framework.budget import Budget
+from timetrial.framework.config import RunConfig
+from timetrial.framework.errors import UserError
+from timetrial.framework.trainer import Trainer
+from timetrial.tracking.record import schema
+from timetrial.tracking.record.environment import device_tags, host_tags, version_tags
+from timetrial.workloads import WORKLOADS
+
+SELF: Final = "this machine"
+"""The reference of a workload that no other machine has been timed on."""
+
+_FEWEST_STEPS: Final = 20
+
+
+def target_setter(workload: str) -> str:
+    """The target-setting algorithm: the paper's for its workloads, else the suites' pacemaker."""
+    row = paper_rows().get(workload)
+    return row["target_setting_algorithm"] if row else suites.PACEMAKER
+
+
+def windows(
+    seconds_at_step: Sequence[float], *, warm_up_steps: int, count: int
+) -> tuple[float, ...]:
+    """Mean seconds per step of windows of equal length behind the warm-up.
+
+    Args:
+        seconds_at_step: charged seconds after each step, in order.
+        warm_up_steps: steps to discard, at least 1.
+        count: windows; what does not fill the last one is left out at the front.
+
+    Raises:
+        ValueError: no warm-up, or fewer steps behind it than windows.
+    """
+    left = len(seconds_at_step) - warm_up_steps
+    if warm_up_steps < 1 or count < 1 or left < count:
+        raise ValueError(
+            f"expected a warm-up of at least 1 step and at least {max(count, 1)} steps behind it, "
+            f"got {warm_up_steps} and {left}"
+        )
+    length = left // count
+    edges = [len(seconds_at_step) - 1 - length * k for k in range(count, -1, -1)]
+    return tuple(
+        (seconds_at_step[end] - seconds_at_step[start]) / length
+        for start, end in itertools.pairwise(edges)
+    )
+
+
+class _Stopwatch(cb.Callback):
+    """Notes the charged seconds after every step."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_step_end(self, info: cb.StepInfo) -> None:
+        self.seconds.append(info.train_seconds)
+
+
+def measure(config: RunConfig, workshop: Workshop | None = None) -> list[float]:
+    """Charged seconds after each step of a run of ``config.budget.steps``; nothing is recorded."""
+    watch = _Stopwatch()
+    program = (workshop or Workshop()).program(config)
+    callbacks = [cb.StopIfDiverged(), cb.StopAtBudget(), watch]
+    Trainer(program, config.budget, callbacks, config.seed).fit(program.init(config.seed))
+    return watch.seconds
+
+
+def calibrate(
+    workload: str,
+    overrides: Sequence[str] = (),
+    *,
+    reference: str | None = None,
+    share: float = 0.05,
+    warm_up_steps: int | None = None,
+    window_count: int = 5,
+    date: str,
+) -> Calibration:
+    """Measures the target-setting algorithm of a workload here and carries a budget over.
+
+    Args:
+        workload: registry name.
+        overrides: settings of the workload, as for ``timetrial train``; ``budget.steps`` are the
+            steps that make up its budget where no other machine's is carried over.
+        reference: one of ``NAMED_REFERENCES`` or a calibration file. By default ``v100x8`` for
+            the paper's workloads; for others the budget is that of this machine: the steps of the
+            budget times the seconds per step.
+        share: of the steps of the budget, to run, in (0, 1]; at least 20 steps are made.
+        warm_up_steps: to discard; a fifth of the steps made by default.
+        window_count: windows to take the median of.
+        date: to note in the file, as ISO 8601.
+
+    Raises:
+        UserError: unknown workload or reference, a file that does not fit, a value out of range.
+    """
+    if workload not in WORKLOADS:
+        raise UserError(configuration.unknown("workload", workload, WORKLOADS))
+    if not 0 < share <= 1:
+        raise UserError(f"--share: expected a share of the steps in (0, 1], got {share}")
+    optimizer = target_setter(workload)
+    config = suites.load_run([*overrides, f"workload={workload}", f"optimizer={optimizer}"])
+    total = config.budget.steps
+    if total is None:
+        raise UserError("calibrate: expected budget.steps or none, got budget.seconds")
+    known = _reference(workload, optimizer, config, reference)
+    made = max(math.ceil(share * total), _FEWEST_STEPS)
+    discarded = max(1, made // 5) if warm_up_steps is None else warm_up_steps
+    if made - discarded < window_count or discarded < 1 or window_count < 1:
+        raise UserError(
+            f"calibrate: {made} steps with a warm-up of {discarded} leave too few for "
+            f"{window_count} windows; choose a larger --share or a smaller --warm-up (at least 1)"
+        )
+    short = dataclasses.replace(config, budget=Budget(steps=made))
+    seconds = measure(short)
+    if len(seconds) < made:
+        raise UserError(f"calibrate: {optimizer} diverged on {workload} after {len(seconds)} steps")
+    found = windows(seconds, warm_up_steps=discarded, count=window_count)
+    step = statistics.median(found)
+    known = known or Reference(SELF, total * step, step)
+    return Calibration(
+        workload=workload,
+        workload_settings=workload_settings(config),
+        optimizer=optimizer,
+        steps=made,
+        warm_up_steps=discarded,
+        window_step_seconds=found,
+        step_seconds=step,
+        spread=(max(found) - min(found)) / step,
+        reference=known,
+        budget_seconds=transfer(known, step),
+        date=date,
+        hardware={**device_tags(), **host_tags()},
+        versions={k.removeprefix(schema.VERSION_PREFIX): v for k, v in version_tags().items()},
+    )
+
+
+def _reference(
+    workload: str, optimizer: str, config: RunConfig, name: str | None
+) -> Reference | None:
+    if name is None:
+        return paper_reference(workload, "v100x8") if workload in paper_rows() else None
+    if name in NAMED_REFERENCES or not Path(name).exists():
+        return paper_reference(workload, name)
+    other = load_calibration(Path(name))
+    check_fits(other, config, f"reference {name}")
+    if other.optimizer != optimizer:
+        raise UserError(
+            f"reference {name}: expected a calibration with {optimizer}, got {other.optimizer}"
+        )
+    return Reference(name, other.budget_seconds, other.step_seconds)
+
+
+def run(
+    workload: str,
+    overrides: Sequence[str],
+    *,
+    reference: str | None,
+    share: float,
+    warm_up_steps: int | None,
+) -> int:
+    """Calibrates, writes the file and says what to do with it; ``timetrial calibrate``."""
+    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    found = calibrate(
+        workload,
+        overrides,
+        reference=reference,
+        share=share,
+        warm_up_steps=warm_up_steps,
+        date=today,
+    )
+    root = configuration.parse(overrides).get("tracking", {}).get("root", "runs")
+    path = Path(root) / "calibrations" / f"{workload}.yaml"
+    save_calibration(found, path)
+    listed = ", ".join(f"{seconds:.6g}" for seconds in found.window_step_seconds)
+    print(f"{found.optimizer} on {workload}: {found.steps} steps, {found.warm_up_steps} discarded")
+    print(f"seconds per step   {found.step_seconds:.6g} (median; windows {listed})")
+    print(
+        f"spread             {100 * found.spread:.1f} % between the slowest and the fastest window"
+    )
+    print(
+        f"reference          {found.reference.name}: {found.reference.runtime_seconds:.6g} s at "
+        f"{found.reference.step_seconds:.6g} s per step"
+    )
+    print(f"budget here        {found.budget_seconds:g} s")
+    print(f"written to {path}; use it with budget.calibration={path}")
+    return 0

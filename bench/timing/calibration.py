@@ -1,0 +1,240 @@
+"""What a calibration is: a wall-clock budget carried over to one machine, kept in a file.
+
+Boundary: the arithmetic and the file; ``calibrate`` measures, ``experiment`` records with each run
+which calibration its budget comes from.
+
+Source: Rezk et al., "Is Scaling Learned Optimizers Worth It? Evaluating the Value of VeLO's 4000
+TPU Months", 2023, appendix A and Tables 4 and 5, https://arxiv.org/abs/2310.18191.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from timetrial.framework import config as configuration
+from timetrial.framework.budget import Budget
+from timetrial.framework.config import RunConfig
+from timetrial.framework.errors import UserError
+from timetrial.tracking.record import schema
+
+NAMED_REFERENCES: Final = ("v100x8", "a100x1", "a100x2")
+"""Machines whose times per step the paper prints for its four workloads."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """What a budget is carried over from.
+
+    Attributes:
+        name: machine or file.
+        runtime_seconds: the budget there.
+        step_seconds: seconds per step of the target-setting algorithm there.
+    """
+
+    name: str
+    runtime_seconds: float
+    step_seconds: float
+
+    def __post_init__(self) -> None:
+        for name in ("runtime_seconds", "step_seconds"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"reference {self.name}: expected {name} > 0, got {getattr(self, name)}"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What a calibration file holds.
+
+    Attributes:
+        workload: registry name.
+        workload_settings: by dotted name; some of them decide how long a step takes.
+        optimizer: the target-setting algorithm.
+        steps: steps that it was run for, the warm-up included.
+        warm_up_steps: steps discarded.
+        window_step_seconds: mean seconds per step of each window.
+        step_seconds: their median.
+        spread: (largest - smallest) / median of the windows.
+        reference: name, runtime and seconds per step that the budget was carried over from.
+        budget_seconds: the budget on this hardware.
+        date: when, as ISO 8601 (year-month-day).
+        hardware, versions: what it was measured on and with.
+    """
+
+    workload: str
+    workload_settings: Mapping[str, str]
+    optimizer: str
+    steps: int
+    warm_up_steps: int
+    window_step_seconds: tuple[float, ...]
+    step_seconds: float
+    spread: float
+    reference: Reference
+    budget_seconds: float
+    date: str
+    hardware: Mapping[str, str]
+    versions: Mapping[str, str]
+
+
+def transfer(reference: Reference, step_seconds: float) -> float:
+    """The budget on hardware where a step takes ``step_seconds``.
+
+    Args:
+        reference: what to carry over.
+        step_seconds: seconds per step of the same algorithm here, > 0.
+
+    Returns:
+        Seconds, rounded down as in Table 5: to whole seconds from 100 on, to milliseconds below.
+    """
+    if not 0 < step_seconds < math.inf:
+        raise ValueError(f"step_seconds: expected a time > 0, got {step_seconds}")
+    seconds = reference.runtime_seconds * (step_seconds / reference.step_seconds)
+    seconds *= 1 + 1e-12  # a whole number that rounding has put just below itself
+    return float(math.floor(seconds)) if seconds >= 100 else math.floor(seconds * 1e3) / 1e3
+
+
+def paper_reference(workload: str, name: str) -> Reference:
+    """A machine of the paper's Tables 4 and 5 as the reference for one of its workloads.
+
+    The budget is that of the 8 V100s, carried over to the named machine unrounded.
+
+    Raises:
+        UserError: unknown machine, or the paper has not timed the workload.
+    """
+    if name not in NAMED_REFERENCES:
+        allowed = ", ".join(NAMED_REFERENCES)
+        raise UserError(f"reference: expected {allowed} or a calibration file, got {name!r}")
+    rows = paper_rows()
+    if workload not in rows:
+        raise UserError(
+            f"reference {name}: the paper has no time per step for {workload}, only for "
+            f"{', '.join(rows)}; leave --reference out, or name a calibration file of another "
+            "machine"
+        )
+    row = rows[workload]
+    v100_runtime = float(row["v100x8_runtime_s"])
+    v100_step = v100_runtime / float(row["v100x8_steps"])
+    step = v100_step if name == "v100x8" else float(row[f"{name}_step_s"])
+    return Reference(name, v100_runtime * (step / v100_step), step)
+
+
+def paper_rows() -> dict[str, dict[str, str]]:
+    """The paper's Tables 4 and 5, one row of texts per workload."""
+    with (
+        resources.files("timetrial.tracking") / "paper" / "hardware_calibration.csv"
+    ).open() as file:
+        return {row["workload"]: row for row in csv.DictReader(file)}
+
+
+def save_calibration(calibration: Calibration, path: Path) -> None:
+    """Writes a calibration file; its directory is made if need be.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    head = (
+        f"# Wall-clock budget of {calibration.workload} on this hardware, "
+        f"measured with {calibration.optimizer}.\n"
+        "# To use it: timetrial train workload=... optimizer=... budget.calibration=FILE\n"
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            head + configuration.yaml_of(dataclasses.asdict(calibration)), encoding="utf-8"
+        )
+    except OSError as error:
+        raise UserError(f"calibration {path}: cannot be written ({error.strerror})") from error
+
+
+def load_calibration(path: Path) -> Calibration:
+    """Reads a calibration file.
+
+    Raises:
+        UserError: it cannot be read or holds something else.
+    """
+    tree = configuration.read_yaml(path)
+    for key in ("workload", "optimizer"):
+        if isinstance(tree.get(key), dict):  # how a configuration spells out a name
+            tree[key] = tree[key].get("name")
+    names = [field.name for field in dataclasses.fields(Calibration)]
+    missing = [name for name in names if name not in tree]
+    if missing:
+        raise UserError(f"{path}: no calibration file, it lacks {', '.join(missing)}")
+    try:
+        reference = Reference(**tree["reference"])
+        parts = {name: tree[name] for name in names}
+        found = tuple(float(seconds) for seconds in tree["window_step_seconds"])
+        parts |= {"reference": reference, "window_step_seconds": found}
+        calibration = Calibration(**parts)
+        if not (0 < calibration.budget_seconds < math.inf and calibration.step_seconds > 0):
+            raise ValueError("expected budget_seconds > 0 and step_seconds > 0")
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: no calibration file: {error}") from error
+    return calibration
+
+
+def workload_settings(config: RunConfig) -> dict[str, str]:
+    """The settings of a run's workload, as texts by dotted name."""
+    flat = configuration.flat(config)
+    return {key: value for key, value in flat.items() if key.startswith("workload.")}
+
+
+def check_fits(calibration: Calibration, config: RunConfig, where: str) -> None:
+    """Refuses a calibration of another workload, or of other settings of it.
+
+    Raises:
+        UserError: it does not fit the configuration; names the first difference.
+    """
+    here = {"workload": config.workload.name, **workload_settings(config)}
+    there = {"workload": calibration.workload, **calibration.workload_settings}
+    for key in sorted({*here, *there}):
+        if here.get(key) != there.get(key):
+            raise UserError(
+                f"{where}: expected a calibration with {key}={here.get(key)}, "
+                f"got {key}={there.get(key)}"
+            )
+
+
+def calibrated_seconds(path: Path, config: RunConfig) -> float:
+    """The time budget that a calibration file holds for the workload of a configuration.
+
+    Raises:
+        UserError: the file cannot be read, or it is for something else.
+    """
+    calibration = load_calibration(path)
+    check_fits(calibration, config, f"calibration {path}")
+    return calibration.budget_seconds
+
+
+def calibration_tags(budget: Budget) -> dict[str, str]:
+    """Tags that say which calibration a run's budget comes from; empty without one.
+
+    A run that is repeated from its recorded configuration may lack the file, or find another
+    budget in it; then its path is all that is said.
+    """
+    if budget.calibration is None:
+        return {}
+    path = Path(budget.calibration)
+    tags = {f"{schema.CALIBRATION}.file": str(path)}
+    try:
+        content = path.read_bytes()
+        found = load_calibration(path)
+    except (OSError, UserError):
+        return tags
+    if found.budget_seconds != budget.limit_seconds:
+        return tags
+    return tags | {
+        schema.CALIBRATION: hashlib.sha256(content).hexdigest()[:12],
+        f"{schema.CALIBRATION}.date": found.date,
+        f"{schema.CALIBRATION}.reference": found.reference.name,
+        f"{schema.CALIBRATION}.step_seconds": f"{found.step_seconds:.9g}",
+        f"{schema.CALIBRATION}.spread": f"{found.spread:.3g}",
+    }

@@ -1,0 +1,74 @@
+"""The prompt of an optimizer that must be told its number of steps, under a time budget.
+
+Boundary: measures and divides; what is done with the number is up to ``experiment``.
+
+Source: Rezk et al., "Is Scaling Learned Optimizers Worth It? Evaluating the Value of VeLO's 4000
+TPU Months", 2023, appendix B, https://arxiv.org/abs/2310.18191.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from timetrial.framework.step import Program
+
+SHARE_OF_STEP_HINT = 0.05
+WARM_UP_STEPS = 3
+ESTIMATES = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """How many steps a time budget allows.
+
+    Attributes:
+        steps: the estimate.
+        step_seconds: measured seconds per step, one number per estimate.
+    """
+
+    steps: int
+    step_seconds: tuple[float, ...]
+
+
+def steps_within(seconds: float, step_seconds: Sequence[float]) -> int:
+    """Steps that fit: the budget over each time per step, rounded down; then their mean, likewise.
+
+    Args:
+        seconds: the time budget, > 0.
+        step_seconds: measured seconds per step, at least one, each > 0.
+    """
+    return max(1, math.floor(statistics.fmean(math.floor(seconds / s) for s in step_seconds)))
+
+
+def measure(program: Program, seconds: float) -> Estimate:
+    """Runs 5 % of the workload's step hint, twice, without compilation and the first steps.
+
+    Args:
+        program: the workload with the optimizer; what the optimizer is told of its horizon must
+            not change how long an update takes.
+        seconds: the time budget.
+    """
+    count = max(10, math.ceil(SHARE_OF_STEP_HINT * program.workload.step_hint))
+    measured = tuple(_step_seconds(program, count) for _ in range(ESTIMATES))
+    return Estimate(steps_within(seconds, measured), measured)
+
+
+def _step_seconds(program: Program, count: int) -> float:
+    fed = {"remaining_fraction": np.asarray(1.0, np.float32)}
+    state = program.init(0)
+    program.compile(state, fed)
+    started = 0.0
+    for step in range(WARM_UP_STEPS + count):
+        if step == WARM_UP_STEPS:
+            jax.block_until_ready(state)
+            started = time.perf_counter()
+        state, metrics = program.train_step(state, program.workload.train_batch(0, step), fed)
+        jax.block_until_ready(metrics)
+    return (time.perf_counter() - started) / count

@@ -1,0 +1,1 @@
+"""Adapters that bring optimizers of other libraries into optax's form."""

@@ -1,0 +1,180 @@
+"""Families of dense networks: perceptrons of several depths, embeddings with towers, autoencoder.
+
+Boundary: synthetic data and models of a few thousand parameters; see ``tasks`` for what a family
+is.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from timetrial.optimizers.metatraining import tasks
+from timetrial.optimizers.metatraining.tasks import Data, Family, apply_dense, dense, log_uniform
+
+PyTree = Any
+
+_CLASSES = 8
+_FEATURES = 16
+_EXAMPLES = 2048
+
+
+class Traits(NamedTuple):
+    """In which tasks of one family differ.
+
+    Attributes:
+        gain: factor of the initial weights.
+        small: factor of initial weights that models like to begin small: heads and embeddings.
+        smooth: tanh in place of ReLU.
+        muted: the last norm of a residual branch begins at 0 instead of 1, which switches the
+            branch off (Goyal et al., "Accurate, Large Minibatch SGD", 2017, arXiv:1706.02677).
+    """
+
+    gain: jax.Array
+    small: jax.Array
+    smooth: jax.Array
+    muted: jax.Array
+
+
+def sample_traits(key: jax.Array) -> Traits:
+    """Gain between 0.5 and 2, small between 0.03 and 1; every third smooth, half of them muted."""
+    gain, small, smooth, muted = jax.random.split(key, 4)
+    return Traits(
+        log_uniform(gain, 0.5, 2.0),
+        log_uniform(small, 0.03, 1.0),
+        jax.random.bernoulli(smooth, 1 / 3),
+        jax.random.bernoulli(muted),
+    )
+
+
+def activation(x: jax.Array, traits: Traits) -> jax.Array:
+    """ReLU or tanh, as the task has it."""
+    return jnp.where(traits.smooth, jnp.tanh(x), jax.nn.relu(x))
+
+
+def mixture(key: jax.Array, features: int = _FEATURES) -> Data:
+    """Gaussian mixture of 8 classes, of random spectrum, scale and label noise."""
+    keys = jax.random.split(key, 9)
+    centres = jax.random.normal(keys[0], (2 * _CLASSES, features))
+    component = jax.random.randint(keys[1], (_EXAMPLES,), 0, 2 * _CLASSES)
+    noise = jax.random.normal(keys[2], (_EXAMPLES, features))
+    x = centres[component] * log_uniform(keys[3], 0.3, 1.5) + noise
+    decay = jax.random.uniform(keys[4], minval=0.0, maxval=1.5)
+    x = x * (1.0 + jnp.arange(features)) ** -decay * log_uniform(keys[5], 0.3, 3.0)
+    # Two components share a class, so that no linear boundary parts them.
+    labels = component % _CLASSES
+    wrong = jax.random.uniform(keys[6], (_EXAMPLES,)) < 0.2 * jax.random.uniform(keys[7])
+    labels = jnp.where(wrong, jnp.roll(labels, 1), labels)
+    unit = tasks.label_entropy(labels, _CLASSES)
+    return Data((x, labels), sample_traits(keys[8]), unit)
+
+
+def perceptron(name: str, hidden: tuple[int, ...], features: int = _FEATURES) -> Family:
+    """A classifier of Gaussian mixtures with hidden layers of the given widths."""
+    widths = (features, *hidden, _CLASSES)
+
+    def init(key: jax.Array, traits: Traits) -> PyTree:
+        keys = jax.random.split(key, len(widths) - 1)
+        return [dense(*one, traits.gain) for one in zip(keys, widths, widths[1:], strict=False)]
+
+    def loss(params: PyTree, batch: PyTree, traits: Traits) -> jax.Array:
+        x, labels = batch
+        for layer in params[:-1]:
+            x = activation(apply_dense(layer, x), traits)
+        return tasks.cross_entropy(apply_dense(params[-1], x), labels)
+
+    return Family(name, functools.partial(mixture, features=features), init, loss)
+
+
+_FIELDS, _VOCABULARY, _WIDTH, _NUMBERS = 4, 32, 8, 8
+
+
+def _clicks(key: jax.Array) -> Data:
+    """Categories with a heavy tail and numbers; a random network of both decides on the label."""
+    keys = jax.random.split(key, 9)
+    tail = jax.random.uniform(keys[0], minval=0.5, maxval=1.5)
+    popularity = (1.0 + jnp.arange(_VOCABULARY)) ** -tail
+    below = jnp.cumsum(popularity)[:-1] / popularity.sum()
+    ids = (jax.random.uniform(keys[1], (_EXAMPLES, _FIELDS, 1)) > below).sum(-1)
+    numbers = jax.random.normal(keys[2], (_EXAMPLES, _NUMBERS)) * log_uniform(keys[3], 0.3, 3.0)
+    meaning = jax.random.normal(keys[4], (_FIELDS, _VOCABULARY, 4))
+    hidden = sum(meaning[f][ids[:, f]] for f in range(_FIELDS))
+    hidden = hidden + numbers @ jax.random.normal(keys[5], (_NUMBERS, 4)) / 2.0
+    logits = jnp.tanh(hidden) @ jax.random.normal(keys[6], (4,)) * log_uniform(keys[7], 1.0, 6.0)
+    bias, coin, traits = jax.random.split(keys[8], 3)
+    logits = logits + jax.random.normal(bias)
+    labels = jax.random.bernoulli(coin, jax.nn.sigmoid(logits)).astype(jnp.float32)
+    return Data((ids, numbers, labels), sample_traits(traits), tasks.binary_entropy(labels))
+
+
+def _embedding_init(key: jax.Array, traits: Traits) -> PyTree:
+    keys = jax.random.split(key, 5)
+    pairs = (_FIELDS + 1) * _FIELDS // 2
+
+    def biased(key: jax.Array, inputs: int, outputs: int) -> PyTree:
+        weights, bias = jax.random.split(key)
+        layer = dense(weights, inputs, outputs, traits.gain)
+        return layer | {"b": jax.random.normal(bias, (outputs,)) / jnp.sqrt(float(outputs))}
+
+    return {
+        "tables": jax.random.normal(keys[0], (_FIELDS * _VOCABULARY, _WIDTH)) * traits.small / 4,
+        "bottom": [biased(keys[1], _NUMBERS, 16), biased(keys[2], 16, _WIDTH)],
+        "top": [biased(keys[3], _WIDTH + pairs, 16), biased(keys[4], 16, 1)],
+    }
+
+
+def _embedding_loss(params: PyTree, batch: PyTree, traits: Traits) -> jax.Array:
+    """Looked-up vectors and the bottom tower's meet in dot products, which the top tower reads."""
+    ids, x, labels = batch
+    rows = ids + _VOCABULARY * jnp.arange(_FIELDS)
+    hot = (rows[:, :, None] == jnp.arange(_FIELDS * _VOCABULARY)).astype(jnp.float32)
+    looked_up = hot @ params["tables"]
+    for layer in params["bottom"]:
+        x = activation(apply_dense(layer, x), traits)
+    vectors = jnp.concatenate([x[:, None], looked_up], axis=1)
+    products = vectors @ vectors.transpose(0, 2, 1)
+    lower, upper = jnp.triu_indices(_FIELDS + 1, 1)
+    x = jnp.concatenate([x, products[:, lower, upper]], axis=1)
+    x = activation(apply_dense(params["top"][0], x), traits)
+    return tasks.binary_log_loss(apply_dense(params["top"][1], x)[:, 0], labels)
+
+
+_SIGNAL = 32
+
+
+def _signals(key: jax.Array) -> Data:
+    """Noisy sums of three waves, and the waves without the noise."""
+    keys = jax.random.split(key, 6)
+    where = jnp.arange(_SIGNAL) / _SIGNAL
+    frequency = jax.random.uniform(keys[0], (3,), minval=0.5, maxval=4.0)
+    phase = jax.random.uniform(keys[1], (_EXAMPLES, 3, 1), maxval=2 * jnp.pi)
+    size = jax.random.normal(keys[2], (_EXAMPLES, 3, 1))
+    waves = size * jnp.sin(2 * jnp.pi * frequency[:, None] * where + phase)
+    clean = waves.sum(1) * log_uniform(keys[3], 0.3, 3.0)
+    level = log_uniform(keys[4], 0.03, 0.5) * jnp.std(clean)
+    traits, noise = jax.random.split(keys[5])
+    noisy = clean + level * jax.random.normal(noise, clean.shape)
+    unit = jnp.mean(jnp.abs(clean - jnp.mean(clean)))
+    return Data((noisy, clean), sample_traits(traits), unit)
+
+
+def _autoencoder_init(key: jax.Array, traits: Traits) -> PyTree:
+    widths = (_SIGNAL, 32, 16, 32, _SIGNAL)
+    keys = jax.random.split(key, len(widths) - 1)
+    return [dense(*one, traits.gain) for one in zip(keys, widths, widths[1:], strict=False)]
+
+
+def _autoencoder_loss(params: PyTree, batch: PyTree, traits: Traits) -> jax.Array:
+    x, clean = batch
+    for layer in params[:-1]:
+        x = activation(apply_dense(layer, x), traits)
+    return jnp.mean(jnp.abs(apply_dense(params[-1], x) - clean))
+
+
+SHALLOW = perceptron("perceptron", (32,))
+DEEP = perceptron("deep_perceptron", (32, 32, 32))
+EMBEDDING = Family("embedding", _clicks, _embedding_init, _embedding_loss)
+AUTOENCODER = Family("autoencoder", _signals, _autoencoder_init, _autoencoder_loss)

@@ -1,0 +1,110 @@
+"""Update rules of one lane: VeLO with the lane's own meta-parameters, and Adam to compare with.
+
+Boundary: pure functions of one lane's arrays; whoever calls them vectorises over lanes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from timetrial.optimizers.metatraining.vector import meta_parameters
+from timetrial.optimizers.velo import core
+from timetrial.optimizers.velo.loss_features import LossState, init_loss_state, update_loss_state
+from timetrial.optimizers.velo.tiling.tiles import Plan, plan
+
+PyTree = Any
+
+MATRIX_TILES = ((16, 16), (8, 16), (8, 8), (16, 8), (4, 8), (32, 16), (32, 32))
+"""Tile shapes for models of a few thousand parameters: little padding; see ``tiles``."""
+
+VECTOR_TILE = (1, 16)
+
+
+class Rule(NamedTuple):
+    """An update rule.
+
+    Attributes:
+        init: maps parameters and the expected number of steps to a state.
+        update: maps parameters, state, gradients, loss, step and expected number of steps to new
+            parameters and state.
+    """
+
+    init: Callable[[PyTree, jax.Array], PyTree]
+    update: Callable[..., tuple[PyTree, PyTree]]
+
+
+class VeloLane(NamedTuple):
+    """State of VeLO in one lane."""
+
+    network: core.NetworkState
+    loss: LossState
+
+
+def velo_rule(vector: jax.Array, hidden_size: int, bank_size: int) -> Rule:
+    """VeLO with the meta-parameters of a vector; see ``vector``."""
+    theta = meta_parameters(vector, hidden_size, bank_size)
+
+    def init(params: PyTree, num_steps: jax.Array) -> VeloLane:
+        network = core.init_state(theta, _plan(params))
+        return VeloLane(network, init_loss_state(num_steps))
+
+    def update(
+        params: PyTree,
+        state: VeloLane,
+        grads: PyTree,
+        loss: jax.Array,
+        step: jax.Array,
+        num_steps: jax.Array,
+    ) -> tuple[PyTree, VeloLane]:
+        storage = _plan(params)
+        leaves, treedef = jax.tree.flatten(params)
+        seen, features = update_loss_state(state.loss, loss)
+        fraction = step.astype(jnp.float32) / num_steps.astype(jnp.float32)
+        changes, network, _ = core.learned_update(
+            theta, storage, state.network, jax.tree.leaves(grads), leaves, features, fraction
+        )
+        for leaf, change in zip(storage.leaves, changes, strict=True):
+            leaves[leaf] = leaves[leaf] + change
+        return jax.tree.unflatten(treedef, leaves), VeloLane(network, seen)
+
+    return Rule(init, update)
+
+
+def adam_rule(learning_rate: jax.Array) -> Rule:
+    """Adam at a constant rate with the usual constants (Kingma and Ba, 2014, arXiv:1412.6980)."""
+
+    def init(params: PyTree, num_steps: jax.Array) -> PyTree:
+        del num_steps
+        return jax.tree.map(jnp.zeros_like, (params, params))
+
+    def update(
+        params: PyTree,
+        state: PyTree,
+        grads: PyTree,
+        loss: jax.Array,
+        step: jax.Array,
+        num_steps: jax.Array,
+    ) -> tuple[PyTree, PyTree]:
+        del loss, num_steps
+        first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state[0], grads)
+        second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, state[1], grads)
+        count = step.astype(jnp.float32) + 1.0
+        m_scale, v_scale = 1.0 / (1.0 - 0.9**count), 1.0 / (1.0 - 0.999**count)
+        params = jax.tree.map(
+            lambda p, m, v: p - learning_rate * m * m_scale / (jnp.sqrt(v * v_scale) + 1e-8),
+            params,
+            first,
+            second,
+        )
+        return params, (first, second)
+
+    return Rule(init, update)
+
+
+def _plan(params: PyTree) -> Plan:
+    shapes = tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(params))
+    return plan(shapes, MATRIX_TILES, VECTOR_TILE)

@@ -1,0 +1,104 @@
+"""Validation: final losses of whole inner runs on tasks that are fixed once and for all.
+
+Boundary: pure functions of meta-parameters; which checkpoint to keep is for the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from timetrial.optimizers.metatraining.families import FAMILIES
+from timetrial.optimizers.metatraining.rules import Rule
+from timetrial.optimizers.metatraining.tasks import score
+from timetrial.optimizers.metatraining.unroll import final_loss, fresh, unroll
+
+PyTree = Any
+MakeRule = Callable[[Any], Rule]
+Losses = np.ndarray[Any, np.dtype[np.float32]]
+
+VALIDATION_SEED, TEST_SEED = 20_221_117, 20_231_027
+"""Seeds of the tasks that select and of those that report; no training reaches either set."""
+
+
+class Validation:
+    """Runs an update rule on the fixed tasks; compiles once per family.
+
+    Args:
+        make_rule: maps an array (meta-parameters, a learning rate) to an update rule.
+        families: names of the families.
+        tasks: tasks per family, >= 1.
+        horizons: inner steps of the runs.
+        seed: which set of tasks.
+    """
+
+    def __init__(
+        self,
+        make_rule: MakeRule,
+        families: tuple[str, ...],
+        tasks: int,
+        horizons: tuple[int, ...],
+        seed: int = VALIDATION_SEED,
+    ) -> None:
+        self._families = families
+        self._horizons = horizons
+        self._keys = {
+            name: jax.random.split(
+                jax.random.fold_in(jax.random.key(seed), list(FAMILIES).index(name)), tasks
+            )
+            for name in families
+        }
+        self._programs = {name: jax.jit(_program(name, make_rule)) for name in families}
+
+    def losses(self, argument: jax.Array, name: str) -> tuple[Losses, Losses]:
+        """Final losses of a family's tasks.
+
+        Args:
+            argument: what ``make_rule`` takes.
+            name: of the family.
+
+        Returns:
+            Final losses on all examples in units of a constant prediction's, and their scores,
+            each (horizons, tasks); the first are infinite where training diverged.
+        """
+        program, keys = self._programs[name], self._keys[name]
+        found = [program(argument, keys, jnp.int32(steps)) for steps in self._horizons]
+        ratios, scores = zip(*found, strict=True)
+        return np.stack(ratios), np.stack(scores)
+
+    def summary(self, scores: Losses) -> dict[str, float]:
+        """Means of (families, horizons) scores by family, by horizon and in all.
+
+        They are named as the tracker records them.
+        """
+        found = {"validation/score": float(scores.mean())}
+        for i, steps in enumerate(self._horizons):
+            found[f"validation/score_{steps}_steps"] = float(scores[:, i].mean())
+        for name, row in zip(self._families, scores, strict=True):
+            found[f"validation/score_{name}"] = float(row.mean())
+        return found
+
+
+def _program(name: str, make_rule: MakeRule) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    family = FAMILIES[name]
+
+    def run(argument: jax.Array, keys: jax.Array, steps: jax.Array) -> tuple[jax.Array, jax.Array]:
+        rule = make_rule(argument)
+
+        def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+            for_task, for_params, for_batches = jax.random.split(key, 3)
+            task = family.task(for_task)
+            lane = fresh(rule, family.initial(task, for_params), steps)
+            zero = jnp.zeros((), jnp.int32)
+            lane, _ = unroll(family, rule, task, lane, for_batches, zero, steps, steps)
+            loss = final_loss(family, task, lane)
+            return loss / task.data.unit, score(loss, task)
+
+        ratios, scores = jax.vmap(one)(keys)
+        return ratios, scores
+
+    return run

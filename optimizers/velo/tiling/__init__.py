@@ -1,0 +1,1 @@
+"""VeLO's update in tiles of bounded memory."""

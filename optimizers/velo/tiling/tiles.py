@@ -1,0 +1,329 @@
+"""Storing many tensors as tiles of one shape, so that one program serves a whole model.
+
+Boundary: shapes and index arithmetic in NumPy, and the two copies in and out; no optimizer.
+
+A tensor of rank >= 2 is seen as a stack of matrices over its two largest axes, and each matrix is
+cut into tiles, padded with zeros where it does not fill the last one. What the network of a model
+with 161 tensors needs is then a handful of operations on arrays (tiles, rows, columns): compile
+time does not grow with the number of tensors, and a GPU launches a handful of kernels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from timetrial.optimizers.velo.tiling.segments import Indices, SegmentSum, segment_sum
+
+Shape = tuple[int, ...]
+
+MATRIX_TILES = ((64, 64), (16, 16), (8, 512), (512, 8), (1, 4096), (4096, 1))
+"""Tile shapes to choose from; the first serves alone unless it wastes much."""
+
+VECTOR_TILE = (1, 256)
+"""Tile shape of vectors and scalars, which have no row and column statistics."""
+
+_CHUNK_ELEMENTS = 8_192
+_TILE_COST = 300
+_NEW_SHAPE_COST = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """How one tensor is seen as ``batches`` matrices of ``rows`` by ``columns``.
+
+    Attributes:
+        leaf: index of the tensor among all leaves.
+        shape: its own shape.
+        order: its axes, the batch axes first, then the row and the column axis.
+        batches, rows, columns: sizes of the view.
+        swapped: the largest axis (d0) is the row axis, not the column axis.
+    """
+
+    leaf: int
+    shape: Shape
+    order: tuple[int, ...]
+    batches: int
+    rows: int
+    columns: int
+    swapped: bool
+
+    def grid(self, tile: Shape) -> Shape:
+        """Number of tiles as ``(batches, down, across)``."""
+        return self.batches, -(-self.rows // tile[0]), -(-self.columns // tile[1])
+
+
+def factored_axes(shape: Shape) -> tuple[int, int]:
+    """The two largest axes ``(d1, d0)``, d0 the largest; of equal axes the later is the larger.
+
+    Row statistics are means over d0, column statistics means over d1. The sort is stable, as
+    NumPy's was for so few elements when the weights were trained.
+    """
+    order = np.argsort(shape, kind="stable")
+    return int(order[-2]), int(order[-1])
+
+
+def view(leaf: int, shape: Shape) -> View:
+    """The view of one tensor; vectors and scalars are one row."""
+    if len(shape) < 2:
+        return View(leaf, shape, tuple(range(len(shape))), 1, 1, math.prod(shape), False)
+    d1, d0 = factored_axes(shape)
+    major, minor = sorted((d1, d0))
+    batch = [axis for axis in range(len(shape)) if axis not in (d1, d0)]
+    batches = math.prod(shape[axis] for axis in batch)
+    return View(
+        leaf, shape, (*batch, major, minor), batches, shape[major], shape[minor], d0 == major
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Blocks:
+    """Slices of a vector statistic (per row, or per column) as long as one tile side.
+
+    Attributes:
+        tensor: (blocks,) tensor of each block.
+        matrix: (blocks,) matrix of each block, counted over all tensors of the group.
+        mask: (blocks, side) where the block is inside its matrix.
+        of_tile: (tiles,) block beside each tile.
+        sum_tiles: sums over the tiles beside the same block.
+        sum_tensor, sum_matrix: sums over the blocks of the same tensor, of the same matrix.
+    """
+
+    tensor: Indices
+    matrix: Indices
+    mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    of_tile: Indices
+    sum_tiles: SegmentSum
+    sum_tensor: SegmentSum
+    sum_matrix: SegmentSum
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """Tensors that are stored together as tiles of the same shape.
+
+    Attributes:
+        tile: (rows, columns) of a tile.
+        factored: whether squared gradients are kept as row and column means.
+        views: the tensors, in order.
+        swapped: (tensors,) ``View.swapped``.
+        sizes: (tensors,) number of elements.
+        chunk: tiles that are worked on together on a CPU; divides the number of tiles, for
+            which empty tiles are added at the end.
+        tensor: (tiles,) tensor of each tile, counted within the group.
+        rows, columns: (tiles,) how much of each tile is inside its matrix, 0 for empty tiles.
+        sum_tensor: sums over the tiles of the same tensor.
+        by_row, by_column: the blocks of row and of column statistics.
+    """
+
+    tile: Shape
+    factored: bool
+    views: tuple[View, ...]
+    swapped: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    sizes: Indices
+    chunk: int
+    tensor: Indices
+    rows: Indices
+    columns: Indices
+    sum_tensor: SegmentSum
+    by_row: Blocks
+    by_column: Blocks
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles."""
+        return len(self.tensor)
+
+    def pack(self, leaves: Sequence[jax.Array]) -> jax.Array:
+        """Copies tensors into float32 tiles.
+
+        Args:
+            leaves: all leaves; those of the group are read.
+
+        Returns:
+            (tiles, rows, columns), zero where a tile reaches over the edge of its matrix.
+        """
+        if not self.factored:
+            flat = [leaves[v.leaf].astype(jnp.float32).reshape(-1) for v in self.views]
+            index = self._flat_index()
+            return jnp.take(jnp.concatenate(flat), index, mode="fill", fill_value=0)
+        out = jnp.zeros((self.tiles, *self.tile), jnp.float32)
+        first = 0
+        for v in self.views:
+            x = _cut(leaves[v.leaf].astype(jnp.float32), v, self.tile)
+            out = jax.lax.dynamic_update_slice_in_dim(out, x, first, 0)
+            first += x.shape[0]
+        return out
+
+    def _flat_index(self) -> Indices:
+        """For every place in the tiles of vectors, its place when they are laid end to end."""
+        used = np.arange(self.tile[1]) < self.columns[:, None]
+        index = np.full(used.shape, used.sum(), np.int32)
+        index[used] = np.arange(used.sum())
+        return index[:, None, :]
+
+    def unpack(self, packed: jax.Array) -> list[jax.Array]:
+        """The inverse of ``pack``: one float32 tensor per view."""
+        out, first = [], 0
+        for v in self.views:
+            last = first + math.prod(v.grid(self.tile))
+            out.append(_join(packed[first:last], v, self.tile))
+            first = last
+        return out
+
+
+def _cut(x: jax.Array, v: View, tile: Shape) -> jax.Array:
+    batches, down, across = v.grid(tile)
+    x = x.transpose(v.order).reshape(v.batches, v.rows, v.columns)
+    over = (down * tile[0] - v.rows, across * tile[1] - v.columns)
+    x = jnp.pad(x, ((0, 0), (0, over[0]), (0, over[1])))
+    x = x.reshape(batches, down, tile[0], across, tile[1]).transpose(0, 1, 3, 2, 4)
+    return x.reshape(-1, *tile)
+
+
+def _join(tiles: jax.Array, v: View, tile: Shape) -> jax.Array:
+    batches, down, across = v.grid(tile)
+    x = tiles.reshape(batches, down, across, *tile).transpose(0, 1, 3, 2, 4)
+    x = x.reshape(batches, down * tile[0], across * tile[1])[:, : v.rows, : v.columns]
+    x = x.reshape([v.shape[axis] for axis in v.order])
+    return x.transpose(np.argsort(v.order))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """How the tensors of a model are stored.
+
+    Attributes:
+        groups: the groups of tiles.
+        leaves: index among all leaves of every tensor, in order of groups; leaves without
+            elements are left out.
+        position: for every tensor in order of leaves, where it is in the order of groups.
+        members: for every group the positions of its tensors in order of leaves.
+        kinds: (tensors,) number of axes longer than 1, in order of leaves.
+    """
+
+    groups: tuple[Group, ...]
+    leaves: Indices
+    position: Indices
+    members: tuple[Indices, ...]
+    kinds: Indices
+
+
+@functools.lru_cache(maxsize=64)
+def plan(
+    shapes: tuple[Shape, ...],
+    matrix_tiles: tuple[Shape, ...] = MATRIX_TILES,
+    vector_tile: Shape = VECTOR_TILE,
+) -> Plan:
+    """Plans the storage of tensors of the given shapes, in order of leaves.
+
+    Args:
+        shapes: of the tensors.
+        matrix_tiles: tile shapes to choose from.
+        vector_tile: tile shape of vectors, (1, any).
+    """
+    views = [view(leaf, shape) for leaf, shape in enumerate(shapes) if math.prod(shape) > 0]
+    vectors = [v for v in views if len(v.shape) < 2]
+    matrices = [v for v in views if len(v.shape) >= 2]
+    groups = [_group(vectors, vector_tile, factored=False)] if vectors else []
+    for tile, members in _assign(matrices, matrix_tiles).items():
+        groups.append(_group(members, tile, factored=True))
+    leaves = np.array([v.leaf for g in groups for v in g.views], np.int32)
+    position = np.argsort(leaves).astype(np.int32)
+    rank = np.argsort(position).astype(np.int32)
+    ends = np.cumsum([len(g.views) for g in groups])[:-1]
+    kinds = np.array([sum(size > 1 for size in v.shape) for v in views], np.int32)
+    return Plan(tuple(groups), leaves, position, tuple(np.split(rank, ends)), kinds)
+
+
+def _cost(v: View, tile: Shape) -> int:
+    """Elements that a tensor occupies, with what each tile costs beside its elements."""
+    return math.prod(v.grid(tile)) * (math.prod(tile) + _TILE_COST)
+
+
+def _assign(
+    views: Sequence[View], allowed: tuple[Shape, ...] = MATRIX_TILES
+) -> dict[Shape, list[View]]:
+    """Gives every matrix a tile shape: as few shapes as possible, more where padding is large."""
+    if not views:
+        return {}
+
+    def total(tiles: tuple[Shape, ...]) -> int:
+        return sum(min(_cost(v, tile) for tile in tiles) for v in views)
+
+    chosen: tuple[Shape, ...] = (min(allowed, key=lambda tile: total((tile,))),)
+    while len(chosen) < len(allowed):
+        more = min(((*chosen, t) for t in allowed if t not in chosen), key=total)
+        if total(chosen) - total(more) < _NEW_SHAPE_COST:
+            break
+        chosen = more
+    assigned: dict[Shape, list[View]] = {}
+    for v in views:
+        assigned.setdefault(min(chosen, key=lambda tile: _cost(v, tile)), []).append(v)
+    return assigned
+
+
+def _group(views: Sequence[View], tile: Shape, *, factored: bool) -> Group:
+    where = [
+        (i, b, r, c)
+        for i, v in enumerate(views)
+        for b, r, c in itertools.product(*map(range, v.grid(tile)))
+    ]
+    tensor, batch, down, across = np.array(where, np.int32).T
+    total_rows = np.array([v.rows for v in views], np.int32)[tensor]
+    total_columns = np.array([v.columns for v in views], np.int32)[tensor]
+    matrix = _number(tensor, batch)
+    rows = np.minimum(tile[0], total_rows - down * tile[0]).astype(np.int32)
+    columns = np.minimum(tile[1], total_columns - across * tile[1]).astype(np.int32)
+    tiles, chunk = len(tensor), max(1, _CHUNK_ELEMENTS // math.prod(tile))
+    chunk = min(chunk, tiles)
+    empty = -tiles % chunk
+
+    def padded(x: Indices) -> Indices:
+        return np.pad(x, (0, empty))
+
+    def blocks(block: Indices, used: Indices, side: int) -> Blocks:
+        found = _blocks(tensor, matrix, block, used, side)
+        return dataclasses.replace(found, of_tile=padded(block))
+
+    return Group(
+        tile=tile,
+        factored=factored,
+        views=tuple(views),
+        swapped=np.array([v.swapped for v in views]),
+        sizes=np.array([math.prod(v.shape) for v in views], np.int32),
+        chunk=chunk,
+        tensor=padded(tensor),
+        rows=padded(rows),
+        columns=padded(columns),
+        sum_tensor=segment_sum(tensor, len(views)),
+        by_row=blocks(_number(matrix, down), rows, tile[0]),
+        by_column=blocks(_number(matrix, across), columns, tile[1]),
+    )
+
+
+def _number(*keys: Indices) -> Indices:
+    """Numbers the distinct tuples of keys in order of the tuples."""
+    _, inverse = np.unique(np.stack(keys), axis=1, return_inverse=True)
+    return inverse.reshape(-1).astype(np.int32)
+
+
+def _blocks(tensor: Indices, matrix: Indices, block: Indices, used: Indices, side: int) -> Blocks:
+    count = int(block.max()) + 1
+    _, first = np.unique(block, return_index=True)
+    return Blocks(
+        tensor=tensor[first],
+        matrix=matrix[first],
+        mask=np.arange(side) < used[first][:, None],
+        of_tile=block,
+        sum_tiles=segment_sum(block, count),
+        sum_tensor=segment_sum(tensor[first], int(tensor.max()) + 1),
+        sum_matrix=segment_sum(matrix[first], int(matrix.max()) + 1),
+    )

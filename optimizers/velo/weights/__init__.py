@@ -1,0 +1,1 @@
+"""VeLO's weights: file formats, download, and the choice of a file."""

@@ -1,0 +1,1 @@
+"""Readers of recorded runs: journals, MLflow, AlgoPerf's logs, tables of times."""

@@ -1,0 +1,151 @@
+"""Plain CSV of times to target as tables and as runs: optimizer, workload, value and more.
+
+Boundary: reads one file. Columns: ``optimizer``, ``workload``, ``value`` (seconds or updates;
+``inf`` or empty = never); optional ``condition`` (``time``, the default, or ``step``), ``split``
+(default ``validation``), ``seed``, ``unit``. The paper's own Tables 9-12 have this form.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Final
+
+import pandas as pd
+
+from timetrial.framework.errors import UserError
+from timetrial.framework.records import Evaluation, RunRecord
+from timetrial.framework.types import Direction
+from timetrial.tracking.read.sources import Problem, Source
+from timetrial.tracking.scores.targets import CONDITIONS, SPLITS
+
+METRIC: Final = "reached"
+"""The deciding metric of records made from times: 1 from the moment the target was reached."""
+
+TARGET: Final = 1.0
+"""The target that goes with ``METRIC``."""
+
+_COLUMNS: Final = ("condition", "split", "workload", "optimizer", "seed", "value")
+_Row = tuple[str, str, str, str, int, float]
+_UNITS: Final = {"s": "time", "seconds": "time", "steps": "step", "updates": "step"}
+
+
+def read_times(path: Path | IO[str]) -> tuple[pd.DataFrame, list[Problem]]:
+    """The rows of a file, checked: columns condition, split, workload, optimizer, seed, value.
+
+    Without a seed, the rows of a cell are its trials, numbered in order of the file. Rows that
+    cannot be read are left out and told. ``value`` is inf where the target was never reached.
+
+    Raises:
+        UserError: no such file, no table, or a column is missing.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except OSError as error:
+        raise UserError(f"times {path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"times {path}: no table: {error}") from error
+    missing = [name for name in ("optimizer", "workload", "value") if name not in table]
+    if missing:
+        raise UserError(
+            f"times {path}: expected columns optimizer, workload, value[, condition, split, seed], "
+            f"got {', '.join(map(str, table.columns))}"
+        )
+    rows: list[_Row] = []
+    problems: list[Problem] = []
+    cells_seen: Counter[tuple[str, ...]] = Counter()
+    seen: set[tuple[object, ...]] = set()
+    for number, cells in enumerate(table.to_dict("records"), start=2):
+        try:
+            row = _row({str(k): str(v).strip() for k, v in cells.items()}, cells_seen)
+            if row[:5] in seen:
+                raise ValueError(f"seed {row[4]} occurs twice")
+        except ValueError as error:
+            problems.append(Problem(f"line {number}", str(error), lost=True))
+            continue
+        seen.add(row[:5])
+        cells_seen[row[:4]] += 1
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(_COLUMNS)), problems
+
+
+def _row(cells: dict[str, str], before: Mapping[tuple[str, ...], int]) -> _Row:
+    condition = cells.get("condition") or _UNITS.get(cells.get("unit", ""), "time")
+    split = cells.get("split") or "validation"
+    for name, given, allowed in (("condition", condition, CONDITIONS), ("split", split, SPLITS)):
+        if given not in allowed:
+            raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {given!r}")
+    if not cells["optimizer"] or not cells["workload"]:
+        raise ValueError("expected an optimizer and a workload")
+    value = math.inf if cells["value"] == "" else float(cells["value"])
+    if value < 0:
+        raise ValueError(f"value: expected a time >= 0, inf or nothing, got {cells['value']}")
+    cell = condition, split, cells["workload"], cells["optimizer"]
+    seed = cells.get("seed", "")
+    number = int(seed) if seed else before.get(cell, 0)
+    return (*cell, number, math.inf if math.isnan(value) else value)
+
+
+def times_table(rows: pd.DataFrame, condition: str, split: str) -> pd.DataFrame:
+    """Median over the trials of one condition and split: the input of ``scoring.scores``.
+
+    Args:
+        rows: from ``read_times``.
+        condition: ``time`` or ``step``.
+        split: ``train``, ``validation`` or ``test``.
+
+    Returns:
+        Index optimizer, columns workload, sorted; inf = never, NaN = no row.
+    """
+    here = rows[(rows["condition"] == condition) & (rows["split"] == split)]
+    return here.groupby(["optimizer", "workload"])["value"].median().unstack("workload")
+
+
+def records_from_times(path: Path | IO[str]) -> Source:
+    """The file as runs that do nothing but reach their target, ``reached`` = 1, at their time.
+
+    ``targets.time_to_target(records, {workload: TARGET, ...}, split, unit)`` gives the times back.
+    A run's only budget is the time itself, so that no target can be established from it. Updates
+    that are no whole number (a median of two) cannot be a run's; score those with ``times_table``.
+    """
+    rows, problems = read_times(path)
+    cells: dict[tuple[str, str, str, int], dict[str, float]] = {}
+    for condition, split, workload, optimizer, seed, value in rows.itertuples(index=False):
+        if condition == "step" and math.isfinite(value) and not float(value).is_integer():
+            run = f"{optimizer} on {workload}, seed {seed}"
+            problems.append(Problem(run, f"{value:g} is no whole number of updates", lost=True))
+            continue
+        cells.setdefault((condition, workload, optimizer, seed), {})[split] = value
+    return Source([_record(*cell, found) for cell, found in sorted(cells.items())], problems)
+
+
+def _record(
+    condition: str, workload: str, optimizer: str, seed: int, found: dict[str, float]
+) -> RunRecord:
+    times = sorted({value for value in found.values() if math.isfinite(value)})
+    evaluations = [
+        Evaluation(
+            step=int(time) if condition == "step" else place,
+            train_seconds=time if condition == "time" else math.nan,
+            metrics={f"{s}/{METRIC}": float(value <= time) for s, value in found.items()},
+        )
+        for place, time in enumerate(times, start=1)
+    ]
+    last = evaluations[-1] if evaluations else Evaluation(0, 0.0, {})
+    return RunRecord(
+        run_id=f"{condition}/{workload}/{optimizer}/{seed}",
+        workload=workload,
+        optimizer=optimizer,
+        seed=seed,
+        condition=condition,
+        budget=math.nan,
+        metric=METRIC,
+        direction=Direction.MAXIMIZE,
+        status="FINISHED",
+        reason="",
+        step=last.step,
+        train_seconds=last.train_seconds,
+        evaluations=evaluations,
+    )

@@ -1,0 +1,1 @@
+"""Pure scoring: targets, times, profiles, scores and their uncertainty."""

@@ -1,0 +1,85 @@
+"""One metric of one run as arrays: the fast way from evaluations to numbers.
+
+Pure: functions of a ``RunRecord``; what the numbers count for is for ``tracking.scores.targets``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from timetrial.framework.records import Evaluation, RunRecord
+
+Floats = npt.NDArray[np.float64]
+
+
+class Series(NamedTuple):
+    """Values of one metric in order of step, one per step.
+
+    Attributes:
+        steps: updates made, strictly increasing.
+        seconds: seconds charged so far.
+        values: the metric; NaN where the split was evaluated without it.
+    """
+
+    steps: Floats
+    seconds: Floats
+    values: Floats
+
+
+def history(record: RunRecord, split: str) -> list[Evaluation]:
+    """The run's evaluations of a split, in order of step, one per step.
+
+    A step that occurs twice (after a resume, or logged in parts) is merged, the later row wins.
+    """
+    rows: dict[int, Evaluation] = {}
+    for row in sorted(record.evaluations, key=lambda row: row.step):
+        if any(name.startswith(f"{split}/") for name in row.metrics):
+            before = rows[row.step].metrics if row.step in rows else {}
+            rows[row.step] = Evaluation(row.step, row.train_seconds, {**before, **row.metrics})
+    return list(rows.values())
+
+
+def last_metrics(record: RunRecord, split: str) -> Mapping[str, float]:
+    """All metrics of the last evaluation of a split: ``history(record, split)[-1].metrics``."""
+    prefix = f"{split}/"
+    last, found = -math.inf, dict[str, float]()
+    for row in record.evaluations:
+        if row.step >= last and any(name.startswith(prefix) for name in row.metrics):
+            found = {**(found if row.step == last else {}), **row.metrics}
+            last = row.step
+    return found
+
+
+def series(record: RunRecord, key: str) -> Series:
+    """The metric ``"<split>/<metric>"`` of a run: ``history`` as arrays."""
+    rows = _as_recorded(record.evaluations, key)
+    if rows is None:
+        merged = history(record, key.split("/", 1)[0])
+        rows = [(e.step, e.train_seconds, e.metrics.get(key, math.nan)) for e in merged]
+    table = np.array(rows, dtype=np.float64).reshape(-1, 3)
+    return Series(table[:, 0], table[:, 1], table[:, 2])
+
+
+def _as_recorded(
+    evaluations: Sequence[Evaluation], key: str
+) -> list[tuple[int, float, float]] | None:
+    """The rows as they stand, or None where they need to be sorted or merged first."""
+    prefix = key.split("/", 1)[0] + "/"
+    rows = []
+    last = -math.inf
+    for row in evaluations:
+        value = row.metrics.get(key)
+        if value is None:
+            if not any(name.startswith(prefix) for name in row.metrics):
+                continue
+            value = math.nan
+        if row.step <= last:
+            return None
+        last = row.step
+        rows.append((row.step, row.train_seconds, value))
+    return rows

@@ -1,0 +1,320 @@
+"""How sure the numbers of a race are: intervals from resampled trials, and who beats whom.
+
+Pure: from tables of trials to tables; seeded, and the order of rows never matters.
+
+Trials are resampled with replacement within each optimizer and workload (stratified), because the
+workloads are what the benchmark is about, no sample of anything. With ``n`` trials a cell has few
+distinct resamples (10 for 3 trials), and one trial has a single one: every result says on how many
+trials it rests and is marked ``few`` below 3.
+
+Targets stay as they are while trials are resampled, also those that were established from the same
+trials. A score is defined against given targets, so an interval answers: what would these
+optimizers have scored, on these targets, with other seeds? To establish the targets anew in each
+resample would answer another question, mix the luck of the target-setting optimizer into the
+interval of every other one, and shift it: the best of medians over few resampled trials lies beyond
+the best median on average, which would make targets harder to reach in the resamples than in the
+race.
+
+Sources: Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, 2021,
+https://arxiv.org/abs/2108.13264 (stratified bootstrap, probability of improvement); Efron, Better
+Bootstrap Confidence Intervals, 1987, https://doi.org/10.1080/01621459.1987.10478410; for what is
+estimated Dolan and More, 2002, https://arxiv.org/abs/cs/0102001 and Dahl et al., 2023,
+https://arxiv.org/abs/2306.07179.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from timetrial.framework.types import Direction
+from timetrial.tracking.scores.resampling import (
+    Bootstrap,
+    Draws,
+    Floats,
+    accelerate,
+    draw,
+    interval,
+    mean_of_draws,
+    median_of_draws,
+    medians_without_one,
+)
+from timetrial.tracking.scores.scoring import areas, ratios_to_best
+
+ENOUGH_TRIALS: Final = 3
+"""Results on fewer trials are marked."""
+
+Cells = dict[tuple[str, str], Floats]
+
+
+@dataclasses.dataclass(frozen=True)
+class RaceIntervals:
+    """Intervals of one condition and split; all tables sorted by optimizer and workload.
+
+    Attributes:
+        times, ratios: columns optimizer, workload, estimate, low, high, trials, few.
+        scores: columns optimizer, estimate, low, high, trials (the fewest on any workload), few.
+        first: by optimizer, share of the resamples in which nobody scores higher.
+        score_samples: score of every resample: index optimizer, one column per resample.
+    """
+
+    times: pd.DataFrame
+    ratios: pd.DataFrame
+    scores: pd.DataFrame
+    first: pd.Series[float]
+    score_samples: pd.DataFrame
+
+
+def race_intervals(
+    trials: pd.DataFrame,
+    *,
+    r_max: float,
+    taus: Sequence[float] | Floats | None = None,
+    options: Bootstrap | None = None,
+) -> RaceIntervals:
+    """Intervals of times to target (medians over trials), ratios and scores.
+
+    Args:
+        trials: columns workload, optimizer, seed, value, from ``targets.trial_times``; inf or NaN
+            = never. A missing pair of optimizer and workload counts as never, in every resample.
+        r_max: as for ``scoring.scores``.
+        taus: as for ``scoring.scores``.
+        options: samples, seed, level and method.
+
+    Raises:
+        ValueError: a trial occurs twice or has a negative time; ``r_max`` or ``taus`` as for
+            ``scoring.scores``.
+    """
+    options = options or Bootstrap()
+    cells = _cells(trials, never=math.inf)
+    if any((values < 0).any() for values in cells.values()):
+        raise ValueError("trials: expected times >= 0, inf or NaN, got a negative one")
+    optimizers = sorted({optimizer for optimizer, _ in cells})
+    workloads = sorted({workload for _, workload in cells})
+    shape = len(optimizers), len(workloads)
+    times = np.full(shape, math.inf)
+    samples = np.full((*shape, options.samples), math.inf)
+    counts = np.zeros(shape, dtype=int)
+    for (optimizer, workload), values in cells.items():
+        at = optimizers.index(optimizer), workloads.index(workload)
+        times[at], counts[at] = np.median(values), len(values)
+        samples[at] = median_of_draws(values, draw(len(values), (workload, optimizer), options))
+    ratios, ratio_samples = ratios_to_best(times, 0), ratios_to_best(samples, 0)
+    share = 1 / max(len(workloads), 1)
+    scores = areas(ratios, r_max=r_max, taus=taus).sum(axis=1) * share
+    score_samples = areas(ratio_samples, r_max=r_max, taus=taus).sum(axis=1) * share
+    speed: dict[str, Floats | None] = dict.fromkeys(("times", "ratios", "scores"))
+    if options.method == "bca":
+        left_out = _Jackknife(cells, optimizers, workloads, times)
+        speed["times"] = left_out.times()
+        speed["ratios"], speed["scores"] = left_out.ratios_and_scores(r_max, taus)
+    rows = pd.MultiIndex.from_product([optimizers, workloads], names=["optimizer", "workload"])
+    fewest = counts.min(axis=1, initial=counts.max(initial=0))
+    best = score_samples >= score_samples.max(axis=0, initial=0.0) - 1e-12
+    return RaceIntervals(
+        times=_table(rows, times, interval(samples, times, options, speed["times"]), counts),
+        ratios=_table(
+            rows, ratios, interval(ratio_samples, ratios, options, speed["ratios"]), counts
+        ),
+        scores=_table(
+            pd.Index(optimizers, name="optimizer"),
+            scores,
+            interval(score_samples, scores, options, speed["scores"]),
+            fewest,
+        ),
+        first=pd.Series(best.mean(axis=1), pd.Index(optimizers, name="optimizer"), name="first"),
+        score_samples=pd.DataFrame(score_samples, index=pd.Index(optimizers, name="optimizer")),
+    )
+
+
+class _Jackknife:
+    """Times, ratios and scores of the race without one trial, for every trial of it."""
+
+    def __init__(
+        self, cells: Cells, optimizers: Sequence[str], workloads: Sequence[str], times: Floats
+    ) -> None:
+        self._times = times
+        self._without = [
+            (optimizers.index(optimizer), workloads.index(workload), medians_without_one(values))
+            for (optimizer, workload), values in cells.items()
+            if len(values) > 1
+        ]
+
+    def times(self) -> Floats:
+        found = np.zeros(self._times.shape)
+        for a, w, without in self._without:
+            found[a, w] = accelerate([without])
+        return found
+
+    def ratios_and_scores(
+        self, r_max: float, taus: Sequence[float] | Floats | None
+    ) -> tuple[Floats, Floats]:
+        found = np.zeros(self._times.shape)
+        influences: list[Floats] = []
+        for w in range(self._times.shape[1]):
+            columns = []
+            for a, _, without in (one for one in self._without if one[1] == w):
+                column = np.repeat(self._times[:, [w]], len(without), axis=1)
+                column[a] = without
+                columns.append(ratios_to_best(column, 0).T)
+            found[:, w] = accelerate(columns) if columns else 0.0
+            # A score is a mean over workloads: what the other workloads add cancels out.
+            influences += [areas(column, r_max=r_max, taus=taus) for column in columns]
+        return found, accelerate(influences) if influences else np.zeros(len(self._times))
+
+
+def quality_intervals(finals: pd.DataFrame, *, options: Bootstrap | None = None) -> pd.DataFrame:
+    """Intervals of the mean over trials of every final metric.
+
+    Like the mean itself, they rest on the trials with a finite final metric.
+
+    Args:
+        finals: columns condition, workload, optimizer, split, metric, seed, value, from
+            ``targets.final_values``.
+        options: samples, seed, level and method.
+
+    Returns:
+        Columns condition, workload, optimizer, split, metric, estimate, low, high, trials (the
+        finite ones), few; sorted.
+    """
+    options = options or Bootstrap()
+    keys = ["condition", "workload", "optimizer", "split", "metric"]
+    rows: list[tuple[object, ...]] = []
+    draws: dict[tuple[str, str, int], Draws] = {}
+    for key, group in finals.sort_values([*keys, "seed"], kind="stable").groupby(keys):
+        values = group["value"].to_numpy(dtype=np.float64)
+        values = values[np.isfinite(values)]
+        if not len(values):
+            rows.append((*key, math.nan, math.nan, math.nan, 0, True))
+            continue
+        cell = (str(key[1]), str(key[2]), len(values))
+        if cell not in draws:
+            draws[cell] = draw(len(values), cell[:2], options)
+        samples = mean_of_draws(values, draws[cell])
+        speed = None
+        if options.method == "bca" and len(values) > 1:
+            speed = accelerate([(values.sum() - values) / (len(values) - 1)])
+        mean = np.asarray(values.mean())
+        low, high = interval(samples, mean, options, speed)
+        rows.append(
+            (*key, float(mean), float(low), float(high), len(values), len(values) < ENOUGH_TRIALS)
+        )
+    return pd.DataFrame(rows, columns=[*keys, "estimate", "low", "high", "trials", "few"])
+
+
+def probability_of_improvement(
+    trials: pd.DataFrame,
+    *,
+    directions: Mapping[str, Direction] | None = None,
+    options: Bootstrap | None = None,
+) -> pd.DataFrame:
+    """How likely a run of one optimizer is better than a run of another, on a random workload.
+
+    ``P(X > Y)``: the mean over workloads of the share of pairs of trials in which X is better, a
+    tie counting half. For times to target two runs that never arrive tie.
+
+    Args:
+        trials: columns workload, optimizer, seed, value; NaN is as bad as can be.
+        directions: by workload, whether larger values are better; without it smaller ones are, as
+            for times to target.
+        options: samples, seed, level and method (``bca`` is read as ``percentile`` here).
+
+    Returns:
+        Columns optimizer, other, probability, low, high, workloads (those with trials of both),
+        trials (the fewest of either on any of them), few; every ordered pair, sorted. The
+        probabilities of a pair and its reverse sum to 1.
+
+    Raises:
+        ValueError: a trial occurs twice.
+    """
+    options = dataclasses.replace(options or Bootstrap(), method="percentile")
+    cells = _cells(trials, never=math.nan)
+    for (optimizer, workload), values in cells.items():
+        up = directions is not None and directions[workload] is Direction.MAXIMIZE
+        cost = -values if up else values  # from here on smaller is better
+        cells[optimizer, workload] = np.where(np.isnan(cost), np.inf, cost)
+    optimizers = sorted({optimizer for optimizer, _ in cells})
+    workloads = sorted({workload for _, workload in cells})
+    taken = {
+        (optimizer, workload): _times_taken(values, (workload, optimizer), options)
+        for (optimizer, workload), values in cells.items()
+    }
+    found: dict[tuple[str, str], tuple[float, ...]] = {}
+    for place, one in enumerate(optimizers):
+        for other in optimizers[place + 1 :]:
+            both = [w for w in workloads if (one, w) in cells and (other, w) in cells]
+            if not both:
+                continue
+            pairs = [((one, w), (other, w)) for w in both]
+            shares = [_better(cells[x], cells[y]).mean() for x, y in pairs]
+            estimate = float(np.mean(shares))
+            samples = np.mean(
+                [_share_of_draws(cells[x], cells[y], taken[x], taken[y]) for x, y in pairs], axis=0
+            )
+            low, high = map(float, interval(samples, np.asarray(estimate), options))
+            fewest = min(len(cells[cell]) for pair in pairs for cell in pair)
+            rest = (len(both), fewest, fewest < ENOUGH_TRIALS)
+            found[one, other] = (estimate, low, high, *rest)
+            found[other, one] = (1 - estimate, 1 - high, 1 - low, *rest)
+    names = ["optimizer", "other", "probability", "low", "high", "workloads", "trials", "few"]
+    return pd.DataFrame([(*pair, *found[pair]) for pair in sorted(found)], columns=names)
+
+
+def _better(one: Floats, other: Floats) -> Floats:
+    """1 where a trial of one is better than one of the other, 1/2 at a tie."""
+    better: Floats = (one[:, None] < other) + (one[:, None] == other) / 2
+    return better
+
+
+def _times_taken(values: Floats, cell: tuple[str, str], options: Bootstrap) -> Floats:
+    """How often each resample takes each trial: shape ``(samples, trials)``."""
+    draws = draw(len(values), cell, options)
+    counts = [(draws == trial).sum(axis=0) for trial in range(len(values))]
+    return np.stack(counts, axis=1).astype(np.float64)
+
+
+def _share_of_draws(one: Floats, other: Floats, mine: Floats, theirs: Floats) -> Floats:
+    """The share of pairs in each resample, from how often it takes each trial."""
+    pairs: Floats = np.einsum("bi,bi->b", mine @ _better(one, other), theirs)
+    return pairs / (len(one) * len(other))
+
+
+def _cells(trials: pd.DataFrame, *, never: float) -> Cells:
+    """The values of each optimizer and workload, in order of seed, so that no other order counts.
+
+    Raises:
+        ValueError: a trial occurs twice.
+    """
+    if trials.duplicated(["workload", "optimizer", "seed"]).any():
+        twice = trials[trials.duplicated(["workload", "optimizer", "seed"])].iloc[0]
+        raise ValueError(
+            "trials: expected each workload, optimizer and seed once, got twice "
+            f"{twice['workload']}, {twice['optimizer']}, {twice['seed']}"
+        )
+    ordered = trials.sort_values(["optimizer", "workload", "seed"], kind="stable")
+    cells: Cells = {}
+    for (optimizer, workload), group in ordered.groupby(["optimizer", "workload"], sort=True):
+        values = group["value"].to_numpy(dtype=np.float64)
+        cells[str(optimizer), str(workload)] = np.where(np.isnan(values), never, values)
+    return cells
+
+
+def _table(
+    index: pd.Index[str] | pd.MultiIndex,
+    estimate: Floats,
+    ends: tuple[Floats, Floats],
+    trials: Floats | Draws,
+) -> pd.DataFrame:
+    columns = {
+        "estimate": estimate.ravel(),
+        "low": ends[0].ravel(),
+        "high": ends[1].ravel(),
+        "trials": trials.ravel(),
+        "few": trials.ravel() < ENOUGH_TRIALS,
+    }
+    return pd.DataFrame(columns, index=index).reset_index()

@@ -1,0 +1,1 @@
+"""The MLflow store: opening, mirroring journals, views and the web interface."""

@@ -1,0 +1,41 @@
+"""The report in MLflow: one run per suite that holds the page and all that lies beside it.
+
+Boundary: writes what it is given; readers of recorded runs pass it by (``schema.ABOUT_RUNS``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from timetrial.tracking.record import schema
+from timetrial.tracking.store.listing import all_runs
+from timetrial.tracking.store.opening import Store, store_errors
+from timetrial.tracking.store.tracker import now_ms
+
+
+def log_report(store: Store, experiment: str, suite: str, directory: Path) -> str:
+    """Logs a report's files to the run ``report`` of a suite; a later report replaces them.
+
+    Args:
+        store: where the suite's runs are.
+        experiment: name of their experiment.
+        suite: name of the suite.
+        directory: of the report; all of it is logged.
+
+    Returns:
+        The id of the run.
+
+    Raises:
+        TrackingError: the store fails.
+    """
+    with store_errors(store.uri):
+        experiment_id = store.experiment_id(experiment)
+        run: Any = next(all_runs(store, experiment_id, f"tags.`{schema.REPORT}` = '{suite}'"), None)
+        if run is None:
+            tags = {schema.REPORT: suite, schema.SUITE: suite}
+            run = store.client.create_run(experiment_id, now_ms(), tags, "report")
+        run_id = str(run.info.run_id)
+        store.client.log_artifacts(run_id, str(directory))
+        store.client.set_terminated(run_id, "FINISHED", now_ms())
+        return run_id

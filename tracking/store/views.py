@@ -1,0 +1,243 @@
+"""Writes saved chart views into an MLflow experiment, and the command that opens them.
+
+Boundary: the format of saved views is MLflow's own and undocumented (read from its web interface,
+3.10 to 3.17); where it cannot be used, the link leads to the plain list of runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import statistics
+import urllib.request
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from timetrial.framework.records import RunRecord
+from timetrial.tracking.record import schema
+from timetrial.tracking.store.listing import history
+from timetrial.tracking.store.opening import Store, store_errors
+from timetrial.tracking.store.tracker import now_ms
+from timetrial.tracking.store.writer import METRICS_PER_REQUEST
+
+OVERVIEW = "all workloads"
+TAG_PREFIX = "mlflow.sharedViewState."
+_FIRST_WITH_VIEWS = (3, 10)
+_FIRST_WITH_ENVELOPE = (3, 15)  # before, the tag held nothing but the state
+_TAG_CHARACTERS = 5000  # limit before 3.16
+
+
+def write_views(store: Store, experiment: str, runs: Sequence[RunRecord]) -> dict[str, str]:
+    """Writes one saved view per workload and one of all; doing it again replaces them.
+
+    Each shows, mean and range over seeds per optimizer, the deciding metric and the losses over
+    charged seconds and over steps; then, as bars, their final values, and where the seconds of a
+    run went: training, evaluation, logging, compilation. The web interface averages only what lies
+    at the very same x, and no two seeds take the very same time: the runs therefore get the metric
+    ``time/mean_train_seconds``, the mean over seeds of the seconds at their k-th evaluation.
+
+    Args:
+        store: where the runs are.
+        experiment: name of their experiment.
+        runs: the runs to show; only finished ones appear.
+
+    Returns:
+        Per workload, and under ``OVERVIEW``, the path of the view on the MLflow server, for
+        example ``/#/experiments/1/runs?...``.
+
+    Raises:
+        TrackingError: the store fails.
+    """
+    with store_errors(store.uri):
+        experiment_id = store.experiment_id(experiment, create=False)
+        finished = [run for run in runs if run.status == "FINISHED"]
+        names = [OVERVIEW, *sorted({run.workload for run in finished})]
+        version = _server_version(store)
+        if version < _FIRST_WITH_VIEWS:
+            return {name: _link(experiment_id, None) for name in names}
+        _write_mean_seconds(store, finished)
+        links = {}
+        for name in names:
+            shown = [run for run in finished if name in (OVERVIEW, run.workload)]
+            view_id = "timetrial-" + name.replace(" ", "-")
+            value = _encode(f"timetrial: {name}", _state(name, shown), version)
+            if version < _FIRST_WITH_ENVELOPE and len(value) > _TAG_CHARACTERS:
+                links[name] = _link(experiment_id, None)
+                continue
+            store.client.set_experiment_tag(experiment_id, TAG_PREFIX + view_id, value)
+            links[name] = _link(experiment_id, view_id)
+    return links
+
+
+def _link(experiment_id: str, view_id: str | None) -> str:
+    """Path of the chart page; ``workflowType`` leaves the start page for generative AI out."""
+    path = f"/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    path += "&compareRunsMode=CHART"
+    return path if view_id is None else f"{path}&viewStateShareKey={view_id}"
+
+
+def _write_mean_seconds(store: Store, runs: Iterable[RunRecord]) -> None:
+    """Gives each run the mean over its group's seeds of the charged seconds at each evaluation.
+
+    The evaluations are matched by their number, so that it also holds where they are made every
+    so many seconds. Points that are there already are not written again.
+    """
+    from mlflow.entities import Metric
+
+    groups: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
+    for run in runs:
+        groups[run.workload, run.optimizer, run.condition].append(run)
+    for group in groups.values():
+        longest = max(len(run.evaluations) for run in group)
+        means = [
+            statistics.fmean(
+                run.evaluations[k].train_seconds for run in group if k < len(run.evaluations)
+            )
+            for k in range(longest)
+        ]
+        for run in group:
+            wanted = {
+                e.step: means[k] for k, e in enumerate(run.evaluations) if math.isfinite(means[k])
+            }
+            known = history(store, run.run_id, schema.MEAN_SECONDS)
+            now = now_ms()
+            points = [
+                Metric(schema.MEAN_SECONDS, value, now, step)
+                for step, value in wanted.items()
+                if known.get(step) != value
+            ]
+            for start in range(0, len(points), METRICS_PER_REQUEST):
+                store.client.log_batch(run.run_id, points[start : start + METRICS_PER_REQUEST])
+
+
+def _state(name: str, runs: Sequence[RunRecord]) -> dict[str, Any]:
+    """State of the chart page: which runs, grouped how, drawn in which charts."""
+    conditions = {run.condition for run in runs}
+    keys = [schema.WORKLOAD] if name == OVERVIEW else []
+    keys += [schema.OPTIMIZER] + ([schema.CONDITION] if len(conditions) > 1 else [])
+    where = "attributes.status = 'FINISHED'"
+    if name == OVERVIEW:
+        where += f" and tags.{schema.SEED} LIKE '%'"  # neither reports nor summaries of studies
+    else:
+        where += f" and tags.{schema.WORKLOAD} = '{name}'"
+    metrics = _metrics_to_draw(name, runs)
+    return {
+        "searchFilter": where,
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+        "selectedColumns": [f"tags.`{key}`" for key in (*keys, schema.SEED)],
+        "runsHiddenMode": "SHOW_ALL",
+        "groupBy": {
+            "aggregateFunction": "average",
+            "groupByKeys": [{"mode": "tag", "groupByData": key} for key in keys],
+        },
+        "groupsExpanded": dict.fromkeys(_groups(keys, runs), False),
+        "useGroupedValuesInCharts": True,
+        "hideEmptyCharts": True,
+        "autoRefreshEnabled": False,
+        "isAccordionReordered": True,
+        "compareRunSections": [
+            _section("seconds", "Over charged seconds"),
+            _section("steps", "Over steps"),
+            _section("final", "Final quality"),
+            _section("split", "Where the seconds went"),
+        ],
+        "compareRunCharts": [
+            *(_chart(metric, "seconds") for metric in metrics),
+            *(_chart(metric, "steps") for metric in metrics),
+            *(_bars(f"{schema.FINAL_PREFIX}{metric}", "final") for metric in metrics),
+            *(_bars(metric, "split") for metric in schema.TIME_SPLIT),
+        ],
+    }
+
+
+def _metrics_to_draw(name: str, runs: Iterable[RunRecord]) -> list[str]:
+    deciding = sorted({f"validation/{run.metric}" for run in runs})
+    if name == OVERVIEW:
+        return deciding
+    training = [metric.replace("validation/", "train/") for metric in deciding]
+    return list(dict.fromkeys([*deciding, *training, "validation/loss", "train/loss"]))
+
+
+def _groups(keys: Sequence[str], runs: Iterable[RunRecord]) -> list[str]:
+    """What the web interface calls the groups of runs that agree in all ``keys``."""
+    return sorted({",".join(f"tag.{key}.{getattr(run, key)}" for key in keys) for run in runs})
+
+
+def _section(uuid: str, title: str) -> dict[str, Any]:
+    return {
+        "uuid": uuid,
+        "name": title,
+        "display": True,
+        "columns": 2,
+        "isReordered": True,
+        "deleted": False,
+        "isGenerated": False,
+    }
+
+
+def _chart(metric: str, section: str) -> dict[str, Any]:
+    """A line chart of one metric, over seconds or over steps as its section says."""
+    over_seconds = section == "seconds"
+    return {
+        "uuid": f"{section}-{metric}",
+        "type": "LINE",
+        "metricSectionId": section,
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
+        "xAxisKey": "metric" if over_seconds else "step",
+        "selectedXAxisMetricKey": schema.MEAN_SECONDS if over_seconds else "",
+        "useGlobalXaxisKey": False,
+        "xAxisScaleType": "linear",
+        "scaleType": "linear",
+        "lineSmoothness": 0,
+        "useGlobalLineSmoothing": False,
+        "runsCountToCompare": 100,
+        "deleted": False,
+        "isGenerated": False,
+    }
+
+
+def _bars(metric: str, section: str) -> dict[str, Any]:
+    """A bar chart of the last value of one metric."""
+    return {
+        "uuid": f"{section}-{metric}",
+        "type": "BAR",
+        "metricSectionId": section,
+        "metricKey": metric,
+        "runsCountToCompare": 100,
+        "deleted": False,
+        "isGenerated": False,
+    }
+
+
+def _encode(title: str, state: Mapping[str, Any], version: tuple[int, int]) -> str:
+    packed = zlib.compress(json.dumps(state).encode(), 9)
+    text = "deflate;" + base64.b64encode(packed).decode()
+    if version < _FIRST_WITH_ENVELOPE:
+        return text
+    now = now_ms()
+    return json.dumps({"name": title, "createdAt": now, "updatedAt": now, "state": text})
+
+
+def _server_version(store: Store) -> tuple[int, int]:
+    """Version of the MLflow whose web interface shows the store, as (major, minor)."""
+    import mlflow
+
+    version = mlflow.__version__
+    if store.uri.startswith(("http://", "https://")):
+        try:
+            with urllib.request.urlopen(f"{store.uri.rstrip('/')}/version", timeout=5) as answer:
+                version = answer.read(100).decode()
+        except (OSError, ValueError):
+            pass  # a server behind a gateway: taken to be as new as the client
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else (0, 0)

@@ -1,0 +1,107 @@
+"""Which examples make up a batch: shuffled for training, fixed and padded for evaluation.
+
+Boundary: knows no data set; every function is pure, so any batch can be had in any order.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from timetrial.framework.workload import Batch, Split
+from timetrial.workloads.mini import LoopSettings
+
+
+@functools.lru_cache(maxsize=8)
+def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of ``size`` examples in one pass over them, a permutation (size,), read-only."""
+    order = np.random.default_rng((seed, epoch)).permutation(size)
+    order.flags.writeable = False
+    return order
+
+
+def train_rows(size: int, batch_size: int, seed: int, step: int) -> np.ndarray:
+    """Rows (batch_size,) of the training batch of update ``step``, 0-based.
+
+    Every pass takes each example at most once: those that do not fill a last batch are left out
+    of that pass, and as each pass has another order, they are others each time.
+    """
+    epoch, batch = divmod(step, size // batch_size)
+    return epoch_order(size, seed, epoch)[batch * batch_size : (batch + 1) * batch_size]
+
+
+def augmentation_rng(seed: int, step: int) -> np.random.Generator:
+    """Randomness of the augmentation of one batch; independent of the order of the examples."""
+    return np.random.default_rng((seed, step, 1))
+
+
+def fixed_subset(size: int, count: int, what: str) -> np.ndarray:
+    """``count`` of ``size`` examples chosen at random once and for all, in ascending order.
+
+    Raises:
+        ValueError: there are not that many; ``what`` names the setting that asks for them.
+    """
+    if count > size:
+        raise ValueError(f"{what}: expected at most {size} (all there are), got {count}")
+    return np.sort(np.random.default_rng(0).permutation(size)[:count])
+
+
+def eval_rows(rows: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Cuts ``rows`` into batches of one size: pairs of (rows, weights), both (batch_size,).
+
+    The last batch is filled up with its own first row, with weight 0 (float32); others have 1.
+    """
+    for start in range(0, len(rows), batch_size):
+        part = rows[start : start + batch_size]
+        weight = np.zeros(batch_size, np.float32)
+        weight[: len(part)] = 1
+        yield np.concatenate([part, np.full(batch_size - len(part), part[0])]), weight
+
+
+def eval_batches(
+    data: Mapping[str, np.ndarray], count: int, batch_size: int, *, what: str
+) -> tuple[Batch, ...]:
+    """The evaluation batches of ``count`` fixed examples of ``data``, each with its ``weight``.
+
+    Args:
+        data: arrays whose first axis is the example.
+        count: how many of the examples to take.
+        batch_size: examples per batch, padding included.
+        what: name of the setting behind ``count``, for the error.
+
+    Raises:
+        ValueError: there are not as many examples.
+    """
+    size = len(next(iter(data.values())))
+    rows = fixed_subset(size, count, what)
+    return tuple(
+        {**{name: values[part] for name, values in data.items()}, "weight": weight}
+        for part, weight in eval_rows(rows, batch_size)
+    )
+
+
+def eval_batches_by_split(
+    data: Mapping[Split, Mapping[str, np.ndarray]], settings: LoopSettings
+) -> dict[Split, tuple[Batch, ...]]:
+    """The evaluation batches of every split of ``data``, as many examples as the settings say.
+
+    Raises:
+        ValueError: there are not as many examples.
+    """
+    return {
+        split: eval_batches(
+            arrays,
+            settings.examples(split),
+            settings.eval_batch_size,
+            what=f"{split}_examples",
+        )
+        for split, arrays in data.items()
+    }
+
+
+def check_batch_size(batch_size: int, size: int) -> None:
+    """Raises ValueError when ``size`` examples do not fill one training batch."""
+    if batch_size > size:
+        raise ValueError(f"batch_size: expected at most {size} (all there are), got {batch_size}")

@@ -1,0 +1,1 @@
+"""Models of the workloads; parameter names and shapes are AlgoPerf's."""
