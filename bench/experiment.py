@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from timetrial.bench.naming import end_tags, label, run_name, summary
 from timetrial.bench.timing.calibration import calibration_tags
-from timetrial.bench.timing.estimate import measure
+from timetrial.bench.timing.estimate import estimate_steps
 from timetrial.framework import callbacks as cb
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import StopReason
@@ -28,11 +28,12 @@ from timetrial.framework.errors import UserError
 from timetrial.framework.records import RunResult, Tracker
 from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
+from timetrial.framework.types import Status
 from timetrial.framework.workload import Workload
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import environment_tags
-from timetrial.tracking.record.journal import RunIdentity
+from timetrial.tracking.record.journal import RunHeader
 from timetrial.tracking.store.opening import Store
 from timetrial.tracking.store.tracker import MlflowTracker
 from timetrial.workloads import WORKLOADS
@@ -87,20 +88,12 @@ def settings_errors(what: str) -> Iterator[None]:
         raise ConfigError(f"{what}: {error}") from error
 
 
-@dataclasses.dataclass(frozen=True)
-class Watch:
-    """Who looks on while a run goes on; see ``framework.callbacks.Progress``."""
-
-    on_step: Callable[[cb.StepInfo], None]
-    on_eval: Callable[[cb.StepInfo, Mapping[str, float]], None]
-
-
 def run(
     config: RunConfig,
     store: Store,
     workshop: Workshop,
     *,
-    watch: Watch | None = None,
+    watch: cb.Watch | None = None,
     tags: Mapping[str, str] | None = None,
     expected_steps: int | None = None,
     callbacks: Sequence[cb.Callback] = (),
@@ -146,12 +139,12 @@ def run(
     if saved is not None:
         all_tags[schema.RESUMED_AT] = str(int(saved.leaves[".step"]))
     recorder = Recorder(
-        MlflowTracker(store, identity(config, workload, all_tags)),
+        MlflowTracker(store, run_header(config, workload, all_tags)),
         rows=saved.rows if saved else (),
         keep=checkpoint is not None,
     )
     earlier = saved.evaluations if saved else ()
-    status, result = "FAILED", None
+    status, result = Status.FAILED, None
     try:
         chosen = [*default_callbacks(config, workshop, recorder, watch), *callbacks]
         if checkpoint is not None:
@@ -162,10 +155,10 @@ def run(
         )
         state = program.init(config.seed)
         result = trainer.fit(saved.state(state) if saved else state)
-        status = "KILLED" if result.reason is StopReason.PRUNED else "FINISHED"
+        status = Status.KILLED if result.reason is StopReason.PRUNED else Status.FINISHED
         return result
     except KeyboardInterrupt:
-        status = "KILLED"
+        status = Status.KILLED
         raise
     finally:
         recorder.finish(
@@ -188,7 +181,7 @@ def recorded_as_failed(
     except UserError:
         raise
     except Exception:
-        MlflowTracker(store, identity(config, workload, tags)).finish("FAILED", {}, {})
+        MlflowTracker(store, run_header(config, workload, tags)).finish(Status.FAILED, {}, {})
         raise
 
 
@@ -220,7 +213,7 @@ def tell_steps(
     if expected_steps is None:
         guess = dataclasses.replace(budget, expected_steps=workshop.horizon(config).step_hint)
         program = workshop.program(dataclasses.replace(config, budget=guess))
-        estimate = measure(program, budget.seconds)
+        estimate = estimate_steps(program, budget.seconds)
         expected_steps = estimate.steps
         rates = ", ".join(f"{seconds:.6g}" for seconds in estimate.step_seconds)
         tags = {schema.EXPECTED_STEPS_SOURCE: f"measured seconds per step: {rates}"}
@@ -229,7 +222,7 @@ def tell_steps(
 
 
 def default_callbacks(
-    config: RunConfig, workshop: Workshop, tracker: Tracker, watch: Watch | None = None
+    config: RunConfig, workshop: Workshop, tracker: Tracker, watch: cb.Watch | None = None
 ) -> list[cb.Callback]:
     """The callbacks of every run, in the order in which they are asked."""
     chosen: list[cb.Callback] = [cb.StopIfDiverged()]
@@ -244,16 +237,16 @@ def default_callbacks(
         chosen.append(cb.StopAtStep(last_step))
     chosen += [cb.StopAtBudget(), cb.FeedRemainingFraction(), cb.Track(tracker)]
     if watch is not None:
-        chosen.append(cb.Progress(watch.on_step, watch.on_eval))
+        chosen.append(watch)
     return chosen
 
 
-def identity(config: RunConfig, workload: Workload, tags: Mapping[str, str]) -> RunIdentity:
+def run_header(config: RunConfig, workload: Workload, tags: Mapping[str, str]) -> RunHeader:
     """How a run is recorded: name, tags to group by, the whole configuration, its data."""
     limit = config.budget.steps if config.budget.steps is not None else config.budget.seconds
-    return RunIdentity(
+    return RunHeader(
         experiment=config.tracking.experiment,
-        run_name=f"{config.workload.name} {label(config)} seed {config.seed}",
+        run_name=run_name(config),
         params=configuration.flat(config),
         config_yaml=configuration.to_yaml(config),
         datasets=workload.datasets(),
@@ -269,39 +262,6 @@ def identity(config: RunConfig, workload: Workload, tags: Mapping[str, str]) -> 
             **tags,
         },
     )
-
-
-def label(config: RunConfig) -> str:
-    """The optimizer as tables show it: ``adam``, ``velo[embedded]``, or the run's own label."""
-    if config.label:
-        return config.label
-    variant = OPTIMIZERS[config.optimizer.name].variant(config.optimizer.settings)
-    return f"{config.optimizer.name}[{variant}]" if variant else config.optimizer.name
-
-
-def end_tags(result: RunResult | None) -> dict[str, str]:
-    """Tags known only when a run has ended; empty when it did not end by itself."""
-    if result is None:
-        return {}
-    diverged = result.reason.name == "DIVERGED"
-    return {schema.STOP_REASON: result.reason.name, schema.DIVERGED: str(diverged).lower()}
-
-
-def summary(
-    result: RunResult | None, accounts: Mapping[str, float], wall_seconds: float
-) -> dict[str, float]:
-    """Metrics of the run as a whole: seconds by account, steps, the last evaluation.
-
-    The accounts sum to ``time/wall_seconds``, which is measured independently of the clock.
-    """
-    values = {f"time/{name}_seconds": seconds for name, seconds in accounts.items()}
-    values["time/wall_seconds"] = wall_seconds
-    if result is not None:
-        values["final/step"] = result.step
-        for name, value in result.evaluations[-1].metrics.items():
-            if math.isfinite(value):
-                values[f"final/{name}"] = value
-    return values
 
 
 @contextmanager

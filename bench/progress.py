@@ -24,19 +24,14 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from timetrial.bench.experiment import Watch, label
+from timetrial.bench.naming import run_name
 from timetrial.framework.budget import StopReason
-from timetrial.framework.callbacks import StepInfo
+from timetrial.framework.callbacks import StepInfo, Watch
 from timetrial.framework.config import RunConfig
 from timetrial.framework.records import RunResult
 
 REFRESH_PER_SECOND = 4
 PLAIN_LINE_EVERY_SECONDS = 30.0
-
-
-def name(config: RunConfig) -> str:
-    """A run in a few words."""
-    return f"{config.workload.name} {label(config)} seed {config.seed}"
 
 
 def duration(seconds: float) -> str:
@@ -125,7 +120,7 @@ class Display:
         """A run begins; the Watch that is returned shows it."""
         self._config, self._latest = config, None
         self._run_started = self._last_line = time.monotonic()
-        self._run_bar = self._bars.add_task(name(config), total=1.0, text="compiling")
+        self._run_bar = self._bars.add_task(run_name(config), total=1.0, text="compiling")
         return Watch(self._on_step, self._on_eval)
 
     def done(self, result: RunResult, metric: str) -> None:
@@ -147,7 +142,7 @@ class Display:
         self._done += 1
         self._made += 1
         count = f"[{self._done:>{len(str(self._total))}}/{self._total}] " if self._total > 1 else ""
-        self.line(f"{count}{name(self._config)}: {outcome}{self._eta_text()}")
+        self.line(f"{count}{run_name(self._config)}: {outcome}{self._eta_text()}")
         if self._run_bar is not None:
             self._bars.remove_task(self._run_bar)
             self._run_bar = None
@@ -168,7 +163,7 @@ class Display:
             assert self._config is not None
             losses = {"loss": metrics.get("train/loss", float("nan"))}
             at = dataclasses.replace(info, metrics=losses)
-            self.line(f"{name(self._config)}: {info.used:.0%}, {self._run_text(at)}")
+            self.line(f"{run_name(self._config)}: {info.used:.0%}, {self._run_text(at)}")
 
     def _run_text(self, info: StepInfo) -> str:
         elapsed = time.monotonic() - self._run_started

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from timetrial.bench import suite as suites
-from timetrial.bench.experiment import Workshop, kill_like_ctrl_c, label, run
-from timetrial.bench.progress import Display, duration, name
+from timetrial.bench.experiment import Workshop, kill_like_ctrl_c, run
+from timetrial.bench.naming import label, run_name
+from timetrial.bench.progress import Display, duration
 from timetrial.bench.schedule import learning_rates, paper_learning_rates
 from timetrial.bench.suite import Suite
 from timetrial.bench.timing.calibration import calibrated_seconds
@@ -21,6 +22,7 @@ from timetrial.framework import config as configuration
 from timetrial.framework.config import RunConfig, Tracking
 from timetrial.framework.errors import UserError
 from timetrial.framework.records import RunRecord
+from timetrial.framework.types import Condition, Status
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.read.mlflow import finished_configs, load_runs
 from timetrial.tracking.read.sources import from_mlflow
@@ -57,7 +59,7 @@ def show_plan(suite: Suite, tracking: Tracking) -> None:
     configs = [c for w in suite.workloads for c in suites.plan(suite, tracking, w)]
     print(headline(suite, configs))
     for config in configs:
-        print(f"  {name(config):<48} {budget_text(config)}")
+        print(f"  {run_name(config):<48} {budget_text(config)}")
 
 
 def budget_text(config: RunConfig) -> str:
@@ -106,7 +108,7 @@ def race(suite: Suite, tracking: Tracking) -> int:
         workshop = Workshop()
         for workload in suite.workloads:
             pace = None
-            if "time" in suite.conditions:
+            if Condition.TIME in suite.conditions:
                 if not suite.calibrations:
                     config = suites.pacemaker(suite, tracking, workload)
                     tags = {schema.SETS_TIME_BUDGET: "true"}
@@ -117,8 +119,8 @@ def race(suite: Suite, tracking: Tracking) -> int:
             runs = suites.plan(suite, tracking, workload, pace)
             failed += make_runs(runs, done, suite, store, workshop, display, {})
     report(suite, tracking, store)
-    for run_name, error in failed:
-        print(f"timetrial: FAILED {run_name}: {error}", file=sys.stderr)
+    for failed_run, error in failed:
+        print(f"timetrial: FAILED {failed_run}: {error}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -138,7 +140,7 @@ def time_budget(suite: Suite, tracking: Tracking, workload: str, store: Store) -
 
     None before the pacemaker has been run.
     """
-    if "time" not in suite.conditions:
+    if Condition.TIME not in suite.conditions:
         return None
     pace = suites.pacemaker(suite, tracking, workload)
     file = suite.calibration(workload)
@@ -146,7 +148,7 @@ def time_budget(suite: Suite, tracking: Tracking, workload: str, store: Store) -
         return calibrated_seconds(Path(file), pace)
     digest = configuration.digest(pace)
     runs = load_runs(store, tracking.experiment, tags={schema.CONFIG_HASH: digest})
-    finished = [run.train_seconds for run in runs if run.status == "FINISHED"]
+    finished = [run.train_seconds for run in runs if run.status == Status.FINISHED]
     return finished[0] if finished else None
 
 
@@ -178,7 +180,7 @@ def make_runs(
         except UserError:
             raise
         except Exception as error:  # whatever one run dies of, the others go on
-            failed.append((name(config), f"{type(error).__name__}: {error}"))
+            failed.append((run_name(config), f"{type(error).__name__}: {error}"))
             display.failed(error)
         else:
             done.add(digest)
@@ -193,7 +195,7 @@ def first_trial_steps(config: RunConfig, suite: Suite, store: Store) -> int | No
         return None
     first = configuration.digest(dataclasses.replace(config, seed=suite.seeds[0]))
     runs = load_runs(store, config.tracking.experiment, tags={schema.CONFIG_HASH: first})
-    return next((run.step for run in runs if run.status == "FINISHED"), None)
+    return next((run.step for run in runs if run.status == Status.FINISHED), None)
 
 
 def report(
@@ -284,13 +286,13 @@ def paper_report(tracking: Tracking) -> int:
     return 0
 
 
-def served_conditions(config: RunConfig, suite: Suite) -> list[str]:
+def served_conditions(config: RunConfig, suite: Suite) -> list[Condition]:
     """The conditions that a planned run gives a result for."""
     pace = configuration.digest(suites.pacemaker(suite, config.tracking, config.workload.name))
-    has_pacemaker = "time" in suite.conditions and not suite.calibrations
+    has_pacemaker = Condition.TIME in suite.conditions and not suite.calibrations
     sets_pace = has_pacemaker and configuration.digest(config) == pace
     if config.budget.also_seconds is not None or sets_pace:
-        return ["step", "time"]
+        return [Condition.STEP, Condition.TIME]
     return [config.budget.condition]
 
 

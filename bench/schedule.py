@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from timetrial.bench.experiment import label
+from timetrial.bench.naming import label
 from timetrial.framework.config import RunConfig
 from timetrial.framework.entries import Horizon
 from timetrial.framework.records import RunRecord

@@ -12,6 +12,7 @@ from pathlib import Path
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import Budget
 from timetrial.framework.config import ConfigError, RunConfig, Tracking
+from timetrial.framework.types import Condition
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.workloads import WORKLOADS
 
@@ -49,7 +50,7 @@ class Suite:
     workloads: tuple[str, ...]
     optimizers: tuple[str, ...] = ("all",)
     seeds: tuple[int, ...] = (0, 1, 2)
-    conditions: tuple[str, ...] = ("step",)
+    conditions: tuple[str, ...] = (Condition.STEP,)
     calibrations: str = ""
     seconds_per_run: float = 0.0
     hpo: str = ""
@@ -64,7 +65,7 @@ class Suite:
                 f"{self.tuned(untuned[0])}; make one with: timetrial tune workload={untuned[0]} "
                 "optimizer=NAME --export FILE, and name its directory in hpo="
             )
-        _check_names("conditions", "condition", self.conditions, ["step", "time"])
+        _check_names("conditions", "condition", self.conditions, [Condition.STEP, Condition.TIME])
         if not self.seeds:
             raise ValueError("seeds: expected at least one, as in seeds=[0,1,2], got none")
         if len(set(self.seeds)) < len(self.seeds):
@@ -156,9 +157,9 @@ def plan(
             entry = OPTIMIZERS[base.optimizer.name]
             timed = dataclasses.replace(base, budget=Budget(seconds=seconds, calibration=file))
             looks_at_budget = entry.needs_steps or entry.needs_feed
-            if suite.conditions == ("time",):
+            if suite.conditions == (Condition.TIME,):
                 runs.append(timed)
-            elif "time" not in suite.conditions:
+            elif Condition.TIME not in suite.conditions:
                 runs += [] if entry.needs_feed else [base]
             elif looks_at_budget:
                 runs += [timed] if entry.needs_feed else [base, timed]

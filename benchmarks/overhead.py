@@ -18,8 +18,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from timetrial.bench.experiment import Watch, Workshop, default_callbacks, identity
+from timetrial.bench.experiment import Workshop, default_callbacks, run_header
 from timetrial.bench.suite import load_run
+from timetrial.framework.callbacks import Watch
 from timetrial.framework.config import RunConfig
 from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
@@ -45,7 +46,7 @@ def bare_loop(program: Program, config: RunConfig, steps: int) -> float:
 def fit(workshop: Workshop, config: RunConfig, steps: int, store: Store) -> float:
     """Charged seconds per step of ``Trainer.fit`` with tracking and progress."""
     workload, program = workshop.workload(config.workload), workshop.program(config)
-    tracker = MlflowTracker(store, identity(config, workload, {}))
+    tracker = MlflowTracker(store, run_header(config, workload, {}))
     watch = Watch(lambda info: None, lambda info, metrics: None)
     callbacks = default_callbacks(config, workshop, tracker, watch)
     result = Trainer(program, config.budget, callbacks, config.seed).fit(program.init(config.seed))

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from timetrial.framework.records import Evaluation, RunRecord
+from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Direction
 from timetrial.tracking.scores.ranks import leave_one_workload_out, over_r_max
 from timetrial.tracking.scores.resampling import Bootstrap
@@ -49,7 +49,7 @@ def _run(
     done = 1 - np.exp(-speed * np.arange(EVALUATIONS) / EVALUATIONS)
     noise = random.normal(0, 0.01, (EVALUATIONS, len(METRICS)))
     rows = [
-        Evaluation(10 * i, 0.5 * i, dict(zip(METRICS, (done[i] + noise[i]).tolist(), strict=True)))
+        Row(10 * i, 0.5 * i, dict(zip(METRICS, (done[i] + noise[i]).tolist(), strict=True)))
         for i in range(EVALUATIONS)
     ]
     return RunRecord(

@@ -9,6 +9,8 @@ import dataclasses
 import enum
 import math
 
+from timetrial.framework.types import Condition
+
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
@@ -70,9 +72,9 @@ class Budget:
         return self.seconds if self.seconds is not None else self.also_seconds
 
     @property
-    def condition(self) -> str:
-        """``"step"`` or ``"time"``: the paper's name for the kind of budget."""
-        return "step" if self.steps is not None else "time"
+    def condition(self) -> Condition:
+        """The paper's name for the kind of budget."""
+        return Condition.STEP if self.steps is not None else Condition.TIME
 
 
 class StopReason(enum.Enum):

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from timetrial.framework.budget import StopReason
-from timetrial.framework.records import RunResult, Tracker
+from timetrial.framework.records import Row, RunResult, Tracker
 from timetrial.framework.types import Direction, Metrics, TrainState
 
 
@@ -142,15 +142,15 @@ class Track(Callback):
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
-        self._rows: list[tuple[int, float, Mapping[str, float]]] = []
+        self._rows: list[Row] = []
 
     def on_step_end(self, info: StepInfo) -> StopReason | None:
         named = {f"batch/{name}": value for name, value in info.metrics.items()}
-        self._rows.append((info.step, info.train_seconds, named))
+        self._rows.append(Row(info.step, info.train_seconds, named))
         return None
 
     def on_eval_end(self, info: StepInfo, metrics: Metrics, state: TrainState) -> StopReason | None:
-        self._rows.append((info.step, info.train_seconds, metrics))
+        self._rows.append(Row(info.step, info.train_seconds, metrics))
         self._flush()
         return None
 
@@ -163,8 +163,8 @@ class Track(Callback):
             self._tracker.log(rows)
 
 
-class Progress(Callback):
-    """Tells how far the run is.
+class Watch(Callback):
+    """Reports the progress of a run.
 
     Args:
         on_step: must only take note, since it is called in timed code.

@@ -26,14 +26,11 @@ from timetrial.framework.callbacks import Callback, StepInfo
 from timetrial.framework.clock import Clock
 from timetrial.framework.errors import UserError
 from timetrial.framework.files import write_atomically
-from timetrial.framework.records import Evaluation, Tracker
-from timetrial.framework.types import Metrics, TrainState
+from timetrial.framework.records import Row, Tracker
+from timetrial.framework.types import Metrics, Status, TrainState
 
 FORMAT = 1
 """Version of the file's layout."""
-
-Rows = Sequence[tuple[int, float, Mapping[str, float]]]
-"""What a tracker is given: (step, train_seconds, metrics)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +47,8 @@ class Saved:
 
     leaves: Mapping[str, np.ndarray]
     seconds: Mapping[str, float]
-    evaluations: Sequence[Evaluation]
-    rows: Rows
+    evaluations: Sequence[Row]
+    rows: Sequence[Row]
     notes: Mapping[str, str]
 
     def state(self, like: TrainState) -> TrainState:
@@ -91,8 +88,10 @@ def save(path: Path, state: TrainState, saved: Saved, identity: str) -> None:
         "format": FORMAT,
         "identity": identity,
         "seconds": dict(saved.seconds),
-        "evaluations": [dataclasses.astuple(e) for e in saved.evaluations],
-        "rows": [[step, seconds, dict(metrics)] for step, seconds, metrics in saved.rows],
+        "evaluations": [
+            [row.step, row.train_seconds, dict(row.metrics)] for row in saved.evaluations
+        ],
+        "rows": [[row.step, row.train_seconds, dict(row.metrics)] for row in saved.rows],
         "notes": dict(saved.notes),
     }
     leaves = {
@@ -118,8 +117,8 @@ def load(path: Path, identity: str) -> Saved:
         saved = Saved(
             leaves=content["leaves"],
             seconds=meta["seconds"],
-            evaluations=tuple(Evaluation(*parts) for parts in meta["evaluations"]),
-            rows=[(step, seconds, metrics) for step, seconds, metrics in meta["rows"]],
+            evaluations=tuple(Row(*parts) for parts in meta["evaluations"]),
+            rows=[Row(*parts) for parts in meta["rows"]],
             notes=meta["notes"],
         )
     except Exception as error:  # whatever a damaged file makes the decoders raise
@@ -144,20 +143,20 @@ class Recorder:
         keep: whether there are checkpoints that need the rows.
     """
 
-    def __init__(self, tracker: Tracker, rows: Rows = (), *, keep: bool = True) -> None:
+    def __init__(self, tracker: Tracker, rows: Sequence[Row] = (), *, keep: bool = True) -> None:
         self._tracker = tracker
         self._keep = keep
-        self.rows: list[tuple[int, float, Mapping[str, float]]] = []
+        self.rows: list[Row] = []
         if rows:
             self.log(rows)
 
-    def log(self, rows: Rows) -> None:
+    def log(self, rows: Sequence[Row]) -> None:
         """Records rows; see ``framework.records.Tracker``."""
         if self._keep:
             self.rows += rows
         self._tracker.log(rows)
 
-    def finish(self, status: str, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
+    def finish(self, status: Status, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
         """Ends the run; see ``framework.records.Tracker``."""
         self._tracker.finish(status, tags, summary)
 
@@ -180,7 +179,7 @@ class Checkpoint(Callback):
         identity: str,
         clock: Clock,
         recorder: Recorder,
-        evaluations: Sequence[Evaluation] = (),
+        evaluations: Sequence[Row] = (),
         notes: Mapping[str, str] | None = None,
     ) -> None:
         self._path = path
@@ -202,7 +201,7 @@ class Checkpoint(Callback):
             )
             with self._clock.charge("checkpoint"):
                 save(self._path, state, saved, self._identity)
-        self._before.append(Evaluation(info.step, info.train_seconds, metrics))
+        self._before.append(Row(info.step, info.train_seconds, metrics))
         return None
 
 

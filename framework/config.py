@@ -22,6 +22,7 @@ from yaml import YAMLError
 from timetrial.framework.budget import Budget
 from timetrial.framework.entries import Entry
 from timetrial.framework.errors import UserError
+from timetrial.framework.types import Split
 
 
 class ConfigError(UserError):
@@ -46,10 +47,10 @@ class Stop:
     """
 
     target: float | None = None
-    split: str = "validation"
+    split: str = Split.VALIDATION
 
     def __post_init__(self) -> None:
-        allowed = ("train", "validation", "test")
+        allowed = tuple(Split)
         if self.split not in allowed:
             raise ValueError(f"split: expected one of {', '.join(allowed)}, got {self.split!r}")
 

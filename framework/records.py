@@ -10,22 +10,25 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from timetrial.framework.budget import StopReason
-from timetrial.framework.types import Direction, TrainState
+from timetrial.framework.types import Condition, Direction, Status, TrainState
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """Metrics at one moment of a run.
+class Row:
+    """Metrics at one moment of a run; an evaluation is a row of evaluated metrics.
 
     Attributes:
         step: updates made.
         train_seconds: seconds charged so far.
-        metrics: value by ``"<split>/<metric>"``, for example ``"validation/accuracy"``.
+        metrics: value by name, for example ``"validation/accuracy"`` or ``"batch/loss"``; may be
+            nan or inf.
+        timestamp_ms: when it was recorded, in ms since 1970; 0 while it has not been.
     """
 
     step: int
     train_seconds: float
     metrics: Mapping[str, float]
+    timestamp_ms: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +47,7 @@ class RunResult:
     reason: StopReason
     step: int
     seconds: Mapping[str, float]
-    evaluations: Sequence[Evaluation]
+    evaluations: Sequence[Row]
     state: TrainState
 
 
@@ -57,10 +60,10 @@ class RunRecord:
         workload, optimizer: registry names; ``optimizer`` is the label to show, which tells
             variants apart (``velo[embedded]``).
         seed: the run's seed.
-        condition: ``"step"`` or ``"time"``.
+        condition: kind of the budget.
         budget: limit of the budget, in steps or seconds.
         metric, direction: the workload's deciding metric and its direction.
-        status: ``FINISHED``, ``FAILED``, ``KILLED`` or ``RUNNING``.
+        status: how it stands.
         reason: name of the ``StopReason``, or ``""`` when there is none.
         step, train_seconds: updates made and seconds charged in all.
         evaluations: in order of step.
@@ -72,15 +75,15 @@ class RunRecord:
     workload: str
     optimizer: str
     seed: int
-    condition: str
+    condition: Condition
     budget: float
     metric: str
     direction: Direction
-    status: str
+    status: Status
     reason: str
     step: int
     train_seconds: float
-    evaluations: Sequence[Evaluation]
+    evaluations: Sequence[Row]
     config: Mapping[str, str] = dataclasses.field(default_factory=dict)
     tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -88,8 +91,8 @@ class RunRecord:
 class Tracker(Protocol):
     """Where the numbers of one run go. Implementations live in ``tracking``."""
 
-    def log(self, rows: Sequence[tuple[int, float, Mapping[str, float]]]) -> None:
-        """Records rows ``(step, train_seconds, metrics)``; called while the clock is paused."""
+    def log(self, rows: Sequence[Row]) -> None:
+        """Records rows; called while the clock is paused."""
 
-    def finish(self, status: str, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
+    def finish(self, status: Status, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
         """Ends the run with ``status`` (``FINISHED``, ``FAILED``, ``KILLED``), exactly once."""

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from timetrial.framework.types import Metrics, PyTree, TrainState
-from timetrial.framework.workload import Batch, Split, Sums, Workload
+from timetrial.framework.types import Metrics, PyTree, Split, TrainState
+from timetrial.framework.workload import Batch, Sums, Workload
 
 Inputs = Mapping[str, np.ndarray]
 """What the callbacks feed an update, as float32 scalars: ``{"remaining_fraction": 0.73}``."""

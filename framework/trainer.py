@@ -16,7 +16,7 @@ import numpy as np
 from timetrial.framework.budget import Budget, StopReason
 from timetrial.framework.callbacks import Callback, StepInfo
 from timetrial.framework.clock import TRAIN, Clock
-from timetrial.framework.records import Evaluation, RunResult
+from timetrial.framework.records import Row, RunResult
 from timetrial.framework.step import Program
 from timetrial.framework.types import TrainState
 
@@ -40,7 +40,7 @@ class Trainer:
         callbacks: Sequence[Callback],
         seed: int = 0,
         clock: Clock | None = None,
-        evaluations: Sequence[Evaluation] = (),
+        evaluations: Sequence[Row] = (),
     ) -> None:
         self.program = program
         self.workload = program.workload
@@ -147,7 +147,7 @@ class Trainer:
         with self.clock.charge("eval", after=state):
             metrics = self.program.evaluate(state)
         info = dataclasses.replace(self._info(step), ending=ending)
-        self._evaluations.append(Evaluation(step, info.train_seconds, metrics))
+        self._evaluations.append(Row(step, info.train_seconds, metrics))
         with self.clock.charge("log"):
             return first_reason(
                 [callback.on_eval_end(info, metrics, state) for callback in self.callbacks]

@@ -41,6 +41,30 @@ class TrainState:
     key: jax.Array
 
 
+class Condition(enum.StrEnum):
+    """Which kind of budget a run has: the paper's time control or step control."""
+
+    TIME = "time"
+    STEP = "step"
+
+
+class Split(enum.StrEnum):
+    """A fixed set of examples to evaluate on; evaluated metrics are ``"<split>/<metric>"``."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+class Status(enum.StrEnum):
+    """How a run stands, in MLflow's words."""
+
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
+
+
 class Direction(enum.Enum):
     """Whether a metric is better when it is smaller or when it is larger."""
 

@@ -12,14 +12,10 @@ from typing import ClassVar
 import jax
 import numpy as np
 
-from timetrial.framework.types import Direction, PyTree
+from timetrial.framework.types import Direction, PyTree, Split
 
 Batch = Mapping[str, np.ndarray]
 """One batch of examples on the host: named arrays whose first axis is the example."""
-
-
-Split = str
-"""Name of a fixed set of examples to evaluate on: ``train``, ``validation`` or ``test``."""
 
 
 Sums = dict[str, tuple[jax.Array, jax.Array]]
@@ -48,7 +44,7 @@ class Workload(abc.ABC):
     step_hint: int
     eval_every_steps: int | None
     eval_every_seconds: float | None = None
-    splits: Sequence[Split] = ("train", "validation", "test")
+    splits: Sequence[Split] = tuple(Split)
 
     @abc.abstractmethod
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from timetrial.framework.records import Evaluation, RunRecord
+from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Direction
 
 # Per workload: metric, direction, untrained and best value, loss at the start and at the end,
@@ -95,7 +95,7 @@ def _run(condition: str, workload: str, optimizer: str, trial: int, seed: int) -
             metrics[f"{split}/loss"] = loss0 + (loss1 - loss0) * share
             metrics[f"{split}/{metric}"] = start + (best - start) * share
         seconds = step * step_seconds * cost * (1 + noise.normal(0, 0.004))
-        rows.append(Evaluation(step, seconds, metrics))
+        rows.append(Row(step, seconds, metrics))
     return RunRecord(
         run_id=f"{condition[0]}{key[1]}{key[2]}{trial}c0ffee",
         workload=workload,

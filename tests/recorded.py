@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from timetrial.tracking.record.journal import RunIdentity
+from timetrial.framework.records import Row
+from timetrial.tracking.record.journal import RunHeader
 from timetrial.tracking.store.opening import Store
 from timetrial.tracking.store.tracker import MlflowTracker
 
@@ -19,19 +20,19 @@ TAGS = {
     "direction": "maximize",
 }
 ROWS = [
-    (0, 0.0, {"train/loss": 2.0, "validation/accuracy": 0.1}),
-    (1, 0.5, {"batch/loss": 1.9}),
-    (2, 1.0, {"batch/loss": 1.8}),
-    (2, 1.0, {"train/loss": 1.7, "validation/accuracy": 0.4}),
-    (3, 1.5, {"batch/loss": 1.6}),
-    (4, 2.0, {"batch/loss": 1.5}),
-    (4, 2.0, {"train/loss": 1.4, "validation/accuracy": 0.6}),
+    Row(0, 0.0, {"train/loss": 2.0, "validation/accuracy": 0.1}),
+    Row(1, 0.5, {"batch/loss": 1.9}),
+    Row(2, 1.0, {"batch/loss": 1.8}),
+    Row(2, 1.0, {"train/loss": 1.7, "validation/accuracy": 0.4}),
+    Row(3, 1.5, {"batch/loss": 1.6}),
+    Row(4, 2.0, {"batch/loss": 1.5}),
+    Row(4, 2.0, {"train/loss": 1.4, "validation/accuracy": 0.6}),
 ]
 
 
-def identity(experiment: str = "tests", **tags: str) -> RunIdentity:
+def identity(experiment: str = "tests", **tags: str) -> RunHeader:
     """Identity of a run with all required tags; ``tags`` replace or add."""
-    return RunIdentity(
+    return RunHeader(
         experiment=experiment,
         run_name="tiny-adam-1",
         tags={**TAGS, **tags},

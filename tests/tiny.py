@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from timetrial.framework.types import Direction, PyTree
-from timetrial.framework.workload import Batch, Split, Sums, Workload
+from timetrial.framework.types import Direction, PyTree, Split
+from timetrial.framework.workload import Batch, Sums, Workload
 
 DATA = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 TRUE = np.array([1.0, -2.0, 0.5], np.float32)

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from timetrial.framework.ranges import check
-from timetrial.framework.types import Direction, PyTree
-from timetrial.framework.workload import Batch, Split, Sums, Workload
+from timetrial.framework.types import Direction, PyTree, Split
+from timetrial.framework.workload import Batch, Sums, Workload
 from timetrial.workloads import metrics
 from timetrial.workloads.data import batching, embedded_data, molecules
 from timetrial.workloads.mini import LoopSettings
@@ -82,7 +82,7 @@ class AssaysGnn(Workload):
         self._label_smoothing = settings.label_smoothing
         self._batch_size = settings.batch_size
         data = molecules.load_molecules()
-        self._train = data["train"]
+        self._train = data[Split.TRAIN]
         batching.check_batch_size(settings.batch_size, self._train.count)
         self._capacity = molecules.usual_capacity(self._train, settings.batch_size)
         self._model = gnn.make_model(

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from timetrial.framework.ranges import check
-from timetrial.framework.types import Direction, PyTree
-from timetrial.framework.workload import Batch, Split, Sums, Workload
+from timetrial.framework.types import Direction, PyTree, Split
+from timetrial.framework.workload import Batch, Sums, Workload
 from timetrial.workloads.data import batching, embedded_data
 from timetrial.workloads.mini import LoopSettings
 from timetrial.workloads.models import resnet
@@ -94,7 +94,7 @@ class FashionMnistResnet(Workload):
         )
         data = load_fashion_mnist()
         self._images = padded_train_images()
-        self._labels = data["train"]["y"]
+        self._labels = data[Split.TRAIN]["y"]
         batching.check_batch_size(settings.batch_size, len(self._labels))
         self._eval_batches = batching.eval_batches_by_split(data, settings)
 

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from timetrial.framework.ranges import check
-from timetrial.framework.types import Direction, PyTree
-from timetrial.framework.workload import Batch, Split, Sums, Workload
+from timetrial.framework.types import Direction, PyTree, Split
+from timetrial.framework.workload import Batch, Sums, Workload
 from timetrial.workloads.data import batching, embedded_data
 from timetrial.workloads.mini import LoopSettings
 from timetrial.workloads.models import dlrm
@@ -91,11 +91,11 @@ class FlightsDlrm(Workload):
             dropout_rate=settings.dropout_rate,
         )
         self._data = load_flights()
-        batching.check_batch_size(settings.batch_size, len(self._data["train"]["y"]))
+        batching.check_batch_size(settings.batch_size, len(self._data[Split.TRAIN]["y"]))
         self._eval_batches = batching.eval_batches_by_split(self._data, settings)
 
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
-        x = jnp.zeros((1, self._data["train"]["x"].shape[1]))
+        x = jnp.zeros((1, self._data[Split.TRAIN]["x"].shape[1]))
         return self._model.init(key, x, train=False)["params"], {}
 
     def loss(
@@ -113,7 +113,7 @@ class FlightsDlrm(Workload):
         return {"loss": (jnp.sum(losses * weight), jnp.sum(weight))}, {}
 
     def train_batch(self, seed: int, step: int) -> Batch:
-        data = self._data["train"]
+        data = self._data[Split.TRAIN]
         rows = batching.train_rows(len(data["y"]), self._batch_size, seed, step)
         return {name: values[rows] for name, values in data.items()}
 

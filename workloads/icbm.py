@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from timetrial.framework.ranges import check
-from timetrial.framework.types import Direction, PyTree
-from timetrial.framework.workload import Batch, Split, Sums, Workload
+from timetrial.framework.types import Direction, PyTree, Split
+from timetrial.framework.workload import Batch, Sums, Workload
 from timetrial.workloads import metrics
 from timetrial.workloads.data import batching, embedded_data, kspace
 from timetrial.workloads.mini import LoopSettings
@@ -105,12 +105,12 @@ class IcbmUnet(Workload):
         )
         batching.check_batch_size(settings.batch_size, settings.train_images)
         counts = {
-            "train": settings.train_images,
-            "validation": settings.validation_examples,
-            "test": settings.test_examples,
+            Split.TRAIN: settings.train_images,
+            Split.VALIDATION: settings.validation_examples,
+            Split.TEST: settings.test_examples,
         }
         data = {split: load_icbm(split, n, self._size) for split, n in counts.items()}
-        self._train = data["train"]
+        self._train = data[Split.TRAIN]
         self._eval_batches = batching.eval_batches_by_split(data, settings)
 
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from timetrial.framework.ranges import check
-from timetrial.framework.workload import Split
+from timetrial.framework.types import Split
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,8 +43,8 @@ class LoopSettings:
     def examples(self, split: Split) -> int:
         """How many examples of a split are evaluated."""
         counts: dict[Split, int] = {
-            "train": self.train_examples,
-            "validation": self.validation_examples,
-            "test": self.test_examples,
+            Split.TRAIN: self.train_examples,
+            Split.VALIDATION: self.validation_examples,
+            Split.TEST: self.test_examples,
         }
         return counts[split]

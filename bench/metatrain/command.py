@@ -29,6 +29,7 @@ from timetrial.framework.checkpoint import Recorder, Saved, load
 from timetrial.framework.config import ConfigError
 from timetrial.framework.errors import UserError
 from timetrial.framework.files import write_atomically
+from timetrial.framework.types import Condition, Status
 from timetrial.optimizers.metatraining.outer import Outer, Sizes, init_state, place
 from timetrial.optimizers.metatraining.settings import MetatrainSettings
 from timetrial.optimizers.metatraining.vector import from_vector, to_vector
@@ -36,7 +37,7 @@ from timetrial.optimizers.metatraining.warm_start import warm_start
 from timetrial.optimizers.velo.weights.checkpoint import Weights, digest_path, save_weights
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import environment_tags
-from timetrial.tracking.record.journal import RunIdentity
+from timetrial.tracking.record.journal import RunHeader
 from timetrial.tracking.store.opening import open_store
 from timetrial.tracking.store.tracker import MlflowTracker
 
@@ -92,7 +93,7 @@ def _piece(
     recorder = Recorder(tracker, rows=saved.rows if saved else ())
     training = Training(settings, sizes, who, path, state, recorder, saved, mesh)
     deadline = _deadline(command.minutes)
-    status, complete = "FAILED", False
+    status, complete = Status.FAILED, False
     try:
         with Progress(command.minutes) as progress:
             complete = training.run(
@@ -101,9 +102,9 @@ def _piece(
                 progress.say,
                 command.checkpoint_seconds,
             )
-        status = "KILLED" if interrupted() else "FINISHED"
+        status = Status.KILLED if interrupted() else Status.FINISHED
     except KeyboardInterrupt:
-        status = "KILLED"
+        status = Status.KILLED
         raise
     finally:
         recorder.finish(status, _end_tags(training, complete), _summary(training))
@@ -163,7 +164,7 @@ def _flag_on_signals() -> Iterator[Callable[[], bool]]:
 
 def _run_identity(
     settings: MetatrainSettings, command: Command, who: str, saved: Saved | None
-) -> RunIdentity:
+) -> RunHeader:
     tree = {**dataclasses.asdict(settings), **dataclasses.asdict(command)}
     params = {
         key: json.dumps(value) if isinstance(value, tuple | dict) else str(value)
@@ -173,7 +174,7 @@ def _run_identity(
         schema.WORKLOAD: "metatraining",
         schema.OPTIMIZER: command.name,
         schema.SEED: str(settings.seed),
-        schema.CONDITION: "step",
+        schema.CONDITION: Condition.STEP,
         schema.BUDGET: str(settings.steps),
         schema.METRIC: "score",
         schema.DIRECTION: "minimize",
@@ -182,7 +183,7 @@ def _run_identity(
     }
     if saved is not None:
         tags[schema.RESUMED_AT] = str(int(saved.leaves[".step"]))
-    return RunIdentity(
+    return RunHeader(
         experiment=command.tracking.experiment,
         run_name=f"metatrain {command.name} seed {settings.seed}",
         tags=tags,

@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from timetrial.framework.checkpoint import Recorder, Saved, save
-from timetrial.framework.records import Evaluation
+from timetrial.framework.records import Row
 from timetrial.framework.types import TrainState
 from timetrial.optimizers.metatraining import outer
 from timetrial.optimizers.metatraining.outer import OuterStep, Sizes
@@ -47,7 +47,7 @@ class Accounts:
 
 
 @dataclasses.dataclass(frozen=True)
-class View:
+class Moment:
     """How far a training is, for whoever shows it.
 
     Attributes:
@@ -110,7 +110,7 @@ class Training:
     def run(
         self,
         stop: Callable[[], bool],
-        show: Callable[[View], None],
+        show: Callable[[Moment], None],
         say: Callable[[str], None],
         checkpoint_seconds: float,
     ) -> bool:
@@ -145,7 +145,7 @@ class Training:
         return last != step and (at_end or step % self._settings.validate_every == 0)
 
     def _outer_step(
-        self, step: int, show: Callable[[View], None], say: Callable[[str], None]
+        self, step: int, show: Callable[[Moment], None], say: Callable[[str], None]
     ) -> None:
         started, account = time.perf_counter(), "train"
         name = self._settings.families[step % len(self._settings.families)]
@@ -163,7 +163,7 @@ class Training:
             self._recent = [*self._recent[-49:], time.perf_counter() - started]
         mean = sum(self._recent) / len(self._recent) if self._recent else None
         shown = {f"batch/{key}_{name}": value for key, value in metrics.items()}
-        show(View(step + 1, self._settings.steps, shown, mean))
+        show(Moment(step + 1, self._settings.steps, shown, mean))
         if step % LOG_EVERY == 0:
             shown |= {
                 "metatrain/learning_rate": now.learning_rate,
@@ -172,7 +172,7 @@ class Training:
                 "metatrain/inner_steps": 1e3 * float(self.state.opt_state.unrolled),
                 "metatrain/cpu_seconds": self.accounts.seconds["cpu"],
             }
-            self._recorder.log([(step + 1, self.accounts.seconds.get("train", 0.0), shown)])
+            self._recorder.log([Row(step + 1, self.accounts.seconds.get("train", 0.0), shown)])
 
     def _validate(self, step: int, stop: Callable[[], bool], say: Callable[[str], None]) -> bool:
         """Validates the running mean; False where it was told to stop before it was done."""
@@ -188,8 +188,8 @@ class Training:
         self.accounts.charge("validation", started)
         self.state = outer.keep_best(self.state, metrics["validation/score"])
         seconds = self.accounts.seconds.get("train", 0.0)
-        self.evaluations.append(Evaluation(step, seconds, metrics))
-        self._recorder.log([(step, seconds, metrics)])
+        self.evaluations.append(Row(step, seconds, metrics))
+        self._recorder.log([self.evaluations[-1]])
         say(f"outer step {step}: validation score {metrics['validation/score']:.4f}")
         return True
 

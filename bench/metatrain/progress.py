@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 
-from timetrial.bench.metatrain.loop import View
+from timetrial.bench.metatrain.loop import Moment
 from timetrial.bench.progress import PLAIN_LINE_EVERY_SECONDS, duration
 
 
@@ -52,7 +52,7 @@ class Progress:
         """Prints a line."""
         self._console.print(text, soft_wrap=True, markup=False)
 
-    def show(self, view: View) -> None:
+    def show(self, view: Moment) -> None:
         """Takes in how far the training is."""
         losses = [v for key, v in view.metrics.items() if key.startswith("batch/loss_")]
         text = f"outer step {view.step}/{view.steps}  loss {losses[0]:.3f}"

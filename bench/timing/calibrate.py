@@ -96,7 +96,7 @@ class _Stopwatch(cb.Callback):
         self.seconds.append(info.train_seconds)
 
 
-def measure(config: RunConfig, workshop: Workshop | None = None) -> list[float]:
+def step_times(config: RunConfig, workshop: Workshop | None = None) -> list[float]:
     """Charged seconds after each step of a run of ``config.budget.steps``; nothing is recorded."""
     watch = _Stopwatch()
     program = (workshop or Workshop()).program(config)
@@ -150,7 +150,7 @@ def calibrate(
             f"{window_count} windows; choose a larger --share or a smaller --warm-up (at least 1)"
         )
     short = dataclasses.replace(config, budget=Budget(steps=made))
-    seconds = measure(short)
+    seconds = step_times(short)
     if len(seconds) < made:
         raise UserError(f"calibrate: {optimizer} diverged on {workload} after {len(seconds)} steps")
     found = windows(seconds, warm_up_steps=discarded, count=window_count)

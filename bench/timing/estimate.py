@@ -47,7 +47,7 @@ def steps_within(seconds: float, step_seconds: Sequence[float]) -> int:
     return max(1, math.floor(statistics.fmean(math.floor(seconds / s) for s in step_seconds)))
 
 
-def measure(program: Program, seconds: float) -> Estimate:
+def estimate_steps(program: Program, seconds: float) -> Estimate:
     """Runs 5 % of the workload's step hint, twice, without compilation and the first steps.
 
     Args:

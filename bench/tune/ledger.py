@@ -21,7 +21,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from timetrial.bench.tune.settings import TPE, Plan, difference
+from timetrial.bench.tune.settings import TPE, StudyPlan, difference
 from timetrial.bench.tune.storage import Database
 from timetrial.framework.errors import UserError
 from timetrial.framework.spaces import OneOf
@@ -30,7 +30,7 @@ from timetrial.tracking.record.environment import process_start
 POINT = "point"  # user attributes of a trial: number of its point, from 0
 WORKER = "worker"  # who runs it
 OUTCOME = "outcome"  # how it ended, where its state alone does not say
-IDENTITY = "identity"  # user attribute of a study: Plan.identity() as JSON
+IDENTITY = "identity"  # user attribute of a study: StudyPlan.identity() as JSON
 
 DIVERGED, INTERRUPTED, ERROR = "diverged", "interrupted", "error"
 MAX_DEATHS = 10
@@ -57,7 +57,7 @@ class Claimed:
     reported: dict[int, float]
 
 
-def open_study(plan: Plan, database: Database) -> optuna.Study:
+def open_study(plan: StudyPlan, database: Database) -> optuna.Study:
     """Makes the study or continues the one of that name; call it under the lock.
 
     Raises:
@@ -87,7 +87,7 @@ def open_study(plan: Plan, database: Database) -> optuna.Study:
     return study
 
 
-def _pruner(plan: Plan) -> optuna.pruners.BasePruner:
+def _pruner(plan: StudyPlan) -> optuna.pruners.BasePruner:
     if plan.settings.pruning == "median":
         return optuna.pruners.MedianPruner(
             n_startup_trials=5, n_warmup_steps=GRID // 3, interval_steps=1, n_min_trials=3
@@ -100,7 +100,7 @@ def _pruner(plan: Plan) -> optuna.pruners.BasePruner:
 
 
 def settle(
-    study: optuna.Study, database: Database, plan: Plan, *, retry_errors: bool = False
+    study: optuna.Study, database: Database, plan: StudyPlan, *, retry_errors: bool = False
 ) -> list[int]:
     """Fails the trials of dead workers and makes the trials that are missing; under the lock.
 
@@ -200,7 +200,7 @@ def _enqueue_again(study: optuna.Study, last: FrozenTrial) -> None:
     )
 
 
-def claim(study: optuna.Study, database: Database, plan: Plan) -> Claimed | None:
+def claim(study: optuna.Study, database: Database, plan: StudyPlan) -> Claimed | None:
     """Takes the waiting trial of the lowest point; None where none waits. Under the lock.
 
     Who runs it is written before it counts as running: a worker that dies in between leaves a
@@ -225,7 +225,7 @@ def _worker() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": pid, "started": process_start(pid)}
 
 
-def _sampler(plan: Plan, point: int) -> optuna.samplers.BaseSampler:
+def _sampler(plan: StudyPlan, point: int) -> optuna.samplers.BaseSampler:
     """The sampler of one trial: seeded by its point, so that an interruption changes nothing."""
     seed = plan.settings.seed * 1_000_003 + point
     if plan.settings.search == "tpe":
@@ -233,7 +233,7 @@ def _sampler(plan: Plan, point: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed % 2**32)  # never asked: points are fixed
 
 
-def suggested(claimed: Claimed, plan: Plan) -> dict[str, Any]:
+def suggested(claimed: Claimed, plan: StudyPlan) -> dict[str, Any]:
     """The values of a trial's parameters, by key of the space."""
     values: dict[str, Any] = {}
     for key, among in plan.space.items():

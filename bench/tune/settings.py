@@ -86,7 +86,7 @@ class StudySettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """A study that can be run.
 
     Attributes:
@@ -152,7 +152,7 @@ class Plan:
         }
 
 
-def load_plan(overrides: Sequence[str]) -> Plan:
+def load_plan(overrides: Sequence[str]) -> StudyPlan:
     """Reads a study from the command's ``key=value`` words: ``study.KEY``, the rest as for a run.
 
     A setting of the optimizer that is given is not tuned.
@@ -196,7 +196,7 @@ def load_plan(overrides: Sequence[str]) -> Plan:
     name = settings.name or "-".join(
         [config.workload.name, config.optimizer.name, settings.search, str(settings.seed)]
     )
-    return Plan(name, settings, config, space, trials, listed, tuple(overrides))
+    return StudyPlan(name, settings, config, space, trials, listed, tuple(overrides))
 
 
 def _check_combination(settings: StudySettings, config: RunConfig) -> None:

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from timetrial.bench.experiment import Workshop, kill_like_ctrl_c
 from timetrial.bench.tune import ledger, summary
-from timetrial.bench.tune.settings import Plan, load_plan
+from timetrial.bench.tune.settings import StudyPlan, load_plan
 from timetrial.bench.tune.storage import Database, open_storage
 from timetrial.bench.tune.trial import make_trial
 from timetrial.framework.errors import UserError
@@ -66,7 +66,7 @@ def tune(overrides: Sequence[str], workers: int = 1, export: Path | None = None)
     return finish(plan, store, database, study, export)
 
 
-def opened(plan: Plan) -> tuple[Store, Database, optuna.Study]:
+def opened(plan: StudyPlan) -> tuple[Store, Database, optuna.Study]:
     """The stores of a plan and its study, made where they are new."""
     tracking = plan.config.tracking
     store = open_store(tracking.uri, root=Path(tracking.root))
@@ -85,7 +85,9 @@ def worker(overrides: Sequence[str], workers: int) -> int:
     return 0
 
 
-def work(plan: Plan, store: Store, database: Database, study: optuna.Study, workers: int) -> None:
+def work(
+    plan: StudyPlan, store: Store, database: Database, study: optuna.Study, workers: int
+) -> None:
     """Makes trials until every point is spent; waits for those of others, who may yet die."""
     workshop = Workshop()
     while True:
@@ -103,7 +105,7 @@ def work(plan: Plan, store: Store, database: Database, study: optuna.Study, work
             return
 
 
-def found_dead(numbers: Sequence[int], plan: Plan, store: Store) -> None:
+def found_dead(numbers: Sequence[int], plan: StudyPlan, store: Store) -> None:
     """Marks the runs of trials whose workers died as KILLED, and says so."""
     if numbers:
         close_stale_runs(store, plan.config.tracking.experiment)  # of this host, with all rows
@@ -139,7 +141,7 @@ def run_workers(overrides: Sequence[str], workers: int) -> None:
 
 
 def finish(
-    plan: Plan, store: Store, database: Database, study: optuna.Study, export: Path | None
+    plan: StudyPlan, store: Store, database: Database, study: optuna.Study, export: Path | None
 ) -> int:
     """Summarises a study, writes the best configuration and says how it went."""
     with database.lock():

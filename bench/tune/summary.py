@@ -22,7 +22,7 @@ from matplotlib.ticker import NullFormatter
 from optuna.trial import FrozenTrial, TrialState
 
 from timetrial.bench.tune import ledger
-from timetrial.bench.tune.settings import Plan
+from timetrial.bench.tune.settings import StudyPlan
 from timetrial.bench.tune.space import configured
 from timetrial.bench.tune.storage import Database
 from timetrial.framework import config as configuration
@@ -38,7 +38,7 @@ FEWEST_TRIALS = 2
 """So many completed trials are the least that plots are drawn of."""
 
 
-def headline(study: optuna.Study, plan: Plan, database: Database) -> str:
+def headline(study: optuna.Study, plan: StudyPlan, database: Database) -> str:
     """A study in one line, and where it is."""
     done = sum(ledger.spent(tried) for tried in ledger.by_point(study.trials).values())
     return (
@@ -60,13 +60,13 @@ def best_of(study: optuna.Study) -> FrozenTrial | None:
     )
 
 
-def best_config(study: optuna.Study, plan: Plan) -> tuple[FrozenTrial, RunConfig] | None:
+def best_config(study: optuna.Study, plan: StudyPlan) -> tuple[FrozenTrial, RunConfig] | None:
     """The best trial and its configuration."""
     best = best_of(study)
     return None if best is None else (best, configured(plan.config, best.params))
 
 
-def counts(study: optuna.Study, plan: Plan) -> dict[str, int]:
+def counts(study: optuna.Study, plan: StudyPlan) -> dict[str, int]:
     """How many points completed, were pruned, diverged, failed; and how many attempts died."""
     found = dict.fromkeys(("complete", "pruned", "diverged", "error", "retried"), 0)
     for point, tried in ledger.by_point(study.trials).items():
@@ -82,7 +82,7 @@ def counts(study: optuna.Study, plan: Plan) -> dict[str, int]:
     return found
 
 
-def closing(study: optuna.Study, plan: Plan, database: Database) -> str:
+def closing(study: optuna.Study, plan: StudyPlan, database: Database) -> str:
     """What the user reads at the end."""
     census = ", ".join(f"{number} {name}" for name, number in counts(study, plan).items() if number)
     lines = [f"study {plan.name}: {census or 'no trial has ended'}"]
@@ -98,7 +98,7 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def record(study: optuna.Study, plan: Plan, store: Store) -> str:
+def record(study: optuna.Study, plan: StudyPlan, store: Store) -> str:
     """Writes the study's summary run, in the place of an earlier one; returns its id."""
     found = best_config(study, plan)
     texts = {
@@ -132,7 +132,7 @@ def record(study: optuna.Study, plan: Plan, store: Store) -> str:
             pyplot.close(figure)
 
 
-def trials_csv(study: optuna.Study, plan: Plan) -> str:
+def trials_csv(study: optuna.Study, plan: StudyPlan) -> str:
     """One line per attempt, in order: number, point, state, outcome, value, seconds, parameters."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -148,7 +148,7 @@ def trials_csv(study: optuna.Study, plan: Plan) -> str:
     return text.getvalue()
 
 
-def figures(study: optuna.Study, plan: Plan) -> Mapping[str, Figure]:
+def figures(study: optuna.Study, plan: StudyPlan) -> Mapping[str, Figure]:
     """The plots that the study has enough trials for, by file name."""
     from optuna.visualization import matplotlib as draw
 
@@ -186,7 +186,7 @@ def figures(study: optuna.Study, plan: Plan) -> Mapping[str, Figure]:
     return drawn
 
 
-def export(study: optuna.Study, plan: Plan, path: Path) -> None:
+def export(study: optuna.Study, plan: StudyPlan, path: Path) -> None:
     """Writes the best configuration as a run preset, with how it was found as its header.
 
     Raises:

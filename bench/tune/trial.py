@@ -17,14 +17,14 @@ from optuna.trial import TrialState
 from timetrial.bench.experiment import Workshop, run
 from timetrial.bench.tune import ledger
 from timetrial.bench.tune.ledger import Claimed
-from timetrial.bench.tune.settings import Plan
+from timetrial.bench.tune.settings import StudyPlan
 from timetrial.bench.tune.space import configured
 from timetrial.bench.tune.storage import Database
 from timetrial.framework import callbacks as cb
 from timetrial.framework.budget import StopReason
 from timetrial.framework.config import RunConfig
 from timetrial.framework.errors import UserError
-from timetrial.framework.records import Evaluation, RunResult
+from timetrial.framework.records import Row, RunResult
 from timetrial.framework.types import Direction
 from timetrial.framework.workload import Workload
 from timetrial.tracking.record import schema
@@ -40,7 +40,7 @@ configuration of algorithms for solving hard computational problems", 2009."""
 def make_trial(
     claimed: Claimed,
     study: optuna.Study,
-    plan: Plan,
+    plan: StudyPlan,
     database: Database,
     store: Store,
     workshop: Workshop,
@@ -106,7 +106,7 @@ def tell(
         _log.warning("trial %s has been given to another worker: %s", claimed.trial.number, error)
 
 
-def tags(claimed: Claimed, plan: Plan, workers: int) -> dict[str, str]:
+def tags(claimed: Claimed, plan: StudyPlan, workers: int) -> dict[str, str]:
     """Tags of a trial's run."""
     found = {
         schema.STUDY: plan.name,
@@ -117,7 +117,7 @@ def tags(claimed: Claimed, plan: Plan, workers: int) -> dict[str, str]:
 
 
 def verdict(
-    result: RunResult, plan: Plan, config: RunConfig, workload: Workload
+    result: RunResult, plan: StudyPlan, config: RunConfig, workload: Workload
 ) -> tuple[TrialState, float | None, str]:
     """How a trial ended: its state, its value and what to call it.
 
@@ -143,7 +143,7 @@ def _metric(workload: Workload) -> str:
     return f"validation/{workload.metric}"
 
 
-def objective(result: RunResult, plan: Plan, workload: Workload) -> float:
+def objective(result: RunResult, plan: StudyPlan, workload: Workload) -> float:
     """The best or the last value of the validation metric; nan where there is none."""
     values = [evaluation.metrics[_metric(workload)] for evaluation in result.evaluations]
     return workload.direction.best(values) if plan.settings.objective == "best" else values[-1]
@@ -172,18 +172,18 @@ def describe(claimed: Claimed, result: RunResult, workload: Workload) -> None:
         claimed.trial.set_user_attr(name, fact)
 
 
-def best_evaluation(evaluations: Sequence[Evaluation], workload: Workload) -> Evaluation:
+def best_evaluation(evaluations: Sequence[Row], workload: Workload) -> Row:
     """The evaluation with the best validation metric, the first of them."""
     sign = 1.0 if workload.direction is Direction.MINIMIZE else -1.0
 
-    def rank(evaluation: Evaluation) -> float:
+    def rank(evaluation: Row) -> float:
         value = sign * evaluation.metrics[_metric(workload)]
         return math.inf if math.isnan(value) else value
 
     return min(evaluations, key=rank)
 
 
-def pruning(claimed: Claimed, plan: Plan, workshop: Workshop) -> list[cb.Callback]:
+def pruning(claimed: Claimed, plan: StudyPlan, workshop: Workshop) -> list[cb.Callback]:
     """The callback that ends hopeless trials, where the study prunes."""
     if plan.settings.pruning == "none":
         return []

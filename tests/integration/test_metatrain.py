@@ -176,7 +176,7 @@ def test_two_processes_do_not_train_the_same(tmp_path: Path):
     holder = command._only_one(tmp_path)
     with holder:
         code = (
-            "import sys, pathlib; from bench.metatrain.command import _only_one\n"
+            "import sys, pathlib; from timetrial.bench.metatrain.command import _only_one\n"
             "with _only_one(pathlib.Path(sys.argv[1])): pass"
         )
         other = subprocess.run(

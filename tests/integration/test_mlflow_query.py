@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from recorded import ROWS, identity, record
 
-from timetrial.framework.records import Evaluation
+from timetrial.framework.records import Row
 from timetrial.framework.types import Direction
-from timetrial.tracking.read import mlflow as query
 from timetrial.tracking.read.mlflow import finished_configs, load_runs
 from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.store import listing
 from timetrial.tracking.store.opening import Store, open_store
 from timetrial.tracking.store.tracker import MlflowTracker
 
@@ -36,9 +36,9 @@ def test_reads_back_all_that_was_recorded(store: Store):
     assert run.direction is Direction.MAXIMIZE
     assert (run.status, run.reason, run.step, run.train_seconds) == ("FINISHED", "BUDGET", 4, 2.0)
     assert run.evaluations == [
-        Evaluation(0, 0.0, {"train/loss": 2.0, "validation/accuracy": 0.1}),
-        Evaluation(2, 1.0, {"train/loss": 1.7, "validation/accuracy": 0.4}),
-        Evaluation(4, 2.0, {"train/loss": 1.4, "validation/accuracy": 0.6}),
+        Row(0, 0.0, {"train/loss": 2.0, "validation/accuracy": 0.1}),
+        Row(2, 1.0, {"train/loss": 1.7, "validation/accuracy": 0.4}),
+        Row(4, 2.0, {"train/loss": 1.4, "validation/accuracy": 0.6}),
     ]
     assert run.config == identity().params
     assert run.tags["suite"] == "quick"
@@ -66,7 +66,7 @@ def test_no_run_is_dropped_whatever_became_of_it(store: Store):
 
 
 def test_of_a_step_logged_twice_the_later_counts(store: Store):
-    rows = [*ROWS[:4], (2, 1.25, {"validation/accuracy": 0.45}), *ROWS[4:]]
+    rows = [*ROWS[:4], Row(2, 1.25, {"validation/accuracy": 0.45}), *ROWS[4:]]
     record(store, experiment="twice", rows=rows)
     (run,) = load_runs(store, "twice")
     assert [e.metrics["validation/accuracy"] for e in run.evaluations] == [0.1, 0.45, 0.6]
@@ -76,8 +76,8 @@ def test_of_a_step_logged_twice_the_later_counts(store: Store):
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED"])
 def test_a_value_that_was_not_finite_and_then_was_is_the_later_one(store: Store, status: str):
     nan_then_number = [
-        (0, 0.0, {"validation/accuracy": math.nan}),
-        (0, 0.0, {"validation/accuracy": 0.5}),
+        Row(0, 0.0, {"validation/accuracy": math.nan}),
+        Row(0, 0.0, {"validation/accuracy": 0.5}),
     ]
     # Of a run that failed there are the histories only.
     record(store, experiment=f"healed {status}", rows=nan_then_number, status=status)
@@ -90,7 +90,7 @@ def test_a_value_that_was_not_finite_and_then_was_is_the_later_one(store: Store,
 def test_filters_by_tags_and_reads_more_than_a_page(store: Store, monkeypatch: pytest.MonkeyPatch):
     for seed in range(5):
         record(store, experiment="pages", seed=str(seed), suite="odd" if seed % 2 else "even")
-    monkeypatch.setattr(query, "PAGE", 2)
+    monkeypatch.setattr(listing, "PAGE", 2)
     assert [run.seed for run in load_runs(store, "pages")] == [0, 1, 2, 3, 4]
     assert [run.seed for run in load_runs(store, "pages", tags={"suite": "odd"})] == [1, 3]
     assert load_runs(store, "pages", tags={"suite": "odd", "seed": "2"}) == []
@@ -128,7 +128,7 @@ def test_finished_configurations_only(store: Store):
 def test_reading_needs_no_more_than_the_database(tmp_path: Path):
     """Artifacts and spool files may be gone, damaged, or lie on another machine."""
     store = open_store(f"sqlite:///{tmp_path}/mlflow.db", root=tmp_path)
-    rows = [*ROWS[:5], (3, 1.75, {"train/loss": math.inf}), *ROWS[5:]]
+    rows = [*ROWS[:5], Row(3, 1.75, {"train/loss": math.inf}), *ROWS[5:]]
     tracker = record(store, rows=rows)
     file = tmp_path / "artifacts" / str(tracker.run_id) / "artifacts" / "evaluations.json"
     (from_file,) = load_runs(store, "tests")

@@ -19,7 +19,7 @@ STARTER = """
 import sys
 from pathlib import Path
 from recorded import record
-from tracking.store import open_store
+from timetrial.tracking.store.opening import open_store
 record(open_store(root=Path(sys.argv[1])), seed=sys.argv[2])
 """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from recorded import ROWS, identity, points, record
 
-from timetrial.framework.records import Tracker
+from timetrial.framework.records import Row, Tracker
 from timetrial.tracking.read.mlflow import load_runs
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import process_tags
@@ -69,9 +69,9 @@ def test_mlflow_holds_all_of_a_run(store: Store):
 
 def test_values_that_are_not_finite_never_reach_the_store_as_numbers(store: Store):
     rows = [
-        (0, 0.0, {"train/loss": 1.0, "validation/accuracy": 0.5}),
-        (1, 0.1, {"batch/loss": math.inf, "batch/grad_norm": -math.inf}),
-        (1, 0.1, {"train/loss": math.nan, "validation/accuracy": 0.25}),
+        Row(0, 0.0, {"train/loss": 1.0, "validation/accuracy": 0.5}),
+        Row(1, 0.1, {"batch/loss": math.inf, "batch/grad_norm": -math.inf}),
+        Row(1, 0.1, {"train/loss": math.nan, "validation/accuracy": 0.25}),
     ]
     run_id = record(
         store, experiment="nan", rows=rows, summary={"final/train/loss": math.nan}
@@ -94,7 +94,7 @@ def test_values_that_are_not_finite_never_reach_the_store_as_numbers(store: Stor
 
 def test_what_is_logged_goes_to_the_spool_at_once_and_to_mlflow_in_batches(store: Store):
     tracker = MlflowTracker(store, identity(), flush_seconds=3600)
-    rows = [(step, step * 0.1, {"batch/loss": 1.0 / step}) for step in range(1, 1300)]
+    rows = [Row(step, step * 0.1, {"batch/loss": 1.0 / step}) for step in range(1, 1300)]
     tracker.log(rows)
     assert len(read_spool(tracker.spool_path).rows) == 1299
     assert points(store, tracker.run_id) == set()
@@ -114,7 +114,7 @@ def test_names_and_values_that_mlflow_refuses_are_made_to_fit(store: Store):
     tracker = MlflowTracker(
         store, type(run)(**{**vars(run), "params": params, "run_name": "a/b: ü?"})
     )
-    tracker.log([(0, 0.0, {"validation/map@5": 0.5, "x" * 300: 1.0})])
+    tracker.log([Row(0, 0.0, {"validation/map@5": 0.5, "x" * 300: 1.0})])
     tracker.finish("FINISHED", {}, {})
     found = store.client.get_run(tracker.run_id)
     assert found.info.run_name == "a/b: ü?"
@@ -217,9 +217,9 @@ VICTIM = """
 import sys, time
 from pathlib import Path
 from recorded import ROWS, identity
-from tracking.environment import host_tags, process_tags
-from tracking.mlflow_tracker import MlflowTracker
-from tracking.store import open_store
+from timetrial.tracking.record.environment import host_tags, process_tags
+from timetrial.tracking.store.tracker import MlflowTracker
+from timetrial.tracking.store.opening import open_store
 store = open_store(sys.argv[1], root=Path(sys.argv[2]))
 tracker = MlflowTracker(
     store, identity("stale", **host_tags(), **process_tags()), flush_seconds=3600

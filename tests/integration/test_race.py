@@ -16,7 +16,7 @@ from timetrial.bench import race as races
 from timetrial.bench import suite as suites
 from timetrial.bench.experiment import Workshop, run
 from timetrial.bench.suite import Suite, load_run
-from timetrial.bench.timing.estimate import measure, steps_within
+from timetrial.bench.timing.estimate import estimate_steps, steps_within
 from timetrial.framework import callbacks as cb
 from timetrial.framework.budget import Budget, StopReason
 from timetrial.framework.config import ConfigError, Tracking, digest, to_yaml
@@ -226,7 +226,7 @@ def test_the_estimate_measures_this_machine():
     workload = TinyWorkload(step_hint=400)
     entry = OPTIMIZERS["velo"]
     program = Program(workload, entry.make(entry.settings(), Horizon(400, 400)))
-    estimate = measure(program, seconds=1.0)
+    estimate = estimate_steps(program, seconds=1.0)
     assert len(estimate.step_seconds) == 2
     assert estimate.steps == steps_within(1.0, estimate.step_seconds)
     assert 1 <= estimate.steps < 1e6

@@ -231,7 +231,7 @@ def test_same_runs_give_the_same_bytes_in_any_order_and_process(
 ) -> None:
     program = (
         "import random, sys; from pathlib import Path; from tests.race import race, rates, study\n"
-        "from tracking.report import write_report\n"
+        "from timetrial.tracking.report import write_report\n"
         "records = [*race(), *study()]; random.Random(1).shuffle(records)\n"
         "write_report(records, Path(sys.argv[1]), title='A race & more', meta={'suite': 'mini'},"
         " rates=rates(), run_url=sys.argv[2])"

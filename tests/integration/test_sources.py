@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from recorded import ROWS, TAGS, identity, record
 
+from timetrial.framework.records import Row
 from timetrial.tracking.read.mlflow import load_runs
 from timetrial.tracking.read.sources import check, from_mlflow, from_spools
 from timetrial.tracking.record.errors import TrackingError
-from timetrial.tracking.record.journal import End, Row, Spool
+from timetrial.tracking.record.journal import End, Spool
 from timetrial.tracking.store.opening import Store, open_store
 
 
@@ -22,7 +23,7 @@ def spool(
     file = Spool(path)
     file.start(path.stem, 1000 + len(tags), identity(**tags))
     file.rows(
-        [Row(step, seconds, 1000 + i, m) for i, (step, seconds, m) in enumerate(ROWS)]
+        [dataclasses.replace(row, timestamp_ms=1000 + i) for i, row in enumerate(ROWS)]
         if rows is None
         else rows
     )
@@ -50,7 +51,7 @@ def test_a_spool_file_is_a_run(tmp_path: Path):
 
 
 def test_the_spool_file_of_a_recorded_run_gives_what_mlflow_gives(store: Store):
-    nan_row = (6, 3.0, {"train/loss": math.inf, "validation/accuracy": math.nan})
+    nan_row = Row(6, 3.0, {"train/loss": math.inf, "validation/accuracy": math.nan})
     tracker = record(store, experiment="same", rows=[*ROWS, nan_row], budget="6")
     mlflow = from_mlflow(store, "same")
     spools = from_spools(tracker.spool_path.parent)
@@ -105,7 +106,7 @@ def test_spool_files_that_are_incomplete_are_told_run_by_run(tmp_path: Path):
     spool(tmp_path / "b_short.jsonl")
     spool(tmp_path / "c_empty.jsonl", rows=[], budget="4")
     moments = [(2, 1.0), (4, math.nan)]
-    twice = [Row(s, t, i, {"validation/accuracy": 0.5}) for i, (s, t) in enumerate(moments)]
+    twice = [Row(s, t, {"validation/accuracy": 0.5}, i) for i, (s, t) in enumerate(moments)]
     spool(tmp_path / "d_untimed.jsonl", rows=twice, budget="4")
     spool(tmp_path / "e_metric.jsonl", metric="bleu", budget="4")
     spool(tmp_path / "f_seed.jsonl", seed="first")

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from timetrial.framework.records import Evaluation, RunRecord
+from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Direction
 from timetrial.tracking.scores import algoperf
-from timetrial.tracking.scores.algoperf import FORK, Rules, census, profile, ratios, study_times
+from timetrial.tracking.scores.algoperf import FORK, Rules, profile, ratios, shortfalls, study_times
 
 INF, NAN = np.inf, np.nan
 
@@ -27,7 +27,7 @@ RULES = Rules(("w", "v"), ("w_variant",))
 def run(study: str, seed: int, hits: list[tuple[float, float]], **fields: object) -> RunRecord:
     """A run of ``a`` on ``w`` with evaluations (seconds, accuracy); the target is 0.9."""
     rows = [
-        Evaluation(10 * i, seconds, {"validation/accuracy": value})
+        Row(10 * i, seconds, {"validation/accuracy": value})
         for i, (seconds, value) in enumerate(hits, start=1)
     ]
     record = RunRecord(
@@ -171,6 +171,6 @@ def test_rules_are_checked_when_made(field: str, value: object):
 
 def test_census_says_what_is_missing():
     rules = Rules(("w", "v"), (), studies=2, trials=2)
-    lines = census([run("s0", 0, []), run("s0", 1, [])], rules)
+    lines = shortfalls([run("s0", 0, []), run("s0", 1, [])], rules)
     assert lines == ["a: no run of v", "a on w: 1 studies instead of 2"]
-    assert census([], rules) == []
+    assert shortfalls([], rules) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -19,7 +19,7 @@ from timetrial.framework.checkpoint import Checkpoint, Recorder, Saved, load, sa
 from timetrial.framework.clock import Clock
 from timetrial.framework.entries import Horizon
 from timetrial.framework.errors import UserError
-from timetrial.framework.records import RunResult
+from timetrial.framework.records import Row, RunResult
 from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
 from timetrial.framework.types import Direction
@@ -30,9 +30,9 @@ class Lines:
     """A tracker that keeps what it is given, as a file would."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[int, float, Mapping[str, float]]] = []
+        self.rows: list[Row] = []
 
-    def log(self, rows: Sequence[tuple[int, float, Mapping[str, float]]]) -> None:
+    def log(self, rows: Sequence[Row]) -> None:
         self.rows += rows
 
     def finish(self, *ending: object) -> None:
@@ -99,8 +99,10 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(name: str, tmp_path: Pat
     assert [(e.step, e.metrics) for e in resumed.evaluations] == [
         (e.step, e.metrics) for e in whole.evaluations
     ]
-    assert [(r[0], r[2]) for r in lines.rows] == [(r[0], r[2]) for r in all_lines.rows]
-    seconds = [row[1] for row in lines.rows]
+    assert [(r.step, r.metrics) for r in lines.rows] == [
+        (r.step, r.metrics) for r in all_lines.rows
+    ]
+    seconds = [row.train_seconds for row in lines.rows]
     assert seconds == sorted(seconds)
 
 
@@ -159,7 +161,7 @@ def test_every_type_of_array_survives(tmp_path: Path):
         },
     )
     path = tmp_path / "new" / "run"
-    rows = [(1, 0.5, {"loss": float("nan"), "other": float("inf")})]
+    rows = [Row(1, 0.5, {"loss": float("nan"), "other": float("inf")})]
     save(path, state, Saved({}, {"train": 0.1}, [], rows, {"a": "b"}), "me")
     saved = load(path, "me")
     again = saved.state(dataclasses.replace(state, key=jax.random.key(77)))
@@ -169,8 +171,8 @@ def test_every_type_of_array_survives(tmp_path: Path):
             assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
     key = np.asarray(jax.random.key_data(jax.random.fold_in(again.key, 7)))
     np.testing.assert_array_equal(key, jax.random.key_data(jax.random.fold_in(state.key, 7)))
-    assert np.isnan(saved.rows[0][2]["loss"])
-    assert saved.rows[0][2]["other"] == float("inf")
+    assert np.isnan(saved.rows[0].metrics["loss"])
+    assert saved.rows[0].metrics["other"] == float("inf")
     assert (saved.seconds, saved.notes) == ({"train": 0.1}, {"a": "b"})
     assert [p.name for p in path.parent.iterdir()] == ["run"]  # no draft is left
 

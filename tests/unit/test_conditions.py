@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from timetrial.framework.records import Evaluation, RunRecord
+from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Direction
 from timetrial.tracking.scores.conditions import by_condition
 
@@ -19,9 +19,7 @@ RECORD = RunRecord(
     reason="BUDGET",
     step=20,
     train_seconds=10.0,
-    evaluations=tuple(
-        Evaluation(s, s / 2, {"validation/loss": 1.0 / (1 + s)}) for s in range(0, 21, 5)
-    ),
+    evaluations=tuple(Row(s, s / 2, {"validation/loss": 1.0 / (1 + s)}) for s in range(0, 21, 5)),
     config={"budget.also_seconds": "None"},
 )
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from race import race
 
-from timetrial.framework.records import Evaluation, RunRecord
+from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Direction
 from timetrial.tracking.report.standings import standings
 from timetrial.tracking.report.summary import notes
@@ -21,7 +21,7 @@ from timetrial.tracking.scores.machines import MixedMachinesError, check_one_mac
 from timetrial.tracking.scores.ranks import leave_one_workload_out
 from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.scores.scoring import performance_ratios, scores, speedups, wins
-from timetrial.tracking.scores.series import history, last_metrics, series
+from timetrial.tracking.scores.series import evaluations_of, last_metrics, series
 from timetrial.tracking.scores.targets import (
     final_quality,
     final_value,
@@ -51,7 +51,7 @@ def run(
 ) -> RunRecord:
     """A run of 100 steps that evaluates ``values`` every so many steps, a second per step."""
     rows = [
-        Evaluation(every * i, float(every * i), {"validation/accuracy": value})
+        Row(every * i, float(every * i), {"validation/accuracy": value})
         for i, value in enumerate(values, start=1)
     ]
     record = RunRecord(
@@ -145,10 +145,10 @@ def test_runs_with_different_evaluation_steps_are_never_interpolated():
 
 
 def test_rows_repeated_after_a_resume_count_once_and_the_later_wins():
-    before = [Evaluation(s, s, {"validation/accuracy": v}) for s, v in ((10, 0.1), (20, 0.95))]
-    after = [Evaluation(s, s + 0.5, {"validation/accuracy": v}) for s, v in ((20, 0.5), (30, 0.95))]
+    before = [Row(s, s, {"validation/accuracy": v}) for s, v in ((10, 0.1), (20, 0.95))]
+    after = [Row(s, s + 0.5, {"validation/accuracy": v}) for s, v in ((20, 0.5), (30, 0.95))]
     record = run("a", [], evaluations=[*before, *after])
-    assert [(e.step, e.train_seconds) for e in history(record, "validation")] == [
+    assert [(e.step, e.train_seconds) for e in evaluations_of(record, "validation")] == [
         *[(10, 10), (20, 20.5), (30, 30.5)],
     ]
     assert times_of([record]).loc["a", "w"] == 30.5
@@ -194,7 +194,7 @@ def test_zero_nan_and_inf_everywhere(target: float):
     records += [
         run("c", [0.95], seed=s, budget=b, workload="up") for s, b in enumerate((0.0, NAN, INF))
     ]
-    untimed = [Evaluation(s, t, {"validation/accuracy": 1.0}) for s, t in ((1, NAN), (2, INF))]
+    untimed = [Row(s, t, {"validation/accuracy": 1.0}) for s, t in ((1, NAN), (2, INF))]
     records.append(run("d", [], evaluations=untimed, workload="up"))
     everything(records, {"up": target, "down": target})
     everything(records, targets(records, split="validation", condition="time"))

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from recorded import identity
 
+from timetrial.framework.records import Row
 from timetrial.tracking.record.errors import TrackingError
-from timetrial.tracking.record.journal import End, Row, Spool, read_spool, unsent_spools
+from timetrial.tracking.record.journal import End, Spool, read_spool, unsent_spools
 
 ROWS = [
-    Row(0, 0.0, 1000, {"train/loss": 2.5}),
-    Row(1, 0.25, 1001, {"batch/loss": math.nan, "batch/grad_norm": math.inf}),
-    Row(2, 0.5, 1002, {"batch/loss": -math.inf, "naïve/λ": 1e-300}),
+    Row(0, 0.0, {"train/loss": 2.5}, 1000),
+    Row(1, 0.25, {"batch/loss": math.nan, "batch/grad_norm": math.inf}, 1001),
+    Row(2, 0.5, {"batch/loss": -math.inf, "naïve/λ": 1e-300}, 1002),
 ]
 END = End("FINISHED", 1003, {"stop_reason": "BUDGET"}, {"final/loss": math.inf})
 
@@ -107,13 +108,14 @@ def test_unsent_are_those_that_ended_and_were_not_sent(tmp_path: Path):
 WRITER = """
 import sys
 from pathlib import Path
-from tracking.spool import Row, Spool
+from timetrial.framework.records import Row
+from timetrial.tracking.record.journal import Spool
 from recorded import identity
 spool = Spool(Path(sys.argv[1]))
 spool.start("id-1", 0, identity())
 step = 0
 while True:
-    spool.rows([Row(step, step * 0.5, step, {"batch/loss": 1.0 / (step + 1)})])
+    spool.rows([Row(step, step * 0.5, {"batch/loss": 1.0 / (step + 1)}, step)])
     step += 1
 """
 
@@ -134,7 +136,9 @@ def test_a_killed_writer_loses_at_most_the_line_it_was_writing(tmp_path: Path):
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from tracking.spool import Row, Spool, TrackingError
+from timetrial.framework.records import Row
+from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.record.journal import Spool
 from recorded import identity
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 path = Path(sys.argv[1])
@@ -145,12 +149,12 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 step = 0
 try:
     while True:
-        spool.rows([Row(step, 0.0, step, {"batch/loss": 1.0})])
+        spool.rows([Row(step, 0.0, {"batch/loss": 1.0}, step)])
         step += 1
 except TrackingError as error:
     print(error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-spool.rows([Row(1000, 0.0, 1000, {"batch/loss": 1.0})])
+spool.rows([Row(1000, 0.0, {"batch/loss": 1.0}, 1000)])
 """
 
 

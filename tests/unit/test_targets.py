@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from timetrial.framework.records import Evaluation, RunRecord
+from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Direction
 from timetrial.tracking.scores.scoring import performance_ratios, scores
 from timetrial.tracking.scores.targets import (
+    evaluations_of,
     final_quality,
     final_value,
-    history,
     targets,
     time_to_target,
     trial_times,
@@ -30,10 +30,8 @@ def run(
     optimizer: str, curve: list[float], *, seed: int = 0, every: int = 10, **changes: Any
 ) -> RunRecord:
     """A run evaluated every ``every`` steps, at half a charged second per step."""
-    rows = [
-        Evaluation(i * every, i * every / 2, {"validation/acc": v}) for i, v in enumerate(curve)
-    ]
-    last = rows[-1] if rows else Evaluation(0, 0.0, {})
+    rows = [Row(i * every, i * every / 2, {"validation/acc": v}) for i, v in enumerate(curve)]
+    last = rows[-1] if rows else Row(0, 0.0, {})
     record = RunRecord(
         run_id=f"{optimizer}{seed}",
         workload="w",
@@ -177,19 +175,19 @@ def test_a_run_stopped_at_its_target_keeps_its_last_value() -> None:
 
 def test_rows_that_repeat_a_step_are_merged_and_the_later_wins() -> None:
     rows = [
-        Evaluation(0, 0.0, {"validation/acc": 0.1}),
-        Evaluation(10, 5.0, {"validation/acc": 0.9}),
-        Evaluation(20, 10.0, {"validation/acc": 0.9}),
-        Evaluation(10, 5.1, {"validation/acc": 0.2}),
-        Evaluation(10, 5.1, {"validation/loss": 3.0}),
-        Evaluation(10, 5.1, {"train/acc": 0.7}),
-        Evaluation(15, 7.5, {"batch/loss": 3.0}),
+        Row(0, 0.0, {"validation/acc": 0.1}),
+        Row(10, 5.0, {"validation/acc": 0.9}),
+        Row(20, 10.0, {"validation/acc": 0.9}),
+        Row(10, 5.1, {"validation/acc": 0.2}),
+        Row(10, 5.1, {"validation/loss": 3.0}),
+        Row(10, 5.1, {"train/acc": 0.7}),
+        Row(15, 7.5, {"batch/loss": 3.0}),
     ]
     record = run("x", [], evaluations=rows)
-    assert [(row.step, row.train_seconds) for row in history(record, "validation")] == [
+    assert [(row.step, row.train_seconds) for row in evaluations_of(record, "validation")] == [
         (0, 0.0), (10, 5.1), (20, 10.0),
     ]  # fmt: skip
-    assert history(record, "validation")[1].metrics == {
+    assert evaluations_of(record, "validation")[1].metrics == {
         "validation/acc": 0.2, "validation/loss": 3.0,
     }  # fmt: skip
     assert times([record], 0.9) == {"x": 20}
@@ -197,8 +195,8 @@ def test_rows_that_repeat_a_step_are_merged_and_the_later_wins() -> None:
 
 def test_a_missing_value_at_the_last_evaluation_is_not_replaced_by_an_older_one() -> None:
     rows = [
-        Evaluation(10, 5.0, {"validation/acc": 0.9, "validation/loss": 1.0}),
-        Evaluation(30, 15.0, {"validation/loss": 2.0}),
+        Row(10, 5.0, {"validation/acc": 0.9, "validation/loss": 1.0}),
+        Row(30, 15.0, {"validation/loss": 2.0}),
     ]
     record = run("x", [], evaluations=rows, step=30)
     assert math.isnan(final_value(record, "validation/acc"))
@@ -224,7 +222,7 @@ def test_a_budget_that_is_not_known_sets_no_wrong_target(budget: float) -> None:
 
 @pytest.mark.parametrize("seconds", [NAN, INF])
 def test_a_time_that_is_not_finite_is_no_time(seconds: float) -> None:
-    rows = [Evaluation(10, seconds, {"validation/acc": 1.0})]
+    rows = [Row(10, seconds, {"validation/acc": 1.0})]
     record = run("x", [], evaluations=rows)
     assert times([record], 1.0, "seconds") == {"x": INF}
     assert times([record], 1.0, "steps") == {"x": 10}
@@ -272,7 +270,7 @@ def test_final_quality_is_mean_and_sample_deviation_over_seeds() -> None:
 
 
 def test_final_quality_holds_every_metric_of_every_split() -> None:
-    rows = [Evaluation(40, 20.0, {"train/acc": 1.0, "test/acc": 0.5, "validation/loss": 2.0})]
+    rows = [Row(40, 20.0, {"train/acc": 1.0, "test/acc": 0.5, "validation/loss": 2.0})]
     records = [run("x", [], evaluations=rows, step=40), run("y", [0.1, 0.2])]
     quality = final_quality(records)
     keys = [tuple(row) for row in quality[quality.optimizer == "y"][["split", "metric"]].values]

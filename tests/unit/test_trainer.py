@@ -15,7 +15,7 @@ from tiny import TinyWorkload
 from timetrial.framework import callbacks as cb
 from timetrial.framework.budget import Budget, StopReason
 from timetrial.framework.clock import Clock
-from timetrial.framework.records import RunResult
+from timetrial.framework.records import Row, RunResult
 from timetrial.framework.step import Program, weighted_mean
 from timetrial.framework.trainer import Trainer
 from timetrial.framework.types import Direction, Metrics, TrainState
@@ -176,7 +176,7 @@ def test_ctrl_c_reaches_the_caller_and_every_row_was_handed_over():
     tracker = MemoryTracker()
     with pytest.raises(KeyboardInterrupt):
         fit(TinyWorkload(eval_every_steps=5), Budget(steps=20), cb.Track(tracker), Interrupt())
-    steps = [step for step, _, metrics in tracker.rows if "batch/loss" in metrics]
+    steps = [row.step for row in tracker.rows if "batch/loss" in row.metrics]
     assert steps == [1, 2, 3, 4, 5, 6, 7]
 
 
@@ -222,9 +222,9 @@ def test_weighted_mean_adds_up_in_float64_and_of_nothing_is_nan():
 
 class MemoryTracker:
     def __init__(self) -> None:
-        self.rows: list[tuple[int, float, Mapping[str, float]]] = []
+        self.rows: list[Row] = []
 
-    def log(self, rows: Sequence[tuple[int, float, Mapping[str, float]]]) -> None:
+    def log(self, rows: Sequence[Row]) -> None:
         self.rows += rows
 
     def finish(self, status: str, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:

@@ -327,7 +327,7 @@ import sys
 sys.path.insert(0, {tests!r})
 import jax, jax.numpy as jnp, numpy as np, optax, velo_theta
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-from optimizers.velo import velo
+from timetrial.optimizers.velo import velo
 
 assert jax.device_count() == 4
 theta = velo_theta.nested(velo_theta.theta_from_seed(7, 8, 4))

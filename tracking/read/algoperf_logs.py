@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Final
 
 from timetrial.framework.errors import UserError
-from timetrial.framework.records import Evaluation, RunRecord
-from timetrial.framework.types import Direction
+from timetrial.framework.records import Row, RunRecord
+from timetrial.framework.types import Condition, Direction, Split, Status
 from timetrial.tracking.read.sources import Problem, Source
 from timetrial.tracking.record import schema
 
@@ -45,7 +45,7 @@ METRICS: Final[Mapping[str, tuple[str, Direction]]] = {
 }
 """The deciding metric by how the name of the workload begins, variants included."""
 
-SPLITS: Final = ("train", "validation", "test")
+SPLITS: Final = tuple(Split)
 _SECONDS: Final = ("score", "accumulated_submission_time")
 _TIMESTAMP: Final = re.compile(r"-\d{4}(-\d{2}){5}$")
 _STUDY: Final = re.compile(r"study_\d+$")
@@ -97,7 +97,7 @@ def read_algoperf_logs(directory: Path, *, budgets: Mapping[str, float] | None =
     return Source(records, problems)
 
 
-def _evaluations(path: Path) -> tuple[list[Evaluation] | None, list[str]]:
+def _evaluations(path: Path) -> tuple[list[Row] | None, list[str]]:
     """The evaluations of a trial directory, and what is wrong with it; None without any file.
 
     As in AlgoPerf's scorer, a trial without ``eval_measurements.csv`` is no trial, unless its
@@ -122,7 +122,7 @@ def _evaluations(path: Path) -> tuple[list[Evaluation] | None, list[str]]:
     return None, ["; ".join(complaints)]
 
 
-def _rows(name: str, rows: list[list[str]], complaints: list[str]) -> Iterator[Evaluation]:
+def _rows(name: str, rows: list[list[str]], complaints: list[str]) -> Iterator[Row]:
     head = [column.strip() for column in rows[0]]
     seconds = next((column for column in _SECONDS if column in head), None)
     if seconds is None or "global_step" not in head:
@@ -145,13 +145,13 @@ def _rows(name: str, rows: list[list[str]], complaints: list[str]) -> Iterator[E
             found = {key: float(row[key]) for key in metrics if row[key].strip()}
             if found:
                 step = int(float(row["global_step"]))
-                yield Evaluation(step, float(row[seconds] or "nan"), found)
+                yield Row(step, float(row[seconds] or "nan"), found)
         except ValueError as error:
             complaints.append(f"{name}, line {number}: {error}")
 
 
 def _record(
-    path: Path, root: Path, evaluations: list[Evaluation], budgets: Mapping[str, float]
+    path: Path, root: Path, evaluations: list[Row], budgets: Mapping[str, float]
 ) -> RunRecord:
     relative = path.relative_to(root).parts
     study, run, trial = path.absolute().parts[-3:]
@@ -166,11 +166,11 @@ def _record(
         workload=workload,
         optimizer=_TIMESTAMP.sub("", submission),
         seed=0,
-        condition="time",
+        condition=Condition.TIME,
         budget=float(budgets.get(workload, math.nan)),
         metric=metric,
         direction=direction,
-        status="FINISHED",
+        status=Status.FINISHED,
         reason="",
         step=last.step if last else 0,
         train_seconds=last.train_seconds if last else 0.0,

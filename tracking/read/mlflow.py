@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from timetrial.framework.records import Evaluation, RunRecord
-from timetrial.framework.types import Direction
+from timetrial.framework.records import Row, RunRecord
+from timetrial.framework.types import Condition, Direction, Status
 from timetrial.tracking.record import evaluations_file, schema
 from timetrial.tracking.record.errors import TrackingError
-from timetrial.tracking.store.listing import _timed_history, all_runs, history
+from timetrial.tracking.store.listing import all_runs, metric_history, timed_history
 from timetrial.tracking.store.opening import Store, store_errors
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def read_run(store: Store, run: Run) -> RunRecord:
     if evaluations:
         step, train_seconds = evaluations[-1].step, evaluations[-1].train_seconds
     else:
-        seconds = history(store, run.info.run_id, schema.TRAIN_SECONDS)
-        seconds |= history(store, run.info.run_id, schema.EVAL_SECONDS)
+        seconds = metric_history(store, run.info.run_id, schema.TRAIN_SECONDS)
+        seconds |= metric_history(store, run.info.run_id, schema.EVAL_SECONDS)
         evaluations = _evaluations_from_histories(store, run, seconds)
         step = max(seconds, default=0)
         train_seconds = seconds.get(step, 0.0)
@@ -115,11 +115,11 @@ def read_run(store: Store, run: Run) -> RunRecord:
             workload=tags[schema.WORKLOAD],
             optimizer=tags[schema.OPTIMIZER],
             seed=int(tags[schema.SEED]),
-            condition=tags[schema.CONDITION],
+            condition=Condition(tags[schema.CONDITION]),
             budget=float(tags[schema.BUDGET]),
             metric=tags[schema.METRIC],
             direction=Direction(tags[schema.DIRECTION]),
-            status=str(run.info.status),
+            status=Status(run.info.status),
             reason=tags.get(schema.STOP_REASON, ""),
             step=step,
             train_seconds=train_seconds,
@@ -131,7 +131,7 @@ def read_run(store: Store, run: Run) -> RunRecord:
         raise TrackingError(f"run {run.info.run_id}: its tags cannot be read: {error}") from error
 
 
-def _evaluations_from_file(store: Store, run: Run) -> list[Evaluation]:
+def _evaluations_from_file(store: Store, run: Run) -> list[Row]:
     """The evaluations of a finished run; empty where its file cannot be had.
 
     Only finished runs end with an evaluation: all others may have gone on after their last one,
@@ -139,7 +139,7 @@ def _evaluations_from_file(store: Store, run: Run) -> list[Evaluation]:
     """
     from mlflow.exceptions import MlflowException
 
-    if run.info.status != "FINISHED":
+    if run.info.status != Status.FINISHED:
         return []
     where = urlsplit(run.info.artifact_uri)
     try:
@@ -154,21 +154,19 @@ def _evaluations_from_file(store: Store, run: Run) -> list[Evaluation]:
         return []
 
 
-def _evaluations_from_histories(
-    store: Store, run: Run, seconds: Mapping[int, float]
-) -> list[Evaluation]:
-    """The evaluations of a run in order of step, put together from one history per metric."""
+def _evaluations_from_histories(store: Store, run: Run, seconds: Mapping[int, float]) -> list[Row]:
+    """The evaluations of a run in order of step, from one history per metric."""
     latest: dict[int, dict[str, tuple[int, float]]] = {}
     for key in sorted(run.data.metrics):
         if not key.startswith(schema.EVAL_PREFIXES):
             continue
         name = key.removesuffix(schema.NONFINITE_SUFFIX)
-        for step, (timestamp, value) in _timed_history(store, run.info.run_id, key).items():
+        for step, (timestamp, value) in timed_history(store, run.info.run_id, key).items():
             of_step = latest.setdefault(step, {})
             if name not in of_step or timestamp > of_step[name][0]:
                 of_step[name] = timestamp, value if name == key else math.nan
     return [
-        Evaluation(
+        Row(
             step=step,
             train_seconds=seconds.get(step, math.nan),
             metrics={name: value for name, (_, value) in latest[step].items()},

@@ -12,8 +12,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from timetrial.framework.records import Evaluation, RunRecord
-from timetrial.framework.types import Direction
+from timetrial.framework.records import Row, RunRecord
+from timetrial.framework.types import Condition, Direction, Status
 from timetrial.tracking.read.mlflow import is_about_runs, missing_tags, read_run
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.errors import TrackingError
@@ -132,7 +132,7 @@ def check(record: RunRecord) -> list[Problem]:
 
 def _complaints(record: RunRecord) -> Iterator[str]:
     ended_by_itself = record.reason in ("COMPLETE", "TARGET", "DIVERGED")
-    if record.status != "FINISHED":
+    if record.status != Status.FINISHED:
         yield f"status {record.status}, after {record.step} steps"
     if not record.evaluations:
         yield "no evaluations"
@@ -145,8 +145,8 @@ def _complaints(record: RunRecord) -> Iterator[str]:
         yield "evaluations out of order or repeated, as after a resume"
     if any(not math.isfinite(row.train_seconds) for row in record.evaluations):
         yield "evaluations without a time"
-    used = record.train_seconds if record.condition == "time" else record.step
-    if record.status == "FINISHED" and not ended_by_itself and used < record.budget:
+    used = record.train_seconds if record.condition == Condition.TIME else record.step
+    if record.status == Status.FINISHED and not ended_by_itself and used < record.budget:
         unit = UNITS.get(record.condition, "units")
         yield f"ended after {used:g} of {record.budget:g} {unit}"
 
@@ -173,11 +173,11 @@ def _of_spool(contents: SpoolContents) -> RunRecord:
         workload=tags[schema.WORKLOAD],
         optimizer=tags[schema.OPTIMIZER],
         seed=int(tags[schema.SEED]),
-        condition=tags[schema.CONDITION],
+        condition=Condition(tags[schema.CONDITION]),
         budget=float(tags[schema.BUDGET]),
         metric=tags[schema.METRIC],
         direction=Direction(tags[schema.DIRECTION]),
-        status=end.status if end else "RUNNING",
+        status=Status(end.status) if end else Status.RUNNING,
         reason=tags.get(schema.STOP_REASON, ""),
         step=last.step if last else 0,
         train_seconds=last.train_seconds if last else 0.0,
@@ -187,7 +187,7 @@ def _of_spool(contents: SpoolContents) -> RunRecord:
     )
 
 
-def finite_or_nan(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
+def finite_or_nan(evaluations: Iterable[Row]) -> list[Row]:
     """The evaluations with nan for every value that is not finite, as MLflow gives them back."""
     return [
         dataclasses.replace(

@@ -16,8 +16,8 @@ from typing import IO, Final
 import pandas as pd
 
 from timetrial.framework.errors import UserError
-from timetrial.framework.records import Evaluation, RunRecord
-from timetrial.framework.types import Direction
+from timetrial.framework.records import Row, RunRecord
+from timetrial.framework.types import Condition, Direction, Split, Status
 from timetrial.tracking.read.sources import Problem, Source
 from timetrial.tracking.scores.targets import CONDITIONS, SPLITS
 
@@ -29,7 +29,12 @@ TARGET: Final = 1.0
 
 _COLUMNS: Final = ("condition", "split", "workload", "optimizer", "seed", "value")
 _Row = tuple[str, str, str, str, int, float]
-_UNITS: Final = {"s": "time", "seconds": "time", "steps": "step", "updates": "step"}
+_UNITS: Final = {
+    "s": Condition.TIME,
+    "seconds": Condition.TIME,
+    "steps": Condition.STEP,
+    "updates": Condition.STEP,
+}
 
 
 def read_times(path: Path | IO[str]) -> tuple[pd.DataFrame, list[Problem]]:
@@ -72,8 +77,8 @@ def read_times(path: Path | IO[str]) -> tuple[pd.DataFrame, list[Problem]]:
 
 
 def _row(cells: dict[str, str], before: Mapping[tuple[str, ...], int]) -> _Row:
-    condition = cells.get("condition") or _UNITS.get(cells.get("unit", ""), "time")
-    split = cells.get("split") or "validation"
+    condition = cells.get("condition") or _UNITS.get(cells.get("unit", ""), Condition.TIME)
+    split = cells.get("split") or Split.VALIDATION
     for name, given, allowed in (("condition", condition, CONDITIONS), ("split", split, SPLITS)):
         if given not in allowed:
             raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {given!r}")
@@ -88,7 +93,7 @@ def _row(cells: dict[str, str], before: Mapping[tuple[str, ...], int]) -> _Row:
     return (*cell, number, math.inf if math.isnan(value) else value)
 
 
-def times_table(rows: pd.DataFrame, condition: str, split: str) -> pd.DataFrame:
+def times_table(rows: pd.DataFrame, condition: Condition, split: Split) -> pd.DataFrame:
     """Median over the trials of one condition and split: the input of ``scoring.scores``.
 
     Args:
@@ -111,29 +116,29 @@ def records_from_times(path: Path | IO[str]) -> Source:
     that are no whole number (a median of two) cannot be a run's; score those with ``times_table``.
     """
     rows, problems = read_times(path)
-    cells: dict[tuple[str, str, str, int], dict[str, float]] = {}
+    cells: dict[tuple[Condition, str, str, int], dict[str, float]] = {}
     for condition, split, workload, optimizer, seed, value in rows.itertuples(index=False):
-        if condition == "step" and math.isfinite(value) and not float(value).is_integer():
+        if condition == Condition.STEP and math.isfinite(value) and not float(value).is_integer():
             run = f"{optimizer} on {workload}, seed {seed}"
             problems.append(Problem(run, f"{value:g} is no whole number of updates", lost=True))
             continue
-        cells.setdefault((condition, workload, optimizer, seed), {})[split] = value
+        cells.setdefault((Condition(condition), workload, optimizer, seed), {})[split] = value
     return Source([_record(*cell, found) for cell, found in sorted(cells.items())], problems)
 
 
 def _record(
-    condition: str, workload: str, optimizer: str, seed: int, found: dict[str, float]
+    condition: Condition, workload: str, optimizer: str, seed: int, found: dict[str, float]
 ) -> RunRecord:
     times = sorted({value for value in found.values() if math.isfinite(value)})
     evaluations = [
-        Evaluation(
-            step=int(time) if condition == "step" else place,
-            train_seconds=time if condition == "time" else math.nan,
+        Row(
+            step=int(time) if condition == Condition.STEP else place,
+            train_seconds=time if condition == Condition.TIME else math.nan,
             metrics={f"{s}/{METRIC}": float(value <= time) for s, value in found.items()},
         )
         for place, time in enumerate(times, start=1)
     ]
-    last = evaluations[-1] if evaluations else Evaluation(0, 0.0, {})
+    last = evaluations[-1] if evaluations else Row(0, 0.0, {})
     return RunRecord(
         run_id=f"{condition}/{workload}/{optimizer}/{seed}",
         workload=workload,
@@ -143,7 +148,7 @@ def _record(
         budget=math.nan,
         metric=METRIC,
         direction=Direction.MAXIMIZE,
-        status="FINISHED",
+        status=Status.FINISHED,
         reason="",
         step=last.step,
         train_seconds=last.train_seconds,

@@ -10,9 +10,8 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 
-from timetrial.framework.records import Evaluation
+from timetrial.framework.records import Row
 from timetrial.tracking.record import schema
-from timetrial.tracking.record.journal import Row
 
 
 class Evaluations:
@@ -29,15 +28,15 @@ class Evaluations:
                 _, metrics = self._by_step.get(row.step, (0.0, {}))
                 self._by_step[row.step] = row.train_seconds, {**metrics, **found}
 
-    def in_order(self) -> list[Evaluation]:
+    def in_order(self) -> list[Row]:
         """The evaluations in order of step."""
         return [
-            Evaluation(step, seconds, metrics)
+            Row(step, seconds, metrics)
             for step, (seconds, metrics) in sorted(self._by_step.items())
         ]
 
 
-def encode(evaluations: Sequence[Evaluation]) -> str:
+def encode(evaluations: Sequence[Row]) -> str:
     """Evaluations as standard JSON; what is not finite is null, as it is nan once read back."""
     records = [
         {
@@ -50,7 +49,7 @@ def encode(evaluations: Sequence[Evaluation]) -> str:
     return json.dumps(records, allow_nan=False)
 
 
-def decode(text: str) -> list[Evaluation]:
+def decode(text: str) -> list[Row]:
     """Evaluations from what ``encode`` wrote.
 
     Raises:
@@ -58,7 +57,7 @@ def decode(text: str) -> list[Evaluation]:
     """
     try:
         return [
-            Evaluation(
+            Row(
                 step=int(record["step"]),
                 train_seconds=float(record["train_seconds"]),
                 metrics={

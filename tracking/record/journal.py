@@ -18,11 +18,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from timetrial.framework.records import Row
 from timetrial.tracking.record.errors import TrackingError
 
 
 @dataclasses.dataclass(frozen=True)
-class RunIdentity:
+class RunHeader:
     """Who a run is: all that is known when it starts.
 
     Attributes:
@@ -40,23 +41,6 @@ class RunIdentity:
     params: Mapping[str, str] = dataclasses.field(default_factory=dict)
     config_yaml: str = ""
     datasets: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """Metrics at one moment of a run.
-
-    Attributes:
-        step: updates made.
-        train_seconds: seconds charged so far.
-        timestamp_ms: when it was logged, in ms since 1970; rises strictly from row to row.
-        metrics: value by name; values may be nan or inf.
-    """
-
-    step: int
-    train_seconds: float
-    timestamp_ms: int
-    metrics: Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +75,7 @@ class SpoolContents:
 
     spool_id: str
     started_ms: int
-    identity: RunIdentity
+    identity: RunHeader
     rows: Sequence[Row]
     end: End | None
     sent: bool
@@ -119,7 +103,7 @@ class Spool:
                 "expected a directory with write permission and free space"
             ) from error
 
-    def start(self, spool_id: str, started_ms: int, identity: RunIdentity) -> None:
+    def start(self, spool_id: str, started_ms: int, identity: RunHeader) -> None:
         """Writes the first line: who the run is."""
         self._append(
             [
@@ -200,7 +184,7 @@ def read_spool(path: Path) -> SpoolContents:
     if not records or records[0]["kind"] != "run":
         raise TrackingError(f"spool file {path}: expected a first line of kind 'run', found none")
     head = records[0]
-    identity = RunIdentity(**{f.name: head[f.name] for f in dataclasses.fields(RunIdentity)})
+    identity = RunHeader(**{f.name: head[f.name] for f in dataclasses.fields(RunHeader)})
     ends = [r for r in records if r["kind"] == "end"]
     return SpoolContents(
         spool_id=head["spool_id"],

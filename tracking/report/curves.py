@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from timetrial.framework.records import Evaluation, RunRecord
-from timetrial.tracking.scores.targets import history
+from timetrial.framework.records import Row, RunRecord
+from timetrial.framework.types import Split
+from timetrial.tracking.scores.targets import evaluations_of
 
 COLUMNS: Final = ("optimizer", "step", "train_seconds", "mean", "low", "high", "runs")
 
@@ -35,10 +36,10 @@ def learning_curves(runs: Sequence[RunRecord], key: str) -> pd.DataFrame:
         Columns ``COLUMNS``, sorted by optimizer and step; ``runs`` is the number of runs behind
         a point, ``low`` and ``high`` are the smallest and the largest of their values.
     """
-    split = key.split("/", 1)[0]
+    split = Split(key.split("/", 1)[0])
     table: list[tuple[object, ...]] = []
     for optimizer in sorted({run.optimizer for run in runs}):
-        histories = [history(run, split) for run in runs if run.optimizer == optimizer]
+        histories = [evaluations_of(run, split) for run in runs if run.optimizer == optimizer]
         histories = [rows for rows in histories if rows]
         grid = np.array(sorted({row.step for rows in histories for row in rows}), dtype=np.float64)
         if not len(grid):
@@ -65,7 +66,7 @@ def thinned(curve: pd.DataFrame, points: int = 240) -> pd.DataFrame:
 
 
 def _on_grid(
-    rows: Sequence[Evaluation], key: str, grid: npt.NDArray[np.float64]
+    rows: Sequence[Row], key: str, grid: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
     steps = np.array([row.step for row in rows])
     values = np.array([row.metrics.get(key, math.nan) for row in rows])
@@ -74,5 +75,5 @@ def _on_grid(
     return np.where(within, values[np.maximum(place, 0)], np.nan)
 
 
-def _seconds(rows: Sequence[Evaluation], grid: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _seconds(rows: Sequence[Row], grid: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.interp(grid, [row.step for row in rows], [row.train_seconds for row in rows])

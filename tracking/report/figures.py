@@ -13,12 +13,13 @@ from collections.abc import Sequence
 import pandas as pd
 
 from timetrial.framework.records import RunRecord
+from timetrial.framework.types import Split, Status
 from timetrial.tracking.report.curves import COLUMNS, learning_curves
 from timetrial.tracking.report.panels import X_LABELS, curve_panel
 from timetrial.tracking.report.plots import Panel
 from timetrial.tracking.report.standings import CONTROL, Standing
 from timetrial.tracking.report.style import better, metric_label
-from timetrial.tracking.scores.targets import diverged, history, trials
+from timetrial.tracking.scores.targets import diverged, evaluations_of, trials
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,12 +87,12 @@ def _panels(runs: Sequence[RunRecord], data: pd.DataFrame, standing: Standing) -
     ]
 
 
-def _early_end(run: RunRecord, split: str) -> tuple[str, int, float, float] | None:
+def _early_end(run: RunRecord, split: Split) -> tuple[str, int, float, float] | None:
     """Where the curve of a run that diverged or failed ends; None for any other run."""
-    if not diverged(run) and run.status == "FINISHED":
+    if not diverged(run) and run.status == Status.FINISHED:
         return None
     key = f"{split}/{run.metric}"
-    rows = [r for r in history(run, split) if math.isfinite(r.metrics.get(key, math.nan))]
+    rows = [r for r in evaluations_of(run, split) if math.isfinite(r.metrics.get(key, math.nan))]
     if not rows:
         return None
     return run.optimizer, rows[-1].step, rows[-1].train_seconds, rows[-1].metrics[key]

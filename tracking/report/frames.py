@@ -14,7 +14,7 @@ from typing import Final
 import pandas as pd
 
 from timetrial.framework.records import RunRecord
-from timetrial.tracking.report.standings import Row, Standing
+from timetrial.tracking.report.standings import ListedRun, Standing
 from timetrial.tracking.scores.scoring import performance_profile
 from timetrial.tracking.scores.targets import SPLITS, UNITS, final_value, trial_times
 
@@ -125,7 +125,7 @@ def target_frame(standings: Sequence[Standing]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["condition", "split", "workload", "target"])
 
 
-def run_frame(rows: Sequence[Row]) -> pd.DataFrame:
+def run_frame(rows: Sequence[ListedRun]) -> pd.DataFrame:
     """One row per run with every final metric of its workload's deciding metric."""
     table = []
     for row in rows:

@@ -32,7 +32,7 @@ from timetrial.tracking.report.panels import profile_panel
 from timetrial.tracking.report.questions import answers
 from timetrial.tracking.report.results import Results, results_of
 from timetrial.tracking.report.stability import rank_panels, rank_table
-from timetrial.tracking.report.standings import CONTROL, Plan
+from timetrial.tracking.report.standings import CONTROL, Planned
 from timetrial.tracking.report.style import Look, looks
 from timetrial.tracking.report.summary import census, notes, summary
 from timetrial.tracking.scores.resampling import Bootstrap
@@ -47,7 +47,7 @@ def write_report(
     title: str,
     r_max: float | Mapping[str, float] | None = None,
     meta: Mapping[str, str] | None = None,
-    planned: Plan | None = None,
+    planned: Planned | None = None,
     mixed_machines: bool = False,
     options: Bootstrap | None = None,
     rates: pd.DataFrame | None = None,

@@ -13,7 +13,7 @@ import pandas as pd
 
 from timetrial.framework.types import Direction
 from timetrial.tracking.report.curves import thinned
-from timetrial.tracking.report.plots import Panel, Series
+from timetrial.tracking.report.plots import Line, Panel
 from timetrial.tracking.report.standings import CONTROL, Standing
 from timetrial.tracking.scores.ranks import scores_over_r_max
 
@@ -36,7 +36,7 @@ def profile_panel(standing: Standing) -> Panel:
         inside = ratios[ratios <= standing.r_max]
         heights = np.arange(len(inside) + 1) / max(len(ratios), 1)
         x = np.concatenate([[1.0], inside, [standing.r_max]])
-        series.append(Series(str(name), x, np.append(heights, heights[-1])))
+        series.append(Line(str(name), x, np.append(heights, heights[-1])))
     return Panel(
         title=title(standing),
         x_label=f"τ: at most τ times the {standing.unit} of the fastest",
@@ -58,7 +58,7 @@ def r_max_panel(standing: Standing, limits: Sequence[float]) -> Panel:
         title=title(standing),
         x_label="r_max: upper limit of the score",
         y_label="score",
-        series=[Series(str(name), x, table[name].to_numpy()) for name in table.columns],
+        series=[Line(str(name), x, table[name].to_numpy()) for name in table.columns],
         x_limits=(float(x[0]), float(x[-1])),
         y_limits=(-0.04, 1.04),
         y_ticks=_SHARES,
@@ -90,7 +90,7 @@ def curve_panel(
     for name, group in data.groupby("optimizer", sort=True):
         rows = thinned(group)
         columns = (rows[key].to_numpy(dtype=np.float64) for key in (x, "mean", "low", "high"))
-        series.append(Series(str(name), *columns))
+        series.append(Line(str(name), *columns))
     return Panel(
         title=title,
         x_label=X_LABELS[x],

@@ -15,7 +15,7 @@ from typing import Final
 
 import pandas as pd
 
-from timetrial.framework.types import Direction
+from timetrial.framework.types import Condition, Direction, Split
 from timetrial.tracking.report.cells import Cell, Table, fixed, header, label, plain
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.standings import (
@@ -51,7 +51,7 @@ def published(r_max: float | Mapping[str, float] | None = None) -> Results:
             r_max=limits[condition],
         )
         for condition in CONDITIONS
-        for split in ("validation", "train")
+        for split in (Split.VALIDATION, Split.TRAIN)
     ]
     deciding = _read("targets.csv").set_index("workload")["metric"].to_dict()
     metrics = {str(w): _LOSS.get(metric, metric) for w, metric in sorted(deciding.items())}
@@ -71,7 +71,7 @@ def published(r_max: float | Mapping[str, float] | None = None) -> Results:
     )
 
 
-def paper_times(condition: str, split: str) -> pd.DataFrame:
+def paper_times(condition: Condition, split: Split) -> pd.DataFrame:
     """Tables 9-12: median time to target, index optimizer, columns workload."""
     rows = _read("time_to_target.csv")
     here = rows[(rows["condition"] == condition) & (rows["split"] == split)]
@@ -142,7 +142,7 @@ def side_by_side(results: Results) -> list[Table]:
 
 
 def _times_beside(standing: Standing, results: Results) -> Table | None:
-    if standing.split not in ("train", "validation"):
+    if standing.split not in (Split.TRAIN, Split.VALIDATION):
         return None
     theirs = paper_times(standing.condition, standing.split)
     shared = [w for w in standing.times.columns if w in theirs]
@@ -171,10 +171,10 @@ def _times_beside(standing: Standing, results: Results) -> Table | None:
     )
 
 
-def _quality_beside(results: Results, condition: str) -> Table | None:
+def _quality_beside(results: Results, condition: Condition) -> Table | None:
     theirs = paper_quality()
     shared = sorted(set(results.metrics) & set(theirs["workload"]))
-    columns = [(w, split) for w in shared for split in SHOWN if split != "test"]
+    columns = [(w, split) for w in shared for split in SHOWN if split != Split.TEST]
     if not shared or not (results.quality["condition"] == condition).any():
         return None
     body = []

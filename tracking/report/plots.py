@@ -61,7 +61,7 @@ _STYLE: Final = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Series:
+class Line:
     """One line: of which optimizer, its points, and the ends of the band around it, if any."""
 
     name: str
@@ -92,7 +92,7 @@ class Panel:
     title: str
     x_label: str
     y_label: str
-    series: Sequence[Series]
+    series: Sequence[Line]
     x_limits: tuple[float, float] = (math.nan, math.nan)
     y_limits: tuple[float, float] = (math.nan, math.nan)
     y_ticks: Mapping[float, str] = dataclasses.field(default_factory=dict)

@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from timetrial.framework.types import Condition, Split
 from timetrial.tracking.report.cells import FEW, Cell, Table, header, label, listed, signed, span
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.standings import CONTROL, Standing, headline
@@ -76,7 +77,7 @@ def _prompt(results: Results) -> Answer:
     question = "How sensitive is VeLO to its prompt, the number of steps it is told of?"
     full, others = _find(results, FULL), {key: _find(results, key) for key in _VARIANTS}
     found = [s for s in results.standings if full in s.scores.index]
-    standing = headline(found, "time") or headline(found, "step")
+    standing = headline(found, Condition.TIME) or headline(found, Condition.STEP)
     present = [name for name in others.values() if standing and name in standing.scores.index]
     if full is None or standing is None or not present:
         lacking = "VeLO" if full is None else listed(list(_VARIANTS))
@@ -136,7 +137,9 @@ def _differences(results: Results, full: str, variants: Sequence[str]) -> Table:
 def _quality(results: Results) -> Answer:
     name = contender(results)
     question = f"Does {name or 'VeLO'} end with better quality than each baseline?"
-    conditions = [c for c in ("step", "time") if (results.quality["condition"] == c).any()]
+    conditions = [
+        c for c in (Condition.STEP, Condition.TIME) if (results.quality["condition"] == c).any()
+    ]
     baselines = [one for one in results.optimizers if not is_learned(one)]
     if name is None or not baselines or not conditions:
         lacking = "a learned optimizer" if name is None else "a baseline that has ended"
@@ -160,16 +163,20 @@ def _quality(results: Results) -> Answer:
     return Answer(2, question, sentence, [*tables, _improvements(results, name, baselines)])
 
 
-def _has(results: Results, condition: str, name: str) -> bool:
+def _has(results: Results, condition: Condition, name: str) -> bool:
     table = results.quality
     return bool(((table["condition"] == condition) & (table["optimizer"] == name)).any())
 
 
-def _better_means(results: Results, condition: str, name: str, baselines: Sequence[str]) -> str:
+def _better_means(
+    results: Results, condition: Condition, name: str, baselines: Sequence[str]
+) -> str:
     """Where only means are known: on how many workloads the contender's is the better one."""
     table = results.quality
     deciding = table["workload"].map(results.metrics) == table["metric"]
-    here = table[(table["condition"] == condition) & (table["split"] == "validation") & deciding]
+    here = table[
+        (table["condition"] == condition) & (table["split"] == Split.VALIDATION) & deciding
+    ]
     means = here.pivot(index="workload", columns="optimizer", values="mean")
     parts = []
     for other in (one for one in baselines if one in means):
@@ -187,7 +194,7 @@ def _better_means(results: Results, condition: str, name: str, baselines: Sequen
 
 
 def _improvement_sentence(
-    results: Results, condition: str, name: str, baselines: Sequence[str]
+    results: Results, condition: Condition, name: str, baselines: Sequence[str]
 ) -> str:
     table = results.improvement
     split = next(s for s in table.loc[table["condition"] == condition, "split"])

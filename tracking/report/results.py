@@ -15,8 +15,8 @@ from timetrial.framework.types import Direction
 from timetrial.tracking.record import schema
 from timetrial.tracking.report.standings import (
     SHOWN,
-    Plan,
-    Row,
+    ListedRun,
+    Planned,
     Standing,
     directions,
     order,
@@ -57,7 +57,7 @@ class Results:
     metrics: Mapping[str, str]
     directions: Mapping[tuple[str, str], Direction]
     optimizers: Sequence[str]
-    rows: Sequence[Row] = ()
+    rows: Sequence[ListedRun] = ()
     studies: Sequence[RunRecord] = ()
     level: float = 0.95
     published: bool = False
@@ -67,7 +67,7 @@ def results_of(
     records: Sequence[RunRecord],
     *,
     r_max: float | Mapping[str, float] | None = None,
-    planned: Plan | None = None,
+    planned: Planned | None = None,
     mixed_machines: bool = False,
     options: Bootstrap | None = None,
 ) -> Results:

@@ -9,16 +9,17 @@ import math
 from collections.abc import Sequence
 
 from timetrial.framework.records import RunRecord
+from timetrial.framework.types import Condition, Split
 from timetrial.tracking.record import schema
 from timetrial.tracking.report.cells import Cell, Table, header, label, plain
 from timetrial.tracking.report.frames import config_hash, settings_frame
 from timetrial.tracking.report.results import Results
-from timetrial.tracking.report.standings import SHOWN, Row
+from timetrial.tracking.report.standings import SHOWN, ListedRun
 from timetrial.tracking.report.style import metric_label
 from timetrial.tracking.scores.targets import CONDITIONS, final_value
 
 
-def run_table(rows: Sequence[Row], run_url: str, *, name: str, title: str) -> Table:
+def run_table(rows: Sequence[ListedRun], run_url: str, *, name: str, title: str) -> Table:
     """One row per run, whatever became of it.
 
     ``run_url`` is the address of a run in the tracking server but for its id; "" sets no links.
@@ -59,7 +60,7 @@ def budget_table(results: Results) -> Table:
     body = []
     for condition in CONDITIONS:
         here = [run for run in results.records if run.condition == condition]
-        unit = "s" if condition == "time" else "steps"
+        unit = "s" if condition == Condition.TIME else "steps"
         for workload in sorted({run.workload for run in here}):
             runs = [run for run in here if run.workload == workload]
             metric = runs[0].metric
@@ -74,7 +75,7 @@ def budget_table(results: Results) -> Table:
                     label(workload),
                     Cell(condition),
                     Cell(", ".join(f"{plain(budget, 5)} {unit}" for budget in budgets)),
-                    Cell(", ".join(used) or ("this race" if condition == "time" else "–")),
+                    Cell(", ".join(used) or ("this race" if condition == Condition.TIME else "–")),
                     Cell(f"{metric_label(metric)}, {runs[0].direction.value}"),
                     *(Cell(plain(goals.get(split, math.nan), 4)) for split in SHOWN),
                 ]
@@ -118,7 +119,7 @@ def configuration_table(records: Sequence[RunRecord]) -> Table:
 
 
 def _deciding_split(run: RunRecord) -> str:
-    for split in ("validation", "test", "train"):
+    for split in (Split.VALIDATION, Split.TEST, Split.TRAIN):
         if any(f"{split}/{run.metric}" in row.metrics for row in run.evaluations):
             return split
-    return "validation"
+    return Split.VALIDATION

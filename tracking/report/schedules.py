@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from timetrial.tracking.report.plots import Panel, Series
+from timetrial.framework.types import Condition
+from timetrial.tracking.report.plots import Line, Panel
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.standings import CONTROL
 from timetrial.tracking.report.style import family
@@ -33,7 +34,7 @@ def rate_panels(schedules: pd.DataFrame) -> list[Panel]:
     panels = []
     for workload, rows in schedules.groupby("workload", sort=True):
         series = [
-            Series(
+            Line(
                 str(name),
                 group["step"].to_numpy(dtype=np.float64),
                 group["learning_rate"].to_numpy(dtype=np.float64),
@@ -59,7 +60,7 @@ def progress_panels(results: Results) -> list[Panel]:
     panels = []
     for (condition, workload), here in rows.groupby(["condition", "workload"], sort=False):
         series = [
-            Series(
+            Line(
                 str(name),
                 group["step"].to_numpy(dtype=np.float64),
                 group["share"].to_numpy(dtype=np.float64),
@@ -68,7 +69,7 @@ def progress_panels(results: Results) -> list[Panel]:
         ]
         panels.append(
             Panel(
-                title=f"{workload}, {CONTROL[str(condition)]}: what VeLO is told",
+                title=f"{workload}, {CONTROL[Condition(str(condition))]}: what VeLO is told",
                 x_label="steps",
                 y_label="share of its training that is over",
                 series=series,
@@ -88,7 +89,7 @@ def progress_frame(results: Results) -> pd.DataFrame:
     names = ["condition", "workload", "optimizer", "step", "share"]
     conditions = {run.condition for run in results.records}
     rows: list[tuple[object, ...]] = []
-    condition = "time" if "time" in conditions else "step"
+    condition = Condition.TIME if Condition.TIME in conditions else Condition.STEP
     first: dict[tuple[str, str], int] = {}
     for run in trials(results.records, condition=condition):
         told = float(run.tags.get(_PROMPT, math.nan))
@@ -96,7 +97,7 @@ def progress_frame(results: Results) -> pd.DataFrame:
             continue
         fed = family(run.optimizer) == "velo_feed"
         for row in run.evaluations:
-            used = row.train_seconds if run.condition == "time" else float(row.step)
+            used = row.train_seconds if run.condition == Condition.TIME else float(row.step)
             share = used / run.budget if fed else row.step / told
             rows.append((condition, run.workload, run.optimizer, row.step, min(share, 1.0)))
     return pd.DataFrame(rows, columns=names)

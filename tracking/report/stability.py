@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from timetrial.framework.types import Condition
 from timetrial.tracking.report.cells import Cell, Table, header, label
 from timetrial.tracking.report.panels import r_max_panel, title
 from timetrial.tracking.report.plots import Panel
@@ -17,7 +18,7 @@ from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.standings import Standing
 from timetrial.tracking.scores.ranks import agreement, leave_one_workload_out, over_r_max, stability
 
-LIMITS: Final = {"time": (1.1, 10.0), "step": (1.05, 4.0)}
+LIMITS: Final = {Condition.TIME: (1.1, 10.0), Condition.STEP: (1.05, 4.0)}
 """Range of r_max that is looked at; AlgoPerf's is 4."""
 
 _POINTS: Final = 60

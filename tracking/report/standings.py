@@ -12,7 +12,7 @@ from typing import Final
 import pandas as pd
 
 from timetrial.framework.records import RunRecord
-from timetrial.framework.types import Direction
+from timetrial.framework.types import Condition, Direction, Split, Status
 from timetrial.tracking.scores.machines import differences
 from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.scores.scoring import performance_ratios, scores
@@ -29,16 +29,16 @@ from timetrial.tracking.scores.targets import (
 )
 from timetrial.tracking.scores.uncertainty import RaceIntervals, race_intervals
 
-CONTROL: Final = {"time": "time control", "step": "step control"}
+CONTROL: Final = {Condition.TIME: "time control", Condition.STEP: "step control"}
 """What each kind of budget is called."""
 
-R_MAX: Final[Mapping[str, float]] = {"time": 3.0, "step": 1.5}
+R_MAX: Final[Mapping[str, float]] = {Condition.TIME: 3.0, Condition.STEP: 1.5}
 """Upper limits of the score's integral that reproduce the paper's Table 3 (AlgoPerf: 4)."""
 
-SHOWN: Final = ("validation", "train", "test")
+SHOWN: Final = (Split.VALIDATION, Split.TRAIN, Split.TEST)
 """Splits in the order of the report: what decides the race comes first."""
 
-Plan = Sequence[tuple[str, str, int, str]]
+Planned = Sequence[tuple[str, str, int, Condition]]
 """Runs that a suite asks for, as ``(workload, optimizer, seed, condition)``."""
 
 
@@ -58,8 +58,8 @@ class Standing:
         intervals: of times, ratios and scores; None where single trials are not known.
     """
 
-    condition: str
-    split: str
+    condition: Condition
+    split: Split
     unit: Unit
     r_max: float
     targets: pd.Series[float]
@@ -70,7 +70,7 @@ class Standing:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class ListedRun:
     """One run as the report lists it; ``record`` is None for a run that is missing.
 
     Attributes:
@@ -84,7 +84,7 @@ class Row:
     workload: str
     optimizer: str
     seed: int
-    condition: str
+    condition: Condition
     outcome: str
     counted: bool
     record: RunRecord | None
@@ -128,15 +128,15 @@ def standings(
     ]
 
 
-def refused(records: Sequence[RunRecord], condition: str) -> dict[str, dict[str, list[str]]]:
+def refused(records: Sequence[RunRecord], condition: Condition) -> dict[str, dict[str, list[str]]]:
     """Why the runs of a condition are not compared; empty where they can be."""
-    return differences(trials(records, condition=condition)) if condition == "time" else {}
+    return differences(trials(records, condition=condition)) if condition == Condition.TIME else {}
 
 
-def headline(found: Sequence[Standing], condition: str) -> Standing | None:
+def headline(found: Sequence[Standing], condition: Condition) -> Standing | None:
     """The standing that decides a condition: on validation, or else on the split there is."""
     here = {standing.split: standing for standing in found if standing.condition == condition}
-    return here.get("validation") or next(iter(here.values()), None)
+    return here.get(Split.VALIDATION) or next(iter(here.values()), None)
 
 
 def order(standings: Sequence[Standing], optimizers: Iterable[str]) -> list[str]:
@@ -149,7 +149,7 @@ def order(standings: Sequence[Standing], optimizers: Iterable[str]) -> list[str]
     return sorted(total, key=lambda name: (-total[name], name))
 
 
-def rows(records: Sequence[RunRecord], planned: Plan | None = None) -> list[Row]:
+def rows(records: Sequence[RunRecord], planned: Planned | None = None) -> list[ListedRun]:
     """Every recorded run, and every planned one that is missing; sorted.
 
     Without a plan, every optimizer is expected on every workload with every seed that occurs in
@@ -161,13 +161,13 @@ def rows(records: Sequence[RunRecord], planned: Plan | None = None) -> list[Row]
         for run in trials(records, condition=condition)
     }
     found = [
-        Row(r.workload, r.optimizer, r.seed, r.condition, outcome(r), is_in, r)
+        ListedRun(r.workload, r.optimizer, r.seed, r.condition, outcome(r), is_in, r)
         for r in records
         for is_in in [(r.condition, r.run_id) in counted]
     ]
     there = {(row.workload, row.optimizer, row.seed, row.condition) for row in found}
     expected = _product(records) if planned is None else set(planned)
-    found += [Row(*key, "missing", False, None) for key in expected - there]
+    found += [ListedRun(*key, "missing", False, None) for key in expected - there]
     return sorted(found, key=_place)
 
 
@@ -175,7 +175,7 @@ def outcome(record: RunRecord) -> str:
     """What became of a run, in one word."""
     if diverged(record):
         return "diverged"
-    if record.status == "FINISHED" and not counts(record):
+    if record.status == Status.FINISHED and not counts(record):
         return "pruned" if record.reason == "PRUNED" else "killed"
     return record.status.lower()
 
@@ -192,8 +192,8 @@ def directions(records: Iterable[RunRecord]) -> dict[tuple[str, str], Direction]
 
 def _standing(
     records: Sequence[RunRecord],
-    condition: str,
-    split: str,
+    condition: Condition,
+    split: Split,
     r_max: float,
     options: Bootstrap | None,
 ) -> Standing:
@@ -211,8 +211,8 @@ def standing_of(
     times: pd.DataFrame,
     targets: pd.Series[float],
     *,
-    condition: str,
-    split: str,
+    condition: Condition,
+    split: Split,
     r_max: float,
 ) -> Standing:
     """The standing that follows from a table of times to target, optimizer by workload."""
@@ -228,7 +228,7 @@ def standing_of(
     )
 
 
-def _splits(records: Iterable[RunRecord], condition: str) -> list[str]:
+def _splits(records: Iterable[RunRecord], condition: Condition) -> list[Split]:
     seen = {
         split
         for record in records
@@ -240,7 +240,7 @@ def _splits(records: Iterable[RunRecord], condition: str) -> list[str]:
     return [split for split in SHOWN if split in seen]
 
 
-def _product(records: Sequence[RunRecord]) -> set[tuple[str, str, int, str]]:
+def _product(records: Sequence[RunRecord]) -> set[tuple[str, str, int, Condition]]:
     expected = set()
     for condition in CONDITIONS:
         here = [record for record in records if record.condition == condition]
@@ -253,6 +253,6 @@ def _product(records: Sequence[RunRecord]) -> set[tuple[str, str, int, str]]:
     return expected
 
 
-def _place(row: Row) -> tuple[int, str, str, int, str]:
+def _place(row: ListedRun) -> tuple[int, str, str, int, str]:
     run_id = row.record.run_id if row.record else ""
     return (CONDITIONS.index(row.condition), row.workload, row.optimizer, row.seed, run_id)

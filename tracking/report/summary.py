@@ -18,8 +18,8 @@ from timetrial.tracking.report.cells import count
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.standings import (
     CONTROL,
-    Plan,
-    Row,
+    ListedRun,
+    Planned,
     Standing,
     headline,
     order,
@@ -56,7 +56,7 @@ def _raced(records: Sequence[RunRecord]) -> str:
     )
 
 
-def census(listed: Sequence[Row]) -> str:
+def census(listed: Sequence[ListedRun]) -> str:
     """How many runs there are and what became of them."""
     counts = Counter(row.outcome for row in listed)
     parts = [f"{counts[name]} {name}" for name in _OUTCOMES if counts[name]]
@@ -110,7 +110,7 @@ def score_table_text(
     records: Sequence[RunRecord],
     *,
     r_max: float | Mapping[str, float] | None = None,
-    planned: Plan | None = None,
+    planned: Planned | None = None,
     mixed_machines: bool = False,
 ) -> str:
     """The score table for a terminal, best optimizer first, with a line on the runs below it.
@@ -125,7 +125,10 @@ def score_table_text(
     names = order(found, {record.optimizer for record in records})
     lines = []
     if found:
-        heads = [[CONTROL[s.condition] for s in found], [s.split for s in found]]
+        heads: list[list[str]] = [
+            [CONTROL[s.condition] for s in found],
+            [s.split for s in found],
+        ]
         cells = [[_score(s, name) for s in found] for name in names]
         reached = [_reached(found, name) for name in names]
         wide = max(len("optimizer"), *map(len, names)) + 2

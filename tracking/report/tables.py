@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from timetrial.framework.types import Direction
+from timetrial.framework.types import Condition, Direction, Split
 from timetrial.tracking.report.cells import (
     FEW,
     Cell,
@@ -33,10 +33,10 @@ from timetrial.tracking.scores.targets import CONDITIONS
 from timetrial.tracking.scores.uncertainty import ENOUGH_TRIALS
 
 _PAPER_TIMES: Final = {
-    ("time", "train"): "Table 9",
-    ("time", "validation"): "Table 10",
-    ("step", "train"): "Table 11",
-    ("step", "validation"): "Table 12",
+    (Condition.TIME, Split.TRAIN): "Table 9",
+    (Condition.TIME, Split.VALIDATION): "Table 10",
+    (Condition.STEP, Split.TRAIN): "Table 11",
+    (Condition.STEP, Split.VALIDATION): "Table 12",
 }
 SAME: Final = 1e-12
 """Scores that differ by less are equal but for the order of a sum."""

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from timetrial.framework.records import RunRecord
-from timetrial.framework.types import Direction
+from timetrial.framework.types import Condition, Direction, Split
 from timetrial.tracking.record import schema
 from timetrial.tracking.report.cells import Cell, Table, header, label, plain, span
-from timetrial.tracking.report.plots import Panel, Series
+from timetrial.tracking.report.plots import Line, Panel
 from timetrial.tracking.report.questions import contender
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.standings import CONTROL
@@ -25,7 +25,7 @@ from timetrial.tracking.report.style import better, is_learned, metric_label
 from timetrial.tracking.scores.hpo_curves import HpoCurve, hpo_curve, trials_to_beat
 from timetrial.tracking.scores.targets import counts, final_value
 
-SPLIT = "validation"
+SPLIT = Split.VALIDATION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Tuned:
     study: str
     optimizer: str
     workload: str
-    condition: str
+    condition: Condition
     metric: str
     direction: Direction
     curve: HpoCurve
@@ -57,7 +57,7 @@ class Tuned:
 
 def tuned(results: Results) -> tuple[list[Tuned], list[str]]:
     """The studies that can be compared with the race, and why the others cannot."""
-    groups: dict[tuple[str, str, str, str], dict[str, RunRecord]] = {}
+    groups: dict[tuple[str, str, str, Condition], dict[str, RunRecord]] = {}
     for run in results.studies:
         if counts(run) or run.reason == "PRUNED":
             name = run.tags[schema.STUDY]
@@ -90,7 +90,7 @@ def tuned(results: Results) -> tuple[list[Tuned], list[str]]:
 
 
 def _references(
-    quality: pd.DataFrame, condition: str, workload: str, metric: str
+    quality: pd.DataFrame, condition: Condition, workload: str, metric: str
 ) -> dict[str, float]:
     here = quality[
         (quality["condition"] == condition)
@@ -148,7 +148,7 @@ def tuning_panels(studies: Sequence[Tuned]) -> list[Panel]:
         longest = max(len(one.curve.trials) for one in here)
         ends = np.array([1.0, float(max(longest, 2))])
         series = {
-            one.label: Series(
+            one.label: Line(
                 one.label, one.curve.trials.astype(np.float64), one.curve.expected,
                 one.curve.low, one.curve.high,
             )
@@ -157,7 +157,7 @@ def tuning_panels(studies: Sequence[Tuned]) -> list[Panel]:
         for one in here:
             for name, value in one.references.items():
                 if is_learned(name) or name == one.optimizer:
-                    series[name] = Series(name, ends, np.array([value, value]))
+                    series[name] = Line(name, ends, np.array([value, value]))
         words = f"{metric_label(here[0].metric)} ({better(here[0].direction)})"
         panels.append(
             Panel(

@@ -42,6 +42,7 @@ import numpy as np
 import pandas as pd
 
 from timetrial.framework.records import RunRecord
+from timetrial.framework.types import Split
 from timetrial.tracking.record import schema
 from timetrial.tracking.scores.scoring import checked_times, ratios_to_best
 from timetrial.tracking.scores.targets import Unit
@@ -96,7 +97,7 @@ class Rules:
         best_trial: which trial of a study counts: the one with the smallest ``time``, or with the
             smallest number of the ``evaluation`` at which it arrived (ties: the smaller time).
         by_study: median over the best trials of the studies; False takes the best of all trials.
-        studies, trials: how many a submission must have; only ``census`` looks at them.
+        studies, trials: how many a submission must have; only ``shortfalls`` looks at them.
     """
 
     workloads: tuple[str, ...] | None = None
@@ -143,7 +144,7 @@ def study_times(
     targets: Mapping[str, float] | pd.Series[float],
     rules: Rules,
     *,
-    split: str = "validation",
+    split: Split = Split.VALIDATION,
     unit: Unit = "seconds",
 ) -> pd.DataFrame:
     """Time to target per submission and workload by AlgoPerf's choice among studies and trials.
@@ -252,7 +253,7 @@ def scores(times: pd.DataFrame, rules: Rules) -> pd.Series[float]:
     return pd.Series(values, index=found.index, name="score")
 
 
-def census(records: Iterable[RunRecord], rules: Rules) -> list[str]:
+def shortfalls(records: Iterable[RunRecord], rules: Rules) -> list[str]:
     """Where submissions do not have the workloads, studies and trials that the rules ask for."""
     cells: defaultdict[str, dict[str, Counter[str]]] = defaultdict(dict)
     for run in records:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from timetrial.framework.budget import StopReason
 from timetrial.framework.records import RunRecord
+from timetrial.framework.types import Condition
 from timetrial.tracking.record import schema
 
 
@@ -29,7 +30,7 @@ def time_budget(record: RunRecord) -> float | None:
 
     A run that sets the time budget of its suite serves it with all its seconds.
     """
-    if record.condition != "step":
+    if record.condition != Condition.STEP:
         return None
     if record.tags.get(schema.SETS_TIME_BUDGET) == "true":
         return record.train_seconds
@@ -46,7 +47,7 @@ def _parts(record: RunRecord) -> list[RunRecord]:
     time_met = next((i for i, e in enumerate(evaluations) if e.train_seconds >= seconds), None)
     return [
         _until(record, steps_met),
-        _until(dataclasses.replace(record, condition="time", budget=seconds), time_met),
+        _until(dataclasses.replace(record, condition=Condition.TIME, budget=seconds), time_met),
     ]
 
 

@@ -18,6 +18,7 @@ from typing import Final
 import pandas as pd
 
 from timetrial.framework.errors import UserError
+from timetrial.framework.types import Condition, Split
 from timetrial.tracking.scores.targets import CONDITIONS, SPLITS
 
 ALGOPERF_VALIDATION: Final = {
@@ -58,7 +59,7 @@ ALGOPERF_VALIDATION: Final = {
 """AlgoPerf's validation targets, versions 0.5 and 0.6, by workload and variant."""
 
 
-def paper_targets(condition: str, split: str) -> pd.Series[float]:
+def paper_targets(condition: Condition, split: Split) -> pd.Series[float]:
     """The targets of the paper's Table 6.
 
     Args:
@@ -78,7 +79,7 @@ def algoperf_targets() -> pd.Series[float]:
 
 
 def load_targets(
-    path: Path, *, condition: str = "time", split: str = "validation"
+    path: Path, *, condition: Condition = Condition.TIME, split: Split = Split.VALIDATION
 ) -> pd.Series[float]:
     """Targets from a file.
 
@@ -104,7 +105,7 @@ def load_targets(
     return _chosen(table, condition, split, f"targets {path}")
 
 
-def _from_json(path: Path, split: str) -> pd.Series[float]:
+def _from_json(path: Path, split: Split) -> pd.Series[float]:
     tree = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(tree, dict) and isinstance(tree.get("workloads"), dict):
         key = f"{split}_target_value"
@@ -116,7 +117,9 @@ def _from_json(path: Path, split: str) -> pd.Series[float]:
     return pd.Series(found, name="target", dtype=float).rename_axis("workload").sort_index()
 
 
-def _chosen(table: pd.DataFrame, condition: str, split: str, where: str) -> pd.Series[float]:
+def _chosen(
+    table: pd.DataFrame, condition: Condition, split: Split, where: str
+) -> pd.Series[float]:
     for name, value, allowed in (("condition", condition, CONDITIONS), ("split", split, SPLITS)):
         if value not in allowed:
             raise UserError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")

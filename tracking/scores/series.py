@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from timetrial.framework.records import Evaluation, RunRecord
+from timetrial.framework.records import Row, RunRecord
+from timetrial.framework.types import Split
 
 Floats = npt.NDArray[np.float64]
 
@@ -31,21 +32,21 @@ class Series(NamedTuple):
     values: Floats
 
 
-def history(record: RunRecord, split: str) -> list[Evaluation]:
+def evaluations_of(record: RunRecord, split: Split) -> list[Row]:
     """The run's evaluations of a split, in order of step, one per step.
 
     A step that occurs twice (after a resume, or logged in parts) is merged, the later row wins.
     """
-    rows: dict[int, Evaluation] = {}
+    rows: dict[int, Row] = {}
     for row in sorted(record.evaluations, key=lambda row: row.step):
         if any(name.startswith(f"{split}/") for name in row.metrics):
             before = rows[row.step].metrics if row.step in rows else {}
-            rows[row.step] = Evaluation(row.step, row.train_seconds, {**before, **row.metrics})
+            rows[row.step] = Row(row.step, row.train_seconds, {**before, **row.metrics})
     return list(rows.values())
 
 
-def last_metrics(record: RunRecord, split: str) -> Mapping[str, float]:
-    """All metrics of the last evaluation of a split: ``history(record, split)[-1].metrics``."""
+def last_metrics(record: RunRecord, split: Split) -> Mapping[str, float]:
+    """All metrics of the last evaluation of a split: those of ``evaluations_of``'s last."""
     prefix = f"{split}/"
     last, found = -math.inf, dict[str, float]()
     for row in record.evaluations:
@@ -56,18 +57,16 @@ def last_metrics(record: RunRecord, split: str) -> Mapping[str, float]:
 
 
 def series(record: RunRecord, key: str) -> Series:
-    """The metric ``"<split>/<metric>"`` of a run: ``history`` as arrays."""
+    """The metric ``"<split>/<metric>"`` of a run: ``evaluations_of`` as arrays."""
     rows = _as_recorded(record.evaluations, key)
     if rows is None:
-        merged = history(record, key.split("/", 1)[0])
+        merged = evaluations_of(record, Split(key.split("/", 1)[0]))
         rows = [(e.step, e.train_seconds, e.metrics.get(key, math.nan)) for e in merged]
     table = np.array(rows, dtype=np.float64).reshape(-1, 3)
     return Series(table[:, 0], table[:, 1], table[:, 2])
 
 
-def _as_recorded(
-    evaluations: Sequence[Evaluation], key: str
-) -> list[tuple[int, float, float]] | None:
+def _as_recorded(evaluations: Sequence[Row], key: str) -> list[tuple[int, float, float]] | None:
     """The rows as they stand, or None where they need to be sorted or merged first."""
     prefix = key.split("/", 1)[0] + "/"
     rows = []

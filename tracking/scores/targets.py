@@ -28,20 +28,20 @@ import numpy as np
 import pandas as pd
 
 from timetrial.framework.records import RunRecord
-from timetrial.framework.types import Direction
+from timetrial.framework.types import Condition, Direction, Split, Status
 from timetrial.tracking.scores.machines import check_one_machine
-from timetrial.tracking.scores.series import history as history
+from timetrial.tracking.scores.series import evaluations_of as evaluations_of
 from timetrial.tracking.scores.series import last_metrics, series
 
 Unit = Literal["seconds", "steps"]
 
-CONDITIONS: Final = ("time", "step")
+CONDITIONS: Final = (Condition.TIME, Condition.STEP)
 """Kinds of budget, in the order of the paper's tables."""
 
-UNITS: Final[Mapping[str, Unit]] = {"time": "seconds", "step": "steps"}
+UNITS: Final[Mapping[str, Unit]] = {Condition.TIME: "seconds", Condition.STEP: "steps"}
 """What each condition measures a time to target in."""
 
-SPLITS: Final = ("train", "validation", "test")
+SPLITS: Final = tuple(Split)
 
 
 def diverged(record: RunRecord) -> bool:
@@ -53,13 +53,13 @@ def counts(record: RunRecord) -> bool:
     """True when the run is a result of its optimizer; False when it is merely not complete."""
     if diverged(record):
         return True
-    return record.status in ("FINISHED", "FAILED") and record.reason not in (
+    return record.status in (Status.FINISHED, Status.FAILED) and record.reason not in (
         "INTERRUPTED",
         "PRUNED",
     )
 
 
-def trials(records: Iterable[RunRecord], *, condition: str) -> list[RunRecord]:
+def trials(records: Iterable[RunRecord], *, condition: Condition) -> list[RunRecord]:
     """The runs of a condition that count, sorted by workload, optimizer and seed.
 
     Raises:
@@ -76,7 +76,7 @@ def trials(records: Iterable[RunRecord], *, condition: str) -> list[RunRecord]:
 
 
 def targets(
-    records: Sequence[RunRecord], *, split: str, condition: str, at: float = 0.75
+    records: Sequence[RunRecord], *, split: Split, condition: Condition, at: float = 0.75
 ) -> pd.Series[float]:
     """The value that the best optimizer has reached after a share of the budget, per workload.
 
@@ -116,10 +116,10 @@ def targets(
 def trial_times(
     records: Sequence[RunRecord],
     targets: Mapping[str, float] | pd.Series[float],
-    split: str,
+    split: Split,
     unit: Unit = "seconds",
     *,
-    condition: str | None = None,
+    condition: Condition | None = None,
 ) -> pd.DataFrame:
     """Time to target of every trial: columns workload, optimizer, seed, value; ``inf`` = never.
 
@@ -150,10 +150,10 @@ def trial_times(
 def time_to_target(
     records: Sequence[RunRecord],
     targets: Mapping[str, float] | pd.Series[float],
-    split: str,
+    split: Split,
     unit: Unit = "seconds",
     *,
-    condition: str | None = None,
+    condition: Condition | None = None,
     mixed_machines: bool = False,
 ) -> pd.DataFrame:
     """Median over trials of the time to target: the input of ``scoring.scores``.
@@ -189,11 +189,11 @@ def time_to_target(
 
 def final_value(record: RunRecord, key: str) -> float:
     """The metric ``"<split>/<metric>"`` of the last evaluation; NaN if the run ended early."""
-    return _final_metrics(record, key.split("/", 1)[0]).get(key, math.nan)
+    return _final_metrics(record, Split(key.split("/", 1)[0])).get(key, math.nan)
 
 
-def _final_metrics(record: RunRecord, split: str) -> Mapping[str, float]:
-    ended_early = diverged(record) or record.status != "FINISHED"
+def _final_metrics(record: RunRecord, split: Split) -> Mapping[str, float]:
+    ended_early = diverged(record) or record.status != Status.FINISHED
     return {} if ended_early else last_metrics(record, split)
 
 
@@ -208,7 +208,7 @@ def final_values(records: Sequence[RunRecord]) -> pd.DataFrame:
     for condition in CONDITIONS:
         for workload, runs in _by_workload(trials(records, condition=condition)).items():
             keys = _metric_keys(runs)
-            for split in sorted({key.split("/", 1)[0] for key in keys}):
+            for split in sorted({Split(key.split("/", 1)[0]) for key in keys}):
                 for run in runs:
                     final = _final_metrics(run, split)
                     for key in (key for key in keys if key.startswith(f"{split}/")):
@@ -257,22 +257,22 @@ def _by_workload(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
 
 
 def _rank(record: RunRecord) -> tuple[bool, int, str]:
-    return (record.status == "FINISHED" or diverged(record), record.step, record.run_id)
+    return (record.status == Status.FINISHED or diverged(record), record.step, record.run_id)
 
 
-def _metric_at(run: RunRecord, split: str, at: float) -> float:
+def _metric_at(run: RunRecord, split: Split, at: float) -> float:
     """The run's metric at a share of its budget; NaN when it had ended early before that."""
-    used = run.train_seconds if run.condition == "time" else float(run.step)
-    ended_early = diverged(run) or run.status != "FINISHED"
+    used = run.train_seconds if run.condition == Condition.TIME else float(run.step)
+    ended_early = diverged(run) or run.status != Status.FINISHED
     if not run.budget > 0 or (ended_early and not used / run.budget >= at):
         return math.nan
     found = series(run, f"{split}/{run.metric}")
-    moments = found.seconds if run.condition == "time" else found.steps
+    moments = found.seconds if run.condition == Condition.TIME else found.steps
     (before,) = np.nonzero(moments / run.budget <= at)
     return float(found.values[before[-1]]) if len(before) else math.nan
 
 
-def _first_at(run: RunRecord, split: str, unit: Unit, goals: Mapping[str, float]) -> float:
+def _first_at(run: RunRecord, split: Split, unit: Unit, goals: Mapping[str, float]) -> float:
     found = series(run, f"{split}/{run.metric}")
     times = found.seconds if unit == "seconds" else found.steps
     target = goals.get(run.workload, math.nan)
@@ -299,7 +299,7 @@ def _metric_keys(records: Iterable[RunRecord]) -> list[str]:
         deciding.add(record.metric)
         for row in record.evaluations:
             keys.update(row.metrics)
-    splits = {split: place for place, split in enumerate(SPLITS)}
+    splits: dict[str, int] = {split: place for place, split in enumerate(SPLITS)}
 
     def place(key: str) -> tuple[int, bool, str]:
         split, metric = key.split("/", 1)
@@ -308,7 +308,7 @@ def _metric_keys(records: Iterable[RunRecord]) -> list[str]:
     return sorted((key for key in keys if key.split("/", 1)[0] in SPLITS and "/" in key), key=place)
 
 
-def _directions(records: Iterable[RunRecord], condition: str) -> dict[str, Direction]:
+def _directions(records: Iterable[RunRecord], condition: Condition) -> dict[str, Direction]:
     """The direction of each workload's metric, sorted by workload."""
     _check("condition", condition, CONDITIONS)
     found: dict[str, set[tuple[str, Direction]]] = {}
@@ -322,7 +322,7 @@ def _directions(records: Iterable[RunRecord], condition: str) -> dict[str, Direc
     return {workload: found[workload].copy().pop()[1] for workload in sorted(found)}
 
 
-def _only_condition(records: Iterable[RunRecord]) -> str:
+def _only_condition(records: Iterable[RunRecord]) -> Condition:
     found = sorted({record.condition for record in records})
     if len(found) > 1:
         raise ValueError(f"condition: the runs are of {' and '.join(found)}; choose one of them")

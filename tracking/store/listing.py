@@ -40,11 +40,12 @@ def has_experiment(store: Store, name: str) -> bool:
     return found is not None and found.lifecycle_stage == "active"
 
 
-def history(store: Store, run_id: str, key: str) -> dict[int, float]:
+def metric_history(store: Store, run_id: str, key: str) -> dict[int, float]:
     """Values of one metric by step; the last one logged where a step occurs more than once."""
-    return {step: value for step, (_, value) in _timed_history(store, run_id, key).items()}
+    return {step: value for step, (_, value) in timed_history(store, run_id, key).items()}
 
 
-def _timed_history(store: Store, run_id: str, key: str) -> dict[int, tuple[int, float]]:
+def timed_history(store: Store, run_id: str, key: str) -> dict[int, tuple[int, float]]:
+    """Time and value of one metric by step; the last one logged at each step."""
     points: list[Any] = store.client.get_metric_history(run_id, key)
     return {p.step: (p.timestamp, p.value) for p in sorted(points, key=lambda p: p.timestamp)}

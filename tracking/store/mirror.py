@@ -9,6 +9,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import process_start
 from timetrial.tracking.record.evaluations_file import Evaluations
@@ -81,9 +82,9 @@ def close_stale_runs(store: Store, experiment: str) -> list[str]:
                 continue
             spool = Path(run.data.tags.get(schema.SPOOL, ""))
             if spool.is_file() and read_spool(spool).spool_id == run.data.tags[schema.SPOOL_ID]:
-                replay(spool, store, status="KILLED")
+                replay(spool, store, status=Status.KILLED)
             else:
-                store.client.set_terminated(run.info.run_id, "KILLED", now_ms())
+                store.client.set_terminated(run.info.run_id, Status.KILLED, now_ms())
             closed.append(str(run.info.run_id))
     return closed
 

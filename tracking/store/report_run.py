@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
 from timetrial.tracking.store.listing import all_runs
 from timetrial.tracking.store.opening import Store, store_errors
@@ -37,5 +38,5 @@ def log_report(store: Store, experiment: str, suite: str, directory: Path) -> st
             run = store.client.create_run(experiment_id, now_ms(), tags, "report")
         run_id = str(run.info.run_id)
         store.client.log_artifacts(run_id, str(directory))
-        store.client.set_terminated(run_id, "FINISHED", now_ms())
+        store.client.set_terminated(run_id, Status.FINISHED, now_ms())
         return run_id

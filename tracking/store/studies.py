@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
 from timetrial.tracking.store.listing import all_runs
 from timetrial.tracking.store.opening import Store, store_errors
@@ -63,7 +64,7 @@ def write_summary(
         for path, figure in figures.items():
             tight = {"bbox_inches": "tight"}  # long names of parameters stay inside
             store.client.log_figure(run_id, figure, path, save_kwargs=tight)
-        store.client.set_terminated(run_id, "FINISHED")
+        store.client.set_terminated(run_id, Status.FINISHED)
         return run_id
 
 
@@ -78,4 +79,4 @@ def close_trial_runs(store: Store, experiment: str, study: str, trials: Sequence
         running = f"tags.`{schema.STUDY}` = '{study}' and attributes.status = 'RUNNING'"
         for run in list(all_runs(store, experiment_id, running)):
             if run.data.tags.get(schema.TRIAL) in map(str, trials):
-                store.client.set_terminated(run.info.run_id, "KILLED", now_ms())
+                store.client.set_terminated(run.info.run_id, Status.KILLED, now_ms())

@@ -13,10 +13,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from timetrial.framework.records import Row
+from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.evaluations_file import Evaluations
-from timetrial.tracking.record.journal import End, Row, RunIdentity, Spool
+from timetrial.tracking.record.journal import End, RunHeader, Spool
 from timetrial.tracking.store.opening import Store, store_errors
 from timetrial.tracking.store.writer import RunWriter, points_of
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 60.0  # after a failure a store is left alone for so long
-STATUSES = ("FINISHED", "FAILED", "KILLED")
+STATUSES = (Status.FINISHED, Status.FAILED, Status.KILLED)
 
 
 class MlflowTracker:
@@ -44,7 +46,7 @@ class MlflowTracker:
         TrackingError: a required tag is missing, or the spool file cannot be written.
     """
 
-    def __init__(self, store: Store, identity: RunIdentity, *, flush_seconds: float = 5.0) -> None:
+    def __init__(self, store: Store, identity: RunHeader, *, flush_seconds: float = 5.0) -> None:
         missing = [tag for tag in schema.REQUIRED_TAGS if tag not in identity.tags]
         if missing:
             raise TrackingError(
@@ -73,17 +75,17 @@ class MlflowTracker:
         """The run's id in MLflow; ``None`` while MLflow could not be told of it."""
         return self._writer.run_id
 
-    def log(self, rows: Sequence[tuple[int, float, Mapping[str, float]]]) -> None:
-        """Appends rows ``(step, train_seconds, metrics)`` to the spool and, now and then, sends.
+    def log(self, rows: Sequence[Row]) -> None:
+        """Appends rows to the spool and, now and then, sends.
 
         Raises:
             TrackingError: the spool file cannot be written; earlier rows are kept.
         """
         timed = []
-        for step, train_seconds, metrics in rows:
+        for row in rows:
             self._last_ms = max(self._last_ms + 1, now_ms())
-            numbers = {key: float(value) for key, value in metrics.items()}
-            timed.append(Row(int(step), float(train_seconds), self._last_ms, numbers))
+            numbers = {key: float(value) for key, value in row.metrics.items()}
+            timed.append(Row(int(row.step), float(row.train_seconds), numbers, self._last_ms))
         self._spool.rows(timed)
         self._unsent += points_of(timed, self._last_step)
         self._last_step = timed[-1].step if timed else self._last_step

@@ -18,8 +18,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from timetrial.framework.records import RunRecord
+from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
-from timetrial.tracking.store.listing import history
+from timetrial.tracking.store.listing import metric_history
 from timetrial.tracking.store.opening import Store, store_errors
 from timetrial.tracking.store.tracker import now_ms
 from timetrial.tracking.store.writer import METRICS_PER_REQUEST
@@ -54,7 +55,7 @@ def write_views(store: Store, experiment: str, runs: Sequence[RunRecord]) -> dic
     """
     with store_errors(store.uri):
         experiment_id = store.experiment_id(experiment, create=False)
-        finished = [run for run in runs if run.status == "FINISHED"]
+        finished = [run for run in runs if run.status == Status.FINISHED]
         names = [OVERVIEW, *sorted({run.workload for run in finished})]
         version = _server_version(store)
         if version < _FIRST_WITH_VIEWS:
@@ -103,7 +104,7 @@ def _write_mean_seconds(store: Store, runs: Iterable[RunRecord]) -> None:
             wanted = {
                 e.step: means[k] for k, e in enumerate(run.evaluations) if math.isfinite(means[k])
             }
-            known = history(store, run.run_id, schema.MEAN_SECONDS)
+            known = metric_history(store, run.run_id, schema.MEAN_SECONDS)
             now = now_ms()
             points = [
                 Metric(schema.MEAN_SECONDS, value, now, step)

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from timetrial.framework.records import Evaluation
+from timetrial.framework.records import Row
 from timetrial.tracking.record import evaluations_file, schema
 from timetrial.tracking.record.errors import TrackingError
-from timetrial.tracking.record.journal import End, Row, RunIdentity
+from timetrial.tracking.record.journal import End, RunHeader
 from timetrial.tracking.store.opening import Store, store_errors
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class RunWriter:
         spool_path: Path,
         spool_id: str,
         started_ms: int,
-        identity: RunIdentity,
+        identity: RunHeader,
     ) -> None:
         self.started_ms = started_ms
         self.identity = identity
@@ -64,7 +64,7 @@ class RunWriter:
             self._client.log_batch(run_id, metrics=points[:METRICS_PER_REQUEST])
             del points[:METRICS_PER_REQUEST]
 
-    def end(self, end: End, last_step: int, evaluations: Sequence[Evaluation]) -> None:
+    def end(self, end: End, last_step: int, evaluations: Sequence[Row]) -> None:
         """Sends the summary, and all evaluations once more in one file, and ends the run."""
         from mlflow.entities import RunTag
 

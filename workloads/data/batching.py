@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from timetrial.framework.workload import Batch, Split
+from timetrial.framework.types import Split
+from timetrial.framework.workload import Batch
 from timetrial.workloads.mini import LoopSettings
 
 

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from timetrial.framework.errors import UserError
+from timetrial.framework.types import Split
 
 DIRECTORY = Path(__file__).parents[1] / "embedded"
 """Where the files lie."""
 
-SPLITS = ("train", "validation", "test")
+SPLITS = tuple(Split)
 """The arrays called ``split`` hold indices into this tuple."""
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from timetrial.framework.workload import Batch, Split
+from timetrial.framework.types import Split
+from timetrial.framework.workload import Batch
 from timetrial.workloads.data import embedded_data
 
 

@@ -36,7 +36,7 @@ _NEW_SHAPE_COST = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
-class View:
+class TensorView:
     """How one tensor is seen as ``batches`` matrices of ``rows`` by ``columns``.
 
     Attributes:
@@ -70,15 +70,15 @@ def factored_axes(shape: Shape) -> tuple[int, int]:
     return int(order[-2]), int(order[-1])
 
 
-def view(leaf: int, shape: Shape) -> View:
+def view(leaf: int, shape: Shape) -> TensorView:
     """The view of one tensor; vectors and scalars are one row."""
     if len(shape) < 2:
-        return View(leaf, shape, tuple(range(len(shape))), 1, 1, math.prod(shape), False)
+        return TensorView(leaf, shape, tuple(range(len(shape))), 1, 1, math.prod(shape), False)
     d1, d0 = factored_axes(shape)
     major, minor = sorted((d1, d0))
     batch = [axis for axis in range(len(shape)) if axis not in (d1, d0)]
     batches = math.prod(shape[axis] for axis in batch)
-    return View(
+    return TensorView(
         leaf, shape, (*batch, major, minor), batches, shape[major], shape[minor], d0 == major
     )
 
@@ -113,7 +113,7 @@ class Group:
         tile: (rows, columns) of a tile.
         factored: whether squared gradients are kept as row and column means.
         views: the tensors, in order.
-        swapped: (tensors,) ``View.swapped``.
+        swapped: (tensors,) ``TensorView.swapped``.
         sizes: (tensors,) number of elements.
         chunk: tiles that are worked on together on a CPU; divides the number of tiles, for
             which empty tiles are added at the end.
@@ -125,7 +125,7 @@ class Group:
 
     tile: Shape
     factored: bool
-    views: tuple[View, ...]
+    views: tuple[TensorView, ...]
     swapped: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
     sizes: Indices
     chunk: int
@@ -179,7 +179,7 @@ class Group:
         return out
 
 
-def _cut(x: jax.Array, v: View, tile: Shape) -> jax.Array:
+def _cut(x: jax.Array, v: TensorView, tile: Shape) -> jax.Array:
     batches, down, across = v.grid(tile)
     x = x.transpose(v.order).reshape(v.batches, v.rows, v.columns)
     over = (down * tile[0] - v.rows, across * tile[1] - v.columns)
@@ -188,7 +188,7 @@ def _cut(x: jax.Array, v: View, tile: Shape) -> jax.Array:
     return x.reshape(-1, *tile)
 
 
-def _join(tiles: jax.Array, v: View, tile: Shape) -> jax.Array:
+def _join(tiles: jax.Array, v: TensorView, tile: Shape) -> jax.Array:
     batches, down, across = v.grid(tile)
     x = tiles.reshape(batches, down, across, *tile).transpose(0, 1, 3, 2, 4)
     x = x.reshape(batches, down * tile[0], across * tile[1])[:, : v.rows, : v.columns]
@@ -243,14 +243,14 @@ def plan(
     return Plan(tuple(groups), leaves, position, tuple(np.split(rank, ends)), kinds)
 
 
-def _cost(v: View, tile: Shape) -> int:
+def _cost(v: TensorView, tile: Shape) -> int:
     """Elements that a tensor occupies, with what each tile costs beside its elements."""
     return math.prod(v.grid(tile)) * (math.prod(tile) + _TILE_COST)
 
 
 def _assign(
-    views: Sequence[View], allowed: tuple[Shape, ...] = MATRIX_TILES
-) -> dict[Shape, list[View]]:
+    views: Sequence[TensorView], allowed: tuple[Shape, ...] = MATRIX_TILES
+) -> dict[Shape, list[TensorView]]:
     """Gives every matrix a tile shape: as few shapes as possible, more where padding is large."""
     if not views:
         return {}
@@ -264,13 +264,13 @@ def _assign(
         if total(chosen) - total(more) < _NEW_SHAPE_COST:
             break
         chosen = more
-    assigned: dict[Shape, list[View]] = {}
+    assigned: dict[Shape, list[TensorView]] = {}
     for v in views:
         assigned.setdefault(min(chosen, key=lambda tile: _cost(v, tile)), []).append(v)
     return assigned
 
 
-def _group(views: Sequence[View], tile: Shape, *, factored: bool) -> Group:
+def _group(views: Sequence[TensorView], tile: Shape, *, factored: bool) -> Group:
     where = [
         (i, b, r, c)
         for i, v in enumerate(views)
