@@ -282,12 +282,12 @@ def _fetch(options: argparse.Namespace) -> int:
 
 def _replay(options: argparse.Namespace) -> int:
     from timetrial.bench.suite import load_suite
-    from timetrial.tracking.store.mirror import replay, replay_unsent
+    from timetrial.tracking.store.mirror import sync
     from timetrial.tracking.store.opening import open_store
 
     _, tracking = load_suite(options.overrides)
     store = open_store(tracking.uri, root=Path(tracking.root))
-    runs = [replay(path, store) for path in options.file] if options.file else replay_unsent(store)
+    runs = sync(store, options.file or [])
     print(f"{len(runs)} runs brought into {store.uri}")
     return 0
 

@@ -24,14 +24,13 @@ from timetrial.framework.errors import UserError
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Status
 from timetrial.optimizers import OPTIMIZERS
-from timetrial.tracking.read.mlflow import finished_configs, load_runs
-from timetrial.tracking.read.sources import from_mlflow
+from timetrial.tracking.read.runs import finished_configs, load_runs, read_experiment
 from timetrial.tracking.record import schema
 from timetrial.tracking.report import score_table_text, write_paper_report, write_report
 from timetrial.tracking.scores.conditions import by_condition
 from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.store.listing import has_experiment
-from timetrial.tracking.store.mirror import close_stale_runs
+from timetrial.tracking.store.mirror import close_dead_runs
 from timetrial.tracking.store.opening import Store, open_store
 from timetrial.tracking.store.report_run import log_report
 from timetrial.tracking.store.ui import run_address
@@ -43,6 +42,7 @@ def train(config: RunConfig) -> int:
     workshop = Workshop()
     workshop.program(config)  # what it refuses, it refuses before anything is written
     store = open_store(config.tracking.uri, root=Path(config.tracking.root))
+    store.experiment_id(config.tracking.experiment)  # refused here, not after the training
     with kill_like_ctrl_c(), Display() as display:
         display.race(total=1, skipped=0)
         result = run(config, store, workshop, watch=display.run(config))
@@ -92,8 +92,8 @@ def race(suite: Suite, tracking: Tracking) -> int:
     command continues it later. Returns the exit code: 1 when a run failed.
     """
     store = open_store(tracking.uri, root=Path(tracking.root))
-    close_stale_runs(store, tracking.experiment)
-    done = set(finished_configs(store, tracking.experiment))
+    close_dead_runs(store, tracking.experiment)
+    done = finished_configs(store, tracking.experiment)
     configs = planned(suite, tracking, store)
     skipped = sum(configuration.digest(config) in done for config in configs)
     print(headline(suite, configs))
@@ -270,7 +270,8 @@ def study_trials(
         run.run_id: run
         for name in (tracking.experiment, experiment)
         if has_experiment(store, name)
-        for run in from_mlflow(store, name, filter_string=f"tags.{schema.STUDY} LIKE '%'").records
+        for run in read_experiment(store, name).records
+        if schema.STUDY in run.tags
     }
     return [run for run in found.values() if run.workload in suite.workloads]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from timetrial.tracking.store.tracker import MlflowTracker
 
 from timetrial.bench.experiment import Workshop, default_callbacks, run_header
 from timetrial.bench.suite import load_run
@@ -25,7 +26,6 @@ from timetrial.framework.config import RunConfig
 from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
 from timetrial.tracking.store.opening import Store, open_store
-from timetrial.tracking.store.tracker import MlflowTracker
 
 GOAL = 1.03
 

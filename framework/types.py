@@ -47,6 +47,11 @@ class Condition(enum.StrEnum):
     TIME = "time"
     STEP = "step"
 
+    @property
+    def unit(self) -> str:
+        """What budgets and times to target are measured in: ``seconds`` or ``steps``."""
+        return "seconds" if self is Condition.TIME else "steps"
+
 
 class Split(enum.StrEnum):
     """A fixed set of examples to evaluate on; evaluated metrics are ``"<split>/<metric>"``."""

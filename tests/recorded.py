@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from timetrial.tracking.store.tracker import MlflowTracker
+
 from timetrial.framework.records import Row
 from timetrial.tracking.record.journal import RunHeader
 from timetrial.tracking.store.opening import Store
-from timetrial.tracking.store.tracker import MlflowTracker
 
 TAGS = {
     "workload": "tiny",

@@ -11,7 +11,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.report.figures import curve_figures
 from timetrial.tracking.report.plots import files
 from timetrial.tracking.report.standings import standings

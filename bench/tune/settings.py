@@ -129,6 +129,11 @@ class StudyPlan:
         """The checkpoint file of a point: the same for every attempt at it."""
         return self.root / "checkpoints" / self.name / f"{point}.msgpack"
 
+    def will_resume(self, tags: Mapping[str, str]) -> bool:
+        """Whether the run with these tags is a trial that has a checkpoint to go on from."""
+        ours = tags.get(schema.STUDY) == self.name and schema.POINT in tags
+        return ours and self.checkpoint(int(tags[schema.POINT])).exists()
+
     def identity(self) -> dict[str, Any]:
         """All that must be the same to continue a study, as plain data."""
         tree = configuration.tree_of(self.config)

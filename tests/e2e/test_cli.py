@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from timetrial.bench import cli
-from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.store.opening import open_store
 from timetrial.workloads import flights
 from timetrial.workloads.data import embedded_data

@@ -19,7 +19,7 @@ import tiny_cli
 
 from timetrial.bench.tune.study import tune
 from timetrial.framework.entries import Entry
-from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.record import schema
 from timetrial.tracking.store.opening import open_store
 from timetrial.workloads import WORKLOADS

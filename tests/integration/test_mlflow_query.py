@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from recorded import ROWS, identity, record
+from timetrial.tracking.store.tracker import MlflowTracker
 
 from timetrial.framework.records import Row
 from timetrial.framework.types import Direction
-from timetrial.tracking.read.mlflow import finished_configs, load_runs
+from timetrial.tracking.read.runs import finished_configs, load_runs
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.store import listing
 from timetrial.tracking.store.opening import Store, open_store
-from timetrial.tracking.store.tracker import MlflowTracker
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 from recorded import ROWS, identity, points, record
+from timetrial.tracking.store.tracker import MlflowTracker
 
-from timetrial.tracking.read.mlflow import finished_configs, load_runs
+from timetrial.tracking.read.runs import finished_configs, load_runs
 from timetrial.tracking.store.mirror import replay
 from timetrial.tracking.store.opening import Store, open_store
-from timetrial.tracking.store.tracker import MlflowTracker
 from timetrial.tracking.store.ui import ui_address, ui_command, ui_environment
 from timetrial.tracking.store.views import write_views
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from recorded import record
 
-from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.store.opening import open_store, resolve_uri
 

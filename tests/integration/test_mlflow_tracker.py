@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 from recorded import ROWS, identity, points, record
+from timetrial.tracking.store.tracker import MlflowTracker
 
 from timetrial.framework.records import Row, Tracker
-from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import process_tags
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.journal import read_spool
 from timetrial.tracking.store.mirror import close_stale_runs, replay, replay_unsent
 from timetrial.tracking.store.opening import Store, open_store
-from timetrial.tracking.store.tracker import MlflowTracker
 
 
 @pytest.fixture(scope="module")

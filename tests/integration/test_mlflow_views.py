@@ -11,7 +11,7 @@ import mlflow
 import pytest
 from recorded import record
 
-from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.read.sources import from_mlflow
 from timetrial.tracking.record import schema
 from timetrial.tracking.store.opening import Store, open_store

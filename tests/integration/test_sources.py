@@ -10,7 +10,7 @@ import pytest
 from recorded import ROWS, TAGS, identity, record
 
 from timetrial.framework.records import Row
-from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.read.sources import check, from_mlflow, from_spools
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.journal import End, Spool

@@ -27,7 +27,7 @@ from timetrial.framework.errors import UserError
 from timetrial.framework.records import RunRecord
 from timetrial.framework.spaces import SPACES
 from timetrial.optimizers import OPTIMIZERS
-from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.record import schema
 from timetrial.tracking.store.opening import Store, open_store
 from timetrial.workloads import WORKLOADS

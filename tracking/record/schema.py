@@ -38,10 +38,17 @@ EXPECTED_STEPS_SOURCE: Final = "expected_steps_source"  # how budget.expected_st
 STOP_REASON: Final = "stop_reason"  # name of a StopReason, set at the end
 DIVERGED: Final = "diverged"  # "true" or "false", set at the end
 
-# Tags of the tracker itself.
-SPOOL_ID: Final = "spool_id"  # identity of a run's spool file: replaying it finds the run again
-SPOOL: Final = "spool"  # path of the spool file on the host that wrote it
+# Tags about the optimizer, from its registry entry.
+OPTIMIZER_NAME: Final = "optimizer_name"  # registry name, without variant or label
+LEARNED: Final = "learned"  # "true" or "false"
+COLOR: Final = "color"  # hex colour to draw it in, on a light background
+LEARNING_RATES: Final = "learning_rates"  # JSON [[step, rate], ...] over the horizon
+
+# Tags that the mirror adds in MLflow; no part of the journal.
+JOURNAL_ID: Final = "journal_id"  # identity of the run's journal: sending it again finds the run
+JOURNAL: Final = "journal"  # file name of the journal
 DESCRIBED: Final = "described"  # "true" once configuration and data sets are there
+OLD_JOURNAL_ID: Final = "spool_id"  # of version 0.1, which called a journal a spool file
 
 # Tags of environment.py; the first three say whether the process of a run is still alive.
 HOST: Final = "host"

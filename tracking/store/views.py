@@ -20,9 +20,9 @@ from typing import Any
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
+from timetrial.tracking.record.tracker import now_ms
 from timetrial.tracking.store.listing import metric_history
 from timetrial.tracking.store.opening import Store, store_errors
-from timetrial.tracking.store.tracker import now_ms
 from timetrial.tracking.store.writer import METRICS_PER_REQUEST
 
 OVERVIEW = "all workloads"
