@@ -6,6 +6,7 @@ Boundary: local files only; damaged ones are reported, never raised.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from timetrial.framework.records import RunRecord
@@ -14,7 +15,12 @@ from timetrial.tracking.read.sources import Problem, Source, check, make_record
 from timetrial.tracking.record.environment import process_is_gone
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.evaluations_file import evaluations_in
-from timetrial.tracking.record.journal import JournalContents, journals_in, read_journal
+from timetrial.tracking.record.journal import (
+    JournalContents,
+    experiment_of,
+    journals_in,
+    read_journal,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +56,20 @@ def from_journals(directory: Path) -> Source:
     return Source([run.record for run in runs], problems)
 
 
-def read_journals(paths: list[Path]) -> tuple[list[JournaledRun], list[Problem]]:
-    """The runs of journals in order of start, and the journals that hold none."""
+def read_journals(
+    paths: Sequence[Path], experiment: str | None = None
+) -> tuple[list[JournaledRun], list[Problem]]:
+    """The runs of journals in order of start, and the journals that cannot be read.
+
+    Args:
+        paths: the journals.
+        experiment: only runs of this experiment; None takes all.
+    """
     runs: list[JournaledRun] = []
     problems: list[Problem] = []
     for path in paths:
+        if experiment is not None and experiment_of(path) not in (experiment, None):
+            continue
         try:
             contents = read_journal(path, evaluations_only=True)
             runs.append(JournaledRun(path, contents.started_ms, contents, _record(contents)))

@@ -38,8 +38,7 @@ def read_experiment(
     Raises:
         TrackingError: neither journals nor the store know the experiment, or the store fails.
     """
-    journaled, problems = read_journals(journals_in(store.root))
-    local = [run for run in journaled if run.contents.header.experiment == experiment]
+    local, problems = read_journals(journals_in(store.root), experiment)
     if local and not has_experiment(store, experiment):
         listed = []  # not mirrored yet
     else:
@@ -82,13 +81,11 @@ def finished_configs(store: Store, experiment: str) -> set[str]:
     Raises:
         TrackingError: the store fails.
     """
-    journaled, _ = read_journals(journals_in(store.root))
+    local, _ = read_journals(journals_in(store.root), experiment)
     done = {
         run.record.tags[schema.CONFIG_HASH]
-        for run in journaled
-        if run.contents.header.experiment == experiment
-        and run.record.status == Status.FINISHED
-        and schema.CONFIG_HASH in run.record.tags
+        for run in local
+        if run.record.status == Status.FINISHED and schema.CONFIG_HASH in run.record.tags
     }
     with store_errors(store.uri):
         if not has_experiment(store, experiment):

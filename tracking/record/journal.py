@@ -259,6 +259,15 @@ def journals_in(root: Path) -> list[Path]:
     return [path for name in DIRECTORIES for path in sorted((root / name).glob("*.jsonl"))]
 
 
+def experiment_of(path: Path) -> str | None:
+    """The experiment of a journal, from its first line; None where that is damaged."""
+    try:
+        with path.open("rb") as file:
+            return str(json.loads(file.readline())["experiment"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
 def last_kind(path: Path) -> str:
     """Kind of the last whole line of a journal, "" where there is none; reads the tail only.
 

@@ -110,10 +110,10 @@ class Mirror(Callback):
                 self.path,
             )
             return False
-        return True
+        return self._writer.complete
 
     def send(self) -> str:
-        """Sends the whole journal and, where the run has ended, notes that it is sent.
+        """Sends the whole journal; notes in it that an ended run has arrived, artifacts included.
 
         Returns:
             The id of the run.
@@ -128,11 +128,8 @@ class Mirror(Callback):
                 evaluations = evaluations_in(contents.rows)
                 self._writer.end(contents.end, self._last_step or 0, evaluations)
         run_id = str(self._writer.run_id)
-        if contents.end is not None and self._store.name not in contents.sent:
-            if not self._writer.complete:
-                raise TrackingError(
-                    f"tracking store {self._store.name}: artifacts of run {run_id} are missing"
-                )
+        whole = contents.end is not None and self._writer.complete
+        if whole and self._store.name not in contents.sent:
             journal = Journal(self.path)
             journal.sent(self._store.name, run_id)
             journal.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import logging
 import os
@@ -309,10 +310,10 @@ def _check_writable(directory: Path) -> None:
     """Refuses a directory that could not be made or written to, without making it."""
     existing = next(path for path in (directory, *directory.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        reason = "no write permission" if existing.is_dir() else f"{existing} is a file"
+        code = errno.EACCES if existing.is_dir() else errno.ENOTDIR
         raise TrackingError(
             f"tracking directory {directory}: expected one that can be created and written to, "
-            f"got: {reason}"
+            f"got: {os.strerror(code)}: {existing}"
         )
 
 
