@@ -47,7 +47,7 @@ class Stop:
     """
 
     target: float | None = None
-    split: str = Split.VALIDATION
+    split: str = Split.VALIDATION.value
 
     def __post_init__(self) -> None:
         allowed = tuple(Split)
