@@ -98,11 +98,13 @@ class Mirror(Callback):
     def close(self) -> bool:
         """Sends all that is left; a warning says how to send it later where that fails.
 
+        Of a killed run that a checkpoint may resume, rows behind the checkpoint are not sent.
+
         Returns:
-            True when the store has the whole run.
+            True when the store has all that it should have.
         """
         try:
-            self.send()
+            self.send(resumable=self._until is not None)
         except TrackingError as error:
             _log.warning(
                 "%s. The run is complete in its journal; send it with: timetrial sync --file %s",
@@ -112,8 +114,12 @@ class Mirror(Callback):
             return False
         return self._writer.complete
 
-    def send(self) -> str:
+    def send(self, *, resumable: bool = False) -> str:
         """Sends the whole journal; notes in it that an ended run has arrived, artifacts included.
+
+        Args:
+            resumable: whether a killed run may go on from its checkpoint: then only what lies
+                before that is sent, and the journal does not count as sent.
 
         Returns:
             The id of the run.
@@ -121,14 +127,18 @@ class Mirror(Callback):
         Raises:
             TrackingError: the journal cannot be read, or the store does not take it.
         """
+        contents = read_journal(self.path, evaluations_only=True)
+        killed = contents.end is not None and contents.end.status == Status.KILLED
+        until = self._until() if resumable and killed and self._until else None
         with store_errors(self._store.uri):
-            self._send_rows(None)
-            contents = read_journal(self.path, evaluations_only=True)
-            if contents.end is not None:
+            self._send_rows(until)
+            if contents.end is not None and until is not None:
+                self._writer.pause(contents.end)
+            elif contents.end is not None:
                 evaluations = evaluations_in(contents.rows)
                 self._writer.end(contents.end, self._last_step or 0, evaluations)
         run_id = str(self._writer.run_id)
-        whole = contents.end is not None and self._writer.complete
+        whole = contents.end is not None and until is None and self._writer.complete
         if whole and self._store.name not in contents.sent:
             journal = Journal(self.path)
             journal.sent(self._store.name, run_id)

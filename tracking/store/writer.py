@@ -87,6 +87,10 @@ class RunWriter:
             self._upload(run_id, text, schema.EVALUATIONS_ARTIFACT)
         self._client.set_terminated(run_id, end.status, end.timestamp_ms)
 
+    def pause(self, end: End) -> None:
+        """Shows a run that may go on later as ended, without a summary."""
+        self._client.set_terminated(self._ensure_run(), end.status, end.timestamp_ms)
+
     def _ensure_run(self) -> str:
         if self.run_id is None:
             experiment_id = self._store.experiment_id(self._header.experiment)
