@@ -127,11 +127,9 @@ def run(
         workshop: keeps what the next run can reuse.
         watch: shows progress.
         tags: further tags, such as the suite's name.
-        expected_steps: steps that a time budget allows, where an earlier trial has shown them;
-            measured when the optimizer needs them and they are not given.
+        expected_steps: steps that a time budget allows; measured if needed and not given.
         callbacks: further callbacks, asked after all others.
-        checkpoint: file that the run is saved to at every evaluation, and resumed from where it
-            exists; the caller removes it. None saves nothing.
+        checkpoint: file to save to at every evaluation and to resume from; None saves nothing.
 
     Raises:
         UserError: the checkpoint cannot be read or is one of another configuration.
@@ -146,26 +144,40 @@ def run(
         started -= sum(saved.seconds.values())
     with recorded_as_failed(config, store, workshop.workload(config.workload), tags):
         setup = prepare(config, workshop, saved, expected_steps)
-    tracker = (
-        resumed(saved, store, tags) if saved else start_run(store.journals, header(setup, tags))
-    )
+    tracker = begin(setup, store, saved, tags)
     saving: list[Checkpoint] = []
     if checkpoint is not None:
-        notes = {**setup.told, _TOLD: _told(setup.config)}
+        notes = {**setup.told, _TOLD: str(setup.config.budget.expected_steps or "")}
         saving = [Checkpoint(checkpoint, digest, clock, tracker, notes)]
     mirror = Mirror(store, tracker.path, until=(lambda: saving[0].offset) if saving else None)
     mirror.flush()  # the run shows in MLflow from the start
     chosen = [*default_callbacks(setup, tracker, watch), *callbacks, *saving, mirror]
-    status, result = Status.FAILED, None
+    with ended(tracker, mirror, clock, started) as results:
+        results.append(fit(setup, chosen, clock, saved, tracker.path))
+    return results[0]
+
+
+@contextmanager
+def ended(
+    tracker: JournalTracker, mirror: Mirror, clock: Clock, started: float
+) -> Iterator[list[RunResult]]:
+    """Ends the journal of a run as it went, and sends it.
+
+    Yields:
+        A list to put the result into; without one the run has failed or was interrupted.
+    """
+    results: list[RunResult] = []
+    status = Status.FAILED
     try:
-        result = fit(setup, chosen, clock, saved, tracker.path)
-        status = Status.KILLED if result.reason is StopReason.PRUNED else Status.FINISHED
-        return result
+        yield results
+        pruned = results[0].reason is StopReason.PRUNED
+        status = Status.KILLED if pruned else Status.FINISHED
     except KeyboardInterrupt:
         status = Status.KILLED
         raise
     finally:
         wall_seconds = time.perf_counter() - started
+        result = results[0] if results else None
         tracker.finish(status, end_tags(result), summary(result, clock.accounts(), wall_seconds))
         mirror.close()
 
@@ -201,10 +213,6 @@ def recorded_as_failed(
 
 
 _TOLD = "expected_steps"  # note of a checkpoint: the number of steps the optimizer is told of
-
-
-def _told(config: RunConfig) -> str:
-    return str(config.budget.expected_steps or "")
 
 
 def prepare(
@@ -274,11 +282,14 @@ def header(setup: Setup, tags: Mapping[str, str]) -> RunHeader:
     return run_header(setup.config, setup.workload, {**calibrated, **setup.told, **notes, **tags})
 
 
-def resumed(saved: Saved, store: Store, tags: Mapping[str, str]) -> JournalTracker:
-    """Goes on in the journal that a checkpoint names."""
-    path = store.journals / saved.journal
-    resumption = {schema.RESUMED_AT: str(saved.step), **host_tags(), **process_tags()}
-    return resume_run(path, saved.offset, {**resumption, **tags})
+def begin(
+    setup: Setup, store: Store, saved: Saved | None, tags: Mapping[str, str]
+) -> JournalTracker:
+    """Starts the journal of a run, or goes on in the one that its checkpoint names."""
+    if saved is None:
+        return start_run(store.journals, header(setup, tags))
+    resumption = {schema.RESUMED_AT: str(saved.step), **host_tags(), **process_tags(), **tags}
+    return resume_run(store.journals / saved.journal, saved.offset, resumption)
 
 
 def run_header(config: RunConfig, workload: Workload, tags: Mapping[str, str]) -> RunHeader:

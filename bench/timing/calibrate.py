@@ -121,9 +121,8 @@ def calibrate(
         workload: registry name.
         overrides: settings of the workload, as for ``timetrial train``; ``budget.steps`` are the
             steps that make up its budget where no other machine's is carried over.
-        reference: one of ``NAMED_REFERENCES`` or a calibration file. By default ``v100x8`` for
-            the paper's workloads; for others the budget is that of this machine: the steps of the
-            budget times the seconds per step.
+        reference: one of ``NAMED_REFERENCES`` or a calibration file; by default ``v100x8`` for
+            the paper's workloads, else this machine: steps of the budget times seconds per step.
         share: of the steps of the budget, to run, in (0, 1]; at least 20 steps are made.
         warm_up_steps: to discard; a fifth of the steps made by default.
         window_count: windows to take the median of.
@@ -144,16 +143,7 @@ def calibrate(
     known = _reference(workload, optimizer, config, reference)
     made = max(math.ceil(share * total), _FEWEST_STEPS)
     discarded = max(1, made // 5) if warm_up_steps is None else warm_up_steps
-    if made - discarded < window_count or discarded < 1 or window_count < 1:
-        raise UserError(
-            f"calibrate: {made} steps with a warm-up of {discarded} leave too few for "
-            f"{window_count} windows; choose a larger --share or a smaller --warm-up (at least 1)"
-        )
-    short = dataclasses.replace(config, budget=Budget(steps=made))
-    seconds = step_times(short)
-    if len(seconds) < made:
-        raise UserError(f"calibrate: {optimizer} diverged on {workload} after {len(seconds)} steps")
-    found = windows(seconds, warm_up_steps=discarded, count=window_count)
+    found = _measured_windows(config, made, discarded, window_count)
     step = statistics.median(found)
     known = known or Reference(SELF, total * step, step)
     return Calibration(
@@ -171,6 +161,26 @@ def calibrate(
         hardware={**device_tags(), **host_tags()},
         versions={k.removeprefix(schema.VERSION_PREFIX): v for k, v in version_tags().items()},
     )
+
+
+def _measured_windows(
+    config: RunConfig, made: int, discarded: int, window_count: int
+) -> tuple[float, ...]:
+    """Seconds per step of windows of a short run.
+
+    Raises:
+        UserError: too few steps for the windows, or the run diverges.
+    """
+    if made - discarded < window_count or discarded < 1 or window_count < 1:
+        raise UserError(
+            f"calibrate: {made} steps with a warm-up of {discarded} leave too few for "
+            f"{window_count} windows; choose a larger --share or a smaller --warm-up (at least 1)"
+        )
+    seconds = step_times(dataclasses.replace(config, budget=Budget(steps=made)))
+    if len(seconds) < made:
+        name, optimizer = config.workload.name, config.optimizer.name
+        raise UserError(f"calibrate: {optimizer} diverged on {name} after {len(seconds)} steps")
+    return windows(seconds, warm_up_steps=discarded, count=window_count)
 
 
 def _reference(
