@@ -14,9 +14,7 @@ import numpy as np
 from timetrial.tracking.report.cells import signed
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.standings import Standing
-from timetrial.tracking.report.style import family, is_learned
 
-FULL: Final = "velo"
 SAME: Final = 1e-12
 """Scores that differ by less are equal but for the order of a sum."""
 
@@ -67,18 +65,19 @@ def difference_text(one: Difference, results: Results) -> str:
 
 def contender(results: Results) -> str | None:
     """The learned optimizer in question: VeLO, or else the best learned one that there is."""
-    learned = [name for name in results.optimizers if is_learned(name)]
-    return find(results, FULL) or next(iter(learned), None)
+    learned = (name for name in results.optimizers if results.entrants[name].learned)
+    return fully_prompted(results) or next(learned, None)
 
 
 def baselines(results: Results) -> list[str]:
     """The optimizers that are not learned, from the best to the last."""
-    return [name for name in results.optimizers if not is_learned(name)]
+    return [name for name in results.optimizers if not results.entrants[name].learned]
 
 
-def find(results: Results, wanted: str) -> str | None:
-    """The first optimizer of a family."""
-    return next((name for name in sorted(results.optimizers) if family(name) == wanted), None)
+def fully_prompted(results: Results) -> str | None:
+    """The first learned optimizer that is told of all its steps: VeLO as the paper runs it."""
+    known = (results.entrants[name] for name in sorted(results.optimizers))
+    return next((one.label for one in known if one.learned and one.is_full), None)
 
 
 def cannot_answer(results: Results, lacking: str) -> str:

@@ -67,7 +67,8 @@ def write_paper_report(directory: Path, options: ReportOptions | None = None) ->
 
 def _write(results: Results, directory: Path) -> Path:
     sections = [made for make in SECTIONS if (made := make(results)) is not None]
-    shown = looks({*results.optimizers, *_drawn(p for one in sections for p in one.plots)})
+    drawn = _drawn(plot for section in sections for plot in section.plots)
+    shown = looks({*results.optimizers, *drawn}, results.entrants)
     files = {
         name: data
         for section in sections

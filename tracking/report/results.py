@@ -14,6 +14,7 @@ import pandas as pd
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Direction
 from timetrial.tracking.record import schema
+from timetrial.tracking.report.entrants import Entrant, entrants_of
 from timetrial.tracking.report.listing import ListedRun, Planned, listed_runs
 from timetrial.tracking.report.standings import SHOWN, Standing, directions, order, standings
 from timetrial.tracking.scores.resampling import Bootstrap
@@ -72,7 +73,8 @@ class Results:
             final deciding metrics; empty where single trials are not known.
         metrics: deciding metric by workload.
         directions: by workload and metric.
-        optimizers: from the best to the last.
+        optimizers: labels from the best to the last.
+        entrants: what is known of each optimizer, by label.
         options: how the report is made.
         listed_runs: every run, missing ones too.
         studies: the trials of tuning studies; they are no part of the race.
@@ -86,6 +88,7 @@ class Results:
     metrics: Mapping[str, str]
     directions: Mapping[tuple[str, str], Direction]
     optimizers: Sequence[str]
+    entrants: Mapping[str, Entrant]
     options: ReportOptions
     listed_runs: Sequence[ListedRun] = ()
     studies: Sequence[RunRecord] = ()
@@ -122,6 +125,7 @@ def results_of(records: Sequence[RunRecord], options: ReportOptions | None = Non
         metrics={run.workload: run.metric for run in raced},
         directions=directions(raced),
         optimizers=order(found, {run.optimizer for run in raced}),
+        entrants=entrants_of(raced),
         options=options,
         listed_runs=listed_runs(raced, options.planned),
         studies=[run for run in ordered if schema.STUDY in run.tags],

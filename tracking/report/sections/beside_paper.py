@@ -15,7 +15,7 @@ from timetrial.tracking.report.paper import paper_quality, paper_times
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Section, Text, captioned
 from timetrial.tracking.report.standings import CONTROL, SHOWN, Standing
-from timetrial.tracking.report.style import family, metric_name
+from timetrial.tracking.report.style import metric_name
 from timetrial.tracking.scores.fixed_targets import paper_targets
 from timetrial.tracking.scores.targets import CONDITIONS
 
@@ -65,7 +65,7 @@ def _times_beside(standing: Standing, results: Results) -> Table | None:
     for name in (n for n in results.optimizers if n in standing.times.index):
         cells = [name_cell(name)]
         for w in shared:
-            twin = family(name)
+            twin = results.entrants[name].name
             cells.append(_when(float(standing.times.loc[name, w])))  # type: ignore[arg-type]
             cells.append(_when(float(theirs.loc[twin, w]) if twin in theirs.index else math.nan))  # type: ignore[arg-type]
         body.append(cells)
@@ -90,7 +90,7 @@ def _quality_beside(results: Results, condition: Condition) -> Table | None:
         cells = [name_cell(name)]
         for w, split in columns:
             metric = results.metrics[w]
-            for table, one in ((results.quality, name), (theirs, family(name))):
+            for table, one in ((results.quality, name), (theirs, results.entrants[name].name)):
                 cells.append(_mean(table, (condition, w, one, split, metric)))
         body.append(cells)
     return Table(

@@ -18,17 +18,15 @@ from timetrial.tracking.report.cells import (
     Cell,
     Table,
     header,
-    joined_names,
     name_cell,
     signed,
 )
 from timetrial.tracking.report.comparison import (
-    FULL,
     cannot_answer,
     capital,
     difference,
     difference_text,
-    find,
+    fully_prompted,
 )
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Section, Text, captioned
@@ -36,24 +34,22 @@ from timetrial.tracking.report.sections.times import time_table
 from timetrial.tracking.report.standings import CONTROL, Standing, headline
 
 QUESTION: Final = "1. How sensitive is VeLO to its prompt, the number of steps it is told of?"
-_VARIANTS: Final = {
-    "velo_short": "prompted with 75 % of its steps",
-    "velo_feed": "fed the remaining share of the budget while it runs",
-}
+_SHORT: Final = 0.75  # the prompt of the paper's VeLO Short
+_FED: Final = "fed the remaining share of the budget while it runs"
 
 
 def section(results: Results) -> Section:
     """The question, its answer, and times and score differences by prompt."""
-    full, others = find(results, FULL), {key: find(results, key) for key in _VARIANTS}
+    full, variants = fully_prompted(results), _variants(results)
     found = [s for s in results.standings if full in s.scores.index]
     standing = headline(found, Condition.TIME) or headline(found, Condition.STEP)
-    present = [name for name in others.values() if standing and name in standing.scores.index]
+    present = [name for name in variants.values() if standing and name in standing.scores.index]
     if full is None or standing is None or not present:
-        lacking = "VeLO" if full is None else joined_names(list(_VARIANTS))
+        lacking = "VeLO" if full is None else "VeLO with another prompt"
         answer, tables = cannot_answer(results, f"scored runs of {lacking}"), []
     else:
-        answer = _answer(results, standing, full, others)
-        tables = _tables(results, standing, [full, *(name for name in others.values() if name)])
+        answer = _answer(results, standing, full, variants)
+        tables = _tables(results, standing, [full, *(name for name in variants.values() if name)])
     return Section(
         name="question-1",
         title=QUESTION,
@@ -62,19 +58,36 @@ def section(results: Results) -> Section:
     )
 
 
+def _variants(results: Results) -> dict[str, str | None]:
+    """Ways to tell VeLO how long it trains, in words, with the first optimizer told so.
+
+    The paper's way and the feed are always among them, without an optimizer where there is none.
+    """
+    known = [results.entrants[name] for name in sorted(results.optimizers)]
+    found: dict[str, str | None] = {_prompted(_SHORT): None}
+    for one in known:
+        if one.learned and one.is_variant and not one.fed:
+            found[_prompted(one.prompt)] = found.get(_prompted(one.prompt)) or one.label
+    fed = next((one.label for one in known if one.learned and one.fed), None)
+    return {**found, _FED: fed}
+
+
+def _prompted(share: float) -> str:
+    return f"prompted with {100 * share:g} % of its steps"
+
+
 def _answer(
-    results: Results, standing: Standing, full: str, others: Mapping[str, str | None]
+    results: Results, standing: Standing, full: str, variants: Mapping[str, str | None]
 ) -> str:
     parts, signs = [], []
-    for key, name in others.items():
+    for words, name in variants.items():
         if name is None or name not in standing.scores.index:
-            parts.append(f"there are no scored runs of it {_VARIANTS[key]}")
+            parts.append(f"there are no scored runs of it {words}")
             continue
         gap = difference(standing, name, full, results.level)
         signs.append(gap.sign)
         parts.append(
-            f"{_VARIANTS[key]} it scores {standing.scores[name]:.2f} "
-            f"({difference_text(gap, results)})"
+            f"{words} it scores {standing.scores[name]:.2f} ({difference_text(gap, results)})"
         )
     verdict = "" if standing.intervals is None else "Yes, it is: " if any(signs) else "Not shown: "
     return capital(

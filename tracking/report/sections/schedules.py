@@ -7,20 +7,17 @@ themselves belong to the optimizers.
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from timetrial.framework.types import Condition
+from timetrial.tracking.report.entrants import TOLD_STEPS
 from timetrial.tracking.report.plots import SHARE_LIMITS, Line, Panel
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Block, Plots, Section, Text, plots_of
 from timetrial.tracking.report.standings import CONTROL
-from timetrial.tracking.report.style import family
 from timetrial.tracking.scores.targets import trials
-
-_PROMPT: Final = "velo.num_steps"  # tag: the number of steps that VeLO was told of
 
 
 def section(results: Results) -> Section:
@@ -99,10 +96,10 @@ def progress_frame(results: Results) -> pd.DataFrame:
     condition = Condition.TIME if Condition.TIME in conditions else Condition.STEP
     first: dict[tuple[str, str], int] = {}
     for run in trials(results.records, condition=condition):
-        told = float(run.tags.get(_PROMPT, math.nan))
+        told = float(run.tags.get(TOLD_STEPS, math.nan))
         if math.isnan(told) or first.setdefault((run.workload, run.optimizer), run.seed) < run.seed:
             continue
-        fed = family(run.optimizer) == "velo_feed"
+        fed = results.entrants[run.optimizer].fed
         for row in run.evaluations:
             used = row.train_seconds if run.condition == Condition.TIME else float(row.step)
             share = used / run.budget if fed else row.step / told

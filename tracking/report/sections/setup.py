@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
 
 import pandas as pd
 
@@ -21,21 +20,6 @@ from timetrial.tracking.report.section import Section, Text, headed
 from timetrial.tracking.report.standings import SHOWN
 from timetrial.tracking.report.style import metric_name
 from timetrial.tracking.scores.targets import CONDITIONS
-
-_NOT_SETTINGS: Final = (  # tags that say which run it is, not what it ran on
-    *("workload", "optimizer", "seed", "condition", "budget", "metric", "direction", "mlflow."),
-    *(
-        "config_hash",
-        "stop_reason",
-        "diverged",
-        "spool",
-        "pid",
-        "process_start",
-        "run_",
-        "group",
-        "sets_",
-    ),
-)
 
 
 def section(results: Results) -> Section:
@@ -135,7 +119,7 @@ def settings_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
         (key, value)
         for record in records
         for key, value in record.tags.items()
-        if not key.startswith(_NOT_SETTINGS)
+        if key not in schema.NOT_SETTINGS and not key.startswith(schema.NOT_SETTINGS_PREFIXES)
     )
     rows = sorted(((*pair, count) for pair, count in found.items()), key=_by_frequency)
     return pd.DataFrame(rows, columns=["setting", "value", "runs"])

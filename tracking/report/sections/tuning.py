@@ -23,7 +23,7 @@ from timetrial.tracking.report.plots import Line, Panel
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Block, Plots, Section, Text, plots_of
 from timetrial.tracking.report.standings import CONTROL
-from timetrial.tracking.report.style import better, is_learned, metric_name
+from timetrial.tracking.report.style import better, metric_name
 from timetrial.tracking.scores.hpo_curves import HpoCurve, hpo_curve, trials_to_beat
 from timetrial.tracking.scores.targets import counts, final_value
 
@@ -79,7 +79,7 @@ def _shown(results: Results, studies: Sequence[Tuned]) -> list[Block]:
         "number of trials); level lines are the same optimizer untuned, and learned ones. The best "
         "of several trials is chosen by the metric that is shown, which flatters tuning a little."
     )
-    panels = tuning_panels(studies)
+    panels = tuning_panels(results, studies)
     return [
         Text(text),
         tuning_table(results, studies),
@@ -183,7 +183,7 @@ def _beaten(one: Tuned, rival: str | None) -> Cell:
     return Cell(text, f"it has {plain(value, 4)}")
 
 
-def tuning_panels(studies: Sequence[Tuned]) -> list[Panel]:
+def tuning_panels(results: Results, studies: Sequence[Tuned]) -> list[Panel]:
     """Expected best of k, per workload and condition, with untuned optimizers as level lines."""
     panels = []
     for key in dict.fromkeys((one.workload, one.condition) for one in studies):
@@ -199,7 +199,7 @@ def tuning_panels(studies: Sequence[Tuned]) -> list[Panel]:
         }  # fmt: skip
         for one in here:
             for name, value in one.references.items():
-                if is_learned(name) or name == one.optimizer:
+                if results.entrants[name].learned or name == one.optimizer:
                     lines[name] = Line(name, ends, np.array([value, value]))
         words = f"{metric_name(here[0].metric)} ({better(here[0].direction)})"
         panels.append(
