@@ -1,6 +1,6 @@
-"""What runs recorded about each optimizer of a race: its name, whether it is learned, its colour.
+"""Recorded facts about each optimizer of a race: name, learned or not, colour, prompt.
 
-Pure: from tags and settings of runs; nothing is concluded from how an optimizer is called.
+Pure: from tags and settings of runs, never from labels.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from timetrial.framework.records import RunRecord
 from timetrial.tracking.record import schema
 
 TOLD_STEPS: Final = "velo.num_steps"
-"""Tag of a run of VeLO: the number of steps that it was told of."""
+"""Tag of VeLO's runs: the number of steps in the prompt."""
 
-_WEIGHTS: Final = "velo.weights"  # tag: older runs of learned optimizers have no tag but this one
-_SETTING: Final = "optimizer."  # settings of an optimizer begin so
-_PROMPT: Final = "optimizer.prompt"  # setting: share of the budget's steps that VeLO is told of
+_WEIGHTS: Final = "velo.weights"  # tag; marks learned optimizers among runs without the tag learned
+_SETTING: Final = "optimizer."  # prefix of an optimizer's settings
+_PROMPT: Final = "optimizer.prompt"  # setting: share of the budget's steps in VeLO's prompt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Entrant:
     """One optimizer of a race.
 
     Attributes:
-        label: how the report calls it; tells variants apart (``velo[embedded]``).
-        name: its name in the registry.
+        label: name in the report, which tells variants apart (``velo[embedded]``).
+        name: registry name.
         learned: True for a learned optimizer.
-        color: colour on a light background that its runs ask for; empty = none.
-        prompt: share of the budget's steps that it is told of at its start, > 0; NaN = not told.
-        fed: True when it is told the used share of its budget at every step instead.
+        color: recorded colour on a light background; empty = none.
+        prompt: share of the budget's steps that it is built for, > 0; NaN = takes no prompt.
+        fed: True when it takes the remaining share of the budget at every step instead.
     """
 
     label: str
@@ -43,17 +43,17 @@ class Entrant:
 
     @property
     def is_full(self) -> bool:
-        """True when it is told of all the steps that the budget allows."""
+        """True when it is prompted with all steps of the budget."""
         return self.prompt == 1.0
 
     @property
     def is_variant(self) -> bool:
-        """True when it is told of another number of steps, or fed."""
+        """True when it is prompted with another number of steps, or fed."""
         return self.fed or not (math.isnan(self.prompt) or self.is_full)
 
 
 def entrants_of(records: Sequence[RunRecord]) -> dict[str, Entrant]:
-    """The optimizers of some runs by label; the first run of each speaks for it."""
+    """Entrants by label; the first run of each optimizer gives its facts."""
     first: dict[str, RunRecord] = {}
     for run in records:
         first.setdefault(run.optimizer, run)
@@ -61,7 +61,7 @@ def entrants_of(records: Sequence[RunRecord]) -> dict[str, Entrant]:
 
 
 def unrecorded(label: str) -> Entrant:
-    """An optimizer of which nothing but its label is known."""
+    """An optimizer known by its label only."""
     return Entrant(label, label.split("[")[0])
 
 

@@ -63,7 +63,7 @@ def published(options: ReportOptions | None = None) -> Results:
 
 
 def paper_optimizers() -> dict[str, Entrant]:
-    """What the paper says of its optimizers: which are learned, and what VeLO is told."""
+    """The paper's optimizers: which are learned, and the prompts of VeLO."""
     rows = read("optimizers.csv").fillna({"color": ""}).to_dict("records")
     return {
         str(row["optimizer"]): Entrant(

@@ -1,6 +1,6 @@
-"""How optimizers and metrics look and are called, the same in every plot and table.
+"""Colours and line styles of optimizers, names of metrics; the same in every plot and table.
 
-Boundary: colours, line styles and words only.
+Pure: from recorded facts to looks.
 
 Colours are those of Okabe and Ito, Color Universal Design, 2008, https://jfly.uni-koeln.de/color/
 (distinct with every kind of colour blindness), adjusted in lightness for either background.
@@ -45,7 +45,7 @@ _LABELS: Final = {
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """How one optimizer is drawn.
+    """Colour and line style of one optimizer.
 
     Attributes:
         light, dark: colour on a light and on a dark background.
@@ -62,14 +62,14 @@ class Look:
 def looks(names: Iterable[str], entrants: Mapping[str, Entrant]) -> dict[str, Look]:
     """A look for each optimizer, in order of the names.
 
-    Its colour is the one that its runs have recorded, unless it cannot be seen on white or another
-    optimizer has one like it; the others take those of the palette that are left, in order of the
-    names, entrants first. When all are taken, colours repeat with other dashes. Learned optimizers are thick;
-    variants in what one is told are dashed.
+    The colour is the recorded one, unless it is invisible on white or too near to another's. The
+    other optimizers take the free colours of the palette in order of their names, entrants first;
+    when none is free, colours repeat with other dashes. Lines of learned optimizers are thick,
+    those of prompted or fed variants dashed.
 
     Args:
         names: labels of the optimizers to draw.
-        entrants: what is known of them by label; some may be missing.
+        entrants: recorded facts by label; some may be missing.
     """
     names = sorted(set(names))
     known = [entrants.get(name, unrecorded(name)) for name in names]
@@ -93,12 +93,12 @@ def looks(names: Iterable[str], entrants: Mapping[str, Entrant]) -> dict[str, Lo
 
 
 def metric_name(metric: str) -> str:
-    """A metric's name as a reader knows it."""
+    """The common name of a metric."""
     return _LABELS.get(metric, metric.replace("_", " "))
 
 
 def better(direction: Direction | None) -> str:
-    """Which way is better, in words for an axis; empty when it is not known."""
+    """The better direction in words for an axis; empty when unknown."""
     if direction is None:
         return ""
     return "lower is better" if direction is Direction.MINIMIZE else "higher is better"

@@ -1,4 +1,4 @@
-"""A race beside the paper, on the workloads that are the paper's.
+"""A race beside the paper, on the workloads that they share.
 
 Pure: from results to text and cells; the optimizers are matched by name without variant.
 """
@@ -21,13 +21,13 @@ from timetrial.tracking.scores.targets import CONDITIONS
 
 
 def section(results: Results) -> Section | None:
-    """Times and final quality here and in the paper; None without a workload of the paper."""
+    """Times and final quality here and in the paper; None without a shared workload."""
     tables = side_by_side(results)
     if not tables:
         return None
     text = (
-        "On the workloads that are the paper’s, its numbers beside those of this race. Its seconds "
-        "are those of one or two A100 GPUs, and its targets are its own."
+        "This race and the paper on the workloads that they share. The paper’s seconds were "
+        "measured on one or two A100 GPUs; its targets are its own."
     )
     return Section(
         name="beside",
@@ -38,10 +38,7 @@ def section(results: Results) -> Section | None:
 
 
 def side_by_side(results: Results) -> list[Table]:
-    """This race beside the paper, on the workloads that are the paper's; empty without one.
-
-    The optimizers are matched by name without variant. Seconds are those of other hardware.
-    """
+    """Tables of this race beside the paper; empty without a shared workload."""
     if results.published:
         return []
     times = [table for standing in results.standings if (table := _times_beside(standing, results))]

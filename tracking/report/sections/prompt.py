@@ -1,6 +1,6 @@
-"""Question 1 of the paper: how sensitive VeLO is to its prompt, with the answer and evidence.
+"""Question 1 of the paper: how sensitive VeLO is to its prompt.
 
-Pure: the sentence is computed from the scores, and says where an interval leaves it open.
+Pure: the answer is computed from scores and their intervals.
 
 Source: Rezk et al., Is Scaling Learned Optimizers Worth It?, 2023,
 https://arxiv.org/abs/2310.18191 (section 1).
@@ -33,9 +33,9 @@ from timetrial.tracking.report.section import Section, Text, captioned
 from timetrial.tracking.report.sections.times import time_table
 from timetrial.tracking.report.standings import CONTROL, Standing, headline
 
-QUESTION: Final = "1. How sensitive is VeLO to its prompt, the number of steps it is told of?"
+QUESTION: Final = "1. How sensitive is VeLO to its prompt, the number of steps it expects?"
 _SHORT: Final = 0.75  # the prompt of the paper's VeLO Short
-_FED: Final = "fed the remaining share of the budget while it runs"
+_FED: Final = "fed the remaining share of the budget"
 
 
 def section(results: Results) -> Section:
@@ -59,9 +59,9 @@ def section(results: Results) -> Section:
 
 
 def _variants(results: Results) -> dict[str, str | None]:
-    """Ways to tell VeLO how long it trains, in words, with the first optimizer told so.
+    """The first optimizer for each way to prompt VeLO, by the way in words; None without one.
 
-    The paper's way and the feed are always among them, without an optimizer where there is none.
+    The paper's prompt of 75 % and the feed are always listed.
     """
     known = [results.entrants[name] for name in sorted(results.optimizers)]
     found: dict[str, str | None] = {_prompted(_SHORT): None}
@@ -82,14 +82,14 @@ def _answer(
     parts, signs = [], []
     for words, name in variants.items():
         if name is None or name not in standing.scores.index:
-            parts.append(f"there are no scored runs of it {words}")
+            parts.append(f"no runs of VeLO {words} have a score")
             continue
         gap = difference(standing, name, full, results.level)
         signs.append(gap.sign)
         parts.append(
-            f"{words} it scores {standing.scores[name]:.2f} ({difference_text(gap, results)})"
+            f"{words}, it scores {standing.scores[name]:.2f} ({difference_text(gap, results)})"
         )
-    verdict = "" if standing.intervals is None else "Yes, it is: " if any(signs) else "Not shown: "
+    verdict = "" if standing.intervals is None else "Yes: " if any(signs) else "Not shown: "
     return capital(
         f"{verdict}under {CONTROL[standing.condition]}, VeLO prompted with all its steps scores "
         f"{standing.scores[full]:.2f} on {standing.split}; {'; '.join(parts)}."
@@ -111,7 +111,7 @@ def _tables(results: Results, standing: Standing, variants: Sequence[str]) -> li
 
 
 def _differences(results: Results, variants: Sequence[str]) -> Table:
-    """Score of every variant minus that of the fully prompted one, in every standing."""
+    """Score difference of every variant to the fully prompted one, in every standing."""
     full = variants[0]
     found = [s for s in results.standings if full in s.scores.index]
     body = []
@@ -125,5 +125,5 @@ def _differences(results: Results, variants: Sequence[str]) -> Table:
             cells.append(Cell(signed(gap.value), gap.interval))
         body.append(cells)
     heads = [f"{s.split}, {CONTROL[s.condition]}" for s in found]
-    title = f"Score minus that of {full}"
+    title = f"Score difference to {full}"
     return Table("prompt_differences", title, header("optimizer", *heads), body)

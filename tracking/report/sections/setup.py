@@ -23,7 +23,7 @@ from timetrial.tracking.scores.targets import CONDITIONS
 
 
 def section(results: Results) -> Section:
-    """What was run, on what."""
+    """Budgets and targets, settings, hardware and versions."""
     settings = settings_frame(results.records)
     tables = [
         budget_table(results),
@@ -74,7 +74,7 @@ def _budget_cells(runs: Sequence[RunRecord]) -> list[Cell]:
 
 
 def settings_table(settings: pd.DataFrame, runs: int) -> Table:
-    """What was recorded about machine, versions and code; the number of runs where it differs.
+    """Recorded facts on machine, versions and code, with numbers of runs where they differ.
 
     Args:
         settings: as returned by ``settings_frame``.
@@ -94,7 +94,7 @@ def settings_table(settings: pd.DataFrame, runs: int) -> Table:
 
 
 def configuration_table(records: Sequence[RunRecord]) -> Table:
-    """The settings of every optimizer, where they differ by workload with the values of all."""
+    """The settings of every optimizer; values that differ between runs are all listed."""
     found: dict[str, dict[str, set[str]]] = {}
     for run in records:
         for key, value in run.config.items():
@@ -114,7 +114,7 @@ def configuration_table(records: Sequence[RunRecord]) -> Table:
 
 
 def settings_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Columns setting, value, runs: what was recorded, the most frequent value first."""
+    """Columns setting, value, runs: recorded facts, the most frequent value first."""
     found = Counter(
         (key, value)
         for record in records
