@@ -200,7 +200,8 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from timetrial.bench.race import race, show_plan
+    from timetrial.bench.planning import show_plan
+    from timetrial.bench.race import race
     from timetrial.bench.suite import load_suite
 
     suite, tracking = load_suite(options.overrides)
@@ -237,7 +238,7 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from timetrial.bench.race import paper_report, report
+    from timetrial.bench.report import paper_report, report
     from timetrial.bench.suite import load_suite
     from timetrial.tracking.scores.resampling import Bootstrap
 

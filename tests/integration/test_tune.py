@@ -16,6 +16,7 @@ from tiny import TinyWorkload
 
 from timetrial.bench import cli
 from timetrial.bench import race as races
+from timetrial.bench import report as reports
 from timetrial.bench import suite as suites
 from timetrial.bench.experiment import Workshop, run
 from timetrial.bench.tune import ledger, settings, study, trial
@@ -503,7 +504,7 @@ def test_a_suite_races_the_tuned_preset_under_the_label_hpo(
 def test_the_report_looks_for_studies_where_they_are_recorded(tmp_path: Path):
     plan = load_plan([*BASE, f"tracking.root={tmp_path}"])
     assert plan.config.tracking.experiment == schema.STUDIES
-    told = inspect.signature(races.report).parameters["studies"].default
+    told = inspect.signature(reports.report).parameters["studies"].default
     assert told == schema.STUDIES
     assert cli.parser().parse_args(["report"]).studies == schema.STUDIES
 
