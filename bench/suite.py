@@ -157,7 +157,18 @@ def load_suite(overrides: Sequence[str]) -> tuple[Suite, Tracking]:
     required = [f.name for f in dataclasses.fields(Suite) if f.default is dataclasses.MISSING]
     if missing := [key for key in required if key not in parts]:
         raise ConfigError(f"{file}: expected the keys {', '.join(missing)}, too")
-    return configuration.construct(Suite, parts, ""), tracking
+    suite: Suite = configuration.construct(Suite, parts, "")
+    _check_calibrations(suite)
+    return suite, tracking
+
+
+def _check_calibrations(suite: Suite) -> None:
+    """Refuses a suite whose time budgets come from files that are not there."""
+    for workload in suite.workloads if Condition.TIME in suite.conditions else ():
+        file = suite.calibration(workload)
+        if file is not None and not os.path.isfile(file):
+            made = f"timetrial calibrate {workload}"
+            raise ConfigError(f"calibrations: expected a file {file}; make it with: {made}")
 
 
 def _tracking(given: Any, suite: str) -> Tracking:

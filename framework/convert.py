@@ -147,8 +147,7 @@ def refuse_unknown(found: collections.abc.Iterable[Unknown], hidden: tuple[str, 
         near = nearest(key.name, [*key.known, *hidden])
         notes = [key.where] * bool(key.where) + [f"did you mean {near!r}?"] * bool(near)
         texts.append(f"{key.name!r}" + (f" ({'; '.join(notes)})" if notes else ""))
-    known = sorted({name for key in keys for name in key.known})
-    raise ConfigError(f"unknown config keys {', '.join(texts)}. Known: {', '.join(known)}")
+    raise ConfigError(f"unknown config keys {', '.join(texts)}")
 
 
 def _is_none(value: Any) -> bool:
@@ -229,7 +228,9 @@ def _float(value: Any) -> float | None:
         return number if math.isfinite(number) else None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return None if math.isnan(value) or 2**1023 < abs(value) < math.inf else float(value)
+    if isinstance(value, int):
+        return float(value) if abs(value) < 2**1000 else None
+    return None if math.isnan(value) else value
 
 
 def _bool(value: Any) -> bool | None:

@@ -84,9 +84,9 @@ def merge(*trees: Mapping[str, Any]) -> Tree:
     for tree in trees:
         for key in CHOICES:
             new, old = tree.get(key), result.get(key)
-            if not (isinstance(new, dict) and isinstance(old, dict)):
+            if not (isinstance(new, dict) and isinstance(old, dict) and "name" in old):
                 continue
-            if new.get("name", old.get("name")) != old.get("name"):
+            if new.get("name", old["name"]) != old["name"]:
                 del result[key]
         budget, before = tree.get("budget"), result.get("budget")
         if isinstance(budget, dict) and isinstance(before, dict) and budget.keys() & set(_LIMITS):

@@ -22,7 +22,7 @@ def unknown(what: str, name: str, known: Iterable[str], hidden: Iterable[str] = 
         known: names to list.
         hidden: further names that may be suggested, but are not listed.
     """
-    names = sorted(known)
+    names = sorted(map(str, known))
     near = nearest(name, [*names, *hidden])
     hint = f"; did you mean {near!r}?" if near else "."
     return f"unknown {what} {str(name)!r}{hint} Known: {', '.join(names)}"

@@ -159,8 +159,10 @@ class _Dumper(yaml.SafeDumper):
         return True
 
     def write_text(self, text: str) -> yaml.Node:
-        """A text; quoted where it would be read as None."""
+        """A text; quoted where it would be read as None, or a line break in it as a blank."""
         quotes = "'" if text and text.lower() in NULLS else None
+        if any(character in text for character in "\x85\u2028\u2029"):
+            quotes = '"'
         return self.represent_scalar("tag:yaml.org,2002:str", str(text), style=quotes)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -62,8 +63,9 @@ def is_whole(key: str, config: RunConfig) -> bool:
 
 
 def _kinds(kind: Any) -> tuple[Any, ...]:
-    """The types that a setting allows."""
-    return (kind, *typing.get_args(kind))
+    """The types that a setting allows: of ``int | None`` the two."""
+    is_union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    return typing.get_args(kind) if is_union else (kind,)
 
 
 def _read(key: str, value: Any, config: RunConfig) -> Any:
