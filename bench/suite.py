@@ -1,6 +1,6 @@
-"""Suites: which workloads, optimizers, seeds and conditions make up a race.
+"""Suites: the workloads, optimizers, seeds and conditions of a race, and the runs that they plan.
 
-Boundary: reads presets and suites and plans runs; ``race`` makes them.
+Boundary: reads presets and suites; ``race`` makes the runs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PRESETS_DIRECTORY = Path(__file__).parent / "presets"
 SUITES_DIRECTORY = Path(__file__).parent / "suites"
 
 HPO = "hpo"
-"""Name in suites of the reference optimizer: on each workload the one that its preset says."""
+"""Name of the tuned optimizer in suites: on each workload that of its tuned preset."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +101,8 @@ class Suite:
 
     def _untuned(self) -> list[str]:
         """Workloads without a tuned preset: all of them where no directory is named."""
-        found = [name for name in self.workloads if os.path.isfile(self.tuned(name))]
-        return [name for name in self.workloads if not (self.hpo and name in found)]
+        tuned = {name for name in self.workloads if self.hpo and os.path.isfile(self.tuned(name))}
+        return [name for name in self.workloads if name not in tuned]
 
     def preset(self, workload: str) -> Path:
         """File of a workload's run preset."""
@@ -209,13 +209,13 @@ def plan(
 ) -> list[RunConfig]:
     """The runs of a suite on one workload, seeds innermost, so that programs are reused.
 
-    An optimizer that does not look at its budget serves both conditions in one run.
+    An optimizer that ignores its budget gets one run for both conditions.
 
     Args:
         suite: the suite.
         tracking: where the runs are recorded.
         workload: one of the suite's.
-        time_budget: seconds of the time condition; not needed without that condition.
+        time_budget: seconds of the time condition, > 0; None where they are not known yet.
     """
     runs: list[RunConfig] = []
     seconds, file = time_budget or 1.0, suite.calibration(workload)

@@ -199,7 +199,7 @@ def _listed(value: Any, path: str) -> list[Any]:
         found = parse_yaml(value, path)
     except ConfigError as error:
         raise refused(path, "a list such as [1,2]", value) from error
-    return typing.cast("list[Any]", found)
+    return found if isinstance(found, list) else [value]
 
 
 def _mapping(value: Any, path: str, example: str) -> Tree:

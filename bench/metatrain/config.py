@@ -25,7 +25,7 @@ EXPERIMENT = "timetrial-metatrain"
 """MLflow experiment of meta-trainings, unless another is given."""
 
 FORMAT = 1
-"""Version of what a checkpoint holds; a newer program refuses an older one's by its identity."""
+"""Version of the checkpoint format; part of the identity, so that older ones are refused."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Command:
 
 
 def read(overrides: Sequence[str]) -> tuple[MetatrainSettings, Command]:
-    """The configuration that ``key=value`` words give.
+    """Reads the settings of a training and of its command from ``key=value`` words.
 
     Raises:
         ConfigError: an unknown key, a wrong type or a value out of range.
@@ -91,7 +91,7 @@ def start_weights(settings: MetatrainSettings) -> Weights | None:
 
 
 def identity(settings: MetatrainSettings, start: Weights | None) -> str:
-    """What decides on the result: a checkpoint of anything else is refused."""
+    """Digest of all that decides the result; a checkpoint with another one is refused."""
     tree = dataclasses.asdict(settings)
     tree["start"] = "warm" if start is None else start.sha256
     tree["format"] = FORMAT

@@ -1,4 +1,4 @@
-"""What a study is: settings, search space and points, all checked before anything is run.
+"""Reads the settings, search space and points of a study; checks them before anything is run.
 
 Boundary: reads presets and files; knows neither optuna nor a storage.
 """
@@ -132,7 +132,7 @@ class StudyPlan:
         return self.root / "checkpoints" / self.name / f"{point}.msgpack"
 
     def identity(self) -> dict[str, Any]:
-        """All that must be the same to continue a study, as plain data."""
+        """All that must stay the same while a study continues, as plain data."""
         tree = configuration.tree_of(self.config)
         del tree["tracking"]
         settings = self.settings
@@ -272,7 +272,7 @@ def _digest(listed: Sequence[Point] | None) -> str:
 
 
 def difference(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
-    """What is not the same in two identities, in words; None where all is."""
+    """The first difference between two identities in words; None where they are equal."""
     normal = json.loads(json.dumps(dict(ours)))
     for key in ours:
         before, now = stored.get(key), normal[key]
