@@ -14,6 +14,7 @@ from pathlib import Path
 
 from timetrial.bench import usage
 from timetrial.framework.errors import UserError
+from timetrial.framework.paths import user_path
 from timetrial.tracking.record import schema
 
 
@@ -98,7 +99,10 @@ def parser() -> argparse.ArgumentParser:
         "--workers", type=int, default=1, metavar="N", help="processes on this machine (default: 1)"
     )
     tune.add_argument(
-        "--export", type=Path, metavar="FILE", help="write the best configuration as a run preset"
+        "--export",
+        type=user_path,
+        metavar="FILE",
+        help="write the best configuration as a run preset",
     )
     tune.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # one of so many
     metatrain = add(
@@ -110,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
     )
     metatrain.add_argument(
         "--export",
-        type=Path,
+        type=user_path,
         metavar="FILE",
         help="write the best weights so far, and their sha256",
     )
@@ -172,7 +176,9 @@ def parser() -> argparse.ArgumentParser:
         overrides=False,
     )
     fetch.add_argument("what", choices=["velo"], help="whose weights")
-    fetch.add_argument("--from", dest="source", type=Path, metavar="FILE", help="take this copy")
+    fetch.add_argument(
+        "--from", dest="source", type=user_path, metavar="FILE", help="take this copy"
+    )
     replay = add(
         "replay",
         _replay,
@@ -180,7 +186,9 @@ def parser() -> argparse.ArgumentParser:
         "Brings runs that MLflow could not take when they were made from their spool files into\n"
         "MLflow. Without FILE: all such runs under tracking.root. Doing it twice changes nothing.",
     )
-    replay.add_argument("--file", type=Path, action="append", help="spool file; may be repeated")
+    replay.add_argument(
+        "--file", type=user_path, action="append", help="spool file; may be repeated"
+    )
     return top
 
 

@@ -22,7 +22,8 @@ def check(settings: object, **ranges: str) -> None:
     for name, allowed in ranges.items():
         value = getattr(settings, name)
         if value is not None and not (math.isfinite(value) and _inside(value, allowed)):
-            raise ValueError(f"{name}: expected a value {_words(allowed)}, got {value}")
+            finite = "" if math.isfinite(value) else "finite "
+            raise ValueError(f"{name}: expected a {finite}value {_words(allowed)}, got {value}")
 
 
 def _inside(value: float, allowed: str) -> bool:

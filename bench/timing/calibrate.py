@@ -40,8 +40,9 @@ from timetrial.bench.timing.calibration import (
 from timetrial.framework import callbacks as cb
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import Budget
-from timetrial.framework.config import RunConfig
+from timetrial.framework.config import RunConfig, Tracking
 from timetrial.framework.errors import UserError
+from timetrial.framework.paths import user_path
 from timetrial.framework.trainer import Trainer
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import device_tags, host_tags, version_tags
@@ -188,9 +189,9 @@ def _reference(
 ) -> Reference | None:
     if name is None:
         return paper_reference(workload, "v100x8") if workload in paper_rows() else None
-    if name in NAMED_REFERENCES or not Path(name).exists():
+    if name in NAMED_REFERENCES or not user_path(name).exists():
         return paper_reference(workload, name)
-    other = load_calibration(Path(name))
+    other = load_calibration(user_path(name))
     check_fits(other, config, f"reference {name}")
     if other.optimizer != optimizer:
         raise UserError(
@@ -217,8 +218,9 @@ def run(
         warm_up_steps=warm_up_steps,
         date=today,
     )
-    root = configuration.parse(overrides).get("tracking", {}).get("root", "runs")
-    path = Path(root) / "calibrations" / f"{workload}.yaml"
+    tree = configuration.parse(overrides).get("tracking", {})
+    tracking: Tracking = configuration.convert(tree, Tracking, "tracking")
+    path = Path(tracking.root) / "calibrations" / f"{workload}.yaml"
     save_calibration(found, path)
     listed = ", ".join(f"{seconds:.6g}" for seconds in found.window_step_seconds)
     print(f"{found.optimizer} on {workload}: {found.steps} steps, {found.warm_up_steps} discarded")

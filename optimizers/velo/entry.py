@@ -14,6 +14,7 @@ import optax
 
 from timetrial.framework.entries import Horizon
 from timetrial.framework.errors import UserError
+from timetrial.framework.paths import UserPath
 from timetrial.framework.ranges import check
 from timetrial.optimizers.velo import accumulation_steps, velo
 from timetrial.optimizers.velo.weights.choice import (
@@ -48,7 +49,7 @@ class VeloSettings:
             same name are other runs. Filled in where it is not given, compared where it is.
     """
 
-    weights: str = dataclasses.field(default_factory=best_available)
+    weights: UserPath = dataclasses.field(default_factory=best_available)
     weight_decay: float = 0.0
     prompt: float = 1.0
     max_training_steps: int = PAPER_MAX_TRAINING_STEPS
@@ -85,7 +86,7 @@ class VeloFeedSettings:
         weights_sha256: as in VeloSettings.
     """
 
-    weights: str = dataclasses.field(default_factory=best_available)
+    weights: UserPath = dataclasses.field(default_factory=best_available)
     weight_decay: float = 0.0
     max_training_steps: int = PAPER_MAX_TRAINING_STEPS
     weights_sha256: str = ""

@@ -485,7 +485,8 @@ def test_a_suite_races_the_tuned_preset_under_the_label_hpo(
     assert study.tune([*words, "study.trials=2"], export=preset) == 0
     assert suite("all").optimizer_names()[-1] == "hpo"
     best = ledger_best(words)
-    tracking = load_plan([*words, f"tracking.experiment={tmp_path.name}-race"]).config.tracking
+    experiment = f"tracking.experiment={tmp_path.name}-race"
+    tracking = load_plan([*words[:-1], experiment]).config.tracking
     assert races.race(suite("adam", "hpo"), tracking) == 0
     records = load_runs(store_of(words), tracking.experiment)
     rates = {r.optimizer: float(r.config["optimizer.learning_rate"]) for r in records}
@@ -525,8 +526,10 @@ def ledger_best(words: list[str]) -> dict[str, float]:
 def test_the_command_exits_with_2_and_one_line(
     extra: list[str], message: str, words: list[str], capsys: pytest.CaptureFixture[str]
 ):
+    given = {word.partition("=")[0] for word in extra}
+    others = [word for word in words if word.partition("=")[0] not in given]
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["tune", *words, *extra])
+        cli.main(["tune", *others, *extra])
     assert stopped.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
