@@ -69,13 +69,14 @@ class Workshop:
         workload, horizon = self.workload(config.workload), self.horizon(config)
         key = (config.workload, config.optimizer, horizon)
         if self._program is None or self._program[0] != key or config.budget.charge_compile:
+            entry = OPTIMIZERS[config.optimizer.name]
             with settings_errors("optimizer"):
-                tx = OPTIMIZERS[config.optimizer.name].make(config.optimizer.settings, horizon)
+                tx = entry.make(config.optimizer.settings, horizon)
             known = self._program[1] if self._program else None
             if known is not None and known.workload is workload:
-                self._program = (key, known.with_optimizer(tx))
+                self._program = (key, known.with_optimizer(tx, entry.eval_params))
             else:
-                self._program = (key, Program(workload, tx))
+                self._program = (key, Program(workload, tx, entry.eval_params))
         return self._program[1]
 
 

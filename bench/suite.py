@@ -32,7 +32,7 @@ class Suite:
         summary: what it is, in one line.
         presets: directory of run presets; workload W runs under preset ``<presets>/W``.
         workloads: names of workloads.
-        optimizers: names of optimizers; ``["all"]`` takes every registered one, and ``hpo`` where
+        optimizers: names of optimizers; ``all`` takes every built-in one, and ``hpo`` where
             every workload has a tuned preset.
         seeds: one run per seed.
         conditions: ``step`` (the preset's budget), ``time``, or both.
@@ -57,7 +57,7 @@ class Suite:
 
     def __post_init__(self) -> None:
         _check_names("workloads", "workload", self.workloads, WORKLOADS)
-        _check_names("optimizers", "optimizer", self.optimizers, [*OPTIMIZERS, HPO, "all"])
+        _check_names("optimizers", "optimizer", self.optimizers, OPTIMIZERS, (HPO, "all"))
         untuned = self._untuned()
         if HPO in self.optimizers and untuned:
             raise ValueError(
@@ -72,10 +72,17 @@ class Suite:
             raise ValueError(f"seeds: expected different ones, got {list(self.seeds)}")
 
     def optimizer_names(self) -> tuple[str, ...]:
-        """The optimizers, with ``all`` spelled out, in registry order."""
+        """The optimizers, with ``all`` spelled out: built-in ones in registry order, then others.
+
+        ``all`` holds no plug-ins: what a suite is does not depend on what else is installed.
+        """
+        known = (*OPTIMIZERS.built_in, HPO)
         if "all" in self.optimizers:
-            return tuple(OPTIMIZERS) if self._untuned() else (*OPTIMIZERS, HPO)
-        return tuple(name for name in [*OPTIMIZERS, HPO] if name in self.optimizers)
+            chosen = known[:-1] if self._untuned() else known
+        else:
+            chosen = tuple(name for name in known if name in self.optimizers)
+        others = [name for name in self.optimizers if name not in (*known, "all")]
+        return (*chosen, *dict.fromkeys(others))
 
     def _untuned(self) -> list[str]:
         """Workloads without a tuned preset: all of them where no directory is named."""
@@ -90,12 +97,14 @@ class Suite:
         return str(Path(self.calibrations) / f"{workload}.yaml") if self.calibrations else None
 
 
-def _check_names(key: str, what: str, names: Sequence[str], known: Collection[str]) -> None:
+def _check_names(
+    key: str, what: str, names: Sequence[str], known: Collection[str], words: Sequence[str] = ()
+) -> None:
     if not names:
-        raise ValueError(f"{key}: expected at least one of {', '.join(known)}, got none")
+        raise ValueError(f"{key}: expected at least one of {', '.join([*known, *words])}, got none")
     for name in names:
-        if name not in known:
-            raise ValueError(configuration.unknown(what, name, known))
+        if name not in known and name not in words:
+            raise ValueError(configuration.unknown(what, name, [*known, *words]))
 
 
 def presets() -> dict[str, Path]:
@@ -202,26 +211,3 @@ def load_run(overrides: Sequence[str]) -> RunConfig:
     return configuration.load(
         overrides, workloads=WORKLOADS, optimizers=OPTIMIZERS, presets=presets()
     )
-
-
-def listing() -> str:
-    """Workloads, optimizers, suites and presets with one line each."""
-    summaries = {name: _header(path) for name, path in presets().items()}
-    sections = {
-        "workloads": {name: entry.summary for name, entry in WORKLOADS.items()},
-        "optimizers": {name: entry.summary for name, entry in OPTIMIZERS.items()},
-        "suites": {
-            name: str(configuration.read_yaml(p)["summary"]) for name, p in suites().items()
-        },
-        "presets": summaries,
-    }
-    width = max(len(name) for lines in sections.values() for name in lines)
-    return "\n\n".join(
-        f"{title}\n" + "\n".join(f"  {name:<{width}}  {text}" for name, text in lines.items())
-        for title, lines in sections.items()
-    )
-
-
-def _header(path: Path) -> str:
-    """First line of a preset's header comment."""
-    return path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")

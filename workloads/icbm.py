@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.ranges import check
 from timetrial.framework.types import Direction, PyTree, Split
 from timetrial.framework.workload import Batch, Sums, Workload
@@ -146,6 +147,11 @@ class IcbmUnet(Workload):
 
     def datasets(self) -> Mapping[str, str]:
         return {"icbm152": embedded_data.sha256("icbm152")}
+
+
+ENTRY = WorkloadEntry(
+    "U-Net on simulated 4x undersampled MRI of brain slices", IcbmUnetSettings, IcbmUnet
+)
 
 
 @functools.cache

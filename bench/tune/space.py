@@ -14,7 +14,8 @@ from typing import Any
 from timetrial.framework import config as configuration
 from timetrial.framework.config import Choice, ConfigError, RunConfig
 from timetrial.framework.errors import UserError
-from timetrial.framework.spaces import SPACES, OneOf, Range, Space
+from timetrial.framework.spaces import OneOf, Range, Space
+from timetrial.optimizers import OPTIMIZERS
 
 Point = Mapping[str, Any]
 """Value by key of the space."""
@@ -73,13 +74,14 @@ def searched(config: RunConfig, *, fixed: Sequence[str], regularisation: bool) -
     Raises:
         UserError: nothing is left to tune.
     """
-    if config.optimizer.name not in SPACES:
+    space = OPTIMIZERS[config.optimizer.name].space
+    if space is None:
         raise UserError(
             f"optimizer {config.optimizer.name} has no search space of its own: expected "
             "study.space=FILE or study.points=FILE"
         )
     found: dict[str, Range | OneOf] = {}
-    for key, values in SPACES[config.optimizer.name].items():
+    for key, values in space.items():
         room, name, _ = setting(key, 0.0)
         if room == "workload":
             applies = regularisation and hasattr(config.workload.settings, name)

@@ -35,6 +35,10 @@ ABOUT_RUNS: Final = (STUDY_SUMMARY, REPORT)  # a run with one of these tags is a
 RESUMED_AT: Final = "resumed_at"  # step of the checkpoint that a run went on from
 CONCURRENT_RUNS: Final = "concurrent_runs"  # workers of the study on this host: no valid timing
 EXPECTED_STEPS_SOURCE: Final = "expected_steps_source"  # how budget.expected_steps came about
+OPTIMIZER_NAME: Final = "optimizer_name"  # registry name of the optimizer, without its variant
+LEARNED: Final = "learned"  # "true" or "false": whether its update rule is learned
+COLOR: Final = "color"  # "#rrggbb", where the optimizer has a colour of its own
+LEARNING_RATES: Final = "learning_rates"  # JSON [[step, rate], ...], where it has a learning rate
 STOP_REASON: Final = "stop_reason"  # name of a StopReason, set at the end
 DIVERGED: Final = "diverged"  # "true" or "false", set at the end
 
