@@ -8,10 +8,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import Budget
 from timetrial.framework.config import ConfigError, RunConfig, Tracking
+from timetrial.framework.registry import Registry
 from timetrial.framework.types import Condition
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.workloads import WORKLOADS
@@ -56,8 +58,8 @@ class Suite:
     hpo: str = ""
 
     def __post_init__(self) -> None:
-        _check_names("workloads", "workload", self.workloads, WORKLOADS)
-        _check_names("optimizers", "optimizer", self.optimizers, OPTIMIZERS, (HPO, "all"))
+        _check_entries(WORKLOADS, self.workloads)
+        _check_entries(OPTIMIZERS, self.optimizers, (HPO, "all"))
         untuned = self._untuned()
         if HPO in self.optimizers and untuned:
             raise ValueError(
@@ -97,14 +99,21 @@ class Suite:
         return str(Path(self.calibrations) / f"{workload}.yaml") if self.calibrations else None
 
 
-def _check_names(
-    key: str, what: str, names: Sequence[str], known: Collection[str], words: Sequence[str] = ()
+def _check_entries(
+    registry: Registry[Any], names: Sequence[str], words: Sequence[str] = ()
 ) -> None:
+    """Checks names of a registry, or of ``words``; a plug-in must be usable."""
+    unknown = [name for name in names if name not in words and registry.get(name) is None]
+    if unknown or not names:
+        _check_names(f"{registry.what}s", registry.what, unknown, [*registry, *words])
+
+
+def _check_names(key: str, what: str, names: Sequence[str], known: Collection[str]) -> None:
     if not names:
-        raise ValueError(f"{key}: expected at least one of {', '.join([*known, *words])}, got none")
+        raise ValueError(f"{key}: expected at least one of {', '.join(known)}, got none")
     for name in names:
-        if name not in known and name not in words:
-            raise ValueError(configuration.unknown(what, name, [*known, *words]))
+        if name not in known:
+            raise ValueError(configuration.unknown(what, name, known))
 
 
 def presets() -> dict[str, Path]:

@@ -123,6 +123,11 @@ def load(
     budget = tree.setdefault("budget", {})
     if isinstance(budget, dict) and not {"steps", "seconds"} & budget.keys():
         if budget.get("calibration") is None:
+            if not hasattr(workload.settings, "step_hint"):
+                raise ConfigError(
+                    "expected budget.steps=N or budget.seconds=S, got neither, and workload "
+                    f"{workload.name} has no setting step_hint to take the steps from"
+                )
             budget["steps"] = workload.settings.step_hint
         else:
             budget["seconds"] = _calibrated_seconds(str(budget["calibration"]), workload.name)
@@ -258,12 +263,19 @@ def convert(value: Any, hint: Any, path: str) -> Any:
         known = hints(typing.cast(type, hint))
         _check_keys(value, list(known), path)
         parts = {k: convert(v, known[k], f"{path}.{k}") for k, v in value.items()}
+        for field in dataclasses.fields(hint):
+            if field.name not in parts and field.init and _is_required(field):
+                raise ConfigError(f"{path}.{field.name}: expected a value, as it has no default")
         return _construct(hint, parts, path)
     if origin is tuple:
         if not isinstance(value, list):
             raise ConfigError(f"{path}: expected a list such as [1,2], got {value!r}")
         return tuple(convert(v, args[0], f"{path}[{i}]") for i, v in enumerate(value))
     return _scalar(value, hint, path)
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
 
 
 def _scalar(value: Any, hint: type, path: str) -> Any:

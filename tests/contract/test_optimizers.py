@@ -1,4 +1,4 @@
-"""Every registered optimizer keeps the shipped contract; a new one is tested without a line here."""
+"""Every registered optimizer keeps the shipped contract; a new one needs no line here."""
 
 from __future__ import annotations
 

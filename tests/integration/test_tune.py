@@ -22,7 +22,7 @@ from timetrial.bench.tune import ledger, settings, study, trial
 from timetrial.bench.tune.settings import load_plan
 from timetrial.bench.tune.space import configured
 from timetrial.framework.callbacks import StepInfo
-from timetrial.framework.entries import Entry
+from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.errors import UserError
 from timetrial.framework.records import RunRecord
 from timetrial.optimizers import OPTIMIZERS
@@ -36,7 +36,8 @@ BASE = ["workload=tiny", "optimizer=adam"]
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(WORKLOADS, "tiny", Entry("tiny", tiny_cli.TinySettings, tiny_cli.make_tiny))
+    entry = WorkloadEntry("tiny", tiny_cli.TinySettings, tiny_cli.make_tiny)
+    monkeypatch.setitem(WORKLOADS, "tiny", entry)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
