@@ -1,4 +1,4 @@
-"""The workload assays_gnn: which screens is a molecule active in? A mini ogbg-molpcba.
+"""The workload assays_gnn: activities of molecules in seven screens. A mini ogbg-molpcba.
 
 Boundary: joins the packed molecules, the graph network, its loss and its metric into a workload.
 

@@ -1,4 +1,4 @@
-"""The workload fashion_mnist_resnet: which of ten garments is on the picture? A mini ImageNet.
+"""The workload fashion_mnist_resnet: pictures of ten kinds of garments. A mini ImageNet.
 
 Boundary: joins the embedded data, the ResNet and its loss into a workload; the model is in resnet.
 
@@ -30,7 +30,7 @@ from timetrial.workloads.models import resnet
 
 SIZE = 28
 PADDING = 2
-"""Zeros around a training image, out of which a window of the original size is cropped."""
+"""Zeros around a training image; a window of the original size is cropped out of it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,7 @@ def crop_and_flip(padded: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     Args:
         padded: images (N, 32, 32).
-        rng: where the windows and the flips come from.
+        rng: source of the windows and the flips.
 
     Returns:
         Images (N, 28, 28).

@@ -1,4 +1,4 @@
-"""The workload flights_dlrm: will a flight be late? A mini Criteo on public flight records.
+"""The workload flights_dlrm: late or not? A mini Criteo on public flight records.
 
 Boundary: joins the embedded data, the DLRM and its loss into a workload; the model is in dlrm.
 
