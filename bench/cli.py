@@ -264,7 +264,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from timetrial.bench.suite import listing
+    from timetrial.bench.listing import listing
 
     print(listing())
     return 0

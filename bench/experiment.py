@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from timetrial.bench.naming import end_tags, label, run_name, summary
+from timetrial.bench.naming import end_tags, entry_tags, label, run_name, summary
 from timetrial.bench.timing.calibration import calibration_tags
 from timetrial.bench.timing.estimate import estimate_steps
 from timetrial.framework import callbacks as cb
@@ -71,13 +71,14 @@ class Workshop:
         workload, horizon = self.workload(config.workload), self.horizon(config)
         key = (config.workload, config.optimizer, horizon)
         if self._program is None or self._program[0] != key or config.budget.charge_compile:
+            entry = OPTIMIZERS[config.optimizer.name]
             with settings_errors("optimizer"):
-                tx = OPTIMIZERS[config.optimizer.name].make(config.optimizer.settings, horizon)
+                tx = entry.make(config.optimizer.settings, horizon)
             known = self._program[1] if self._program else None
             if known is not None and known.workload is workload:
-                self._program = (key, known.with_optimizer(tx))
+                self._program = (key, known.with_optimizer(tx, entry.eval_params))
             else:
-                self._program = (key, Program(workload, tx))
+                self._program = (key, Program(workload, tx, entry.eval_params))
         return self._program[1]
 
 
@@ -278,8 +279,8 @@ def header(setup: Setup, tags: Mapping[str, str]) -> RunHeader:
     notes = setup.entry.notes(setup.config.optimizer.settings, setup.horizon)
     if "warning" in notes:
         _log.warning("%s", notes["warning"])
-    calibrated = calibration_tags(setup.config.budget)
-    return run_header(setup.config, setup.workload, {**calibrated, **setup.told, **notes, **tags})
+    found = {**entry_tags(setup.config, setup.horizon), **calibration_tags(setup.config.budget)}
+    return run_header(setup.config, setup.workload, {**found, **setup.told, **notes, **tags})
 
 
 def begin(

@@ -17,6 +17,7 @@ from timetrial.framework.config import ConfigError, RunConfig, Tracking, Tree
 from timetrial.framework.convert import fields_of
 from timetrial.framework.paths import UserPath
 from timetrial.framework.ranges import check
+from timetrial.framework.registry import Registry
 from timetrial.framework.types import Condition
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.workloads import WORKLOADS
@@ -40,7 +41,7 @@ class Suite:
         summary: one line for ``timetrial list``.
         presets: directory of run presets; workload W runs under preset ``<presets>/W``.
         workloads: names of workloads.
-        optimizers: names of optimizers; ``all`` takes every registered one, and ``hpo`` where
+        optimizers: names of optimizers; ``all`` takes every built-in one, and ``hpo`` where
             every workload has a tuned preset.
         seeds: one run per seed, each in [0, 2**32).
         conditions: ``step`` (the preset's budget), ``time``, or both.
@@ -64,8 +65,8 @@ class Suite:
     hpo: UserPath = ""
 
     def __post_init__(self) -> None:
-        _check_names("workloads", "workload", self.workloads, WORKLOADS)
-        _check_names("optimizers", "optimizer", self.optimizers, [*OPTIMIZERS, HPO, "all"])
+        _check_entries(WORKLOADS, self.workloads)
+        _check_entries(OPTIMIZERS, self.optimizers, (HPO, "all"))
         self._check_presets()
         untuned = self._untuned()
         if HPO in self.optimizers and untuned:
@@ -94,10 +95,17 @@ class Suite:
             )
 
     def optimizer_names(self) -> tuple[str, ...]:
-        """The optimizers, with ``all`` spelled out, in registry order."""
+        """The optimizers, with ``all`` spelled out: built-in ones in registry order, then others.
+
+        ``all`` holds no plug-ins: what a suite is does not depend on what else is installed.
+        """
+        known = (*OPTIMIZERS.built_in, HPO)
         if "all" in self.optimizers:
-            return tuple(OPTIMIZERS) if self._untuned() else (*OPTIMIZERS, HPO)
-        return tuple(name for name in [*OPTIMIZERS, HPO] if name in self.optimizers)
+            chosen = known[:-1] if self._untuned() else known
+        else:
+            chosen = tuple(name for name in known if name in self.optimizers)
+        others = [name for name in self.optimizers if name not in (*known, "all")]
+        return (*chosen, *dict.fromkeys(others))
 
     def _untuned(self) -> list[str]:
         """Workloads without a tuned preset: all of them where no directory is named."""
@@ -115,6 +123,15 @@ class Suite:
     def calibration(self, workload: str) -> str | None:
         """The calibration file of a workload, where the suite takes its budgets from files."""
         return str(Path(self.calibrations) / f"{workload}.yaml") if self.calibrations else None
+
+
+def _check_entries(
+    registry: Registry[Any], names: Sequence[str], words: Sequence[str] = ()
+) -> None:
+    """Checks names of a registry, or of ``words``; a plug-in must be usable."""
+    unknown = [name for name in names if name not in words and registry.get(name) is None]
+    if unknown or not names:
+        _check_names(f"{registry.what}s", registry.what, unknown, [*registry, *words])
 
 
 def _check_names(key: str, what: str, names: Sequence[str], known: Collection[str]) -> None:
@@ -271,26 +288,3 @@ def load_run(overrides: Sequence[str]) -> RunConfig:
     return configuration.load(
         overrides, workloads=WORKLOADS, optimizers=OPTIMIZERS, presets=presets()
     )
-
-
-def listing() -> str:
-    """Workloads, optimizers, suites and presets with one line each."""
-    summaries = {name: _header(path) for name, path in presets().items()}
-    sections = {
-        "workloads": {name: entry.summary for name, entry in WORKLOADS.items()},
-        "optimizers": {name: entry.summary for name, entry in OPTIMIZERS.items()},
-        "suites": {
-            name: str(configuration.read_yaml(p)["summary"]) for name, p in suites().items()
-        },
-        "presets": summaries,
-    }
-    width = max(len(name) for lines in sections.values() for name in lines)
-    return "\n\n".join(
-        f"{title}\n" + "\n".join(f"  {name:<{width}}  {text}" for name, text in lines.items())
-        for title, lines in sections.items()
-    )
-
-
-def _header(path: Path) -> str:
-    """First line of a preset's header comment."""
-    return path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")

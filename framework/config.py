@@ -207,9 +207,14 @@ def _with_limit(budget: Any, workload: Choice) -> Any:
     if not isinstance(budget, dict) or {"steps", "seconds"} & budget.keys():
         return budget
     file = convert(budget.get("calibration"), UserPath | None, "budget.calibration")
-    if file is None:
-        return {**budget, "steps": workload.settings.step_hint}
-    return {**budget, "seconds": _calibrated_seconds(file, workload.name)}
+    if file is not None:
+        return {**budget, "seconds": _calibrated_seconds(file, workload.name)}
+    if not hasattr(workload.settings, "step_hint"):
+        raise ConfigError(
+            "expected budget.steps=N or budget.seconds=S, got neither, and workload "
+            f"{workload.name} has no setting step_hint to take the steps from"
+        )
+    return {**budget, "steps": workload.settings.step_hint}
 
 
 def _calibrated_seconds(path: str, workload: str) -> Any:

@@ -80,7 +80,8 @@ def construct(cls: Any, parts: Mapping[str, Any], path: str) -> Any:
     """
     for field in dataclasses.fields(cls):
         default = field.default is dataclasses.MISSING
-        if default and field.default_factory is dataclasses.MISSING and field.name not in parts:
+        required = default and field.default_factory is dataclasses.MISSING and field.init
+        if required and field.name not in parts:
             raise ConfigError(f"{at(path, field.name)}: expected a value, got none")
     try:
         return cls(**parts)

@@ -21,7 +21,8 @@ from timetrial.framework import config as configuration
 from timetrial.framework.config import Choice, ConfigError, RunConfig, Tree
 from timetrial.framework.convert import prefixed, shown
 from timetrial.framework.errors import UserError
-from timetrial.framework.spaces import SPACES, OneOf, Range, Space
+from timetrial.framework.spaces import OneOf, Range, Space
+from timetrial.optimizers import OPTIMIZERS
 
 Point = Mapping[str, Any]
 """Value by key of the space."""
@@ -107,11 +108,6 @@ def _changed(choice: Choice, room: str, parts: Mapping[str, Any]) -> Choice:
     return dataclasses.replace(choice, settings=settings)
 
 
-def own_space(optimizer: str) -> Space | None:
-    """The search space that comes with an optimizer, if any."""
-    return SPACES.get(optimizer)
-
-
 def searched(config: RunConfig, *, fixed: Sequence[str], regularisation: bool) -> Space:
     """The optimizer's own space, without what the user has set and what does not apply.
 
@@ -123,14 +119,14 @@ def searched(config: RunConfig, *, fixed: Sequence[str], regularisation: bool) -
     Raises:
         UserError: the optimizer has no space.
     """
-    own = own_space(config.optimizer.name)
-    if own is None:
+    space = OPTIMIZERS[config.optimizer.name].space
+    if space is None:
         raise UserError(
             f"optimizer {config.optimizer.name} has no search space of its own: expected "
             "study.space=FILE or study.points=FILE"
         )
     found: dict[str, Range | OneOf] = {}
-    for key, values in own.items():
+    for key, values in space.items():
         room, name = target(key)
         if room == "workload":
             applies = regularisation and hasattr(config.workload.settings, name)

@@ -18,7 +18,7 @@ import pytest
 import tiny_cli
 
 from timetrial.bench.tune.study import tune
-from timetrial.framework.entries import Entry
+from timetrial.framework.entries import WorkloadEntry
 from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.record import schema
 from timetrial.tracking.store.opening import open_store
@@ -134,7 +134,7 @@ def check_undisturbed(root: Path, trials: int, study: list[optuna.trial.FrozenTr
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = Entry("tiny", tiny_cli.TinySettings, tiny_cli.make_tiny)
+    entry = WorkloadEntry("tiny", tiny_cli.TinySettings, tiny_cli.make_tiny)
     monkeypatch.setitem(WORKLOADS, "tiny", entry)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 

@@ -23,10 +23,9 @@ from timetrial.bench.tune import ledger, settings, study, trial
 from timetrial.bench.tune.settings import load_plan
 from timetrial.bench.tune.space import configured
 from timetrial.framework.callbacks import StepInfo
-from timetrial.framework.entries import Entry
+from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.errors import UserError
 from timetrial.framework.records import RunRecord
-from timetrial.framework.spaces import SPACES
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.record import schema
@@ -38,7 +37,8 @@ BASE = ["workload=tiny", "optimizer=adam"]
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(WORKLOADS, "tiny", Entry("tiny", tiny_cli.TinySettings, tiny_cli.make_tiny))
+    entry = WorkloadEntry("tiny", tiny_cli.TinySettings, tiny_cli.make_tiny)
+    monkeypatch.setitem(WORKLOADS, "tiny", entry)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
@@ -183,7 +183,6 @@ def test_every_registered_optimizer_has_a_space_whose_values_it_takes(name: str)
     assert len(plan.points) == 8
     made = [configured(plan.config, point).optimizer.settings for point in plan.points]
     assert len(set(made)) == 8
-    assert set(SPACES) == set(OPTIMIZERS)
 
 
 def test_a_diverged_trial_fails_or_counts_as_its_untrained_model(words: list[str], tmp_path: Path):

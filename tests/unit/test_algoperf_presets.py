@@ -65,10 +65,9 @@ def test_says_what_was_published(workload: str):
     assert tree["budget"]["steps"] == str(step_hint)
     if name == "nadamw":
         assert settings.b2 == 0.9987934318891598
-        schedule = settings.schedule(Horizon(step_hint, None))
     else:
         assert (settings.schedule, settings.decay_fraction) == ("linear", DECAY[workload])
-        schedule = settings.learning_rates(Horizon(step_hint, None))
+    schedule = settings.learning_rates(Horizon(step_hint, None))
     assert float(schedule(warmup)) == pytest.approx(rate, rel=1e-5)
     assert float(schedule(step_hint)) == pytest.approx(rate * end, rel=1e-4, abs=1e-12)
     smoothing = {"imagenet_resnet": "0.2"}.get(workload)

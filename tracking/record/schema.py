@@ -25,7 +25,7 @@ REQUIRED_TAGS: Final = (WORKLOAD, OPTIMIZER, SEED, CONDITION, BUDGET, METRIC, DI
 OPTIMIZER_NAME: Final = "optimizer_name"  # its name in the registry, without variant
 LEARNED: Final = "learned"  # "true" or "false"
 COLOR: Final = "color"  # colour on a light background, "#rrggbb"; absent: the report chooses one
-LEARNING_RATES: Final = "learning_rates"  # its schedule
+LEARNING_RATES: Final = "learning_rates"  # JSON [[step, rate], ...]; absent: it has none
 
 # Tags that the caller adds where they apply.
 SUITE: Final = "suite"
