@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import io
 import itertools
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,8 @@ from tests.race import STEPS, race, study
 from timetrial.bench import suite as suites
 from timetrial.bench.schedule import learning_rates, paper_learning_rates
 from timetrial.framework.records import RunRecord
+from timetrial.optimizers import OPTIMIZERS
+from timetrial.tracking import report
 from timetrial.tracking.report import exports
 from timetrial.tracking.report.cells import Cell, Table, header, interval_text, signed
 from timetrial.tracking.report.comparison import difference
@@ -272,6 +276,30 @@ def test_facts_about_optimizers_come_from_tags_and_settings_never_from_labels():
     tags = {"optimizer_name": "mine", "learned": "true", "color": "#AA3377"}
     (one,) = entrants_of([dataclasses.replace(plain, tags=tags)]).values()
     assert (one.name, one.learned, one.color) == ("mine", True, "#AA3377")
+
+
+def test_facts_that_only_some_runs_recorded_hold_for_the_optimizer():
+    first, second = race(conditions=("step",))[:2]
+    assert first.optimizer == second.optimizer
+    (one,) = entrants_of(
+        [
+            dataclasses.replace(first, tags={}),
+            dataclasses.replace(second, tags={"color": "#aa3377", "learned": "true"}),
+        ]
+    ).values()
+    assert (one.color, one.learned) == ("#aa3377", True)
+
+
+def test_the_report_names_no_optimizer():
+    sources = [*Path(report.__file__).parent.rglob("*.py")]
+    assert len(sources) > 25
+    for source in sources:
+        constants = {
+            node.value
+            for node in ast.walk(ast.parse(source.read_text()))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        assert not constants & set(OPTIMIZERS), source
 
 
 def test_older_runs_of_learned_optimizers_are_known_by_their_weights():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from timetrial.framework.records import RunRecord
@@ -53,11 +53,18 @@ class Entrant:
 
 
 def entrants_of(records: Sequence[RunRecord]) -> dict[str, Entrant]:
-    """Entrants by label; the first run of each optimizer gives its facts."""
-    first: dict[str, RunRecord] = {}
+    """Entrants by label; of differing facts in the runs of an optimizer the first one holds."""
+    runs: dict[str, list[RunRecord]] = {}
     for run in records:
-        first.setdefault(run.optimizer, run)
-    return {label: _entrant(run) for label, run in first.items()}
+        runs.setdefault(run.optimizer, []).append(run)
+    return {
+        label: _entrant(
+            label,
+            {key: value for run in reversed(some) for key, value in run.tags.items()},
+            {key: value for run in reversed(some) for key, value in run.config.items()},
+        )
+        for label, some in runs.items()
+    }
 
 
 def unrecorded(label: str) -> Entrant:
@@ -65,17 +72,16 @@ def unrecorded(label: str) -> Entrant:
     return Entrant(label, label.split("[")[0])
 
 
-def _entrant(run: RunRecord) -> Entrant:
-    named = run.tags.get(schema.OPTIMIZER_NAME) or run.config.get("optimizer")
-    learned = run.tags.get(schema.LEARNED, str(_WEIGHTS in run.tags).lower()) == "true"
-    told = TOLD_STEPS in run.tags and any(key.startswith(_SETTING) for key in run.config)
+def _entrant(label: str, tags: Mapping[str, str], config: Mapping[str, str]) -> Entrant:
+    named = tags.get(schema.OPTIMIZER_NAME) or config.get("optimizer")
+    told = TOLD_STEPS in tags and any(key.startswith(_SETTING) for key in config)
     return Entrant(
-        label=run.optimizer,
-        name=named or unrecorded(run.optimizer).name,
-        learned=learned,
-        color=run.tags.get(schema.COLOR, ""),
-        prompt=_number(run.config.get(_PROMPT, "")) if told else math.nan,
-        fed=told and _PROMPT not in run.config,
+        label=label,
+        name=named or unrecorded(label).name,
+        learned=tags.get(schema.LEARNED, str(_WEIGHTS in tags).lower()) == "true",
+        color=tags.get(schema.COLOR, ""),
+        prompt=_number(config.get(_PROMPT, "")) if told else math.nan,
+        fed=told and _PROMPT not in config,
     )
 
 
