@@ -11,7 +11,8 @@ import pytest
 from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Direction
 from timetrial.tracking.scores import algoperf
-from timetrial.tracking.scores.algoperf import FORK, Rules, profile, ratios, shortfalls, study_times
+from timetrial.tracking.scores.algoperf import profile, ratios, shortfalls, study_times
+from timetrial.tracking.scores.algoperf_rules import FORK, Rules
 
 INF, NAN = np.inf, np.nan
 

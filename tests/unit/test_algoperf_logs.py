@@ -10,7 +10,8 @@ import pytest
 from timetrial.framework.errors import UserError
 from timetrial.framework.types import Direction
 from timetrial.tracking.read.algoperf_logs import read_algoperf_logs
-from timetrial.tracking.scores.algoperf import Rules, study_times
+from timetrial.tracking.scores.algoperf import study_times
+from timetrial.tracking.scores.algoperf_rules import Rules
 
 HEAD = "accumulated_submission_time,global_step,score,train/ssim,validation/num_examples"
 HEAD += ",validation/ssim"
