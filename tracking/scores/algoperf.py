@@ -25,7 +25,7 @@ from timetrial.tracking.record import schema
 from timetrial.tracking.scores.algoperf_rules import Rules
 from timetrial.tracking.scores.evaluations import first_hit
 from timetrial.tracking.scores.scoring import checked_times, ratios_to_best, speedups
-from timetrial.tracking.scores.targets import Unit
+from timetrial.tracking.scores.targets import GIVEN_TARGET, Unit
 
 
 def study_times(
@@ -68,7 +68,8 @@ def best_trials(
 
     Args:
         records: runs; the tag ``study`` groups trials, a run without it is a study of its own.
-        targets: by workload; a workload without a target is never reached.
+        targets: by workload; one in a run's tags (``targets.GIVEN_TARGET``) goes before it. A
+            workload without a target is never reached.
         rules: which trial of a study counts, and whether studies do.
         split: ``train``, ``validation`` or ``test``.
         unit: charged ``seconds`` (AlgoPerf's ``score`` column) or ``steps``.
@@ -77,7 +78,8 @@ def best_trials(
     studies: dict[tuple[str, str, str], list[tuple[RunRecord, tuple[float, float]]]] = {}
     for run in records:
         study = _study(run) if rules.by_study else ""
-        hit = _first_hit(run, f"{split}/{run.metric}", goals.get(run.workload, math.nan), unit)
+        target = float(run.tags.get(f"{GIVEN_TARGET}{split}", goals.get(run.workload, math.nan)))
+        hit = _first_hit(run, f"{split}/{run.metric}", target, unit)
         key = hit if rules.best_trial == "evaluation" else hit[::-1]
         studies.setdefault((run.optimizer, run.workload, study), []).append((run, key))
     best = [min(trials, key=lambda trial: trial[1]) for trials in studies.values()]
@@ -158,13 +160,17 @@ def scores(times: pd.DataFrame, rules: Rules) -> pd.Series[float]:
     return pd.Series(values, index=found.index, name="score")
 
 
+def largest_factor(times: pd.DataFrame, rules: Rules) -> float:
+    """Upper limit of the score's integral: the rules', or the largest finite ratio."""
+    return _r_max(ratios(times, rules), rules)
+
+
 def leaderboard(times: pd.DataFrame, rules: Rules, baseline: str) -> pd.DataFrame:
     """Scores, targets reached and speed-ups of every submission, best score first.
 
     A speed-up is the geometric mean over the base workloads of the baseline's time divided by the
-    submission's. As in AlgoPerf, a miss counts as the longest allowed runtime plus 1 s; a later
-    hit of anybody (self-tuning runs may take longer) moves that limit to its time. Rules without
-    runtimes leave out workloads that either of the two never reaches.
+    submission's. As in AlgoPerf, a miss counts as the longest allowed runtime plus 1 s. Rules
+    without runtimes leave out workloads that either of the two never reaches.
 
     Args:
         times: as for ``ratios``.
@@ -184,8 +190,7 @@ def leaderboard(times: pd.DataFrame, rules: Rules, baseline: str) -> pd.DataFram
     base = times.reindex(columns=within.columns).fillna(math.inf)
     limits = None
     if rules.runtimes is not None and set(within.columns) <= set(rules.runtimes):
-        latest = base.where(np.isfinite(base)).max()
-        limits = {w: np.fmax(latest[w], rules.runtimes[w] + 1) for w in within.columns}
+        limits = {str(w): rules.runtimes[w] + 1 for w in within.columns}
     faster = speedups(base, baseline, budgets=limits)
     table = pd.DataFrame(
         {

@@ -67,7 +67,7 @@ RUNTIMES_V05: Final[Mapping[str, float]] = {
     "ogbg": 18_477,
     "wmt": 48_151,
 }
-"""Longest allowed runtimes of the first leaderboard in seconds (self-tuning: three times that)."""
+"""Longest allowed runtimes of the first leaderboard in seconds, for external tuning."""
 
 RUNTIMES_V06: Final[Mapping[str, float]] = {
     "criteo1tb": 7703,
@@ -79,7 +79,7 @@ RUNTIMES_V06: Final[Mapping[str, float]] = {
     "ogbg": 12_011,
     "wmt": 43_336,
 }
-"""Longest allowed runtimes of the second leaderboard in seconds (self-tuning: 1.5 times that)."""
+"""Longest allowed runtimes of the second leaderboard in seconds, for external tuning."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,10 +142,26 @@ FORK: Final = Rules(
 )
 """The scorer of mid-2023."""
 
+
+def self_tuning(rules: Rules, factor: float) -> Rules:
+    """The self-tuning rules that go with rules of external tuning: one trial, longer runtimes."""
+    runtimes = {w: factor * seconds for w, seconds in (rules.runtimes or {}).items()}
+    return dataclasses.replace(rules, trials=1, runtimes=runtimes or None)
+
+
+V05_SELF: Final = self_tuning(V05, 3)
+"""The first leaderboard for self-tuning submissions."""
+
+V06_SELF: Final = self_tuning(V06, 1.5)
+"""The second leaderboard for self-tuning submissions."""
+
 RULES: Final[Mapping[str, Rules]] = {
     "algoperf": V06,
+    "algoperf-self": V06_SELF,
     "algoperf-v06": V06,
+    "algoperf-v06-self": V06_SELF,
     "algoperf-v05": V05,
+    "algoperf-v05-self": V05_SELF,
     "algoperf-2023": FORK,
 }
-"""Rules by name; ``algoperf`` is the newest leaderboard whose rules are known here."""
+"""Rules by name; those without a version are the newest leaderboard's that are known here."""

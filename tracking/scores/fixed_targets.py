@@ -91,7 +91,7 @@ def named_targets(name: str) -> Targets:
 
 
 def give_targets(records: Iterable[RunRecord], targets: Targets) -> list[RunRecord]:
-    """The records, each with the targets of its workload in its tags.
+    """The records, each with the targets of its workload in its tags, unless it has its own.
 
     ``tracking.scores.targets.targets`` takes such a target instead of establishing one.
     """
@@ -102,7 +102,7 @@ def give_targets(records: Iterable[RunRecord], targets: Targets) -> list[RunReco
             for (condition, split), series in targets.items()
             if condition == record.condition and record.workload in series
         }
-        given.append(dataclasses.replace(record, tags={**record.tags, **tags}) if tags else record)
+        given.append(dataclasses.replace(record, tags={**tags, **record.tags}) if tags else record)
     return given
 
 

@@ -1,0 +1,120 @@
+"""Reads runs from what a user names: a directory, a CSV file of times, an MLflow address.
+
+Boundary: finds out what a place is and puts several together; other modules read them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from timetrial.framework.errors import UserError
+from timetrial.framework.records import RunRecord
+from timetrial.tracking.read.algoperf_logs import read_algoperf_logs
+from timetrial.tracking.read.sources import Problem, Source, from_mlflow, from_spools
+from timetrial.tracking.read.times_csv import records_from_times
+from timetrial.tracking.record import schema
+from timetrial.tracking.store.opening import ALLOWED_URIS, Store, open_store, store_errors
+
+
+def read_place(place: str, experiment: str | None = None) -> Source:
+    """The runs of one place.
+
+    Args:
+        place: a directory of AlgoPerf's logs, a runs directory of ours (its journals, or else its
+            ``mlflow.db``), a CSV file of times to target, or an MLflow tracking URI.
+        experiment: name of the MLflow experiment; None takes the only one.
+
+    Raises:
+        UserError: there is no such place, or it holds no run.
+    """
+    if "://" in place:
+        return _from_store(place, experiment)
+    path = Path(place).expanduser()
+    if path.is_dir():
+        return _from_directory(path, experiment)
+    if path.is_file():
+        return records_from_times(path)
+    raise UserError(
+        f"{place}: expected a directory of runs or of AlgoPerf's logs, a CSV file of times, or an "
+        f"MLflow address ({ALLOWED_URIS}); there is no such file or directory"
+    )
+
+
+def gather(
+    places: Sequence[str], experiment: str | None = None
+) -> tuple[list[RunRecord], list[tuple[str, Problem]]]:
+    """The runs of several places together, and every problem with its place.
+
+    A run that two places hold is read once. Runs of different places under one name (condition,
+    workload, optimizer, and study or seed) are kept and listed as a problem.
+
+    Raises:
+        UserError: as for ``read_place``, or a place holds no run that can be read.
+    """
+    records: list[RunRecord] = []
+    problems: list[tuple[str, Problem]] = []
+    homes: dict[str, str] = {}
+    names: dict[tuple[str, ...], str] = {}
+    for place in dict.fromkeys(places):
+        source = read_place(place, experiment)
+        problems += [(place, problem) for problem in source.problems]
+        if not source.records:
+            told = "".join(f"\n  {problem}" for problem in source.problems)
+            raise UserError(f"{place}: expected at least one run that can be read{told}")
+        shared: dict[tuple[str, ...], str] = {}
+        for record in source.records:
+            home = homes.setdefault(_identity(record), place)
+            if home != place:
+                problems.append((place, Problem(record.run_id, f"read from {home}", lost=True)))
+                continue
+            name = _name(record)
+            if names.setdefault(name, place) != place:
+                shared[name] = names[name]
+            records.append(record)
+        problems += [(place, _same_name(name, other)) for name, other in shared.items()]
+    return records, problems
+
+
+def _from_directory(path: Path, experiment: str | None) -> Source:
+    journals = path if any(path.glob("*.jsonl")) else path / "spool"
+    if any(journals.glob("*.jsonl")):
+        return from_spools(journals)
+    database = path / "mlflow.db"
+    if database.is_file():
+        return _from_store(f"sqlite:///{database.absolute()}", experiment)
+    return read_algoperf_logs(path)
+
+
+def _from_store(uri: str, experiment: str | None) -> Source:
+    store = open_store(uri, create=False)
+    return from_mlflow(store, experiment or _only_experiment(store))
+
+
+def _only_experiment(store: Store) -> str:
+    with store_errors(store.uri):
+        found = sorted(experiment.name for experiment in store.client.search_experiments())
+    names = [name for name in found if name != "Default"] or found
+    if len(names) != 1:
+        raise UserError(
+            f"{store.uri}: expected the name of one experiment (--experiment), got none; it holds "
+            f"{', '.join(names) or 'no experiment'}"
+        )
+    return names[0]
+
+
+def _identity(record: RunRecord) -> str:
+    """What two readings of the same run have in common."""
+    path = record.tags.get("path")
+    return os.path.realpath(path) if path else record.tags.get(schema.SPOOL_ID, record.run_id)
+
+
+def _name(record: RunRecord) -> tuple[str, ...]:
+    study = record.tags.get(schema.STUDY, f"seed {record.seed}")
+    return record.optimizer, record.workload, study, record.condition
+
+
+def _same_name(name: Sequence[str], other: str) -> Problem:
+    optimizer, workload, study, _ = name
+    return Problem(f"{optimizer} on {workload}, {study}", f"also in {other}; scored as one")
