@@ -20,7 +20,12 @@ from timetrial.framework.types import Condition
 from timetrial.tracking.read.mlflow import load_runs
 from timetrial.tracking.read.sources import from_mlflow
 from timetrial.tracking.record import schema
-from timetrial.tracking.report import score_table_text, write_paper_report, write_report
+from timetrial.tracking.report import (
+    ReportOptions,
+    score_table_text,
+    write_paper_report,
+    write_report,
+)
 from timetrial.tracking.scores.conditions import by_condition
 from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.store.listing import has_experiment
@@ -68,24 +73,26 @@ def report(
         for c in configs
         for condition in served_conditions(c, suite)
     ]
-    title = f"Timetrial: suite {suite.name}"
+    report_options = ReportOptions(
+        title=f"Timetrial: suite {suite.name}",
+        planned=plan,
+        mixed_machines=mixed_machines,
+        bootstrap=options or Bootstrap(),
+        rates=learning_rates(configs, scored),
+        run_url=run_address(store, tracking.experiment, mlflow_url),
+    )
     try:
         page = write_report(
             [*scored, *study_trials(suite, tracking, store, studies)],
             directory,
-            title=title,
-            planned=plan,
-            mixed_machines=mixed_machines,
-            options=options,
-            rates=learning_rates(configs, scored),
-            run_url=run_address(store, tracking.experiment, mlflow_url),
+            report_options,
         )
         log_report(store, tracking.experiment, suite.name, directory)
     except OSError as error:
         raise UserError(f"cannot write the report to {directory}: {error.strerror}") from error
     write_views(store, tracking.experiment, records)
     print()
-    print(score_table_text(scored, planned=plan, mixed_machines=mixed_machines))
+    print(score_table_text(scored, report_options))
     if len(records) < len(recorded):
         others = len(recorded) - len(records)
         print(f"\n{others} other runs in {tracking.experiment!r} do not belong to this suite")
@@ -111,7 +118,7 @@ def paper_report(tracking: Tracking) -> int:
     """Writes the report of the paper's own tables; it needs no recorded run."""
     directory = Path(tracking.root).absolute() / "reports" / "paper"
     try:
-        page = write_paper_report(directory, rates=paper_learning_rates())
+        page = write_paper_report(directory, ReportOptions(rates=paper_learning_rates()))
     except OSError as error:
         raise UserError(f"cannot write the report to {directory}: {error.strerror}") from error
     print(f"report   {page}")

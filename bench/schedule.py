@@ -24,14 +24,14 @@ from timetrial.optimizers.baselines import (
     NadamSettings,
     NadamwSettings,
 )
-from timetrial.tracking.report.schedules import COLUMNS
+from timetrial.tracking.report import RATE_COLUMNS
 
 _POINTS: Final = 201
 _PAPER: Final = {"adam": AdamSettings, "nadam": NadamSettings, "nadamw": NadamwSettings}
 
 
 def learning_rates(configs: Sequence[RunConfig], records: Iterable[RunRecord]) -> pd.DataFrame:
-    """The schedules of planned runs, columns ``COLUMNS``, up to the last step that was made.
+    """The schedules of planned runs, columns ``RATE_COLUMNS``, up to the last step that was made.
 
     Optimizers without a learning rate, such as VeLO, have no rows.
     """
@@ -48,7 +48,7 @@ def learning_rates(configs: Sequence[RunConfig], records: Iterable[RunRecord]) -
             seen.add(key)
             points = _schedule(config.optimizer.settings, int(hint), made.get(key) or int(hint))
             rows += [(*key, *point) for point in points]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(RATE_COLUMNS))
 
 
 def paper_learning_rates() -> pd.DataFrame:
@@ -62,7 +62,7 @@ def paper_learning_rates() -> pd.DataFrame:
                 (workload["workload"], row["optimizer"], *point)
                 for point in _schedule(settings, steps, steps)
             ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(RATE_COLUMNS))
 
 
 def _paper_settings(row: Mapping[str, str]) -> AdamSettings | MomentumSettings:

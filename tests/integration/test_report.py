@@ -22,11 +22,12 @@ import pytest
 from tests.race import OPTIMIZERS, WORKLOADS, race, rates, study
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Direction
-from timetrial.tracking.report import score_table_text, write_report
-from timetrial.tracking.report.curves import learning_curves, thinned
-from timetrial.tracking.report.panels import limits, profile_panel
+from timetrial.tracking.report import ReportOptions, score_table_text, write_report
+from timetrial.tracking.report.listing import listed_runs, outcome
 from timetrial.tracking.report.plots import files, inline_svg
-from timetrial.tracking.report.standings import outcome, r_max_by_condition, rows, standings
+from timetrial.tracking.report.sections.curves import learning_curves, limits, thinned
+from timetrial.tracking.report.sections.profiles import profile_panel
+from timetrial.tracking.report.standings import r_max_by_condition, standings
 from timetrial.tracking.report.style import looks
 from timetrial.tracking.scores.scoring import scores
 from timetrial.tracking.scores.targets import targets, time_to_target, trials
@@ -42,14 +43,10 @@ def records() -> list[RunRecord]:
 @pytest.fixture(scope="module")
 def folder(records: list[RunRecord], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "new" / "report"
-    made = write_report(
-        [*records, *study()],
-        path,
-        title="A race & more",
-        meta={"suite": "mini"},
-        rates=rates(),
-        run_url=RUN_URL,
+    options = ReportOptions(
+        title="A race & more", meta={"suite": "mini"}, rates=rates(), run_url=RUN_URL
     )
+    made = write_report([*records, *study()], path, options)
     assert made == path / "report.html"
     return path
 
@@ -231,10 +228,11 @@ def test_same_runs_give_the_same_bytes_in_any_order_and_process(
 ) -> None:
     program = (
         "import random, sys; from pathlib import Path; from tests.race import race, rates, study\n"
-        "from timetrial.tracking.report import write_report\n"
+        "from timetrial.tracking.report import ReportOptions, write_report\n"
         "records = [*race(), *study()]; random.Random(1).shuffle(records)\n"
-        "write_report(records, Path(sys.argv[1]), title='A race & more', meta={'suite': 'mini'},"
-        " rates=rates(), run_url=sys.argv[2])"
+        "options = ReportOptions(title='A race & more', meta={'suite': 'mini'}, rates=rates(),"
+        " run_url=sys.argv[2])\n"
+        "write_report(records, Path(sys.argv[1]), options)"
     )
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", program, str(tmp_path), RUN_URL], check=True, cwd=root)
@@ -262,7 +260,7 @@ def test_plots_do_not_depend_on_the_style_that_others_have_set(
 
 def test_a_suite_of_one_condition_says_so(tmp_path: Path) -> None:
     records = race(conditions=("step",))
-    page = write_report(records, tmp_path, title="quick").read_text()
+    page = write_report(records, tmp_path).read_text()
     assert "There are no runs under time control" in page
     assert "Seconds to the" not in page
     assert "Steps to the validation target" in page
@@ -277,7 +275,7 @@ def test_names_and_titles_cannot_break_the_page(tmp_path: Path) -> None:
         for r in race(conditions=("step",))
         if (r.workload, r.optimizer) == ("assays_gnn", "adam")
     ]
-    page = write_report(records, tmp_path, title=evil, meta={evil: evil}).read_text()
+    page = write_report(records, tmp_path, ReportOptions(title=evil, meta={evil: evil})).read_text()
     parser = Balance()
     parser.feed(page)
     assert parser.open == []
@@ -300,7 +298,7 @@ def test_a_race_with_nothing_to_score_still_has_a_report(kept: str, tmp_path: Pa
             )
         ],
     }[kept]
-    page = write_report(records, tmp_path, title="t").read_text()
+    page = write_report(records, tmp_path).read_text()
     parser = Balance()
     parser.feed(page)
     assert parser.open == []
@@ -310,14 +308,14 @@ def test_a_race_with_nothing_to_score_still_has_a_report(kept: str, tmp_path: Pa
 
 def test_a_plan_adds_what_nobody_has_started(records: list[RunRecord]) -> None:
     plan = [("assays_gnn", "celo", 0, "step"), ("assays_gnn", "adam", 0, "step")]
-    missing = [row for row in rows(records, plan) if row.outcome == "missing"]
+    missing = [row for row in listed_runs(records, plan) if row.outcome == "missing"]
     assert [(row.optimizer, row.record) for row in missing] == [("celo", None)]
-    assert "1 missing" in score_table_text(records, planned=plan)
+    assert "1 missing" in score_table_text(records, ReportOptions(planned=plan))
 
 
 def test_a_repeated_run_is_listed_but_counts_once(records: list[RunRecord]) -> None:
     again = dataclasses.replace(records[0], run_id="zz")
-    listed = [row for row in rows([*records, again]) if row.seed == records[0].seed]
+    listed = [row for row in listed_runs([*records, again]) if row.seed == records[0].seed]
     same = [
         row
         for row in listed
@@ -353,7 +351,7 @@ def test_score_table_for_the_terminal(records: list[RunRecord]) -> None:
         for standing in found:
             assert f"{standing.scores[name]:.2f}" in line
     assert lines[-1].startswith("168 runs: 156 finished")
-    wide = score_table_text(records, r_max=4)
+    wide = score_table_text(records, ReportOptions(r_max=4))
     assert "r_max 4" in wide
     assert wide != table
 

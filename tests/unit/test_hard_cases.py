@@ -13,8 +13,8 @@ from race import race
 
 from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Direction
+from timetrial.tracking.report.sections.notes import notes
 from timetrial.tracking.report.standings import standings
-from timetrial.tracking.report.summary import notes
 from timetrial.tracking.scores import algoperf
 from timetrial.tracking.scores.algoperf import Rules, study_times
 from timetrial.tracking.scores.evaluations import evaluations_of, last_metrics, metric_values

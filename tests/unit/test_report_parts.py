@@ -14,29 +14,47 @@ from tests.race import STEPS, race, study
 from timetrial.bench import suite as suites
 from timetrial.bench.schedule import learning_rates, paper_learning_rates
 from timetrial.framework.records import RunRecord
-from timetrial.tracking.report import exports, paper, tuning
-from timetrial.tracking.report.cells import Cell, Table, header, signed, span
-from timetrial.tracking.report.questions import answers, difference
-from timetrial.tracking.report.results import Results, results_of
-from timetrial.tracking.report.schedules import progress_frame
-from timetrial.tracking.report.stability import rank_table
+from timetrial.tracking.report import exports
+from timetrial.tracking.report.cells import Cell, Table, header, interval_text, signed
+from timetrial.tracking.report.comparison import difference
+from timetrial.tracking.report.paper import published as paper_results
+from timetrial.tracking.report.results import ReportOptions, Results, results_of
+from timetrial.tracking.report.section import Section, Text
+from timetrial.tracking.report.sections import improvement, prompt, scores, tuning
+from timetrial.tracking.report.sections.beside_paper import side_by_side
+from timetrial.tracking.report.sections.reproduction import reproduction
+from timetrial.tracking.report.sections.runs import evaluation_frame
+from timetrial.tracking.report.sections.schedules import progress_frame
+from timetrial.tracking.report.sections.scores import score_table
+from timetrial.tracking.report.sections.stability import rank_table
+from timetrial.tracking.report.sections.times import time_table
 from timetrial.tracking.report.standings import headline
-from timetrial.tracking.report.tables import score_table, time_table
 from timetrial.tracking.scores.hpo_curves import expected_best
 from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.scores.targets import final_value
 
-FEW_SAMPLES = Bootstrap(samples=300)
+FEW_SAMPLES = ReportOptions(bootstrap=Bootstrap(samples=300))
 
 
 @pytest.fixture(scope="module")
 def results() -> Results:
-    return results_of([*race(), *study()], options=FEW_SAMPLES)
+    return results_of([*race(), *study()], FEW_SAMPLES)
 
 
 @pytest.fixture(scope="module")
 def published() -> Results:
-    return paper.published()
+    return paper_results()
+
+
+def answers(results: Results) -> list[Section]:
+    return [make(results) for make in (prompt.section, improvement.section, scores.section)]
+
+
+def answer(section: Section) -> str:
+    first = section.blocks[0]
+    assert isinstance(first, Text)
+    assert first.kind == "answer"
+    return first.text
 
 
 def renamed(record: RunRecord, optimizer: str) -> RunRecord:
@@ -44,7 +62,7 @@ def renamed(record: RunRecord, optimizer: str) -> RunRecord:
 
 
 def test_the_answers_quote_the_scores_and_say_what_the_intervals_leave_open(results: Results):
-    first, second, third = (answer.sentence for answer in answers(results))
+    first, second, third = map(answer, answers(results))
     head = headline(results.standings, "time")
     assert head is not None
     for name in ("velo", "velo_short"):
@@ -67,13 +85,14 @@ def test_a_prompt_that_matters_is_said_to():
     records = [run for run in race(conditions=("time",)) if run.optimizer in kept]
     worse = [renamed(run, "velo_feed[x]") for run in records if run.optimizer == "velo"]
     worse = [dataclasses.replace(run, evaluations=run.evaluations[:2]) for run in worse]
-    found = results_of([*records, *worse], options=FEW_SAMPLES)
-    sentence = answers(found)[0].sentence
+    found = results_of([*records, *worse], FEW_SAMPLES)
+    section = prompt.section(found)
+    sentence = answer(section)
     assert sentence.startswith("Yes, it is: under time control")
     assert "fed the remaining share of the budget while it runs it scores 0.00" in sentence
     assert "no scored runs of it prompted with 75 %" in sentence
     assert "no difference" not in sentence
-    names = [row[0].text for row in answers(found)[0].tables[0].body]
+    names = [row[0].text for row in section.tables[0].body]
     assert names == ["target", "velo", "velo_feed[x]"]
 
 
@@ -82,15 +101,15 @@ def test_a_prompt_that_matters_is_said_to():
 )
 def test_questions_without_the_runs_they_need_are_said_to_be_open(kept, unanswered):
     records = [run for run in race(conditions=("step",)) if run.optimizer in kept]
-    found = answers(results_of(records, options=FEW_SAMPLES))
-    for answer in found:
-        assert ("cannot answer it" in answer.sentence) == (answer.number in unanswered)
+    for number, section in enumerate(answers(results_of(records, FEW_SAMPLES)), 1):
+        assert section.title.startswith(f"{number}. ")
+        assert ("cannot answer it" in answer(section)) == (number in unanswered)
 
 
 def test_ties_and_few_trials_are_marked(results: Results):
     twins = [renamed(r, "twin") for r in race(conditions=("step",)) if r.optimizer == "adam"]
     one = [run for run in race(conditions=("step",)) if run.optimizer == "adam"]
-    found = results_of([*one, *twins], options=FEW_SAMPLES)
+    found = results_of([*one, *twins], FEW_SAMPLES)
     cells = [row[1] for row in score_table(found).body]
     assert [cell.kind for cell in cells] == ["best", "best"]
     assert all(cell.sub.endswith("tie") for cell in cells)
@@ -102,15 +121,17 @@ def test_ties_and_few_trials_are_marked(results: Results):
 
 
 def test_the_papers_table_3_follows_and_its_inconsistency_is_named(published: Results):
-    table, remarks = paper.reproduction(published)
+    table, remarks = reproduction(published)
     bad = [(row[0].text, place) for row in table.body for place, cell in enumerate(row)
            if cell.kind == "bad"]  # fmt: skip
     assert bad == [("velo_short", 8)]
     assert "27 of 28" in remarks[0]
     assert "(0.03 printed, 0.17 computed)" in remarks[0]
     assert "5,057" in remarks[1]
-    assert len(paper.reproduction(paper.published(4.0))[1]) == 1  # other limits, other scores
-    sentences = [answer.sentence for answer in answers(published)]
+    assert (
+        len(reproduction(paper_results(ReportOptions(r_max=4.0)))[1]) == 1
+    )  # other limits, other scores
+    sentences = [*map(answer, answers(published))]
     assert "scores 0.72" in sentences[0]
     assert "interval" not in sentences[0]
     assert "adam’s on 3 of 4" in sentences[1]
@@ -122,14 +143,14 @@ def test_a_race_on_the_papers_workloads_stands_beside_its_numbers():
         for run in race(conditions=("time",))
         if run.workload == "assays_gnn" and run.optimizer == "adam"
     ]
-    tables = {t.name: t for t in paper.side_by_side(results_of(records, options=FEW_SAMPLES))}
+    tables = {t.name: t for t in side_by_side(results_of(records, FEW_SAMPLES))}
     times = tables["paper_times_time_train"]
     assert times.body[0][2].text == "0.7595"
     assert times.body[1][2].text == "9,277"
     quality = tables["paper_quality_time"].body[0]
     assert quality[0].text == "adam"
     assert re.fullmatch(r"0\.\d{4} ± 0\.\d{4}", quality[2].text)
-    assert not paper.side_by_side(results_of(race(conditions=("step",)), options=FEW_SAMPLES))
+    assert not side_by_side(results_of(race(conditions=("step",)), FEW_SAMPLES))
 
 
 def test_studies_beside_the_race(results: Results):
@@ -145,16 +166,14 @@ def test_studies_beside_the_race(results: Results):
     assert one.curve.expected[beaten - 1] > one.references["adam"]
     assert beaten == 1 or one.curve.expected[beaten - 2] <= one.references["adam"]
     (panel,) = tuning.tuning_panels([one])
-    assert {"adam[tuned]", "adam", "velo"} <= {series.name for series in panel.series}
+    assert {"adam[tuned]", "adam", "velo"} <= {line.name for line in panel.lines}
     assert "adam[tuned]" not in results.optimizers
     assert len(results.records) == len(race())
 
 
 def test_studies_under_another_budget_are_not_compared():
     other = [dataclasses.replace(run, budget=2.0 * STEPS) for run in study()]
-    found, refused = tuning.tuned(
-        results_of([*race(conditions=("step",)), *other], options=FEW_SAMPLES)
-    )
+    found, refused = tuning.tuned(results_of([*race(conditions=("step",)), *other], FEW_SAMPLES))
     assert not found
     assert "another budget" in refused[0]
 
@@ -190,7 +209,7 @@ def test_what_velo_is_told(results: Results):
     fed = [
         renamed(run, "velo_feed") for run in race(conditions=("time",)) if run.optimizer == "velo"
     ]
-    told = progress_frame(results_of(fed, options=FEW_SAMPLES))
+    told = progress_frame(results_of(fed, FEW_SAMPLES))
     assert told["share"].max() == pytest.approx(1.0, abs=0.05)
     first = next(run for run in fed if run.workload == "icbm_unet")
     shares = told.loc[told["workload"] == "icbm_unet", "share"].tolist()
@@ -220,7 +239,7 @@ def test_latex_and_markdown_hold_what_the_page_shows():
 
 def test_evaluations_in_parquet_are_those_of_the_runs():
     records = race(conditions=("step",))[:2]
-    frame = exports.evaluation_frame(records)
+    frame = evaluation_frame(records)
     assert len(frame) == sum(len(row.metrics) for run in records for row in run.evaluations)
     back = pd.read_parquet(io.BytesIO(exports.parquet(frame)))
     pd.testing.assert_frame_equal(back, frame, check_dtype=False)
@@ -229,7 +248,7 @@ def test_evaluations_in_parquet_are_those_of_the_runs():
 
 
 def test_numbers_in_words():
-    assert span(0.5, math.inf) == "0.500 to never"
-    assert span(math.inf, math.inf) == "never"
-    assert span(math.nan, 1.0) == ""
+    assert interval_text(0.5, math.inf) == "0.500 to never"
+    assert interval_text(math.inf, math.inf) == "never"
+    assert interval_text(math.nan, 1.0) == ""
     assert [signed(x) for x in (0.123, -0.5, 0.001, -0.001)] == ["+0.12", "−0.50", "0.00", "0.00"]

@@ -39,7 +39,8 @@ class Table:
     """A table to show: name of its files, title, header and rows of cells; column 0 holds labels.
 
     ``spans`` are headings over several columns, as (heading, number of columns), left to right
-    from column 1 on.
+    from column 1 on. ``kind`` are classes of the page's style sheet: ``fit`` (as wide as its
+    content), ``left`` (aligned to the left), ``long`` (scrolls in itself).
     """
 
     name: str
@@ -47,6 +48,11 @@ class Table:
     header: Sequence[Cell]
     body: Sequence[Sequence[Cell]]
     spans: Sequence[tuple[str, int]] = ()
+    kind: str = "fit"
+
+
+NOTHING: Final = Cell("–", kind="none")
+"""The cell of a value that does not exist."""
 
 
 def header(*names: str) -> list[Cell]:
@@ -54,7 +60,7 @@ def header(*names: str) -> list[Cell]:
     return [Cell(name) for name in names]
 
 
-def label(name: str) -> Cell:
+def name_cell(name: str) -> Cell:
     """The first cell of a row."""
     return Cell(name, kind="label")
 
@@ -74,7 +80,7 @@ def score_cell(
     return Cell(f"{value:.2f}{mark}", below(interval, more), kind="best" if best else "")
 
 
-def span(low: float, high: float, digits: int | None = None) -> str:
+def interval_text(low: float, high: float, digits: int | None = None) -> str:
     """An interval in words, ``0.61 to 0.74``; empty when it is not known.
 
     An end at inf is ``never``. Without ``digits``, its decimals, an end has three significant
@@ -125,7 +131,7 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def listed(names: Sequence[str]) -> str:
+def joined_names(names: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     if len(names) < 2:
         return "".join(names)

@@ -28,6 +28,12 @@ from timetrial.tracking.report.style import Look
 Axes = Any
 Floats = npt.NDArray[np.float64]
 
+SHARE_LIMITS: Final = (-0.04, 1.04)
+"""Ends of an axis of shares: lines at 0 and at 1 are drawn in full width."""
+
+SHARE_TICKS: Final = {0.0: "0", 0.25: "¼", 0.5: "½", 0.75: "¾", 1.0: "1"}
+"""Ticks of an axis of shares."""
+
 _INK: Final = "#24272c"
 _MUTED: Final = "#5d636c"
 _GRID: Final = "#e3e5e8"
@@ -78,7 +84,7 @@ class Panel:
     Attributes:
         title: heading of the panel.
         x_label, y_label: what the axes show.
-        series: the lines, each in the look of its optimizer.
+        lines: each in the look of its optimizer.
         x_limits, y_limits: ends of the axes; NaN leaves an end to the plot.
         y_ticks: labels by value, instead of numbers.
         steps: True draws a line level up to the next point.
@@ -92,7 +98,7 @@ class Panel:
     title: str
     x_label: str
     y_label: str
-    series: Sequence[Line]
+    lines: Sequence[Line]
     x_limits: tuple[float, float] = (math.nan, math.nan)
     y_limits: tuple[float, float] = (math.nan, math.nan)
     y_ticks: Mapping[float, str] = dataclasses.field(default_factory=dict)
@@ -131,7 +137,7 @@ def files(
     panels: Sequence[Panel], looks: Mapping[str, Look], *, columns: int, title: str
 ) -> dict[str, bytes]:
     """Several panels with title and legend, as ``png`` on white and as ``svg``."""
-    drawn = {series.name for panel in panels for series in panel.series}
+    drawn = {line.name for panel in panels for line in panel.lines}
     shown = {name: look for name, look in looks.items() if name in drawn}
     columns = min(columns, len(panels))
     width, height = _SIZE[0] * columns, _SIZE[1] + _HEAD
@@ -145,25 +151,30 @@ def files(
             axes = _axes(figure, column * _SIZE[0], total - _HEAD - (row + 1) * height)
             _draw(axes, panel, looks)
             axes.set_title(panel.title)
-        handles = [
-            matplotlib.lines.Line2D([], [], color=look.light, lw=look.width, ls=_stroke(look))
-            for look in shown.values()
-        ]
-        figure.legend(
-            handles,
-            list(shown),
-            loc="lower left",
-            bbox_to_anchor=(0.0, 0.0),
-            ncols=2 * columns,
-            frameon=False,
-            handlelength=2.4,
-        )
+        _add_legend(figure, shown, 2 * columns)
         found = {}
         for kind, silent in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, dpi=130, metadata=silent)
             found[kind] = buffer.getvalue()
     return found
+
+
+def _add_legend(figure: Figure, looks: Mapping[str, Look], columns: int) -> None:
+    """Adds the legend at the lower left."""
+    handles = [
+        matplotlib.lines.Line2D([], [], color=look.light, lw=look.width, ls=_stroke(look))
+        for look in looks.values()
+    ]
+    figure.legend(
+        handles,
+        list(looks),
+        loc="lower left",
+        bbox_to_anchor=(0.0, 0.0),
+        ncols=columns,
+        frameon=False,
+        handlelength=2.4,
+    )
 
 
 def slug(name: str) -> str:
@@ -195,7 +206,7 @@ def _axes(figure: Figure, left: float, bottom: float) -> Axes:
 
 
 def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
-    order = sorted(panel.series, key=lambda series: (looks[series.name].width, series.name))
+    order = sorted(panel.lines, key=lambda line: (looks[line.name].width, line.name))
     for place, one in enumerate(order):
         look = looks[one.name]
         gid = f"series:{slug(one.name)}"
@@ -214,6 +225,11 @@ def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
     for name, x, y in panel.marks:
         color, gid = looks[name].light, f"series:{slug(name)}"
         axes.plot([x], [y], "x", color=color, ms=6, mew=1.5, gid=gid, zorder=4)
+    _set_up_axes(axes, panel)
+
+
+def _set_up_axes(axes: Axes, panel: Panel) -> None:
+    """Scale, limits, target line, labels and ticks."""
     if panel.log_y:
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -255,7 +271,7 @@ def _points(axes: Axes, panel: Panel) -> str:
     width, height = (72 * inches for inches in _SIZE)
     box = axes.get_position()
 
-    def listed(values: Floats) -> list[float | None]:
+    def rounded(values: Floats) -> list[float | None]:
         return [float(f"{v:.5g}") if math.isfinite(v) else None for v in values]
 
     return json.dumps(
@@ -267,13 +283,13 @@ def _points(axes: Axes, panel: Panel) -> str:
             "log": panel.log_y,
             "labels": [panel.x_label, panel.y_label],
             "series": [
-                {"name": one.name, "slug": slug(one.name), "x": listed(one.x), "y": listed(one.y)}
+                {"name": one.name, "slug": slug(one.name), "x": rounded(one.x), "y": rounded(one.y)}
                 | (
-                    {"low": listed(one.low), "high": listed(one.high)}
+                    {"low": rounded(one.low), "high": rounded(one.high)}
                     if one.low is not None and one.high is not None
                     else {}
                 )
-                for one in panel.series
+                for one in panel.lines
             ],
         },
         separators=(",", ":"),
@@ -298,5 +314,5 @@ def _for_page(svg: str, looks: Mapping[str, Look], name: str, title: str, points
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     head, rest = svg.split(">", 1)
-    label = f'role="img" aria-label="{html.escape(title)}" data-points="{html.escape(points)}"'
-    return f"{head} {label}>{rest}".strip()
+    attributes = f'role="img" aria-label="{html.escape(title)}" data-points="{html.escape(points)}"'
+    return f"{head} {attributes}>{rest}".strip()

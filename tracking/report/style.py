@@ -92,7 +92,7 @@ def looks(optimizers: Iterable[str]) -> dict[str, Look]:
     return found
 
 
-def metric_label(metric: str) -> str:
+def metric_name(metric: str) -> str:
     """A metric's name as a reader knows it."""
     return _LABELS.get(metric, metric.replace("_", " "))
 

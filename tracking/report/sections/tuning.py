@@ -1,6 +1,6 @@
 """What tuning would have bought: the expected best of k trials beside the untuned optimizers.
 
-Pure: from the trials of studies to curves, cells and panels; the estimator is that of
+Pure: from the trials of studies to text, cells, panels and numbers; the estimator is that of
 ``tracking.scores.hpo_curves``.
 """
 
@@ -12,16 +12,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Direction, Split
 from timetrial.tracking.record import schema
-from timetrial.tracking.report.cells import Cell, Table, header, label, plain, span
+from timetrial.tracking.report.cells import Cell, Table, header, interval_text, name_cell, plain
+from timetrial.tracking.report.comparison import contender
 from timetrial.tracking.report.plots import Line, Panel
-from timetrial.tracking.report.questions import contender
 from timetrial.tracking.report.results import Results
+from timetrial.tracking.report.section import Block, Plots, Section, Text, plots_of
 from timetrial.tracking.report.standings import CONTROL
-from timetrial.tracking.report.style import better, is_learned, metric_label
+from timetrial.tracking.report.style import better, is_learned, metric_name
 from timetrial.tracking.scores.hpo_curves import HpoCurve, hpo_curve, trials_to_beat
 from timetrial.tracking.scores.targets import counts, final_value
 
@@ -50,9 +52,50 @@ class Tuned:
     references: Mapping[str, float]
 
     @property
-    def label(self) -> str:
+    def name(self) -> str:
         """How the tuned optimizer is called beside the untuned one."""
         return f"{self.optimizer}[tuned]"
+
+
+def section(results: Results) -> Section:
+    """Tuning studies against the race, and those that cannot be compared with it."""
+    studies, refused = tuned(results)
+    return Section(
+        name="tuning",
+        title="Performance over tuning trials",
+        menu="Tuning",
+        blocks=[
+            *(_shown(results, studies) if studies else [_nothing(results)]),
+            *(Text(f"Not compared: study {line}.", "note") for line in refused),
+        ],
+        frames={"tuning": tuning_frame(studies)},
+    )
+
+
+def _shown(results: Results, studies: Sequence[Tuned]) -> list[Block]:
+    text = (
+        "The best final validation metric to expect of k tuning trials, with the "
+        f"{results.level_text} interval as a band (too narrow for k near the "
+        "number of trials); level lines are the same optimizer untuned, and learned ones. The best "
+        "of several trials is chosen by the metric that is shown, which flatters tuning a little."
+    )
+    panels = tuning_panels(studies)
+    return [
+        Text(text),
+        tuning_table(results, studies),
+        Plots(plots_of("tuning", "Expected best of k trials", panels)),
+    ]
+
+
+def _nothing(results: Results) -> Text:
+    if results.published:
+        return Text("The paper’s tables hold no tuning trials.")
+    return Text(
+        Markup(
+            "No trials of a tuning study on this race’s workloads and budgets are recorded beside "
+            "it (<code>timetrial tune</code> makes some)."
+        )
+    )
 
 
 def tuned(results: Results) -> tuple[list[Tuned], list[str]]:
@@ -110,12 +153,12 @@ def tuning_table(results: Results, studies: Sequence[Tuned]) -> Table:
         expected, last = one.curve.expected, len(one.curve.expected) - 1
         body.append(
             [
-                label(one.label),
+                name_cell(one.name),
                 Cell(one.workload),
                 Cell(one.condition),
                 Cell(str(last + 1)),
                 *(
-                    Cell(plain(expected[k], 4), span(one.curve.low[k], one.curve.high[k]))
+                    Cell(plain(expected[k], 4), interval_text(one.curve.low[k], one.curve.high[k]))
                     for k in (0, last)
                 ),
                 _beaten(one, one.optimizer),
@@ -147,9 +190,9 @@ def tuning_panels(studies: Sequence[Tuned]) -> list[Panel]:
         here = [one for one in studies if (one.workload, one.condition) == key]
         longest = max(len(one.curve.trials) for one in here)
         ends = np.array([1.0, float(max(longest, 2))])
-        series = {
-            one.label: Line(
-                one.label, one.curve.trials.astype(np.float64), one.curve.expected,
+        lines = {
+            one.name: Line(
+                one.name, one.curve.trials.astype(np.float64), one.curve.expected,
                 one.curve.low, one.curve.high,
             )
             for one in here
@@ -157,14 +200,14 @@ def tuning_panels(studies: Sequence[Tuned]) -> list[Panel]:
         for one in here:
             for name, value in one.references.items():
                 if is_learned(name) or name == one.optimizer:
-                    series[name] = Line(name, ends, np.array([value, value]))
-        words = f"{metric_label(here[0].metric)} ({better(here[0].direction)})"
+                    lines[name] = Line(name, ends, np.array([value, value]))
+        words = f"{metric_name(here[0].metric)} ({better(here[0].direction)})"
         panels.append(
             Panel(
                 title=f"{here[0].workload}, {CONTROL[here[0].condition]}",
                 x_label="tuning trials k",
                 y_label=f"final {SPLIT} {words}",
-                series=list(series.values()),
+                lines=list(lines.values()),
                 x_limits=(float(ends[0]), float(ends[1])),
                 whole_x=True,
             )

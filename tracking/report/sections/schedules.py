@@ -1,0 +1,110 @@
+"""Learning rates over the steps, and how far a learned optimizer believes its training to be.
+
+Pure: from computed learning rates and recorded runs to text, panels and numbers; the schedules
+themselves belong to the optimizers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from timetrial.framework.types import Condition
+from timetrial.tracking.report.plots import SHARE_LIMITS, Line, Panel
+from timetrial.tracking.report.results import Results
+from timetrial.tracking.report.section import Block, Plots, Section, Text, plots_of
+from timetrial.tracking.report.standings import CONTROL
+from timetrial.tracking.report.style import family
+from timetrial.tracking.scores.targets import trials
+
+_PROMPT: Final = "velo.num_steps"  # tag: the number of steps that VeLO was told of
+
+
+def section(results: Results) -> Section:
+    """Learning rates per workload, and what VeLO was told per condition and workload."""
+    rates, told = results.options.rates, progress_frame(results)
+    plots = [
+        *plots_of("learning_rates", "Learning rates", rate_panels(rates)),
+        *plots_of("progress", "What VeLO is told", progress_panels(told)),
+    ]
+    blocks: list[Block] = [Text("No schedules are known of these runs.")]
+    if plots:
+        shown = "" if results.published else ", shown as its runs were told"
+        text = (
+            "The learning rate of every update, computed from the optimizers’ settings; it depends "
+            "on neither seed nor clock. Lines that would coincide are drawn slightly apart. VeLO "
+            f"has none: it is told which share of its training is over{shown}."
+        )
+        blocks = [Text(text), Plots(plots)]
+    return Section(
+        name="rates",
+        title="Learning-rate schedules (figure 2)",
+        menu="Learning rates",
+        blocks=blocks,
+        frames={"learning_rates": rates, "progress": told},
+    )
+
+
+def rate_panels(rates: pd.DataFrame) -> list[Panel]:
+    """Learning rate over steps, one panel per workload; columns ``RATE_COLUMNS``."""
+    return [
+        Panel(
+            title=f"{workload}: learning rate",
+            x_label="steps",
+            y_label="learning rate",
+            lines=_lines(rows, "learning_rate"),
+            x_limits=(0.0, math.nan),
+            apart=0.004 * float(rows["learning_rate"].max()),
+        )
+        for workload, rows in rates.groupby("workload", sort=True)
+    ]
+
+
+def progress_panels(told: pd.DataFrame) -> list[Panel]:
+    """Share of its training that VeLO is told is over, by steps made."""
+    return [
+        Panel(
+            title=f"{workload}, {CONTROL[Condition(str(condition))]}: what VeLO is told",
+            x_label="steps",
+            y_label="share of its training that is over",
+            lines=_lines(rows, "share"),
+            x_limits=(0.0, math.nan),
+            y_limits=SHARE_LIMITS,
+        )
+        for (condition, workload), rows in told.groupby(["condition", "workload"], sort=False)
+    ]
+
+
+def _lines(rows: pd.DataFrame, y: str) -> list[Line]:
+    """One line per optimizer, over steps."""
+    lines = []
+    for name, group in rows.groupby("optimizer", sort=True):
+        points = (group[column].to_numpy(dtype=np.float64) for column in ("step", y))
+        lines.append(Line(str(name), *points))
+    return lines
+
+
+def progress_frame(results: Results) -> pd.DataFrame:
+    """Columns condition, workload, optimizer, step, share, under time control where it was raced.
+
+    A prompted optimizer counts its steps and divides by the number it was told of; a fed one is
+    told the used share of its budget.
+    """
+    names = ["condition", "workload", "optimizer", "step", "share"]
+    conditions = {run.condition for run in results.records}
+    rows: list[tuple[object, ...]] = []
+    condition = Condition.TIME if Condition.TIME in conditions else Condition.STEP
+    first: dict[tuple[str, str], int] = {}
+    for run in trials(results.records, condition=condition):
+        told = float(run.tags.get(_PROMPT, math.nan))
+        if math.isnan(told) or first.setdefault((run.workload, run.optimizer), run.seed) < run.seed:
+            continue
+        fed = family(run.optimizer) == "velo_feed"
+        for row in run.evaluations:
+            used = row.train_seconds if run.condition == Condition.TIME else float(row.step)
+            share = used / run.budget if fed else row.step / told
+            rows.append((condition, run.workload, run.optimizer, row.step, min(share, 1.0)))
+    return pd.DataFrame(rows, columns=names)
