@@ -48,6 +48,9 @@ METRICS: Final[Mapping[str, tuple[str, Direction]]] = {
 }
 """The deciding metric by how the name of the workload begins, variants included."""
 
+FRAMEWORK: Final = "framework"
+"""Tag that every trial of AlgoPerf has: ``jax``, ``pytorch`` or empty."""
+
 _UNKNOWN: Final = ("loss", Direction.MINIMIZE)
 _PREFIXES: Final = tuple(f"{split}/" for split in Split)
 _SECONDS: Final = ("score", "accumulated_submission_time")
@@ -235,7 +238,7 @@ def _record(path: Path, root: Path, evaluations: list[Row]) -> RunRecord:
         step=last.step if last else 0,
         train_seconds=last.train_seconds if last else 0.0,
         evaluations=evaluations,
-        tags={schema.STUDY: study, schema.TRIAL: trial, "framework": framework, "path": str(path)},
+        tags={schema.STUDY: study, schema.TRIAL: trial, FRAMEWORK: framework, "path": str(path)},
     )
 
 

@@ -6,6 +6,7 @@ Boundary: finds out what a place is and puts several together; other modules rea
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,19 +62,22 @@ def gather(
         source = read_place(place, experiment)
         problems += [(place, problem) for problem in source.problems]
         if not source.records:
-            told = "".join(f"\n  {problem}" for problem in source.problems)
-            raise UserError(f"{place}: expected at least one run that can be read{told}")
-        shared: dict[tuple[str, ...], str] = {}
-        for record in source.records:
-            home = homes.setdefault(_identity(record), place)
-            if home != place:
-                problems.append((place, Problem(record.run_id, f"read from {home}", lost=True)))
-                continue
-            name = _name(record)
-            if names.setdefault(name, place) != place:
-                shared[name] = names[name]
-            records.append(record)
-        problems += [(place, _same_name(name, other)) for name, other in shared.items()]
+            listed = "; ".join(map(str, source.problems))
+            raise UserError(f"{place}: expected at least one run that can be read; {listed}")
+        here = [(homes.setdefault(_identity(run), place), run) for run in source.records]
+        new = [run for home, run in here if home == place]
+        again = Counter(home for home, _ in here if home != place)
+        problems += [
+            (place, Problem(f"{number} runs", f"read from {home} already", lost=True))
+            for home, number in again.items()
+        ]
+        owners = {name: names.setdefault(name, place) for name in map(_name, new)}
+        problems += [
+            (place, Problem(_shown(name), f"also in {owner}; scored as one"))
+            for name, owner in owners.items()
+            if owner != place
+        ]
+        records += new
     return records, problems
 
 
@@ -95,7 +99,7 @@ def _from_store(uri: str, experiment: str | None) -> Source:
 def _only_experiment(store: Store) -> str:
     with store_errors(store.uri):
         found = sorted(experiment.name for experiment in store.client.search_experiments())
-    names = [name for name in found if name != "Default"] or found
+    names: list[str] = [name for name in found if name != "Default"] or found
     if len(names) != 1:
         raise UserError(
             f"{store.uri}: expected the name of one experiment (--experiment), got none; it holds "
@@ -115,6 +119,6 @@ def _name(record: RunRecord) -> tuple[str, ...]:
     return record.optimizer, record.workload, study, record.condition
 
 
-def _same_name(name: Sequence[str], other: str) -> Problem:
-    optimizer, workload, study, _ = name
-    return Problem(f"{optimizer} on {workload}, {study}", f"also in {other}; scored as one")
+def _shown(name: Sequence[str]) -> str:
+    optimizer, workload, study, condition = name
+    return f"{optimizer} on {workload}, {study}, {condition} condition"

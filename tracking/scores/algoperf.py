@@ -207,26 +207,29 @@ def leaderboard(times: pd.DataFrame, rules: Rules, baseline: str) -> pd.DataFram
 
 
 def shortfalls(records: Iterable[RunRecord], rules: Rules) -> list[str]:
-    """Every workload, study and trial that the rules require and a submission lacks."""
+    """The workloads, studies and trials that the rules require and a submission lacks.
+
+    Runs without the tag ``study`` are studies of one trial, whatever the rules require.
+    """
     cells: defaultdict[str, dict[str, Counter[str]]] = defaultdict(dict)
+    tagged = set()
     for run in records:
         cells[run.optimizer].setdefault(run.workload, Counter())[_study(run)] += 1
-    lines = []
+        tagged |= {(run.optimizer, run.workload)} if schema.STUDY in run.tags else set()
+    lacks: defaultdict[str, list[str]] = defaultdict(list)
     for optimizer, found in sorted(cells.items()):
         for workload in (*(rules.workloads or ()), *(rules.variants or ())):
             if workload not in found:
-                lines.append(f"{optimizer}: no run of {workload}")
+                lacks[f"{optimizer}: no run of"].append(workload)
         for workload, studies in sorted(found.items()):
             if len(studies) != rules.studies:
-                lines.append(
-                    f"{optimizer} on {workload}: {len(studies)} studies instead of {rules.studies}"
-                )
-            lines += [
-                f"{optimizer} on {workload}, {study}: {number} trials instead of {rules.trials}"
-                for study, number in sorted(studies.items())
-                if number != rules.trials
-            ]
-    return lines
+                text = f"{optimizer}: {len(studies)} studies instead of {rules.studies} on"
+                lacks[text].append(workload)
+            for study, number in sorted(studies.items()):
+                if number != rules.trials and (optimizer, workload) in tagged:
+                    text = f"{optimizer}: {number} trials instead of {rules.trials} on"
+                    lacks[text].append(f"{workload} ({study})")
+    return [f"{text} {', '.join(where)}" for text, where in lacks.items()]
 
 
 def _study(run: RunRecord) -> str:
