@@ -17,6 +17,7 @@ from timetrial.framework.errors import UserError
 from timetrial.framework.files import write_atomically
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Split
+from timetrial.tracking.read.times_csv import METRIC, as_times
 from timetrial.tracking.record import schema
 from timetrial.tracking.report import exports
 from timetrial.tracking.report.leaderboard import leaderboard_table, leaderboard_text
@@ -144,14 +145,20 @@ def _baseline(scores: pd.Series[float], records: Iterable[RunRecord], wanted: st
     return str(scores[chosen].fillna(-1.0).idxmax())
 
 
-def _counting_trials(records: Iterable[RunRecord], rules: Rules) -> list[RunRecord]:
-    """The best trial of each study of a base workload, with the number of its study as seed."""
+def _counting_trials(records: Sequence[RunRecord], rules: Rules) -> list[RunRecord]:
+    """The best trial of each study of a base workload, with the number of its study as seed.
+
+    Where some runs of a workload are mere times, all of them become times.
+    """
     numbers: Counter[tuple[str, str]] = Counter()
     trials = []
-    for run, _ in algoperf.best_trials(records, {}, rules):
+    mere_times = {record.workload for record in records if record.metric == METRIC}
+    for run, time in algoperf.best_trials(records, {}, rules):
         if rules.workloads is None or run.workload in rules.workloads:
             number = numbers[run.optimizer, run.workload]
             numbers[run.optimizer, run.workload] += 1
             tags = {key: value for key, value in run.tags.items() if key != schema.STUDY}
-            trials.append(dataclasses.replace(run, seed=number, tags=tags))
+            trial = dataclasses.replace(run, seed=number, tags=tags)
+            mixed = run.workload in mere_times
+            trials.append(as_times(trial, {Split.VALIDATION: time}) if mixed else trial)
     return trials

@@ -6,6 +6,7 @@ Boundary: chooses the runs and prints what came of them; ``tracking.report`` wri
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -31,6 +32,7 @@ from timetrial.tracking.read.mlflow import load_runs
 from timetrial.tracking.read.places import gather
 from timetrial.tracking.read.sources import from_mlflow
 from timetrial.tracking.record import schema
+from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.report import (
     ReportOptions,
     score_table_text,
@@ -75,14 +77,7 @@ def report(
     """
     store = store or open_store(tracking.uri, root=Path(tracking.root), create=False)
     configs = planned(suite, tracking, store)
-    recorded = load_runs(store, tracking.experiment)
-    records = _of_suite(recorded, configs)
-    if not records:
-        raise UserError(
-            f"experiment {tracking.experiment!r} in {store.uri} holds no runs of suite "
-            f"{suite.name}; make them with: timetrial bench suite={suite.name}"
-        )
-    directory = Path(tracking.root).absolute() / "reports" / suite.name
+    records, others = _runs_of(suite, tracking, store, configs)
     scored = by_condition(records)
     report_options = ReportOptions(
         title=f"Timetrial: suite {suite.name}",
@@ -92,17 +87,27 @@ def report(
         rates=learning_rates(configs, scored),
         run_url=run_address(store, tracking.experiment, mlflow_url),
     )
+    directory = Path(tracking.root).absolute() / "reports" / suite.name
     shown = [*scored, *study_trials(suite, tracking, store, studies)]
     page = write_page(shown, directory, report_options)
     print(f"\n{score_table_text(scored, report_options)}")
-    if len(records) < len(recorded):
-        others = len(recorded) - len(records)
+    if others:
         print(f"\n{others} other runs in {tracking.experiment!r} do not belong to this suite")
     print(f"\nreport   {page}")
     print(f"MLflow   {ui_command_line(tracking, suite)}")
-    log_report(store, tracking.experiment, suite.name, directory)
-    write_views(store, tracking.experiment, records)
+    _show_in_mlflow(store, tracking.experiment, suite.name, directory, records)
     return 0
+
+
+def _show_in_mlflow(
+    store: Store, experiment: str, suite: str, directory: Path, records: Sequence[RunRecord]
+) -> None:
+    """Logs the report and writes the views; a store that refuses costs a warning only."""
+    try:
+        log_report(store, experiment, suite, directory)
+        write_views(store, experiment, records)
+    except TrackingError as error:
+        print(f"timetrial: warning: the report is not in MLflow: {error}", file=sys.stderr)
 
 
 def _planned_runs(
@@ -115,10 +120,19 @@ def _planned_runs(
     ]
 
 
-def _of_suite(recorded: Sequence[RunRecord], configs: Sequence[RunConfig]) -> list[RunRecord]:
-    """The runs that a suite plans."""
+def _runs_of(
+    suite: Suite, tracking: Tracking, store: Store, configs: Sequence[RunConfig]
+) -> tuple[list[RunRecord], int]:
+    """The recorded runs that a suite plans, and how many others its experiment holds."""
     identities = {configuration.digest(config) for config in configs}
-    return [run for run in recorded if run.tags[schema.CONFIG_HASH] in identities]
+    recorded = load_runs(store, tracking.experiment)
+    records = [run for run in recorded if run.tags[schema.CONFIG_HASH] in identities]
+    if not records:
+        raise UserError(
+            f"experiment {tracking.experiment!r} in {store.uri} holds no runs of suite "
+            f"{suite.name}; make them with: timetrial bench suite={suite.name}"
+        )
+    return records, len(recorded) - len(records)
 
 
 def write_page(records: Sequence[RunRecord], directory: Path, options: ReportOptions) -> Path:

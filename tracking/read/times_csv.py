@@ -7,6 +7,7 @@ Boundary: reads one CSV file. Columns: ``optimizer``, ``workload``, ``value`` (s
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -112,6 +113,29 @@ def records_from_times(path: Path | IO[str]) -> Source:
     return Source([_record(path, *cell, found) for cell, found in sorted(cells.items())], problems)
 
 
+def as_times(record: RunRecord, times: Mapping[str, float]) -> RunRecord:
+    """The run with nothing but the metric ``reached``, from its times to target by split."""
+    steps = record.condition == Condition.STEP
+    moments = sorted({0.0, *(time for time in times.values() if math.isfinite(time))})
+    evaluations = [
+        Row(
+            step=int(moment) if steps else place,
+            train_seconds=math.nan if steps else moment,
+            metrics={f"{split}/{METRIC}": float(time <= moment) for split, time in times.items()},
+        )
+        for place, moment in enumerate(moments)
+    ]
+    return dataclasses.replace(
+        record,
+        metric=METRIC,
+        direction=Direction.MAXIMIZE,
+        step=evaluations[-1].step,
+        train_seconds=evaluations[-1].train_seconds,
+        evaluations=evaluations,
+        tags={**record.tags, **{f"{GIVEN_TARGET}{split}": repr(TARGET) for split in times}},
+    )
+
+
 def _record(
     path: Path | IO[str],
     condition: Condition,
@@ -121,17 +145,7 @@ def _record(
     found: dict[str, float],
 ) -> RunRecord:
     run_id = f"{condition}/{workload}/{optimizer}/{seed}"
-    tags = {f"{GIVEN_TARGET}{split}": repr(TARGET) for split in found}
-    times = sorted({0.0, *(value for value in found.values() if math.isfinite(value))})
-    evaluations = [
-        Row(
-            step=int(time) if condition == Condition.STEP else place,
-            train_seconds=time if condition == Condition.TIME else math.nan,
-            metrics={f"{s}/{METRIC}": float(value <= time) for s, value in found.items()},
-        )
-        for place, time in enumerate(times)
-    ]
-    return RunRecord(
+    run = RunRecord(
         run_id=run_id,
         workload=workload,
         optimizer=optimizer,
@@ -142,8 +156,9 @@ def _record(
         direction=Direction.MAXIMIZE,
         status=Status.FINISHED,
         reason="",
-        step=evaluations[-1].step,
-        train_seconds=evaluations[-1].train_seconds,
-        evaluations=evaluations,
-        tags={**tags, "path": f"{path}:{run_id}"},
+        step=0,
+        train_seconds=0.0,
+        evaluations=(),
+        tags={"path": f"{path}:{run_id}"},
     )
+    return as_times(run, found)
