@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.report.entrants import entrants_of
 from timetrial.tracking.report.plots import files
 from timetrial.tracking.report.sections.curves import curve_plots
 from timetrial.tracking.report.standings import standings
@@ -22,7 +23,8 @@ from timetrial.tracking.store.opening import open_store
 def main(root: str, picture: str) -> None:
     """Validation curves over charged seconds, one panel per workload."""
     records = load_runs(open_store(root=Path(root), create=False), "timetrial-quick")
-    styles = looks(sorted({record.optimizer for record in records}))
+    entrants = entrants_of(records)
+    styles = looks(entrants.keys(), entrants)
     plots, _ = curve_plots(records, standings(records))
     panels = [
         dataclasses.replace(panel, title=plot.title.partition(",")[0])

@@ -21,6 +21,12 @@ DIRECTION: Final = "direction"  # "minimize" or "maximize"
 
 REQUIRED_TAGS: Final = (WORKLOAD, OPTIMIZER, SEED, CONDITION, BUDGET, METRIC, DIRECTION)
 
+# Tags that say what an optimizer is; reports draw by them, never by its name.
+OPTIMIZER_NAME: Final = "optimizer_name"  # its name in the registry, without variant
+LEARNED: Final = "learned"  # "true" or "false"
+COLOR: Final = "color"  # colour on a light background, "#rrggbb"; absent: the report chooses one
+LEARNING_RATES: Final = "learning_rates"  # its schedule
+
 # Tags that the caller adds where they apply.
 SUITE: Final = "suite"
 CONFIG_HASH: Final = "config_hash"  # identity of a configuration: a finished one is not repeated
@@ -56,6 +62,13 @@ DEVICE_COUNT: Final = "device_count"
 GIT_COMMIT: Final = "git_commit"
 GIT_DIRTY: Final = "git_dirty"
 VERSION_PREFIX: Final = "version."  # version.jax, version.python, ...
+
+# Tags that say which run it is, what became of it and how it is shown, not what it ran on.
+NOT_SETTINGS: Final = frozenset(
+    {*REQUIRED_TAGS, OPTIMIZER_NAME, LEARNED, COLOR, LEARNING_RATES, CONFIG_HASH, SETS_TIME_BUDGET}
+    | {STOP_REASON, DIVERGED, DESCRIBED, PID, PROCESS_START}
+)
+NOT_SETTINGS_PREFIXES: Final = ("mlflow.", "spool", "journal")  # of the stores themselves
 
 # Metrics. An evaluation's are "<split>/<metric>", those of single updates are "batch/<metric>".
 EVAL_PREFIXES: Final = ("train/", "validation/", "test/")

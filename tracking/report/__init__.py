@@ -1,7 +1,7 @@
 """The report of a race: score table for the terminal, HTML page, numbers, tables and plots.
 
-Boundary: reads ``RunRecord`` only; reading stored runs is for ``tracking.read``. A record goes
-``results_of`` -> ``sections`` -> ``page``; how to add a section is said in ``sections``.
+Boundary: reads ``RunRecord`` only; stored runs are read by ``tracking.read``. The way of a
+record: ``results_of`` -> ``sections`` -> ``page``. See ``sections`` for how to add a section.
 """
 
 from __future__ import annotations

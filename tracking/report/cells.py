@@ -1,4 +1,4 @@
-"""Cells and tables as a reader sees them, and how numbers are written in them.
+"""Cells and tables of a report, and the format of numbers in them.
 
 Boundary: text only; ``page`` and ``exports`` set it as HTML, LaTeX and Markdown.
 """
@@ -18,14 +18,14 @@ FEW: Final = "†"
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One cell: its text, a smaller second text, and how it is set.
+    """One cell of a table.
 
     Attributes:
-        text: what is shown.
+        text: main text.
         sub: smaller text below it.
         kind: classes of the page's style sheet: ``best``, ``never``, ``none``, ``bad``, ``label``,
             ``target``, ``text``, ``code`` or none.
-        link: address that the text leads to.
+        link: target of a link on the text.
     """
 
     text: str
@@ -36,11 +36,11 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table to show: name of its files, title, header and rows of cells; column 0 holds labels.
+    """A table: name of its files, title, header and rows of cells; column 0 holds row names.
 
     ``spans`` are headings over several columns, as (heading, number of columns), left to right
-    from column 1 on. ``kind`` are classes of the page's style sheet: ``fit`` (as wide as its
-    content), ``left`` (aligned to the left), ``long`` (scrolls in itself).
+    from column 1 on. ``kind``: classes of the page's style sheet, of ``fit`` (width of the
+    content), ``left`` (left-aligned) and ``long`` (own scroll bar).
     """
 
     name: str
@@ -94,7 +94,7 @@ def interval_text(low: float, high: float, digits: int | None = None) -> str:
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """A difference with its sign, a true minus sign for negative ones; no sign for zero."""
+    """A difference with its sign, none for zero; negative ones with a true minus sign."""
     text = f"{abs(value):.{digits}f}"
     if not float(text):
         return text
@@ -102,7 +102,7 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def decimals(values: pd.Series[float], significant: int) -> int:
-    """Decimals that show a typical value of a column with some significant digits."""
+    """Number of decimals that gives a typical value some significant digits."""
     typical = values.abs().replace([0.0, math.inf], math.nan).median()
     if math.isnan(typical):
         return significant

@@ -1,4 +1,4 @@
-"""Compares a learned optimizer with others: which one is meant, differences and their intervals.
+"""Comparison of a learned optimizer with others: score differences and their intervals.
 
 Pure: from results to numbers and words.
 """
@@ -14,9 +14,7 @@ import numpy as np
 from timetrial.tracking.report.cells import signed
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.standings import Standing
-from timetrial.tracking.report.style import family, is_learned
 
-FULL: Final = "velo"
 SAME: Final = 1e-12
 """Scores that differ by less are equal but for the order of a sum."""
 
@@ -31,7 +29,7 @@ class Difference:
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the whole interval is on one side of no difference, else 0."""
+        """1 or -1 where the whole interval is above or below 0, else 0."""
         return int(self.low > 0) - int(self.high < 0)
 
     @property
@@ -43,7 +41,7 @@ class Difference:
 def difference(standing: Standing, one: str, other: str, level: float = 0.95) -> Difference:
     """Score of ``one`` minus score of ``other``, with the percentile interval of the resamples.
 
-    In each resample both scores are of the same race, so that what they share cancels out.
+    Both scores of a resample are of the same race, so that common variation cancels.
     """
     value = float(standing.scores[one] - standing.scores[other])
     if standing.intervals is None:
@@ -61,34 +59,35 @@ def difference_text(one: Difference, results: Results) -> str:
         return text
     if one.low == one.high == 0:
         return f"{text} in every resample"
-    open_ = "" if one.sign else ", which includes no difference"
+    open_ = "" if one.sign else ", which includes 0"
     return f"{text}, {results.level_text} interval {one.interval}{open_}"
 
 
 def contender(results: Results) -> str | None:
-    """The learned optimizer in question: VeLO, or else the best learned one that there is."""
-    learned = [name for name in results.optimizers if is_learned(name)]
-    return find(results, FULL) or next(iter(learned), None)
+    """The learned optimizer in question: VeLO where it was raced, else the best learned one."""
+    learned = (name for name in results.optimizers if results.entrants[name].learned)
+    return fully_prompted(results) or next(learned, None)
 
 
 def baselines(results: Results) -> list[str]:
     """The optimizers that are not learned, from the best to the last."""
-    return [name for name in results.optimizers if not is_learned(name)]
+    return [name for name in results.optimizers if not results.entrants[name].learned]
 
 
-def find(results: Results, wanted: str) -> str | None:
-    """The first optimizer of a family."""
-    return next((name for name in sorted(results.optimizers) if family(name) == wanted), None)
+def fully_prompted(results: Results) -> str | None:
+    """The first learned optimizer prompted with all its steps: VeLO as the paper runs it."""
+    known = (results.entrants[name] for name in sorted(results.optimizers))
+    return next((one.label for one in known if one.learned and one.is_full), None)
 
 
 def cannot_answer(results: Results, lacking: str) -> str:
-    """Says that the results hold too little to answer a question."""
-    return f"{source(results)} no {lacking}, so they cannot answer it."
+    """Sentence for a question without the runs that it needs."""
+    return f"{source(results)} no {lacking}: the question stays open."
 
 
 def source(results: Results) -> str:
-    """The beginning of a sentence on what the results hold."""
-    return "The paper’s tables have" if results.published else "These results have"
+    """Beginning of a sentence on the content of the results."""
+    return "The paper’s tables hold" if results.published else "These results hold"
 
 
 def capital(sentence: str) -> str:

@@ -24,7 +24,7 @@ _MARKDOWN: Final = {ord(sign): f"\\{sign}" for sign in "\\|*_<>[]`"}
 
 
 def latex(table: Table, caption: str) -> str:
-    """The table for a paper; needs the packages booktabs and makecell."""
+    """The table in LaTeX; needs the packages booktabs and makecell."""
     columns = len(table.header)
     lines = [r"\begin{table}", r"\centering", r"\small", rf"\caption{{{tex(caption)}}}"]
     lines += [rf"\label{{tab:{table.name.replace('_', '-')}}}"]
@@ -46,7 +46,7 @@ def latex(table: Table, caption: str) -> str:
 
 
 def tex(text: str) -> str:
-    """Text with everything escaped that LaTeX would read as a command."""
+    """Text with the special characters of LaTeX escaped."""
     return "".join(_TEX.get(sign, sign) for sign in text)
 
 
@@ -76,7 +76,7 @@ def markdown(table: Table) -> str:
 
 
 def plain_markdown(text: str) -> str:
-    """Text with everything escaped that Markdown would read as a mark."""
+    """Text with the special characters of Markdown escaped."""
     return text.translate(_MARKDOWN)
 
 

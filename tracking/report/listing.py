@@ -1,4 +1,4 @@
-"""Every run of a race, also those that are missing, and what became of each.
+"""All runs of a race, recorded or missing, with their outcomes.
 
 Pure: from recorded and planned runs to a list.
 """
@@ -23,7 +23,7 @@ Planned = Sequence[tuple[str, str, int, Condition]]
 
 @dataclasses.dataclass(frozen=True)
 class ListedRun:
-    """One run as the report lists it; ``record`` is None for a run that is missing.
+    """One run of the list; ``record`` is None for a missing run.
 
     Attributes:
         workload, optimizer, seed, condition: which run of the plan.
@@ -43,7 +43,7 @@ class ListedRun:
 
 
 def listed_runs(records: Sequence[RunRecord], planned: Planned | None = None) -> list[ListedRun]:
-    """Every recorded run, and every planned one that is missing; sorted.
+    """All recorded runs and the missing ones of the plan, sorted.
 
     Without a plan, every optimizer is expected on every workload with every seed that occurs in
     the condition.
@@ -65,7 +65,7 @@ def listed_runs(records: Sequence[RunRecord], planned: Planned | None = None) ->
 
 
 def outcome(record: RunRecord) -> str:
-    """What became of a run, in one word."""
+    """Outcome of a run in one word."""
     if diverged(record):
         return "diverged"
     if record.status == Status.FINISHED and not counts(record):
@@ -74,7 +74,7 @@ def outcome(record: RunRecord) -> str:
 
 
 def outcome_counts(listed: Sequence[ListedRun]) -> str:
-    """How many runs there are and what became of them."""
+    """Number of runs, in all and by outcome."""
     number = Counter(run.outcome for run in listed)
     parts = [f"{number[name]} {name}" for name in _OUTCOMES if number[name]]
     return f"{count(len(listed), 'run')}: {', '.join(parts)}." if parts else "No runs."

@@ -1,6 +1,6 @@
 """Writes a report: one self-contained HTML page, with its numbers, tables and plots beside it.
 
-Boundary: the only place of the report that touches the disk. It knows no section by name; see
+Boundary: the only module of the report that writes files. Knows no section by name; see
 ``sections`` for how to add one. The same runs give the same bytes.
 """
 
@@ -34,16 +34,16 @@ _BLOCKS: Final = {"text": Text, "bullets": Bullets, "heading": Heading, "table":
 def write_report(
     records: Sequence[RunRecord], directory: Path, options: ReportOptions | None = None
 ) -> Path:
-    """Writes ``report.html`` and the files that belong to it.
+    """Writes ``report.html`` and its files.
 
-    Beside the page lie its numbers (CSV, and all evaluations also as Parquet), in ``tables`` every
-    table as LaTeX and Markdown, in ``plots`` every plot as PNG and SVG.
+    Beside the page: numbers as CSV (evaluations also as Parquet), in ``tables`` every table as
+    LaTeX and Markdown, in ``plots`` every plot as PNG and SVG.
 
     Args:
-        records: all runs of the race, of any status, in any order; those that are trials of a
-            tuning study (tag ``study``) are compared with the race but are no part of it.
-        directory: where to write; made if need be. Files of the same name are replaced.
-        options: how the report is made.
+        records: runs of the race, of any status, in any order. Trials of tuning studies (tag
+            ``study``) are compared with the race but do not belong to it.
+        directory: made where missing; files of the same name are replaced.
+        options: title, scoring, intervals; by default those of ``ReportOptions``.
 
     Returns:
         Path of ``report.html``.
@@ -56,7 +56,7 @@ def write_report(
 
 
 def write_paper_report(directory: Path, options: ReportOptions | None = None) -> Path:
-    """Writes the same report of the paper's own tables; of the options, r_max and rates count."""
+    """Writes the report of the paper's own tables; uses ``r_max`` and ``rates`` of the options."""
     options = dataclasses.replace(
         options or ReportOptions(),
         title="Timetrial: the paper’s own tables",
@@ -67,7 +67,8 @@ def write_paper_report(directory: Path, options: ReportOptions | None = None) ->
 
 def _write(results: Results, directory: Path) -> Path:
     sections = [made for make in SECTIONS if (made := make(results)) is not None]
-    shown = looks({*results.optimizers, *_drawn(p for one in sections for p in one.plots)})
+    drawn = _drawn(plot for section in sections for plot in section.plots)
+    shown = looks({*results.optimizers, *drawn}, results.entrants)
     files = {
         name: data
         for section in sections
@@ -82,7 +83,7 @@ def _write(results: Results, directory: Path) -> Path:
 
 
 def _files(section: Section, shown: Mapping[str, Look], title: str) -> dict[str, bytes]:
-    """What belongs to a section beside the page, by path."""
+    """The files of a section by path, the page excepted."""
     files = dict(section.files)
     for name, frame in section.frames.items():
         if len(frame):

@@ -15,6 +15,7 @@ from typing import Final
 import pandas as pd
 
 from timetrial.framework.types import Condition, Direction, Split
+from timetrial.tracking.report.entrants import Entrant
 from timetrial.tracking.report.results import ReportOptions, Results
 from timetrial.tracking.report.standings import order, r_max_by_condition, standing_of
 from timetrial.tracking.scores.fixed_targets import paper_targets
@@ -55,9 +56,25 @@ def published(options: ReportOptions | None = None) -> Results:
             (w, m): Direction.MINIMIZE if m == "loss" else Direction.MAXIMIZE for w, m in keys
         },
         optimizers=order(found, [*found[0].times.index, *quality["optimizer"]]),
+        entrants=paper_optimizers(),
         options=options,
         published=True,
     )
+
+
+def paper_optimizers() -> dict[str, Entrant]:
+    """The paper's optimizers: which are learned, and the prompts of VeLO."""
+    rows = read("optimizers.csv").fillna({"color": ""}).to_dict("records")
+    return {
+        str(row["optimizer"]): Entrant(
+            label=str(row["optimizer"]),
+            name=str(row["optimizer"]),
+            learned=bool(row["learned"]),
+            color=str(row["color"]),
+            prompt=float(row["prompt"]),
+        )
+        for row in rows
+    }
 
 
 def paper_times(condition: Condition, split: Split) -> pd.DataFrame:

@@ -1,8 +1,8 @@
 """Draws panels of lines: as inline SVG for the page, as PNG and SVG files.
 
-Boundary: draws numbers that others computed; writes no file. The same numbers give the same bytes:
-no clock, salted ids, one fixed style. In the page's SVG, colours are CSS variables, so that a page
-can set them for a light and for a dark background.
+Boundary: draws given numbers; writes no file. The same numbers give the same bytes: no clock,
+salted ids, one fixed style. Colours of the page's SVG are CSS variables, one value for a light and
+one for a dark background.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _VARIABLES: Final = {_INK: "var(--ink)", _MUTED: "var(--muted)", _GRID: "var(--g
 _SIZE: Final = (4.6, 2.9)  # inches of one panel, its labels included
 _LEFT, _RIGHT, _BELOW, _ABOVE = 0.78, 0.25, 0.52, 0.12  # inches around its axes
 _HEAD, _LINE = 0.35, 0.21  # inches of a figure's or a panel's title, and of a line of the legend
-# Margins are fixed: to have matplotlib find them takes longer than to draw the plots.
+# Fixed margins: computing them in matplotlib takes longer than drawing the plots.
 
 _STYLE: Final = {
     "svg.hashsalt": "timetrial",
@@ -68,7 +68,7 @@ _STYLE: Final = {
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One line: of which optimizer, its points, and the ends of the band around it, if any."""
+    """One line: name of its optimizer, points, and ends of the band around it, if any."""
 
     name: str
     x: Floats
@@ -79,20 +79,20 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """One plot: what is drawn, and how its axes are labelled.
+    """One plot: lines, axes, marks.
 
     Attributes:
         title: heading of the panel.
-        x_label, y_label: what the axes show.
+        x_label, y_label: labels of the axes.
         lines: each in the look of its optimizer.
         x_limits, y_limits: ends of the axes; NaN leaves an end to the plot.
         y_ticks: labels by value, instead of numbers.
-        steps: True draws a line level up to the next point.
+        steps: True draws steps instead of slopes.
         apart: distance, in units of y, between lines that would coincide.
         marks: crosses, as ``(name, x, y)``.
         target: height of the dashed target line, NaN = none.
         log_y: True for a logarithmic y axis.
-        whole_x: True where x counts something: ticks at whole numbers only.
+        whole_x: True for ticks at whole numbers only.
     """
 
     title: str
@@ -114,14 +114,14 @@ def inline_svg(panel: Panel, looks: Mapping[str, Look], *, name: str, title: str
     """One panel as an ``<svg>`` element to put into a page.
 
     Args:
-        panel: what to draw.
+        panel: the plot.
         looks: look of each optimizer; the page defines ``--c-<place>`` for each, in this order.
-        name: prefix that keeps the element's ids apart from those of other plots of the page.
+        name: prefix of the element's ids, unique on the page.
         title: text alternative.
 
     Returns:
-        The element; its ``data-points`` is JSON for the page's script: where the axes lie in the
-        element, what they span, and the points of every line.
+        The element; its ``data-points`` is JSON for the page's script: position and span of the
+        axes, and the points of every line.
     """
     with _style():
         figure = Figure(figsize=_SIZE)
@@ -178,13 +178,13 @@ def _add_legend(figure: Figure, looks: Mapping[str, Look], columns: int) -> None
 
 
 def slug(name: str) -> str:
-    """An optimizer's label as it stands in ids and attributes of the page."""
+    """An optimizer's label for ids and attributes of the page."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
 @contextlib.contextmanager
 def _style() -> Iterator[None]:
-    """The report's style and nothing of what others have set in this process."""
+    """The report's style alone, without other settings of this process."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
@@ -192,7 +192,7 @@ def _style() -> Iterator[None]:
 
 
 def _axes(figure: Figure, left: float, bottom: float) -> Axes:
-    """Axes of one panel, whose lower left corner lies at so many inches."""
+    """Axes of one panel with its lower left corner at these inches."""
     width, height = figure.get_size_inches()
     inside = _SIZE[0] - _LEFT - _RIGHT, _SIZE[1] - _BELOW - _ABOVE
     return figure.add_axes(
@@ -267,7 +267,7 @@ def _stroke(look: Look) -> Any:
 
 
 def _points(axes: Axes, panel: Panel) -> str:
-    """What the page's script needs to find the point nearest to the pointer."""
+    """Positions of axes and points as JSON, for the page's script."""
     width, height = (72 * inches for inches in _SIZE)
     box = axes.get_position()
 

@@ -1,6 +1,6 @@
-"""Everything that a report says, as numbers: of recorded runs, or of the paper's own tables.
+"""The numbers of a report, of recorded runs or of the paper's own tables.
 
-Pure: from runs or published tables to one value; wording and drawing come later.
+Pure: from runs to one value; no wording, no drawing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pandas as pd
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Direction
 from timetrial.tracking.record import schema
+from timetrial.tracking.report.entrants import Entrant, entrants_of
 from timetrial.tracking.report.listing import ListedRun, Planned, listed_runs
 from timetrial.tracking.report.standings import SHOWN, Standing, directions, order, standings
 from timetrial.tracking.scores.resampling import Bootstrap
@@ -38,15 +39,15 @@ class ReportOptions:
         title: heading of the page.
         r_max: upper limit of the score's integral, > 1, one for all or one per condition; by
             default those that reproduce the paper, 3 (time) and 1.5 (step).
-        meta: facts to show under the heading, in this order (suite, command, ...). No clock time,
-            or the report is no longer the same for the same runs.
-        planned: the runs that were asked for; those without a record are listed as missing. By
-            default every optimizer on every workload with every seed that occurs.
+        meta: facts to show under the heading, in this order (suite, command, ...). A clock time
+            would make reports of the same runs differ.
+        planned: the planned runs; those without a record are listed as missing. By default every
+            optimizer on every workload with every seed that occurs.
         mixed_machines: score the seconds of runs from different machines or calibrations, too;
             by default there are no scores under time control then.
         bootstrap: how intervals are made; by default 95 % percentile intervals.
         rates: learning rates to draw, columns ``RATE_COLUMNS``, in order of step.
-        run_url: address of a run in the tracking server but for its id; "" sets no links.
+        run_url: address of a run in the tracking server without its id; "" sets no links.
     """
 
     title: str = "Timetrial"
@@ -61,7 +62,7 @@ class ReportOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """A race, scored.
+    """A scored race.
 
     Attributes:
         records: the runs of the race; empty for published tables.
@@ -72,10 +73,11 @@ class Results:
             final deciding metrics; empty where single trials are not known.
         metrics: deciding metric by workload.
         directions: by workload and metric.
-        optimizers: from the best to the last.
+        optimizers: labels from the best to the last.
+        entrants: recorded facts about each optimizer, by label.
         options: how the report is made.
         listed_runs: every run, missing ones too.
-        studies: the trials of tuning studies; they are no part of the race.
+        studies: trials of tuning studies, which do not belong to the race.
         published: True for the paper's own tables.
     """
 
@@ -86,6 +88,7 @@ class Results:
     metrics: Mapping[str, str]
     directions: Mapping[tuple[str, str], Direction]
     optimizers: Sequence[str]
+    entrants: Mapping[str, Entrant]
     options: ReportOptions
     listed_runs: Sequence[ListedRun] = ()
     studies: Sequence[RunRecord] = ()
@@ -93,7 +96,7 @@ class Results:
 
     @property
     def level(self) -> float:
-        """Share that intervals should cover, in (0, 1)."""
+        """Nominal coverage of the intervals, in (0, 1)."""
         return self.options.bootstrap.level
 
     @property
@@ -103,7 +106,7 @@ class Results:
 
 
 def results_of(records: Sequence[RunRecord], options: ReportOptions | None = None) -> Results:
-    """The results of recorded runs, in any order; arguments as for ``write_report``."""
+    """Scores recorded runs; arguments as for ``write_report``."""
     options = options or ReportOptions()
     ordered = sorted(records, key=_identity)
     raced = [run for run in ordered if schema.STUDY not in run.tags]
@@ -122,6 +125,7 @@ def results_of(records: Sequence[RunRecord], options: ReportOptions | None = Non
         metrics={run.workload: run.metric for run in raced},
         directions=directions(raced),
         optimizers=order(found, {run.optimizer for run in raced}),
+        entrants=entrants_of(raced),
         options=options,
         listed_runs=listed_runs(raced, options.planned),
         studies=[run for run in ordered if schema.STUDY in run.tags],

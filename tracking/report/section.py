@@ -66,9 +66,9 @@ class Section:
     """One topic of the report.
 
     Attributes:
-        name: identity on the page, in lower case; no other section has the same.
+        name: unique id on the page, in lower case.
         title: heading; empty for a section without one.
-        blocks: what the page shows, in the order of reading.
+        blocks: content in the order of reading.
         menu: text of the link at the top of the page; empty = no link.
         frames: numbers, by the name of their CSV file; an empty one is not written.
         files: further files, by their path beside the page.

@@ -1,4 +1,4 @@
-"""The race as numbers: per condition and split, the targets, times to target, ratios and scores.
+"""Targets, times to target, ratios and scores of a race, per condition and split.
 
 Pure: from recorded runs to tables; nothing is formatted or drawn here.
 """
@@ -28,13 +28,13 @@ from timetrial.tracking.scores.targets import (
 from timetrial.tracking.scores.uncertainty import RaceIntervals, race_intervals
 
 CONTROL: Final = {Condition.TIME: "time control", Condition.STEP: "step control"}
-"""What each kind of budget is called."""
+"""Names of the kinds of budget."""
 
 R_MAX: Final[Mapping[str, float]] = {Condition.TIME: 3.0, Condition.STEP: 1.5}
 """Upper limits of the score's integral that reproduce the paper's Table 3 (AlgoPerf: 4)."""
 
 SHOWN: Final = (Split.VALIDATION, Split.TRAIN, Split.TEST)
-"""Splits in the order of the report: what decides the race comes first."""
+"""Splits in the order of the report, the deciding one first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Standing:
     Attributes:
         condition: ``time`` or ``step``.
         split: ``train``, ``validation`` or ``test``.
-        unit: what times are measured in.
+        unit: of the times.
         r_max: upper limit of the score's integral.
         targets: target by workload.
         times: optimizer by workload, in ``unit``; ``inf`` = never, NaN = no run that counts.
@@ -70,7 +70,7 @@ class Standing:
 
 
 def r_max_by_condition(r_max: float | Mapping[str, float] | None) -> dict[str, float]:
-    """One r_max for each condition: the given number, or the given ones over the defaults.
+    """One r_max for each condition: the given ones, the defaults for the others.
 
     Raises:
         ValueError: an unknown condition.
@@ -94,9 +94,9 @@ def standings(
 ) -> list[Standing]:
     """Every condition and split in which the deciding metrics were evaluated, in fixed order.
 
-    Times of runs from different machines or calibrations are not compared: there is no standing
-    under time control then (``refused`` tells), unless ``mixed_machines`` says that it is meant.
-    With ``bootstrap`` each standing has intervals.
+    Times of runs from different machines or calibrations are compared with ``mixed_machines``
+    only; without it there is no standing under time control then (see ``refused``). With
+    ``bootstrap`` each standing has intervals.
     """
     limits = r_max_by_condition(r_max)
     return [
@@ -108,18 +108,18 @@ def standings(
 
 
 def refused(records: Sequence[RunRecord], condition: Condition) -> dict[str, dict[str, list[str]]]:
-    """Why the runs of a condition are not compared; empty where they can be."""
+    """Differences that keep runs from being compared, by workload and tag; empty for none."""
     return differences(trials(records, condition=condition)) if condition == Condition.TIME else {}
 
 
 def headline(found: Sequence[Standing], condition: Condition) -> Standing | None:
-    """The standing that decides a condition: on validation, or else on the split there is."""
+    """The deciding standing of a condition: on validation, else on the first split present."""
     here = {standing.split: standing for standing in found if standing.condition == condition}
     return here.get(Split.VALIDATION) or next(iter(here.values()), None)
 
 
 def headlines(found: Sequence[Standing]) -> list[Standing]:
-    """The standing that decides each condition, of those that there are."""
+    """The deciding standing of each condition with scores."""
     heads = (headline(found, condition) for condition in CONDITIONS)
     return [head for head in heads if head is not None]
 

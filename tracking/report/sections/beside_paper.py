@@ -1,4 +1,4 @@
-"""A race beside the paper, on the workloads that are the paper's.
+"""A race beside the paper, on the workloads that they share.
 
 Pure: from results to text and cells; the optimizers are matched by name without variant.
 """
@@ -15,19 +15,19 @@ from timetrial.tracking.report.paper import paper_quality, paper_times
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Section, Text, captioned
 from timetrial.tracking.report.standings import CONTROL, SHOWN, Standing
-from timetrial.tracking.report.style import family, metric_name
+from timetrial.tracking.report.style import metric_name
 from timetrial.tracking.scores.fixed_targets import paper_targets
 from timetrial.tracking.scores.targets import CONDITIONS
 
 
 def section(results: Results) -> Section | None:
-    """Times and final quality here and in the paper; None without a workload of the paper."""
+    """Times and final quality here and in the paper; None without a shared workload."""
     tables = side_by_side(results)
     if not tables:
         return None
     text = (
-        "On the workloads that are the paper’s, its numbers beside those of this race. Its seconds "
-        "are those of one or two A100 GPUs, and its targets are its own."
+        "This race and the paper on the workloads that they share. The paper’s seconds were "
+        "measured on one or two A100 GPUs; its targets are its own."
     )
     return Section(
         name="beside",
@@ -38,10 +38,7 @@ def section(results: Results) -> Section | None:
 
 
 def side_by_side(results: Results) -> list[Table]:
-    """This race beside the paper, on the workloads that are the paper's; empty without one.
-
-    The optimizers are matched by name without variant. Seconds are those of other hardware.
-    """
+    """Tables of this race beside the paper; empty without a shared workload."""
     if results.published:
         return []
     times = [table for standing in results.standings if (table := _times_beside(standing, results))]
@@ -65,7 +62,7 @@ def _times_beside(standing: Standing, results: Results) -> Table | None:
     for name in (n for n in results.optimizers if n in standing.times.index):
         cells = [name_cell(name)]
         for w in shared:
-            twin = family(name)
+            twin = results.entrants[name].name
             cells.append(_when(float(standing.times.loc[name, w])))  # type: ignore[arg-type]
             cells.append(_when(float(theirs.loc[twin, w]) if twin in theirs.index else math.nan))  # type: ignore[arg-type]
         body.append(cells)
@@ -90,7 +87,7 @@ def _quality_beside(results: Results, condition: Condition) -> Table | None:
         cells = [name_cell(name)]
         for w, split in columns:
             metric = results.metrics[w]
-            for table, one in ((results.quality, name), (theirs, family(name))):
+            for table, one in ((results.quality, name), (theirs, results.entrants[name].name)):
                 cells.append(_mean(table, (condition, w, one, split, metric)))
         body.append(cells)
     return Table(

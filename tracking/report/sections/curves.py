@@ -34,8 +34,8 @@ def section(results: Results) -> Section:
     plots, numbers = curve_plots(results.records, results.standings)
     if plots:
         text = (
-            "Mean over seeds; the band runs from the smallest to the largest. The dashed line is "
-            "the target, × is a run that ended early. Only training is charged, not evaluation."
+            "Mean over seeds; the band shows their range. The dashed line is the target, × the "
+            "early end of a run. Only training is charged, not evaluation."
         )
     elif results.published:
         text = "The paper’s tables hold no curves."
@@ -54,7 +54,7 @@ def section(results: Results) -> Section:
 def curve_plots(
     records: Sequence[RunRecord], standings: Sequence[Standing]
 ) -> tuple[list[Plot], pd.DataFrame]:
-    """Learning curves of the deciding metrics, and the numbers that they draw.
+    """Learning curves of the deciding metrics, as plots and as numbers.
 
     Returns:
         One plot for each condition and workload, with a panel for each split and axis; and a
@@ -121,7 +121,7 @@ def _lines(data: pd.DataFrame, x: str) -> list[Line]:
 
 
 def _early_end(run: RunRecord, split: Split) -> tuple[str, int, float, float] | None:
-    """Where the curve of a run that diverged or failed ends; None for any other run."""
+    """Last finite value of a run that diverged or failed; None for other runs."""
     if not diverged(run) and run.status == Status.FINISHED:
         return None
     key = f"{split}/{run.metric}"
@@ -132,11 +132,10 @@ def _early_end(run: RunRecord, split: Split) -> tuple[str, int, float, float] | 
 
 
 def limits(data: pd.DataFrame, direction: Direction, target: float) -> tuple[float, float]:
-    """Range of the y axis: from the best value to the worst that still says something.
+    """Range of the y axis, from the best value to the worst one of interest.
 
-    Early values, and whatever is worse than the untrained model, would squeeze the race into a
-    line: the worse end is the worst mean after a fifth of an optimizer's steps, but no worse than
-    the best optimizer's first value.
+    The worse end is the worst mean after a fifth of an optimizer's steps, but no worse than the
+    best optimizer's first value: values beyond would squeeze the curves into a line.
     """
     firsts: list[float] = []
     late: list[float] = []
@@ -162,9 +161,9 @@ def learning_curves(runs: Sequence[RunRecord], key: str) -> pd.DataFrame:
     """Mean and range over seeds of one metric, for every optimizer.
 
     The grid of an optimizer is the union of the steps at which its runs were evaluated. Between
-    its own evaluations a run keeps its last value, and after its last one it drops out; values
-    that are not finite are left out. Charged seconds at a step are the mean over the runs,
-    interpolated between their evaluations, for drawing only: no score is read off a curve.
+    its evaluations a run keeps its last value, after its last one it drops out; values that are
+    not finite are left out. Charged seconds at a step are the mean over the runs, interpolated
+    between their evaluations; they serve drawing only, no score depends on them.
 
     Args:
         runs: the trials of one workload and one condition.

@@ -1,6 +1,6 @@
-"""Question 2 of the paper: does the learned optimizer end with better quality than each baseline.
+"""Question 2 of the paper: does the learned optimizer reach better final quality.
 
-Pure: the sentence is computed from final metrics, and says where an interval leaves it open.
+Pure: the answer is computed from final metrics and their intervals.
 
 Source: Rezk et al., Is Scaling Learned Optimizers Worth It?, 2023,
 https://arxiv.org/abs/2310.18191 (section 1).
@@ -39,7 +39,7 @@ def section(results: Results) -> Section:
     answer, tables = _answer(results, name)
     return Section(
         name="question-2",
-        title=f"2. Does {name or 'VeLO'} end with better quality than each baseline?",
+        title=f"2. Does {name or 'VeLO'} reach better final quality than each baseline?",
         blocks=[Text(answer, "answer"), *captioned(tables)],
         frames={"improvement": results.improvement},
     )
@@ -79,7 +79,7 @@ def _losses(results: Results, condition: Condition) -> Table:
 
 
 def _better_means(results: Results, condition: Condition, name: str, others: Sequence[str]) -> str:
-    """Where only means are known: on how many workloads the contender's is the better one."""
+    """Number of workloads with a better mean, for results without single trials."""
     table = results.quality
     deciding = table["workload"].map(results.metrics) == table["metric"]
     here = table[
@@ -109,11 +109,15 @@ def _improvement_sentence(
     rows = table[
         (table["condition"] == condition) & (table["split"] == split) & (table["optimizer"] == name)
     ].set_index("other")
-    groups: dict[str, list[str]] = {"better than": [], "worse than": [], "not told apart from": []}
+    groups: dict[str, list[str]] = {
+        "better than": [],
+        "worse than": [],
+        "not distinguished from": [],
+    }
     for other in (one for one in others if one in rows.index):
         low, high = float(rows.loc[other, "low"]), float(rows.loc[other, "high"])
         where = (
-            "better than" if low > 0.5 else "worse than" if high < 0.5 else "not told apart from"
+            "better than" if low > 0.5 else "worse than" if high < 0.5 else "not distinguished from"
         )
         groups[where].append(f"{other} ({rows.loc[other, 'probability']:.2f})")
     said = [f"{how} {joined_names(names)}" for how, names in groups.items() if names]
@@ -121,13 +125,13 @@ def _improvement_sentence(
         return f"{source(results)} no workload with final metrics of both {name} and a baseline."
     return (
         f"Under {CONTROL[condition]}, on the final {split} metrics {name} is {'; '.join(said)} "
-        f"(in brackets: the probability that its run is the better one; “not told apart” means "
+        f"(in brackets: the probability that its run ends better; “not distinguished” means "
         f"that the {results.level_text} interval contains 0.5)."
     )
 
 
 def _improvements(results: Results, name: str, others: Sequence[str]) -> Table:
-    """Probability that a run of the contender ends better than one of each baseline."""
+    """Probability that a run of the learned optimizer ends better, by baseline."""
     table = results.improvement[results.improvement["optimizer"] == name]
     columns = list(dict.fromkeys(zip(table["condition"], table["split"], strict=True)))
     cells = {

@@ -14,32 +14,32 @@ from timetrial.tracking.report.section import Bullets, Section, Text
 
 _CONDITIONS: Final = Markup(
     "<b>Conditions.</b> Under time control a run ends when its charged seconds are used up, under "
-    "step control after a number of steps. Only training is charged."
+    "step control after a fixed number of steps. Only training is charged."
 )
 _TARGET: Final = Markup(
-    "<b>Target.</b> For each workload, split and condition: every run’s metric at 75&nbsp;% of the "
-    "budget (its last evaluation until then), the median over an optimizer’s seeds, and of these "
-    "the best."
+    "<b>Target.</b> For each workload, split and condition: each run’s metric at 75&nbsp;% of the "
+    "budget (its last evaluation until then), the median over each optimizer’s seeds, and the best "
+    "of these medians."
 )
 _TIME: Final = Markup(
     "<b>Time to target.</b> The first evaluation at or beyond the target, never interpolated; the "
-    "median over seeds, in which “never” counts as infinite. A run that reached the target and "
-    "diverged later has reached it."
+    "median over seeds counts “never” as infinite. A run that reaches the target and diverges "
+    "later has reached it."
 )
 _SCORE: Final = Markup(
     "<b>Ratio, profile, score.</b> A ratio is an optimizer’s time divided by the fastest one’s on "
-    "that workload. A profile is the share of workloads with a ratio of at most τ; a workload that "
-    "nobody reaches stays in the denominator. The score is the exact integral of the profile from "
-    "1 to r<sub>max</sub>, divided by r<sub>max</sub>&nbsp;−&nbsp;1."
+    "that workload. A profile is the share of workloads with a ratio of at most τ; a workload "
+    "whose target no optimizer reaches stays in the denominator. The score is the exact integral "
+    "of the profile from 1 to r<sub>max</sub>, divided by r<sub>max</sub>&nbsp;−&nbsp;1."
 )
 _INTERVALS: Final = Markup(
-    "<b>Intervals.</b> Seeds are drawn anew, with replacement, within each optimizer and workload, "
-    "{} times; targets stay as they are. The probability of improvement is the share of pairs of "
-    "runs of two optimizers in which the one ends better, averaged over workloads."
+    "<b>Intervals.</b> Seeds are resampled with replacement within each optimizer and workload, {} "
+    "times; targets stay fixed. The probability of improvement is the share of pairs of runs, one "
+    "of each optimizer, in which the first ends better, averaged over workloads."
 )
 _COUNTED: Final = Markup(
-    "<b>Which runs count.</b> One per optimizer, workload, seed and condition: finished, diverged "
-    "and failed runs do; runs that were interrupted or are still going do not."
+    "<b>Which runs count.</b> One per optimizer, workload, seed and condition. Finished, "
+    "diverged and failed runs count; interrupted, pruned and running ones do not."
 )
 _SOURCES: Final = (
     ("Dolan and Moré", "cs/0102001",
@@ -54,7 +54,7 @@ _SOURCE: Final = Markup('{}, <a href="https://arxiv.org/abs/{}">{}</a>, {}.')
 
 
 def section(results: Results) -> Section:
-    """The definitions that the numbers rest on, and their sources."""
+    """Definitions of the numbers, and their sources."""
     samples = f"{results.options.bootstrap.samples:,}"
     intervals = [] if results.published else [_INTERVALS.format(samples)]
     items = [_CONDITIONS, _TARGET, _TIME, _SCORE, *intervals, _COUNTED]

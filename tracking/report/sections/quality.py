@@ -37,9 +37,9 @@ def section(results: Results) -> Section:
     """Final metrics, one table per condition and split."""
     interval = "" if results.published else ", below it the interval of the mean"
     text = (
-        f"Metrics when the budget is used up: mean ± standard deviation over seeds{interval}; "
-        "best in bold. A run that diverged or failed has no final value; an optimizer that lost "
-        "runs is marked and is not set in bold."
+        f"Metrics at the end of the budget: mean ± standard deviation over seeds{interval}; "
+        "the best in bold. A run that diverged or failed has no final value; an optimizer with "
+        "such runs is marked and never bold."
     )
     return Section(
         name="quality",

@@ -31,7 +31,7 @@ def section(results: Results) -> Section | None:
 
 
 def reproduction(results: Results) -> tuple[Table, list[str]]:
-    """Table 3 as printed beside the scores that follow from Tables 9-12, and where they differ."""
+    """Table 3, printed and computed from Tables 9-12, with remarks on the differences."""
     printed = read("scores.csv").set_index(["condition", "split", "optimizer"])["score"]
     names = [name for name in results.optimizers if name in results.standings[0].scores.index]
     body, off = [], []

@@ -1,4 +1,4 @@
-"""Runs: every recorded and every missing one, what became of it, and all its evaluations.
+"""All runs, recorded or missing, with their outcomes and evaluations.
 
 Pure: from results to text, cells and numbers.
 """
@@ -22,7 +22,7 @@ from timetrial.tracking.scores.targets import SPLITS, final_value
 
 
 def section(results: Results) -> Section:
-    """The runs that did not finish, then all runs, with links into MLflow."""
+    """Unfinished runs, then all runs, with links into MLflow."""
     evaluations = evaluation_frame(results.records)
     return Section(
         name="runs",
@@ -39,6 +39,8 @@ def _blocks(results: Results) -> list[Block]:
         return [Text("The paper publishes no single runs.")]
     listed, url = results.listed_runs, results.options.run_url
     unfinished = [run for run in listed if run.outcome != "finished"]
+    if not listed:
+        return [Text(outcome_counts(listed))]
     text = Markup(
         f"{outcome_counts(listed)} The last column opens the run in MLflow while "
         "<code>timetrial ui</code> serves it."
@@ -51,9 +53,9 @@ def _blocks(results: Results) -> list[Block]:
 
 
 def run_table(listed: Sequence[ListedRun], run_url: str, *, name: str, title: str) -> Table:
-    """One row per run, whatever became of it.
+    """One row per run, of any outcome.
 
-    ``run_url`` is the address of a run in the tracking server but for its id; "" sets no links.
+    ``run_url`` is the address of a run without its id; "" sets no links.
     """
     names = (
         "optimizer, workload, control, seed, outcome, stop reason, steps, charged s, "

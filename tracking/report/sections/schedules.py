@@ -1,42 +1,38 @@
-"""Learning rates over the steps, and how far a learned optimizer believes its training to be.
+"""Learning rates over the steps, and the progress that VeLO is told.
 
-Pure: from computed learning rates and recorded runs to text, panels and numbers; the schedules
-themselves belong to the optimizers.
+Pure: from computed learning rates and recorded runs to text, panels and numbers.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from timetrial.framework.types import Condition
+from timetrial.tracking.report.entrants import TOLD_STEPS
 from timetrial.tracking.report.plots import SHARE_LIMITS, Line, Panel
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Block, Plots, Section, Text, plots_of
 from timetrial.tracking.report.standings import CONTROL
-from timetrial.tracking.report.style import family
 from timetrial.tracking.scores.targets import trials
-
-_PROMPT: Final = "velo.num_steps"  # tag: the number of steps that VeLO was told of
 
 
 def section(results: Results) -> Section:
-    """Learning rates per workload, and what VeLO was told per condition and workload."""
+    """Learning rates per workload, progress told to VeLO per condition and workload."""
     rates, told = results.options.rates, progress_frame(results)
     plots = [
         *plots_of("learning_rates", "Learning rates", rate_panels(rates)),
-        *plots_of("progress", "What VeLO is told", progress_panels(told)),
+        *plots_of("progress", "Progress that VeLO is told", progress_panels(told)),
     ]
-    blocks: list[Block] = [Text("No schedules are known of these runs.")]
+    blocks: list[Block] = [Text("No learning rates are known for these runs.")]
     if plots:
-        shown = "" if results.published else ", shown as its runs were told"
+        shown = "" if results.published else ", shown as its runs received it"
         text = (
-            "The learning rate of every update, computed from the optimizers’ settings; it depends "
-            "on neither seed nor clock. Lines that would coincide are drawn slightly apart. VeLO "
-            f"has none: it is told which share of its training is over{shown}."
+            "Learning rate at every update, computed from the optimizers’ settings; it depends on "
+            "neither seed nor clock. Lines that would coincide are drawn slightly apart. VeLO has "
+            f"no learning rate; its input is the share of training done{shown}."
         )
         blocks = [Text(text), Plots(plots)]
     return Section(
@@ -64,12 +60,12 @@ def rate_panels(rates: pd.DataFrame) -> list[Panel]:
 
 
 def progress_panels(told: pd.DataFrame) -> list[Panel]:
-    """Share of its training that VeLO is told is over, by steps made."""
+    """Share of training done as VeLO is told, over steps."""
     return [
         Panel(
-            title=f"{workload}, {CONTROL[Condition(str(condition))]}: what VeLO is told",
+            title=f"{workload}, {CONTROL[Condition(str(condition))]}: progress told to VeLO",
             x_label="steps",
-            y_label="share of its training that is over",
+            y_label="share of training done",
             lines=_lines(rows, "share"),
             x_limits=(0.0, math.nan),
             y_limits=SHARE_LIMITS,
@@ -90,8 +86,8 @@ def _lines(rows: pd.DataFrame, y: str) -> list[Line]:
 def progress_frame(results: Results) -> pd.DataFrame:
     """Columns condition, workload, optimizer, step, share, under time control where it was raced.
 
-    A prompted optimizer counts its steps and divides by the number it was told of; a fed one is
-    told the used share of its budget.
+    A prompted optimizer divides its steps by its prompt; a fed one is given the used share of the
+    budget. The first seed of each.
     """
     names = ["condition", "workload", "optimizer", "step", "share"]
     conditions = {run.condition for run in results.records}
@@ -99,10 +95,10 @@ def progress_frame(results: Results) -> pd.DataFrame:
     condition = Condition.TIME if Condition.TIME in conditions else Condition.STEP
     first: dict[tuple[str, str], int] = {}
     for run in trials(results.records, condition=condition):
-        told = float(run.tags.get(_PROMPT, math.nan))
+        told = float(run.tags.get(TOLD_STEPS, math.nan))
         if math.isnan(told) or first.setdefault((run.workload, run.optimizer), run.seed) < run.seed:
             continue
-        fed = family(run.optimizer) == "velo_feed"
+        fed = results.entrants[run.optimizer].fed
         for row in run.evaluations:
             used = row.train_seconds if run.condition == Condition.TIME else float(row.step)
             share = used / run.budget if fed else row.step / told

@@ -1,6 +1,6 @@
-"""Question 3 of the paper: is the learned optimizer faster; with the table of scores.
+"""Question 3 of the paper: is the learned optimizer faster to the targets; the table of scores.
 
-Pure: the sentence is computed from the scores, and says where an interval leaves it open.
+Pure: the answer is computed from scores and their intervals.
 
 Source: Rezk et al., Is Scaling Learned Optimizers Worth It?, 2023,
 https://arxiv.org/abs/2310.18191 (section 1, Table 3).
@@ -43,7 +43,7 @@ def section(results: Results) -> Section:
     name = contender(results)
     return Section(
         name="question-3",
-        title=f"3. Is {name or 'VeLO'} faster to the target than the baselines?",
+        title=f"3. Does {name or 'VeLO'} reach the targets faster than the baselines?",
         blocks=[
             Text(_answer(results, name), "answer"),
             *captioned([score_table(results)] if results.standings else []),
@@ -73,9 +73,9 @@ def _place(standing: Standing, name: str, results: Results) -> str:
     where += f", place {place} of {len(scores)}"
     rivals = scores[[one for one in scores.index if one in baselines(results)]]
     if rivals.empty:
-        return f"{where}, with no baseline to compare it with"
+        return f"{where}, without a baseline to compare with"
     if not scores.max() > 0:
-        return f"{where}: nobody reaches a target"
+        return f"{where}: no optimizer reaches a target"
     rival = str(rivals.idxmax())
     gap = difference(standing, name, rival, results.level)
     relation = "level with" if abs(gap.value) < SAME else "ahead of" if gap.value > 0 else "behind"
@@ -123,8 +123,8 @@ def _score_cells(standing: Standing) -> dict[str, Cell]:
 def score_frame(standings: Sequence[Standing]) -> pd.DataFrame:
     """Columns condition, split, optimizer, score, low, high, trials, few, first, r_max.
 
-    The interval, the fewest trials and the share of resamples in which the optimizer is first are
-    left out where single trials are not known.
+    Without single trials, low, high, trials (the fewest of a workload), few and first (share of
+    resamples with the optimizer in front) are left out.
     """
     tables = []
     for s in standings:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
 
 import pandas as pd
 
@@ -22,24 +21,9 @@ from timetrial.tracking.report.standings import SHOWN
 from timetrial.tracking.report.style import metric_name
 from timetrial.tracking.scores.targets import CONDITIONS
 
-_NOT_SETTINGS: Final = (  # tags that say which run it is, not what it ran on
-    *("workload", "optimizer", "seed", "condition", "budget", "metric", "direction", "mlflow."),
-    *(
-        "config_hash",
-        "stop_reason",
-        "diverged",
-        "spool",
-        "pid",
-        "process_start",
-        "run_",
-        "group",
-        "sets_",
-    ),
-)
-
 
 def section(results: Results) -> Section:
-    """What was run, on what."""
+    """Budgets and targets, settings, hardware and versions."""
     settings = settings_frame(results.records)
     tables = [
         budget_table(results),
@@ -90,7 +74,7 @@ def _budget_cells(runs: Sequence[RunRecord]) -> list[Cell]:
 
 
 def settings_table(settings: pd.DataFrame, runs: int) -> Table:
-    """What was recorded about machine, versions and code; the number of runs where it differs.
+    """Recorded facts on machine, versions and code, with numbers of runs where they differ.
 
     Args:
         settings: as returned by ``settings_frame``.
@@ -110,7 +94,7 @@ def settings_table(settings: pd.DataFrame, runs: int) -> Table:
 
 
 def configuration_table(records: Sequence[RunRecord]) -> Table:
-    """The settings of every optimizer, where they differ by workload with the values of all."""
+    """The settings of every optimizer; values that differ between runs are all listed."""
     found: dict[str, dict[str, set[str]]] = {}
     for run in records:
         for key, value in run.config.items():
@@ -130,12 +114,12 @@ def configuration_table(records: Sequence[RunRecord]) -> Table:
 
 
 def settings_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Columns setting, value, runs: what was recorded, the most frequent value first."""
+    """Columns setting, value, runs: recorded facts, the most frequent value first."""
     found = Counter(
         (key, value)
         for record in records
         for key, value in record.tags.items()
-        if not key.startswith(_NOT_SETTINGS)
+        if key not in schema.NOT_SETTINGS and not key.startswith(schema.NOT_SETTINGS_PREFIXES)
     )
     rows = sorted(((*pair, count) for pair, count in found.items()), key=_by_frequency)
     return pd.DataFrame(rows, columns=["setting", "value", "runs"])

@@ -1,4 +1,4 @@
-"""Stability of the ranking: how it moves with one workload left out and with r_max.
+"""Sensitivity of the ranking to single workloads and to r_max.
 
 Pure: from results to text, cells and panels; the ranks come from ``tracking.scores.ranks``.
 """
@@ -27,28 +27,28 @@ from timetrial.tracking.scores.ranks import (
 )
 
 LIMITS: Final = {Condition.TIME: (1.1, 10.0), Condition.STEP: (1.05, 4.0)}
-"""Range of r_max that is looked at; AlgoPerf's is 4."""
+"""Examined range of r_max; AlgoPerf uses 4."""
 
 _POINTS: Final = 60
 
 
 def section(results: Results) -> Section:
-    """Ranks and how far they move, and scores over r_max."""
+    """Ranks with their ranges, and scores over r_max."""
     blocks: list[Block] = [Text("There are no scores.")]
     if results.standings:
         panels = (r_max_panel(one, _limits(one)) for one in results.standings)
         blocks = [
             Text(
                 Markup(
-                    "Rank by score, the best and worst rank when one workload is left out, and "
-                    "over a range of r<sub>max</sub>."
+                    "Rank by score, and its range when one workload is left out and over a range "
+                    "of r<sub>max</sub>."
                 )
             ),
             rank_table(results),
             Plots(plots_of("scores_over_r_max", "Scores over r_max", panels)),
         ]
     return Section(
-        name="stability", title="How stable the ranking is", menu="Stability", blocks=blocks
+        name="stability", title="Stability of the ranking", menu="Stability", blocks=blocks
     )
 
 
@@ -67,7 +67,7 @@ def rank_table(results: Results) -> Table:
         body.append(cells)
     shares = [[agreement(table).iloc[1:].min() for table in tables] for _, *tables in found]
     body.append(
-        [Cell("pairs in the same order, at least", kind="target")]
+        [Cell("share of pairs in the same order, at least", kind="target")]
         + [
             Cell(text, kind="target")
             for one, other in shares
@@ -78,7 +78,7 @@ def rank_table(results: Results) -> Table:
     spans = [(standing.heading, 3) for standing, *_ in found]
     return Table(
         "ranks",
-        "Ranks and how far they move",
+        "Ranks and their ranges",
         header("optimizer", *heads * len(found)),
         body,
         spans,

@@ -38,12 +38,12 @@ _PAPER: Final = {
 
 def section(results: Results) -> Section:
     """Times to target, one table per condition and split."""
-    interval = "" if results.published else ", and its interval"
+    interval = "" if results.published else " and the interval"
     blocks: list[Block] = [
         Text(
-            "Median over seeds of the first evaluation at or beyond the target; below it, how many "
-            f"times that of the fastest it is{interval}. A seed that never gets there counts as "
-            "infinite."
+            "Median over seeds of the first evaluation at or beyond the target; below it the "
+            f"factor to the fastest optimizer{interval}. A seed that never reaches the target "
+            "counts as infinite."
         )
     ]
     for condition in dict.fromkeys(standing.condition for standing in results.standings):
@@ -68,7 +68,7 @@ def section(results: Results) -> Section:
 
 
 def time_table(standing: Standing, optimizers: Sequence[str]) -> Table:
-    """Median time to target and, smaller, how many times that of the fastest it is."""
+    """Median time to target with the factor to the fastest, optimizer by workload."""
     workloads = list(standing.times.columns)
     body = [[Cell("target", kind="target")]]
     body[0] += [Cell(plain(standing.targets.get(w, math.nan), 4), kind="target") for w in workloads]
@@ -113,7 +113,7 @@ def target_frame(standings: Sequence[Standing]) -> pd.DataFrame:
 def time_frame(standings: Sequence[Standing]) -> pd.DataFrame:
     """Columns condition, split, optimizer, workload, value, unit, ratio: one row per cell.
 
-    And low, high, trials, few where single trials are known.
+    With single trials also low, high, trials and few.
     """
     tables = []
     for s in standings:

@@ -1,6 +1,6 @@
-"""What tuning would have bought: the expected best of k trials beside the untuned optimizers.
+"""Expected best of k tuning trials against untuned optimizers.
 
-Pure: from the trials of studies to text, cells, panels and numbers; the estimator is that of
+Pure: from the trials of studies to text, cells, panels and numbers; the estimator is
 ``tracking.scores.hpo_curves``.
 """
 
@@ -23,7 +23,7 @@ from timetrial.tracking.report.plots import Line, Panel
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Block, Plots, Section, Text, plots_of
 from timetrial.tracking.report.standings import CONTROL
-from timetrial.tracking.report.style import better, is_learned, metric_name
+from timetrial.tracking.report.style import better, metric_name
 from timetrial.tracking.scores.hpo_curves import HpoCurve, hpo_curve, trials_to_beat
 from timetrial.tracking.scores.targets import counts, final_value
 
@@ -36,8 +36,8 @@ class Tuned:
 
     Attributes:
         study: its name.
-        optimizer: what it tunes, as the race calls it untuned.
-        workload, condition, metric, direction: what its trials ran on.
+        optimizer: the tuned optimizer, as the race calls it untuned.
+        workload, condition, metric, direction: those of its trials.
         curve: expected best final validation metric of k trials.
         references: mean final validation metric of each optimizer of the race.
     """
@@ -53,12 +53,12 @@ class Tuned:
 
     @property
     def name(self) -> str:
-        """How the tuned optimizer is called beside the untuned one."""
+        """Label of the tuned optimizer, ``adam[tuned]``."""
         return f"{self.optimizer}[tuned]"
 
 
 def section(results: Results) -> Section:
-    """Tuning studies against the race, and those that cannot be compared with it."""
+    """Tuning studies against the race; reasons for those left out."""
     studies, refused = tuned(results)
     return Section(
         name="tuning",
@@ -74,12 +74,12 @@ def section(results: Results) -> Section:
 
 def _shown(results: Results, studies: Sequence[Tuned]) -> list[Block]:
     text = (
-        "The best final validation metric to expect of k tuning trials, with the "
-        f"{results.level_text} interval as a band (too narrow for k near the "
-        "number of trials); level lines are the same optimizer untuned, and learned ones. The best "
-        "of several trials is chosen by the metric that is shown, which flatters tuning a little."
+        f"Expected best final validation metric of k tuning trials, with its {results.level_text} "
+        "interval as a band (too narrow for k near the number of trials). Level lines show the "
+        "same optimizer untuned, and learned optimizers. The best trial is chosen by the metric "
+        "shown, which slightly favours tuning."
     )
-    panels = tuning_panels(studies)
+    panels = tuning_panels(results, studies)
     return [
         Text(text),
         tuning_table(results, studies),
@@ -92,14 +92,14 @@ def _nothing(results: Results) -> Text:
         return Text("The paper’s tables hold no tuning trials.")
     return Text(
         Markup(
-            "No trials of a tuning study on this race’s workloads and budgets are recorded beside "
-            "it (<code>timetrial tune</code> makes some)."
+            "No tuning study on this race’s workloads and budgets is recorded "
+            "(<code>timetrial tune</code> makes one)."
         )
     )
 
 
 def tuned(results: Results) -> tuple[list[Tuned], list[str]]:
-    """The studies that can be compared with the race, and why the others cannot."""
+    """The studies comparable with the race, and reasons against the others."""
     groups: dict[tuple[str, str, str, Condition], dict[str, RunRecord]] = {}
     for run in results.studies:
         if counts(run) or run.reason == "PRUNED":
@@ -146,7 +146,7 @@ def _references(
 
 
 def tuning_table(results: Results, studies: Sequence[Tuned]) -> Table:
-    """How many trials until a tuned optimizer beats the untuned one and the learned one."""
+    """Number of trials until the tuned optimizer beats the untuned and the learned one."""
     learned = contender(results)
     body = []
     for one in studies:
@@ -180,10 +180,10 @@ def _beaten(one: Tuned, rival: str | None) -> Cell:
         return Cell("no run", kind="none")
     needed = trials_to_beat(one.curve, value, one.direction)
     text = f"not within {len(one.curve.trials)}" if needed is None else str(needed)
-    return Cell(text, f"it has {plain(value, 4)}")
+    return Cell(text, f"{rival}: {plain(value, 4)}")
 
 
-def tuning_panels(studies: Sequence[Tuned]) -> list[Panel]:
+def tuning_panels(results: Results, studies: Sequence[Tuned]) -> list[Panel]:
     """Expected best of k, per workload and condition, with untuned optimizers as level lines."""
     panels = []
     for key in dict.fromkeys((one.workload, one.condition) for one in studies):
@@ -199,7 +199,7 @@ def tuning_panels(studies: Sequence[Tuned]) -> list[Panel]:
         }  # fmt: skip
         for one in here:
             for name, value in one.references.items():
-                if is_learned(name) or name == one.optimizer:
+                if results.entrants[name].learned or name == one.optimizer:
                     lines[name] = Line(name, ends, np.array([value, value]))
         words = f"{metric_name(here[0].metric)} ({better(here[0].direction)})"
         panels.append(
