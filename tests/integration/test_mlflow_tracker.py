@@ -91,7 +91,7 @@ def test_values_that_are_not_finite_never_reach_the_store_as_numbers(store: Stor
     assert run.evaluations[1].metrics["validation/accuracy"] == 0.25
 
 
-def test_what_is_logged_goes_to_the_spool_at_once_and_to_mlflow_in_batches(store: Store):
+def test_what_is_logged_goes_to_the_journal_at_once_and_to_mlflow_in_batches(store: Store):
     tracker = Recording(store, identity(), flush_seconds=3600)
     rows = [Row(step, step * 0.1, {"batch/loss": 1.0 / step}) for step in range(1, 1300)]
     tracker.log(rows)
@@ -198,7 +198,7 @@ def test_replaying_is_idempotent_and_keeps_the_timestamps(store: Store):
         assert store.client.get_run(tracker.run_id).to_dictionary() == run.to_dictionary()
 
 
-def test_a_spool_can_be_replayed_into_another_store(store: Store, tmp_path: Path):
+def test_a_journal_can_be_sent_to_another_store(store: Store, tmp_path: Path):
     tracker = record(store)
     other = open_store(f"sqlite:///{tmp_path}/other.db", root=tmp_path)
     run_id = sync(store=other, files=[tracker.path])[0]
@@ -248,13 +248,13 @@ def test_a_run_whose_process_was_killed_is_closed_with_all_its_rows(store: Store
     elsewhere = {schema.HOST: "another-host", schema.PID: "1", schema.PROCESS_START: "x"}
     remote = Recording(store, identity("stale", **elsewhere))
     reused = {**here, **process_tags(), schema.PROCESS_START: "another time"}
-    unspooled = Recording(store, identity("stale", **reused))
-    unspooled.path.unlink()
+    unjournaled = Recording(store, identity("stale", **reused))
+    unjournaled.path.unlink()
 
-    assert set(close_dead_runs(store, "stale")) == {run_id, unspooled.run_id}
+    assert set(close_dead_runs(store, "stale")) == {run_id, unjournaled.run_id}
     assert close_dead_runs(store, "stale") == []
     assert store.client.get_run(run_id).info.status == "KILLED"
-    assert store.client.get_run(unspooled.run_id).info.status == "KILLED"
+    assert store.client.get_run(unjournaled.run_id).info.status == "KILLED"
     assert shape(store, run_id) == shape(store, record(store).run_id)
     for tracker in (alive, remote):
         assert store.client.get_run(tracker.run_id).info.status == "RUNNING"

@@ -13,7 +13,7 @@ from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Status
 from timetrial.tracking.read.journals import JournaledRun, read_journals
 from timetrial.tracking.read.mlflow import records_of
-from timetrial.tracking.read.sources import Source, check
+from timetrial.tracking.read.sources import Source, check, journal_id
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.journal import journals_in
 from timetrial.tracking.store.listing import all_runs, has_experiment
@@ -44,9 +44,9 @@ def read_experiment(
     else:
         with store_errors(store.uri):
             listed = list(all_runs(store, store.experiment_id(experiment, create=False)))
-    mirrored = {_journal_id(run.data.tags): str(run.info.run_id) for run in listed}
+    mirrored = {journal_id(run.data.tags): str(run.info.run_id) for run in listed}
     here = {run.contents.journal_id for run in local}
-    elsewhere = records_of(store, [r for r in listed if _journal_id(r.data.tags) not in here])
+    elsewhere = records_of(store, [r for r in listed if journal_id(r.data.tags) not in here])
     started = {str(run.info.run_id): int(run.info.start_time) for run in listed}
     found = [(run.started_ms, _named(run, store, mirrored)) for run in local]
     found += [(started[record.run_id], record) for record in elsewhere.records]
@@ -94,10 +94,6 @@ def finished_configs(store: Store, experiment: str) -> set[str]:
         runs = all_runs(store, experiment_id, f"attributes.status = '{Status.FINISHED}'")
         tags = [run.data.tags for run in runs]
     return done | {t[schema.CONFIG_HASH] for t in tags if schema.CONFIG_HASH in t}
-
-
-def _journal_id(tags: Mapping[str, str]) -> str:
-    return tags.get(schema.JOURNAL_ID) or tags.get(schema.OLD_JOURNAL_ID, "")
 
 
 def _named(run: JournaledRun, store: Store, mirrored: Mapping[str, str]) -> RunRecord:

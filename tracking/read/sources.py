@@ -100,6 +100,11 @@ def is_about_runs(tags: Mapping[str, str]) -> bool:
     return any(tag in tags for tag in schema.ABOUT_RUNS)
 
 
+def journal_id(tags: Mapping[str, str]) -> str:
+    """Identity of the journal of a run that was read from MLflow; "" where it had none."""
+    return tags.get(schema.JOURNAL_ID) or tags.get(schema.OLD_JOURNAL_ID, "")
+
+
 def check(record: RunRecord) -> list[Problem]:
     """Every way in which a run is incomplete; a run that diverged is complete."""
     return [Problem(record.run_id, text) for text in _complaints(record)]
