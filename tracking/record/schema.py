@@ -21,12 +21,6 @@ DIRECTION: Final = "direction"  # "minimize" or "maximize"
 
 REQUIRED_TAGS: Final = (WORKLOAD, OPTIMIZER, SEED, CONDITION, BUDGET, METRIC, DIRECTION)
 
-# Tags that say what an optimizer is; reports draw by them, never by its name.
-OPTIMIZER_NAME: Final = "optimizer_name"  # its name in the registry, without variant
-LEARNED: Final = "learned"  # "true" or "false"
-COLOR: Final = "color"  # colour on a light background, "#rrggbb"; absent: the report chooses one
-LEARNING_RATES: Final = "learning_rates"  # its schedule
-
 # Tags that the caller adds where they apply.
 SUITE: Final = "suite"
 CONFIG_HASH: Final = "config_hash"  # identity of a configuration: a finished one is not repeated
@@ -41,6 +35,10 @@ ABOUT_RUNS: Final = (STUDY_SUMMARY, REPORT)  # a run with one of these tags is a
 RESUMED_AT: Final = "resumed_at"  # step of the checkpoint that a run went on from
 CONCURRENT_RUNS: Final = "concurrent_runs"  # workers of the study on this host: no valid timing
 EXPECTED_STEPS_SOURCE: Final = "expected_steps_source"  # how budget.expected_steps came about
+OPTIMIZER_NAME: Final = "optimizer_name"  # registry name of the optimizer, without its variant
+LEARNED: Final = "learned"  # "true" or "false": whether its update rule is learned
+COLOR: Final = "color"  # "#rrggbb", where the optimizer has a colour of its own
+LEARNING_RATES: Final = "learning_rates"  # JSON [[step, rate], ...], where it has a learning rate
 STOP_REASON: Final = "stop_reason"  # name of a StopReason, set at the end
 DIVERGED: Final = "diverged"  # "true" or "false", set at the end
 
@@ -63,12 +61,12 @@ GIT_COMMIT: Final = "git_commit"
 GIT_DIRTY: Final = "git_dirty"
 VERSION_PREFIX: Final = "version."  # version.jax, version.python, ...
 
-# Tags that say which run it is, what became of it and how it is shown, not what it ran on.
+# Tags about identity, outcome and look of a run; a report does not show them as settings.
 NOT_SETTINGS: Final = frozenset(
     {*REQUIRED_TAGS, OPTIMIZER_NAME, LEARNED, COLOR, LEARNING_RATES, CONFIG_HASH, SETS_TIME_BUDGET}
     | {STOP_REASON, DIVERGED, DESCRIBED, PID, PROCESS_START}
 )
-NOT_SETTINGS_PREFIXES: Final = ("mlflow.", "spool", "journal")  # of the stores themselves
+NOT_SETTINGS_PREFIXES: Final = ("mlflow.", "spool", "journal")  # of store and journal
 
 # Metrics. An evaluation's are "<split>/<metric>", those of single updates are "batch/<metric>".
 EVAL_PREFIXES: Final = ("train/", "validation/", "test/")
