@@ -19,12 +19,12 @@ from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Split
 from timetrial.tracking.read.times_csv import METRIC, as_times
 from timetrial.tracking.record import schema
+from timetrial.tracking.record.schema import GIVEN_TARGET
 from timetrial.tracking.report import exports
 from timetrial.tracking.report.leaderboard import leaderboard_table, leaderboard_text
 from timetrial.tracking.scores import algoperf
 from timetrial.tracking.scores.algoperf_rules import Rules
 from timetrial.tracking.scores.machines import check_one_machine
-from timetrial.tracking.scores.targets import GIVEN_TARGET
 
 TARGET_TAG: Final = f"{GIVEN_TARGET}{Split.VALIDATION}"
 """Tag with the target that AlgoPerf's rules score a run against."""

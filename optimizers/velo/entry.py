@@ -227,7 +227,7 @@ VELO_SHORT = OptimizerEntry(
     last_step=prompted_steps,
     space=_SPACE,
     learned=True,
-    color="#b8578f",
+    color="#c088a8",
 )
 VELO_FEED = OptimizerEntry(
     "VeLO fed the share of the time budget that remains, without any estimate of steps",

@@ -20,7 +20,7 @@ from timetrial.framework.errors import UserError
 from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Condition, Direction, Split, Status
 from timetrial.tracking.read.sources import Problem, Source
-from timetrial.tracking.scores.targets import CONDITIONS, GIVEN_TARGET, SPLITS
+from timetrial.tracking.record import schema
 
 METRIC: Final = "reached"
 """The deciding metric of records made from times: 1 from the time to target on."""
@@ -81,7 +81,10 @@ def read_times(path: Path | IO[str]) -> tuple[pd.DataFrame, list[Problem]]:
 def _row(cells: dict[str, str], before: Mapping[tuple[str, ...], int]) -> _Row:
     condition = cells.get("condition") or _UNITS.get(cells.get("unit", ""), Condition.TIME)
     split = cells.get("split") or Split.VALIDATION
-    for name, given, allowed in (("condition", condition, CONDITIONS), ("split", split, SPLITS)):
+    for name, given, allowed in (
+        ("condition", condition, tuple(Condition)),
+        ("split", split, tuple(Split)),
+    ):
         if given not in allowed:
             raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {given!r}")
     if not cells["optimizer"] or not cells["workload"]:
@@ -132,7 +135,7 @@ def as_times(record: RunRecord, times: Mapping[str, float]) -> RunRecord:
         step=evaluations[-1].step,
         train_seconds=evaluations[-1].train_seconds,
         evaluations=evaluations,
-        tags={**record.tags, **{f"{GIVEN_TARGET}{split}": repr(TARGET) for split in times}},
+        tags={**record.tags, **{f"{schema.GIVEN_TARGET}{split}": repr(TARGET) for split in times}},
     )
 
 

@@ -41,6 +41,7 @@ ABOUT_RUNS: Final = (STUDY_SUMMARY, REPORT)  # a run with one of these tags is a
 RESUMED_AT: Final = "resumed_at"  # step of the checkpoint that a run went on from
 CONCURRENT_RUNS: Final = "concurrent_runs"  # workers of the study on this host: no valid timing
 EXPECTED_STEPS_SOURCE: Final = "expected_steps_source"  # how budget.expected_steps came about
+GIVEN_TARGET: Final = "target."  # "target.<split>": a target that comes with the run
 STOP_REASON: Final = "stop_reason"  # name of a StopReason, set at the end
 DIVERGED: Final = "diverged"  # "true" or "false", set at the end
 
@@ -64,12 +65,12 @@ GIT_COMMIT: Final = "git_commit"
 GIT_DIRTY: Final = "git_dirty"
 VERSION_PREFIX: Final = "version."  # version.jax, version.python, ...
 
-# Tags that say which run it is, what became of it and how it is shown, not what it ran on.
+# Tags about identity, outcome and look of a run; a report does not show them as settings.
 NOT_SETTINGS: Final = frozenset(
     {*REQUIRED_TAGS, OPTIMIZER_NAME, LEARNED, COLOR, LEARNING_RATES, CONFIG_HASH, SETS_TIME_BUDGET}
     | {STOP_REASON, DIVERGED, DESCRIBED, PID, PROCESS_START}
 )
-NOT_SETTINGS_PREFIXES: Final = ("mlflow.", "spool", "journal")  # of the stores themselves
+NOT_SETTINGS_PREFIXES: Final = ("mlflow.", "spool", "journal")  # of store and journal
 
 # Metrics. An evaluation's are "<split>/<metric>", those of single updates are "batch/<metric>".
 EVAL_PREFIXES: Final = ("train/", "validation/", "test/")

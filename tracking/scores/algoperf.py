@@ -25,7 +25,7 @@ from timetrial.tracking.record import schema
 from timetrial.tracking.scores.algoperf_rules import Rules
 from timetrial.tracking.scores.evaluations import first_hit
 from timetrial.tracking.scores.scoring import checked_times, ratios_to_best, speedups
-from timetrial.tracking.scores.targets import GIVEN_TARGET, Unit
+from timetrial.tracking.scores.targets import Unit
 
 
 def study_times(
@@ -68,7 +68,7 @@ def best_trials(
 
     Args:
         records: runs; the tag ``study`` groups trials, a run without it is a study of its own.
-        targets: by workload; one in a run's tags (``targets.GIVEN_TARGET``) goes before it. A
+        targets: by workload; one in a run's tags (``schema.GIVEN_TARGET``) goes before it. A
             workload without a target is never reached.
         rules: which trial of a study counts, and whether studies do.
         split: ``train``, ``validation`` or ``test``.
@@ -78,7 +78,8 @@ def best_trials(
     studies: dict[tuple[str, str, str], list[tuple[RunRecord, tuple[float, float]]]] = {}
     for run in records:
         study = _study(run) if rules.by_study else ""
-        target = float(run.tags.get(f"{GIVEN_TARGET}{split}", goals.get(run.workload, math.nan)))
+        given = run.tags.get(f"{schema.GIVEN_TARGET}{split}")
+        target = goals.get(run.workload, math.nan) if given is None else float(given)
         hit = _first_hit(run, f"{split}/{run.metric}", target, unit)
         key = hit if rules.best_trial == "evaluation" else hit[::-1]
         studies.setdefault((run.optimizer, run.workload, study), []).append((run, key))

@@ -22,7 +22,8 @@ import pandas as pd
 from timetrial.framework.errors import UserError
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Split
-from timetrial.tracking.scores.targets import CONDITIONS, GIVEN_TARGET, SPLITS
+from timetrial.tracking.record import schema
+from timetrial.tracking.scores.targets import CONDITIONS, SPLITS
 
 Targets = Mapping[tuple[Condition, Split], "pd.Series[float]"]
 """Targets by condition and split: each a series with index workload, name ``target``."""
@@ -98,7 +99,7 @@ def give_targets(records: Iterable[RunRecord], targets: Targets) -> list[RunReco
     given = []
     for record in records:
         tags = {
-            f"{GIVEN_TARGET}{split}": repr(float(series[record.workload]))
+            f"{schema.GIVEN_TARGET}{split}": repr(float(series[record.workload]))
             for (condition, split), series in targets.items()
             if condition == record.condition and record.workload in series
         }

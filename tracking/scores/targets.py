@@ -26,6 +26,7 @@ import pandas as pd
 
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Direction, Split, Status
+from timetrial.tracking.record import schema
 from timetrial.tracking.scores.evaluations import evaluations_of as evaluations_of
 from timetrial.tracking.scores.evaluations import first_hit, last_metrics, metric_values
 from timetrial.tracking.scores.machines import check_one_machine
@@ -39,9 +40,6 @@ UNITS: Final[Mapping[str, Unit]] = {Condition.TIME: "seconds", Condition.STEP: "
 """What each condition measures a time to target in."""
 
 SPLITS: Final = tuple(Split)
-
-GIVEN_TARGET: Final = "target."
-"""A tag ``target.<split>`` gives the target of a run's workload, which is then not established."""
 
 
 def diverged(record: RunRecord) -> bool:
@@ -82,7 +80,7 @@ def targets(
 
     A run's value is its last evaluation at or before ``at`` of the budget, in the budget's unit.
     An optimizer's value is the median over its trials; trials without a finite value rank last.
-    The target is the best optimizer's value, or the one in the runs' tags (``GIVEN_TARGET``).
+    The target is the best optimizer's value, or that in the runs' tags (``schema.GIVEN_TARGET``).
 
     Args:
         records: runs, in any order; other conditions are ignored.
@@ -309,7 +307,7 @@ def _given(records: Iterable[RunRecord], split: Split, condition: Condition) -> 
     """Targets in the tags of the runs, by workload."""
     found: dict[str, set[float]] = {}
     for record in records:
-        text = record.tags.get(f"{GIVEN_TARGET}{split}")
+        text = record.tags.get(f"{schema.GIVEN_TARGET}{split}")
         if record.condition == condition and text is not None:
             found.setdefault(record.workload, set()).add(float(text))
     for workload, choices in found.items():
