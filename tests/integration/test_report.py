@@ -37,7 +37,7 @@ from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.scores.scoring import scores
 from timetrial.tracking.scores.targets import targets, time_to_target, trials
 
-RUN_URL = "http://127.0.0.1:5000/#/experiments/7/runs/"
+RUN_URL = "http://127.0.0.1:5000/#/experiments/7/runs/{run_id}?workflowType=machine_learning"
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,8 @@ def test_the_questions_come_first_and_everything_else_in_order(page: str) -> Non
 
 
 def test_every_recorded_run_leads_to_mlflow(page: str, records: list[RunRecord]) -> None:
-    links = set(re.findall(rf'href="{re.escape(RUN_URL)}([^"]+)"', page))
+    start, end = map(re.escape, RUN_URL.split("{run_id}"))
+    links = set(re.findall(rf'href="{start}([^"]+){end}"', page))
     assert links == {record.run_id for record in records}
 
 

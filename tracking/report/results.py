@@ -47,7 +47,7 @@ class ReportOptions:
             by default there are no scores under time control then.
         bootstrap: how intervals are made; by default 95 % percentile intervals.
         rates: learning rates to draw, columns ``RATE_COLUMNS``, in order of step.
-        run_url: address of a run in the tracking server without its id; "" sets no links.
+        run_url: address of a run, ``{run_id}`` in place of its id; "" sets no links.
     """
 
     title: str = "Timetrial"

@@ -55,7 +55,7 @@ def _blocks(results: Results) -> list[Block]:
 def run_table(listed: Sequence[ListedRun], run_url: str, *, name: str, title: str) -> Table:
     """One row per run, of any outcome.
 
-    ``run_url`` is the address of a run without its id; "" sets no links.
+    ``run_url`` is the address of a run, ``{run_id}`` in place of its id; "" sets no links.
     """
     names = (
         "optimizer, workload, control, seed, outcome, stop reason, steps, charged s, "
@@ -88,7 +88,7 @@ def _run_cells(listed: ListedRun, run_url: str) -> list[Cell]:
         Cell(plain(value, 4)),
         counted,
         Cell(config_hash(run)[:8], kind="code"),
-        Cell(run.run_id[:8], kind="code", link=run_url + run.run_id if run_url else ""),
+        Cell(run.run_id[:8], kind="code", link=run_url.replace("{run_id}", run.run_id)),
     ]
 
 
