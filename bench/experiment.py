@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from timetrial.bench.naming import end_tags, label, run_name, summary
+from timetrial.bench.signals import Interrupted
 from timetrial.bench.timing.calibration import calibration_tags
 from timetrial.bench.timing.estimate import estimate_steps
 from timetrial.framework import callbacks as cb
@@ -269,7 +270,7 @@ def kill_like_ctrl_c() -> Iterator[None]:
     """Inside, SIGTERM ends a run as Ctrl-C does: recorded as KILLED, nothing lost."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise Interrupted(number)
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:

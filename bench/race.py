@@ -7,12 +7,14 @@ because runs that share cores have no valid timing.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from timetrial.bench import suite as suites
 from timetrial.bench.experiment import Workshop, kill_like_ctrl_c, run
+from timetrial.bench.invocation import program
 from timetrial.bench.naming import label, run_name
 from timetrial.bench.progress import Display, duration
 from timetrial.bench.schedule import learning_rates, paper_learning_rates
@@ -300,10 +302,8 @@ def ui_command_line(tracking: Tracking, suite: Suite | None = None) -> str:
     """The one command that opens MLflow at the right view."""
     default = Tracking(experiment=f"timetrial-{suite.name if suite else 'quick'}")
     given = [
-        f"tracking.{key}={value}"
+        shlex.quote(f"tracking.{key}={value}")
         for key, value in vars(tracking).items()
         if value is not None and value != getattr(default, key)
     ]
-    if not given and suite:
-        return f"make ui suite={suite.name}"
-    return " ".join(["timetrial ui", *([f"suite={suite.name}"] if suite else []), *given])
+    return " ".join([f"{program()} ui", *([f"suite={suite.name}"] if suite else []), *given])

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from timetrial.bench.experiment import Workshop, kill_like_ctrl_c
 from timetrial.bench.tune import ledger, summary
 from timetrial.bench.tune.settings import StudyPlan, load_plan
-from timetrial.bench.tune.storage import Database, open_storage
+from timetrial.bench.tune.storage import Database, check_storage, open_storage
 from timetrial.bench.tune.trial import make_trial
 from timetrial.framework.errors import UserError
 from timetrial.tracking.store.mirror import close_stale_runs
@@ -69,6 +69,7 @@ def tune(overrides: Sequence[str], workers: int = 1, export: Path | None = None)
 def opened(plan: StudyPlan) -> tuple[Store, Database, optuna.Study]:
     """The stores of a plan and its study, made where they are new."""
     tracking = plan.config.tracking
+    check_storage(plan.storage)
     store = open_store(tracking.uri, root=Path(tracking.root))
     database = open_storage(plan.storage, plan.settings.heartbeat_seconds)
     with database.lock():
@@ -119,7 +120,7 @@ def run_workers(overrides: Sequence[str], workers: int) -> None:
     command = [
         sys.executable,
         "-m",
-        "timetrial.bench.cli",
+        "timetrial",
         "tune",
         *overrides,
         "--worker",

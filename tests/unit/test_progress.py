@@ -36,7 +36,7 @@ def watch_a_run(stream: io.StringIO, look_for_seconds: float = 0.0) -> str:
         display.race(total=5, skipped=1)
         watch = display.run(config)
         for step in (1, 50):
-            watch.on_step(StepInfo(step, 0.1, step / 200, step, {"loss": 0.5}))
+            watch.on_step_end(StepInfo(step, 0.1, step / 200, step, {"loss": 0.5}))
         time.sleep(look_for_seconds)
         display.failed(RuntimeError("out of memory\nsecond line"))
     return stream.getvalue()
@@ -69,5 +69,5 @@ def test_taking_note_of_a_step_costs_microseconds():
     watch = display.run(load_run(["workload=flights_dlrm", "optimizer=adam"]))
     before = stream.getvalue()
     for step in range(1000):
-        watch.on_step(StepInfo(step, 0.0, step / 1000, step))
+        watch.on_step_end(StepInfo(step, 0.0, step / 1000, step))
     assert stream.getvalue() == before

@@ -12,12 +12,14 @@ import fcntl
 import logging
 import os
 import sqlite3
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from timetrial.framework.files import removed_on_error
 from timetrial.tracking.record.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -145,16 +147,15 @@ def open_store(uri: str | None = None, *, root: Path = DEFAULT_ROOT, create: boo
             f"no runs recorded yet: {database} does not exist; make some with 'timetrial bench' "
             "or name another store in MLFLOW_TRACKING_URI"
         )
-    for directory in {root / "spool", *([database.parent] if database else [])} if create else ():
-        _make_writable(directory)
     _prepare_environment()
     if database is None:
         client = _connect(uri)
+        if create:
+            _make_writable(root / "spool")
+    elif create:
+        client = _create(uri, database, root)
     else:
-        with _exclusive(database.with_name(database.name + ".lock") if create else None):
-            client = _connect(uri)
-            if create:
-                _allow_readers_while_writing(database)
+        client = _connect(uri)
     artifacts = None
     if _scheme(uri) in _DATABASES:
         artifacts = (database.parent if database else root) / "artifacts"
@@ -175,13 +176,28 @@ def store_errors(uri: str, hint: str = "") -> Iterator[None]:
         ) from error
 
 
+def _create(uri: str, database: Path, root: Path) -> MlflowClient:
+    """Opens a sqlite store, made where it is new; a failed attempt leaves no file behind."""
+    files = [database.with_name(database.name + end) for end in ("", "-wal", "-shm", "-journal")]
+    lock = database.with_name(database.name + ".lock")
+    with removed_on_error(root / "spool", lock):
+        for directory in (root / "spool", database.parent):
+            _make_writable(directory)
+        # Inside the lock: a database that another process has made meanwhile is not ours to remove.
+        with _exclusive(lock), removed_on_error(*files):
+            client = _connect(uri)
+            _allow_readers_while_writing(database)
+    return client
+
+
 def _connect(uri: str) -> MlflowClient:
     """A client whose store has answered once, which is also what creates a new store's tables."""
     with warnings.catch_warnings():
         # What MLflow's dependencies deprecate is not for our users to mend.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", PendingDeprecationWarning)
-        from mlflow import MlflowClient
+        with _some_home():
+            from mlflow import MlflowClient
 
         # Failures reach the user as a TrackingError, not as a logged traceback.
         logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -214,6 +230,21 @@ def _prepare_environment() -> None:
 
 
 @contextlib.contextmanager
+def _some_home() -> Iterator[None]:
+    """MLflow cannot be imported without a home directory, of which nothing here makes use."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.gettempdir()
+        try:
+            yield
+        finally:
+            del os.environ["HOME"]
+    else:
+        yield
+
+
+@contextlib.contextmanager
 def _impatient() -> Iterator[None]:
     """Inside, MLflow tries a server once and for a few seconds only."""
     short = {
@@ -233,14 +264,15 @@ def _impatient() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _exclusive(path: Path | None) -> Iterator[None]:
-    """Holds an exclusive lock on a file, across processes; without a path, nothing."""
-    if path is None:
-        yield
-        return
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _exclusive(path: Path) -> Iterator[None]:
+    """Holds an exclusive lock on a file, across processes."""
+    while True:
+        with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # A process that failed may have removed the file while this one waited for it.
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                yield
+                return
 
 
 def _allow_readers_while_writing(database: Path) -> None:
