@@ -24,7 +24,7 @@ from timetrial.framework.budget import StopReason
 from timetrial.framework.checkpoint import Checkpoint, Recorder, Saved, load
 from timetrial.framework.clock import Clock
 from timetrial.framework.config import Choice, ConfigError, RunConfig
-from timetrial.framework.entries import Horizon
+from timetrial.framework.entries import Entry, Horizon, OptimizerEntry
 from timetrial.framework.errors import UserError
 from timetrial.framework.records import RunResult, Tracker
 from timetrial.framework.step import Program
@@ -47,9 +47,19 @@ class Workshop:
 
     Runs that differ in nothing but the seed share one compiled program; a suite orders its runs
     so that this is the usual case, and memory never holds more than one program.
+
+    Args:
+        workloads: workload entries by name.
+        optimizers: optimizer entries by name.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        workloads: Mapping[str, Entry[Workload]] = WORKLOADS,
+        optimizers: Mapping[str, OptimizerEntry] = OPTIMIZERS,
+    ) -> None:
+        self.workloads = workloads
+        self.optimizers = optimizers
         self._workload: tuple[Choice, Workload] | None = None
         self._program: tuple[tuple[Choice, Choice, Horizon], Program] | None = None
 
@@ -57,7 +67,7 @@ class Workshop:
         """The workload of a configuration."""
         if self._workload is None or self._workload[0] != choice:
             with settings_errors("workload"):
-                self._workload = (choice, WORKLOADS[choice.name].make(choice.settings))
+                self._workload = (choice, self.workloads[choice.name].make(choice.settings))
         return self._workload[1]
 
     def horizon(self, config: RunConfig) -> Horizon:
@@ -71,7 +81,7 @@ class Workshop:
         key = (config.workload, config.optimizer, horizon)
         if self._program is None or self._program[0] != key or config.budget.charge_compile:
             with settings_errors("optimizer"):
-                tx = OPTIMIZERS[config.optimizer.name].make(config.optimizer.settings, horizon)
+                tx = self.optimizers[config.optimizer.name].make(config.optimizer.settings, horizon)
             known = self._program[1] if self._program else None
             if known is not None and known.workload is workload:
                 self._program = (key, known.with_optimizer(tx))
@@ -130,7 +140,7 @@ def run(
     ):
         config, told = told_before(config, saved) or tell_steps(config, workshop, expected_steps)
         program = workshop.program(config)
-    notes = OPTIMIZERS[config.optimizer.name].notes(
+    notes = workshop.optimizers[config.optimizer.name].notes(
         config.optimizer.settings, workshop.horizon(config)
     )
     if "warning" in notes:
@@ -207,7 +217,7 @@ def tell_steps(
     Only an optimizer that needs them gets them. What the user has set stays.
     """
     budget = config.budget
-    needed = OPTIMIZERS[config.optimizer.name].needs_steps
+    needed = workshop.optimizers[config.optimizer.name].needs_steps
     if not needed or budget.seconds is None or budget.expected_steps is not None:
         return config, {}
     tags = {schema.EXPECTED_STEPS_SOURCE: "steps of the first trial"}
@@ -231,7 +241,7 @@ def default_callbacks(
         workload = workshop.workload(config.workload)
         metric = f"{config.stop.split}/{workload.metric}"
         chosen.append(cb.StopAtTarget(metric, config.stop.target, workload.direction))
-    last_step = OPTIMIZERS[config.optimizer.name].last_step(
+    last_step = workshop.optimizers[config.optimizer.name].last_step(
         config.optimizer.settings, workshop.horizon(config)
     )
     if last_step is not None:
