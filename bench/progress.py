@@ -189,7 +189,8 @@ class Display:
             text = self._run_text(info)
             self._bars.update(self._run_bar, completed=info.used, text=text)
         if self._race_bar is not None:
-            text = f"{self._done}/{self._total} runs{_left(self._race_seconds_left())}"
+            runs = "" if self._console.width < NARROW else " runs"
+            text = f"{self._done}/{self._total}{runs}{_left(self._race_seconds_left())}"
             self._bars.update(self._race_bar, completed=self._done, text=text)
 
     def _run_text(self, info: StepInfo) -> str:

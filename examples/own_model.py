@@ -39,7 +39,8 @@ class Sine(Workload):
         return {"sine": hashlib.sha256(X.tobytes()).hexdigest()}
 
 
-seconds, root = float([*sys.argv, 20][1]), [*sys.argv, 20, "runs"][2]
+seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 20
+root = sys.argv[2] if len(sys.argv) > 2 else "runs"
 losses = {}
 for name, optimizer in {"my_adam": optax.adam(1e-2), "velo": "velo"}.items():
     result = train(Sine(), optimizer, Budget(seconds=seconds), name=name, root=root)

@@ -110,9 +110,9 @@ def test_its_commands_work_from_another_folder(installed: Path, tmp_path: Path):
 
 def test_the_example_runs_where_there_is_no_checkout(installed: Path, tmp_path: Path):
     shutil.copy(ROOT / "examples" / "own_model.py", tmp_path)
-    printed = run([sys.executable, "-P", "own_model.py", "1", "here"], tmp_path, installed)
+    printed = run([sys.executable, "-P", "own_model.py", "1"], tmp_path, installed)
     assert printed.split()[1] == "won:"
-    assert (tmp_path / "here" / "mlflow.db").exists()
+    assert (tmp_path / "runs" / "mlflow.db").exists()
 
 
 @pytest.mark.slow
