@@ -6,6 +6,7 @@ Boundary: options in, a job out; the other modules of ``bench`` do the work.
 from __future__ import annotations
 
 import argparse
+import os
 
 from timetrial.bench import completion, usage
 from timetrial.bench.commands.command import (
@@ -94,7 +95,8 @@ def _metatrain(options: Options) -> Job:
 
     _, command = read(options.overrides)
     check_export(options.export)
-
+    if "cpu" not in os.environ.get("JAX_PLATFORMS", "cpu"):  # CPU devices are counted later
+        require_devices()
     made = (command.directory / "lock", command.directory.with_name("compiled"))
 
     def train() -> int:

@@ -384,8 +384,9 @@ def test_only_commands_that_continue_say_so(name: str):
     assert ("same command continues" in COMMANDS[name].interrupted) == (name in CONTINUES)
 
 
-def test_a_device_that_is_not_there_is_named(tmp_path: Path):
-    done = run_python(MAIN, "train", *FLIGHTS, cwd=tmp_path, JAX_PLATFORMS="cuda")
+@pytest.mark.parametrize("words", [["train", *FLIGHTS], ["metatrain"]])
+def test_a_device_that_is_not_there_is_named(words: list[str], tmp_path: Path):
+    done = run_python(MAIN, *words, cwd=tmp_path, JAX_PLATFORMS="cuda")
     assert done.code == 2
     (line,) = done.err.splitlines()
     assert "JAX_PLATFORMS=cuda: JAX finds no such device on this machine" in line
