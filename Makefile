@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 suite ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench test test-slow ui dashboard report lint typecheck check bench-overhead bench-velo bench-scoring bench-metatrain clean
+.PHONY: help install bench test test-slow test-gpu ui dashboard report lint typecheck check bench-overhead bench-velo bench-scoring bench-metatrain wheel clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -17,6 +17,7 @@ $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[ui,dev]'
 	@touch $@
+	@echo "Installed $(BIN)/timetrial; after 'source $(BIN)/activate' it is just timetrial"
 
 install: $(STAMP) ## Set up the virtual environment (every other target does this by itself)
 
@@ -28,6 +29,9 @@ test: $(STAMP) ## Run the tests
 
 test-slow: $(STAMP) ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -m 'slow and not gpu' $(args)
+
+test-gpu: $(STAMP) ## Run the tests that need a GPU
+	@$(BIN)/python -m pytest -m gpu $(args)
 
 ui: $(STAMP) ## Open the recorded runs in the MLflow UI
 	@$(BIN)/timetrial ui suite=$(suite) $(args)
@@ -60,6 +64,11 @@ bench-scoring: $(STAMP) ## Measure scoring 1,000 runs with 10,000 bootstrap samp
 
 bench-metatrain: $(STAMP) ## Measure meta-training: inner steps of all lanes per CPU second
 	@$(BIN)/python -m benchmarks.metatrain $(args)
+
+wheel: $(STAMP) ## Build the wheel into dist/
+	@rm -rf build
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist/*.whl
 
 clean: ## Remove the environment and every cache (recorded runs stay)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build

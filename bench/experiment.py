@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from timetrial.bench.naming import end_tags, entry_tags, label, run_name, summary
 from timetrial.bench.timing.calibration import calibration_tags
@@ -23,7 +21,7 @@ from timetrial.framework.budget import StopReason
 from timetrial.framework.checkpoint import Checkpoint, Saved, load
 from timetrial.framework.clock import Clock
 from timetrial.framework.config import Choice, ConfigError, RunConfig
-from timetrial.framework.entries import Horizon, OptimizerEntry
+from timetrial.framework.entries import Entry, Horizon, OptimizerEntry
 from timetrial.framework.errors import UserError
 from timetrial.framework.records import Row, RunResult, Tracker
 from timetrial.framework.step import Program
@@ -48,9 +46,19 @@ class Workshop:
 
     Runs that differ in nothing but the seed share one compiled program; a suite orders its runs
     so that this is the usual case, and memory never holds more than one program.
+
+    Args:
+        workloads: workload entries by name.
+        optimizers: optimizer entries by name.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        workloads: Mapping[str, Entry[Workload]] = WORKLOADS,
+        optimizers: Mapping[str, OptimizerEntry] = OPTIMIZERS,
+    ) -> None:
+        self.workloads = workloads
+        self.optimizers = optimizers
         self._workload: tuple[Choice, Workload] | None = None
         self._program: tuple[tuple[Choice, Choice, Horizon], Program] | None = None
 
@@ -58,7 +66,7 @@ class Workshop:
         """The workload of a configuration."""
         if self._workload is None or self._workload[0] != choice:
             with settings_errors("workload"):
-                self._workload = (choice, WORKLOADS[choice.name].make(choice.settings))
+                self._workload = (choice, self.workloads[choice.name].make(choice.settings))
         return self._workload[1]
 
     def horizon(self, config: RunConfig) -> Horizon:
@@ -71,7 +79,7 @@ class Workshop:
         workload, horizon = self.workload(config.workload), self.horizon(config)
         key = (config.workload, config.optimizer, horizon)
         if self._program is None or self._program[0] != key or config.budget.charge_compile:
-            entry = OPTIMIZERS[config.optimizer.name]
+            entry = self.optimizers[config.optimizer.name]
             with settings_errors("optimizer"):
                 tx = entry.make(config.optimizer.settings, horizon)
             known = self._program[1] if self._program else None
@@ -227,7 +235,7 @@ def prepare(
         saved: checkpoint to resume from; its number of steps is told again.
         expected_steps: as for ``run``.
     """
-    entry = OPTIMIZERS[config.optimizer.name]
+    entry = workshop.optimizers[config.optimizer.name]
     told: Mapping[str, str] = {}
     if saved is not None:
         told = {key: text for key, text in saved.notes.items() if key != _TOLD}
@@ -279,7 +287,10 @@ def header(setup: Setup, tags: Mapping[str, str]) -> RunHeader:
     notes = setup.entry.notes(setup.config.optimizer.settings, setup.horizon)
     if "warning" in notes:
         _log.warning("%s", notes["warning"])
-    found = {**entry_tags(setup.config, setup.horizon), **calibration_tags(setup.config.budget)}
+    found = {
+        **entry_tags(setup.entry, setup.config, setup.horizon),
+        **calibration_tags(setup.config.budget),
+    }
     return run_header(setup.config, setup.workload, {**found, **setup.told, **notes, **tags})
 
 
@@ -314,17 +325,3 @@ def run_header(config: RunConfig, workload: Workload, tags: Mapping[str, str]) -
             **tags,
         },
     )
-
-
-@contextmanager
-def kill_like_ctrl_c() -> Iterator[None]:
-    """Inside, SIGTERM ends a run as Ctrl-C does: recorded as KILLED, nothing lost."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

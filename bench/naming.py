@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 
 from timetrial.framework.config import RunConfig
-from timetrial.framework.entries import Horizon
+from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.records import RunResult
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.schedules import sampled
@@ -30,12 +30,11 @@ def label(config: RunConfig) -> str:
     return f"{config.optimizer.name}[{variant}]" if variant else config.optimizer.name
 
 
-def entry_tags(config: RunConfig, horizon: Horizon) -> dict[str, str]:
+def entry_tags(entry: OptimizerEntry, config: RunConfig, horizon: Horizon) -> dict[str, str]:
     """Tags by which a report draws an optimizer that it has never heard of.
 
     A run with a label of its own has no colour: it is another row than its optimizer.
     """
-    entry = OPTIMIZERS[config.optimizer.name]
     tags = {
         schema.OPTIMIZER_NAME: config.optimizer.name,
         schema.LEARNED: str(entry.learned).lower(),

@@ -1,7 +1,6 @@
-"""Progress on the terminal: one live bar per race and run, or plain lines where there is none.
+"""Progress of runs: live bars on a terminal, a line now and then elsewhere.
 
-Boundary: shows numbers it is told; during training it only takes note of them, and a thread
-draws them a few times a second.
+Boundary: numbers in, text out. Timed code only stores the latest numbers; a thread draws them.
 """
 
 from __future__ import annotations
@@ -17,12 +16,13 @@ from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.progress import Progress as Bars
+from rich.table import Column
 
 from timetrial.bench.naming import run_name
 from timetrial.framework.budget import StopReason
@@ -32,6 +32,8 @@ from timetrial.framework.records import RunResult
 
 REFRESH_PER_SECOND = 4
 PLAIN_LINE_EVERY_SECONDS = 30.0
+WIDE, NARROW = 120, 80
+"""Columns from which the description has its full length; below which bars show less."""
 
 
 def duration(seconds: float) -> str:
@@ -44,8 +46,8 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def download_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for a download; yields what to call with (bytes so far, bytes in all)."""
-    with Progress(
+    """Shows a download; yields a function of (bytes so far, bytes in all)."""
+    with Bars(
         TextColumn("{task.description}"),
         BarColumn(bar_width=40),
         DownloadColumn(),
@@ -58,8 +60,8 @@ def download_bar(title: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bars.update(task, completed=done, total=total, visible=True)
 
 
-class _Bars(Progress):
-    """Bars that ask for the newest numbers whenever they are drawn."""
+class _LiveBars(Bars):
+    """Bars that take in the newest numbers whenever they are drawn."""
 
     before_drawing: Callable[[], None] = staticmethod(lambda: None)
 
@@ -68,30 +70,40 @@ class _Bars(Progress):
         yield from super().get_renderables()
 
 
+def _bars(console: Console) -> _LiveBars:
+    """Description, bar, numbers; on a narrow terminal the description is cut, not the bar."""
+    wide = console.width >= WIDE
+    length = Column(no_wrap=True, overflow="ellipsis", width=44 if wide else None, ratio=1)
+    bar = 24 if console.width >= NARROW else 10
+    return _LiveBars(
+        TextColumn("{task.description}", markup=False, table_column=length),
+        BarColumn(bar_width=bar, table_column=Column(min_width=bar)),
+        TextColumn("{task.percentage:>3.0f}% {task.fields[text]}", markup=False),
+        console=console,
+        refresh_per_second=REFRESH_PER_SECOND,
+        disable=not console.is_terminal,
+        transient=True,
+        expand=not wide,
+    )
+
+
 class Display:
     """Shows a race of one or more runs; use it as a context manager.
 
     Args:
         stream: where to show it; bars are drawn on a terminal only.
-        expected_seconds: length of one run, if known, for the estimate before the first is done.
+        expected_seconds: expected length of one run, 0 where it is not known.
     """
 
     def __init__(self, stream: TextIO | None = None, expected_seconds: float = 0.0) -> None:
         self._console = Console(file=stream or sys.stderr, highlight=False)
         self._live = self._console.is_terminal
-        self._bars = _Bars(
-            TextColumn("{task.description:<44}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}% {task.fields[text]}", markup=False),
-            console=self._console,
-            refresh_per_second=REFRESH_PER_SECOND,
-            disable=not self._live,
-            transient=True,
-        )
-        self._bars.before_drawing = self._show_run
+        self._bars = _bars(self._console)
+        self._bars.before_drawing = self._draw
         self._expected_seconds = expected_seconds
         self._total = self._done = self._made = 0
-        self._started = self._run_started = self._last_line = time.monotonic()
+        self._started = self._last_line = time.monotonic()
+        self._training_since: float | None = None
         self._race_bar: TaskID | None = None
         self._run_bar: TaskID | None = None
         self._config: RunConfig | None = None
@@ -114,13 +126,15 @@ class Display:
         self._started = time.monotonic()
         if total > 1:
             self._race_bar = self._bars.add_task("race", total=total, completed=skipped, text="")
-            self._show_race()
+            self._draw()
 
     def run(self, config: RunConfig) -> Watch:
         """A run begins; the Watch that is returned shows it."""
-        self._config, self._latest = config, None
-        self._run_started = self._last_line = time.monotonic()
+        self._config, self._latest, self._training_since = config, None, None
+        self._last_line = time.monotonic()
         self._run_bar = self._bars.add_task(run_name(config), total=1.0, text="compiling")
+        if not self._live:
+            self.line(f"{self._count(self._done + 1)}{run_name(config)}: started")
         return Watch(self._on_step, self._on_eval)
 
     def done(self, result: RunResult, metric: str) -> None:
@@ -134,52 +148,79 @@ class Display:
         )
 
     def failed(self, error: BaseException) -> None:
-        """The run has raised."""
-        self._end(f"FAILED, {type(error).__name__}: {str(error).splitlines()[0][:200]}")
+        """The run has raised an exception."""
+        text = (str(error).splitlines() or ["no message"])[0][:200]
+        self._end(f"FAILED, {type(error).__name__}: {text}")
 
     def _end(self, outcome: str) -> None:
         assert self._config is not None
         self._done += 1
         self._made += 1
-        count = f"[{self._done:>{len(str(self._total))}}/{self._total}] " if self._total > 1 else ""
-        self.line(f"{count}{run_name(self._config)}: {outcome}{self._eta_text()}")
+        self._latest = None
+        name = f"{self._count(self._done)}{run_name(self._config)}"
+        self.line(f"{name}: {outcome}{_left(self._race_seconds_left())}")
         if self._run_bar is not None:
             self._bars.remove_task(self._run_bar)
             self._run_bar = None
-        self._show_race()
+        self._draw()
+
+    def _count(self, number: int) -> str:
+        """``[ 3/24] ``; nothing where there is one run only."""
+        return f"[{number:>{len(str(self._total))}}/{self._total}] " if self._total > 1 else ""
 
     def _on_step(self, info: StepInfo) -> None:
-        self._latest = info  # drawn later: this is timed code
-
-    def _show_run(self) -> None:
-        info = self._latest
-        if self._run_bar is not None and info is not None:
-            self._bars.update(self._run_bar, completed=info.used, text=self._run_text(info))
+        self._latest = info  # timed code: it is drawn later
 
     def _on_eval(self, info: StepInfo, metrics: Mapping[str, float]) -> None:
         now = time.monotonic()
+        if self._training_since is None:  # the first evaluation comes after compilation
+            self._training_since = now
         if not self._live and now - self._last_line > PLAIN_LINE_EVERY_SECONDS:
             self._last_line = now
             assert self._config is not None
             losses = {"loss": metrics.get("train/loss", float("nan"))}
-            at = dataclasses.replace(info, metrics=losses)
-            self.line(f"{run_name(self._config)}: {info.used:.0%}, {self._run_text(at)}")
+            self._latest = at = dataclasses.replace(info, metrics=losses)
+            self.line(f"{run_name(self._config)}: {at.used:.0%}, {self._run_text(at)}")
 
-    def _run_text(self, info: StepInfo) -> str:
-        elapsed = time.monotonic() - self._run_started
-        left = elapsed * (1 - info.used) / info.used if info.used > 0 else 0.0
-        loss = info.metrics.get("loss", float("nan"))
-        return f"step {info.step}  loss {loss:.4f}  {duration(left)} left"
-
-    def _show_race(self) -> None:
+    def _draw(self) -> None:
+        """Brings both bars up to date."""
+        info = self._latest
+        if self._run_bar is not None and info is not None:
+            text = self._run_text(info)
+            self._bars.update(self._run_bar, completed=info.used, text=text)
         if self._race_bar is not None:
-            text = f"{self._done}/{self._total} runs{self._eta_text()}"
+            runs = "" if self._console.width < NARROW else " runs"
+            text = f"{self._done}/{self._total}{runs}{_left(self._race_seconds_left())}"
             self._bars.update(self._race_bar, completed=self._done, text=text)
 
-    def _eta_text(self) -> str:
-        if self._total < 2 or self._done >= self._total:
-            return ""
+    def _run_text(self, info: StepInfo) -> str:
+        left = _left(self._run_seconds_left(), before="")
+        if self._live and self._console.width < NARROW:
+            return left or f"step {info.step}"
+        loss = info.metrics.get("loss", float("nan"))
+        return f"step {info.step}  loss {loss:.4f}  {left}".rstrip()
+
+    def _run_seconds_left(self) -> float | None:
+        """Seconds that the run still takes, by its pace so far; None while it has none."""
+        info = self._latest
+        if info is None or info.used <= 0 or self._training_since is None:
+            return None
+        elapsed = time.monotonic() - self._training_since
+        return elapsed * max(0.0, 1 - info.used) / info.used
+
+    def _race_seconds_left(self) -> float | None:
+        """Seconds of the run in progress and of all that follow; None where nothing is known."""
+        waiting = self._total - self._done
+        if self._total < 2 or waiting <= 0:
+            return None
         per_run = self._expected_seconds
         if self._made:
             per_run = (time.monotonic() - self._started) / self._made
-        return f", {duration(per_run * (self._total - self._done))} left" if per_run else ""
+        own = self._run_seconds_left()
+        if own is None:
+            return per_run * waiting or None
+        return own + per_run * (waiting - 1)
+
+
+def _left(seconds: float | None, before: str = ", ") -> str:
+    return "" if seconds is None else f"{before}{duration(seconds)} left"

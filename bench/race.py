@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from timetrial.bench import suite as suites
-from timetrial.bench.experiment import Workshop, kill_like_ctrl_c, run
+from timetrial.bench.experiment import Workshop, run
 from timetrial.bench.naming import run_name
 from timetrial.bench.planning import headline, planned, time_budget
 from timetrial.bench.progress import Display
 from timetrial.bench.report import report, ui_command_line
+from timetrial.bench.signals import raise_interrupted
 from timetrial.bench.suite import Suite
 from timetrial.framework import config as configuration
 from timetrial.framework.config import RunConfig, Tracking
@@ -35,7 +36,7 @@ def train(config: RunConfig) -> int:
     workshop.program(config)  # what it refuses, it refuses before anything is written
     store = open_store(config.tracking.uri, root=Path(config.tracking.root))
     store.experiment_id(config.tracking.experiment)  # refused here, not after the training
-    with kill_like_ctrl_c(), Display() as display:
+    with raise_interrupted(), Display() as display:
         display.race(total=1, skipped=0)
         result = run(config, store, workshop, watch=display.run(config))
         display.done(result, workshop.workload(config.workload).metric)
@@ -64,7 +65,7 @@ def race(suite: Suite, tracking: Tracking) -> int:
             "and are not repeated"
         )
     failed: list[tuple[str, str]] = []
-    with kill_like_ctrl_c(), Display(expected_seconds=suite.seconds_per_run) as display:
+    with raise_interrupted(), Display(expected_seconds=suite.seconds_per_run) as display:
         display.race(len(configs), skipped)
         workshop = Workshop()
         for workload in suite.workloads:

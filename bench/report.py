@@ -6,12 +6,14 @@ Boundary: chooses the runs and prints what came of them; ``tracking.report`` wri
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from timetrial.bench import suite as suites
+from timetrial.bench.invocation import program
 from timetrial.bench.leaderboard import (
     TARGET_TAG,
     leaderboard_of,
@@ -186,13 +188,11 @@ def ui_command_line(tracking: Tracking, suite: Suite | None = None) -> str:
     """The one command that opens MLflow at the right view."""
     default = Tracking(experiment=f"timetrial-{suite.name if suite else 'quick'}")
     given = [
-        f"tracking.{key}={value}"
+        shlex.quote(f"tracking.{key}={value}")
         for key, value in vars(tracking).items()
         if value is not None and value != getattr(default, key)
     ]
-    if not given and suite:
-        return f"make ui suite={suite.name}"
-    return " ".join(["timetrial ui", *([f"suite={suite.name}"] if suite else []), *given])
+    return " ".join([f"{program()} ui", *([f"suite={suite.name}"] if suite else []), *given])
 
 
 def report_from(

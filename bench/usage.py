@@ -1,14 +1,26 @@
-"""What the commands of ``timetrial`` say about themselves with ``--help``.
+"""Help texts of the commands of ``timetrial``.
 
-Boundary: words only; ``cli`` parses, the other modules of ``bench`` do.
+Boundary: words only. Completion takes the keys that a command knows from its text.
 """
 
 from __future__ import annotations
 
+TOP = """\
+Races optimizers on fixed workloads under a fixed budget, and records every run in MLflow.
+"""
+
+START = """\
+start here:
+  timetrial list
+  timetrial bench --plan
+  timetrial bench
+  timetrial report --paper
+"""
+
 OVERRIDES = """\
-Configuration is given as key=value, nested keys with dots, lists as [a,b]:
+Settings are given as key=value, nested keys with dots, lists as [a,b]:
   seed=1  budget.steps=300  optimizer.learning_rate=1e-3  tracking.root=/data/runs
-An unknown key is answered with the nearest known one.
+For an unknown key the nearest known one is suggested.
 """
 
 TRAIN = """\
@@ -16,15 +28,19 @@ Makes one run and records it in MLflow.
 
   workload=NAME           what to train (timetrial list); workload.KEY sets one of its settings
   optimizer=NAME          what to train it with; optimizer.KEY sets one of its settings
-  budget.steps=N          updates to make (default: the workload's step hint), or
-  budget.seconds=S        seconds of training to use up; evaluation is not charged
-  budget.charge_compile   true charges compilation too (default: false)
+  budget.steps=N          number of updates (default: the workload's step hint), or
+  budget.seconds=S        seconds of training; evaluation is not charged
+  budget.calibration=FILE seconds from a calibration file (timetrial calibrate)
+  budget.charge_compile=true    charge compilation too (default: false)
+  budget.expected_steps=N number of steps to expect of budget.seconds (default: measured)
   seed=N                  initialisation and order of the data (default: 0)
-  stop.target=X           end early once the workload's metric reaches X; stop.split says where
-  preset=NAME|FILE.yaml   lay a preset under the other settings
+  label=TEXT              name in tables and plots (default: the optimizer's)
+  stop.target=X           end early once the workload's metric reaches X
+  stop.split=SPLIT        split of that metric: train, validation (default) or test
+  preset=NAME|FILE.yaml   settings from a file; the other words override it
   tracking.uri=URI        MLflow store (default: $MLFLOW_TRACKING_URI, else runs/mlflow.db)
   tracking.experiment=X   MLflow experiment (default: timetrial)
-  tracking.root=DIR       where files go (default: runs)
+  tracking.root=DIR       directory for local files (default: runs)
 """
 
 TRAIN_EXAMPLES = """\
@@ -35,25 +51,33 @@ examples:
 """
 
 BENCH = """\
-Races the optimizers of a suite, then scores and reports the race. Runs that are recorded as
-finished are not repeated: after an interruption the same command continues.
+Races the optimizers of a suite, then scores the race and writes the report. Finished runs are not
+repeated: after an interruption the same command continues.
 
   suite=NAME              which suite (timetrial list; default: quick)
   optimizers=[a,b]        only these        workloads=[a,b]   only these
   seeds=[0,1]             other seeds       tracking.KEY      as in timetrial train
+  conditions=[step,time]  kinds of budget
   calibrations=DIR        time budgets from DIR/WORKLOAD.yaml (timetrial calibrate)
+"""
+
+BENCH_EXAMPLES = """\
+examples:
+  timetrial bench --plan
+  timetrial bench suite=mini optimizers=[adam,velo] seeds=[0]
 """
 
 TUNE = """\
 Tunes an optimizer on a workload: makes the trials of a study, each an ordinary recorded run, and
 summarises them. The study is kept in a database: after an interruption the same command continues
-it, from checkpoints, and several may work on it at once, on several machines.
+it, from checkpoints. Several workers, also on several machines, may share one study.
 
-  workload=, optimizer=, budget., seed=, stop., preset=, tracking.   one trial, as in train;
-                          a setting of the optimizer that is given is not tuned
-  study.trials=N          trials in all, earlier ones included (default: 20)
+  workload=, optimizer=, budget.steps=, budget.seconds=, seed=, stop.target=, preset=,
+  tracking.experiment=, tracking.root=, tracking.uri=    the run of a trial, as in timetrial train;
+                          settings of the optimizer that are given are not tuned
+  study.trials=N          number of trials, earlier ones included (default: 20)
   study.search=HOW        sobol (default), halton, random, algoperf_halton, tpe
-  study.points=FILE       a JSON list of points, [{"learning_rate": 0.001}, ...]
+  study.points=FILE       JSON list of points, [{"learning_rate": 0.001}, ...]
   study.space=FILE        YAML: KEY: {low: 1e-4, high: 1e-1, scale: log} or KEY: {choices: [1, 2]};
                           KEY is a setting, one_minus_SETTING or workload.SETTING
                           (default: the optimizer's own space)
@@ -64,7 +88,7 @@ it, from checkpoints, and several may work on it at once, on several machines.
   study.diverged=HOW      fail (default), or bad: a diverged trial counts as an untrained one
   study.storage=URL       sqlite:///PATH (default: studies.db in tracking.root), postgresql://...,
                           journal:PATH
-  study.name=NAME         identity in the storage (default: put together from the above)
+  study.name=NAME         name of the study in the storage (default: made from the above)
 """
 
 TUNE_EXAMPLES = """\
@@ -77,21 +101,23 @@ examples:
 METATRAIN = """\
 Meta-trains small weights of the VeLO architecture on synthetic tasks, by persistent evolution
 strategies, and records the training in MLflow. It is saved every minute: after an interruption, or
-the end of a piece, the same command continues it, bitwise as if it had not stopped.
+the end of a piece, the same command continues it with bitwise the same result.
 
-  steps=N                 outer steps in all        minutes=M   end this piece after so long
+  steps=N                 number of outer steps     minutes=M   length of this piece
   pairs=N                 antithetic pairs of lanes per family: 16 for 2 cores, hundreds for a GPU
-  start=WHAT              warm (default, made by hand; hidden_size=, bank_size=), embedded or FILE
+  start=WHAT              first weights: warm (default, made by hand), embedded or FILE
+  hidden_size=N, bank_size=N    size of the network with start=warm
   families=[a,b]          perceptron, deep_perceptron, convnet, embedding, denoiser, autoencoder,
                           graph (default: all)
-  truncation, shortest, longest_at_first, longest, sigma, learning_rate, clip, ema, seed
+  truncation=, shortest=, longest_at_first=, longest=, sigma=, learning_rate=, clip=, ema=, seed=
                           the rest of the method; the defaults made the embedded weights
   validate_every=N, validation_tasks=N, horizons=[300,1000,3000]
                           how the best checkpoint is chosen
-  name=NAME               of the training (default: velo); its checkpoint is in
+  name=NAME               name of the training (default: velo); its checkpoint is in
                           tracking.root/metatrain/NAME
   checkpoint_seconds=S    pause between checkpoints (default: 60)
   cores=N                 CPU cores to spread the lanes over (default: all that divide the pairs)
+  tracking.experiment=, tracking.root=, tracking.uri=    as in timetrial train
 """
 
 METATRAIN_EXAMPLES = """\
@@ -103,14 +129,15 @@ examples:
 """
 
 CALIBRATE = """\
-Carries a wall-clock budget over to this hardware: runs the target-setting algorithm of a workload
-for a few per cent of its steps, times it in windows behind a warm-up, and multiplies the runtime on
-the reference machine by time per step here over time per step there. The result is written to
+Carries a time budget over to this hardware: runs the target-setting algorithm of a workload for a
+few per cent of its steps, times it in windows after a warm-up, and multiplies the runtime on the
+reference machine by the ratio of the times per step. The result is written to
 calibrations/WORKLOAD.yaml under tracking.root; runs take their budget from it, and record it, with
-budget.calibration=FILE. Leave the machine alone meanwhile.
+budget.calibration=FILE. Nothing else should run on the machine meanwhile.
 
-  preset=NAME, workload.KEY, budget.steps   as in timetrial train: what is timed, and the steps that
-                          make up the budget where no other machine's is carried over
+  preset=NAME, workload.KEY, budget.steps=N   as in timetrial train: what is timed, and the number
+                          of steps of the budget where no other machine's is carried over
+  tracking.root=DIR       directory for local files (default: runs)
 """
 
 CALIBRATE_EXAMPLES = """\
@@ -121,18 +148,76 @@ examples:
 """
 
 REPORT = """\
-Scores the recorded runs of a suite and writes report.html into tracking.root/reports; beside it
-the numbers (CSV, Parquet), every table (LaTeX, Markdown) and every plot (PNG, SVG). All of it is
-also logged to MLflow, as the run "report" of the suite's experiment.
+Scores recorded runs and writes report.html, with the numbers (CSV, Parquet), every table (LaTeX,
+Markdown) and every plot (PNG, SVG) beside it. There are three sources:
+
+  suite=NAME              the runs of a suite (default: quick), into tracking.root/reports/NAME;
+                          also logged to MLflow, as the run "report" of the suite's experiment
+  --paper                 the paper's own tables; needs no run
+  --from SOURCE ...       directories of journals or of AlgoPerf's logs, tables of times (CSV),
+                          MLflow stores (URI)
+
+  tracking.experiment=, tracking.root=, tracking.uri=    as in timetrial train
+"""
+
+REPORT_EXAMPLES = """\
+examples:
+  timetrial report suite=quick
+  timetrial report --paper
+  timetrial report tracking.root=/data/runs --from mine/journals theirs.csv --rules algoperf
+"""
+
+LIST = """\
+Lists workloads, optimizers, suites and presets, one line each. With NAME: every setting of one
+optimizer or workload with its type, range, default and meaning.
+"""
+
+LIST_EXAMPLES = """\
+examples:
+  timetrial list
+  timetrial list adam
+"""
+
+CHECK = """\
+Runs the contract tests of optimizers and workloads, which ship with the package, on one of them:
+one of this package, of another package, or of your own module.
+
+  optimizer=NAME          or package.module:entry
+  workload=NAME           or package.module:entry
+"""
+
+CHECK_EXAMPLES = """\
+examples:
+  timetrial check optimizer=adam
+  timetrial check workload=flights_dlrm
+"""
+
+UI = """\
+Opens the recorded runs of a suite in the MLflow UI, at the saved views. Ctrl-C ends the server.
 
   suite=NAME              which suite (default: quick)
-  tracking.KEY            where the runs are recorded, as in timetrial train
-
-With --paper the same report is made of the paper's own tables; it needs no runs.
+  tracking.experiment=, tracking.root=, tracking.uri=    as in timetrial train
 """
 
 FETCH = """\
 Downloads the weights that Google published with the VeLO paper (9,282,564 bytes) into the cache
-directory ($TIMETRIAL_CACHE, else ~/.cache/timetrial). From then on optimizer=velo uses them. An
+directory ($TIMETRIAL_CACHE, else ~/.cache/timetrial). Afterwards optimizer=velo uses them. An
 interrupted download continues; --from FILE takes a copy instead, for machines without network.
+"""
+
+SYNC = """\
+Sends runs to MLflow that it could not take when they were made, from their journals. Without
+--file: all such runs under tracking.root. Sending a run twice changes nothing.
+
+  tracking.root=, tracking.uri=    as in timetrial train
+"""
+
+COMPLETION = """\
+Prints the completion script of a shell. It completes commands, options, keys and names.
+"""
+
+COMPLETION_EXAMPLES = """\
+to switch it on, in the start-up file of the shell:
+  bash, zsh    eval "$(timetrial completion bash)"     (or zsh)
+  fish         timetrial completion fish | source
 """

@@ -21,8 +21,8 @@ Inputs = Mapping[str, np.ndarray]
 """What the callbacks feed an update, as float32 scalars: ``{"remaining_fraction": 0.73}``."""
 
 _COMPILE_FAST = {"xla_backend_optimization_level": 0}
-# Initialisers run once and are nearly all random numbers, which LLVM optimises for a long time:
-# 16.3 s of CPU time for a U-Net of 19 tensors, 2.0 s without; the numbers are the same.
+# Initialisers run once and are mostly random numbers, which LLVM optimises for a long time: 16.3 s
+# of CPU time for a U-Net of 19 tensors, 2.0 s without; the numbers are the same.
 
 EvalParams = Callable[[PyTree, PyTree], PyTree]
 """Parameters to evaluate, from ``(opt_state, params)``."""
@@ -62,13 +62,17 @@ def make_train_step(workload: Workload, tx: optax.GradientTransformation) -> Tra
 class Program:
     """The functions of one (workload, optimizer), each compiled once and reused over seeds.
 
-    Compilation happens ahead of time, in ``compile``, so that it can be timed by itself and
-    never hides in the first update.
+    Compilation happens ahead of time, in ``compile``, so that it is timed separately from the
+    first update. With ``JAX_DISABLE_JIT=1`` nothing is compiled: every operation runs by itself,
+    for debugging; such seconds compare with no other run's.
 
     Args:
         workload: the problem to train.
         tx: the optimizer.
         eval_params: parameters to evaluate, from ``(opt_state, params)``. Pure, jittable.
+
+    Attributes:
+        compiled: whether the update and the evaluation are compiled functions.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Program:
         self.tx = tx
         self.eval_params = eval_params
         self._eval_params = eval_params
+        self.compiled = not jax.config.jax_disable_jit  # type: ignore[attr-defined]
         self._init_model = jax.jit(workload.init, compiler_options=_COMPILE_FAST)
         self._init_optimizer = jax.jit(tx.init, compiler_options=_COMPILE_FAST)
         self._train_step: Any = None
@@ -111,15 +116,24 @@ class Program:
         """
         if self._train_step is None:
             batch = self.workload.train_batch(0, 0)
-            step = jax.jit(make_train_step(self.workload, self.tx), donate_argnums=0)
-            self._train_step = step.lower(state, batch, inputs).compile()
+            step = make_train_step(self.workload, self.tx)
+            self._train_step = self._ahead(step, state, batch, inputs, donate=0)
             if self.eval_params is not current_params:
-                chosen = jax.jit(self.eval_params)
-                self._eval_params = chosen.lower(state.opt_state, state.params).compile()
+                chosen = self._ahead(self.eval_params, state.opt_state, state.params)
+                self._eval_params = chosen
         if self._eval_step is None:
             batch = self.workload.eval_batches(self.workload.splits[0])[0]
-            evaluate = jax.jit(self.workload.eval_step)
-            self._eval_step = evaluate.lower(state.params, state.model_state, batch).compile()
+            arguments = (state.params, state.model_state, batch)
+            self._eval_step = self._ahead(self.workload.eval_step, *arguments)
+
+    def _ahead(
+        self, function: Callable[..., Any], *arguments: PyTree, donate: int | None = None
+    ) -> Callable[..., Any]:
+        """The function compiled for arguments of these shapes, or as it is without jit."""
+        if not self.compiled:  # a compiled function gets JAX's arrays, never NumPy's
+            return lambda *given: function(*jax.tree.map(jnp.asarray, given))
+        donated = () if donate is None else donate
+        return jax.jit(function, donate_argnums=donated).lower(*arguments).compile()
 
     def train_step(
         self, state: TrainState, batch: Batch, inputs: Inputs

@@ -71,6 +71,25 @@ def _beat(storage: RDBStorage, trial_id: int, seconds: int, ended: threading.Eve
             storage.record_heartbeat(trial_id)
 
 
+def check_storage(url: str) -> None:
+    """Connects to a database server, or looks at the name of a file; makes nothing.
+
+    Raises:
+        UserError: no such kind of URL, the server cannot be reached, or a driver is missing.
+    """
+    shown = _without_password(url)
+    kind = _kind(url, shown)
+    if kind in ("sqlite", "journal"):
+        _path(url, {"sqlite": "sqlite:///", "journal": "journal:"}[kind], shown)
+        return
+    import sqlalchemy
+
+    with _storage_errors(shown):
+        engine = sqlalchemy.create_engine(_with_driver(url))
+        engine.connect().close()
+        engine.dispose()
+
+
 def open_storage(url: str, heartbeat_seconds: int) -> Database:
     """Opens a storage, making it where it is new; several workers may do so at the same time.
 
@@ -79,23 +98,38 @@ def open_storage(url: str, heartbeat_seconds: int) -> Database:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     shown = _without_password(url)
-    try:
-        kind = urlsplit(url).scheme.partition("+")[0]
-    except ValueError as error:
-        raise UserError(f"study.storage: expected {ALLOWED}; got {shown!r}") from error
+    kind = _kind(url, shown)
     if kind == "journal":
         return _open_journal(_file(url, "journal:", shown), shown)
-    if kind == "postgresql":
-        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    url = _with_driver(url)
     lock = _file_lock(_file(url, "sqlite:///", shown)) if kind == "sqlite" else _database_lock(url)
+    with _storage_errors(shown), lock(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        storage = RDBStorage(
+            url,
+            heartbeat_interval=heartbeat_seconds,
+            grace_period=SILENT_HEARTBEATS * heartbeat_seconds,
+        )
+    return Database(shown, storage, lock, heartbeat_seconds)
+
+
+def _kind(url: str, shown: str) -> str:
+    """Which kind of storage a URL names."""
     try:
-        with lock(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            storage = RDBStorage(
-                url,
-                heartbeat_interval=heartbeat_seconds,
-                grace_period=SILENT_HEARTBEATS * heartbeat_seconds,
-            )
+        return urlsplit(url).scheme.partition("+")[0]
+    except ValueError as error:
+        raise UserError(f"study.storage: expected {ALLOWED}; got {shown!r}") from error
+
+
+def _with_driver(url: str) -> str:
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+@contextlib.contextmanager
+def _storage_errors(shown: str) -> Iterator[None]:
+    """Turns whatever a database raises inside the block into a one-line ``UserError``."""
+    try:
+        yield
     except UserError:
         raise
     except Exception as error:  # SQLAlchemy's, its drivers' and optuna's, which share no class
@@ -103,7 +137,6 @@ def open_storage(url: str, heartbeat_seconds: int) -> Database:
         raise UserError(
             f"study.storage: cannot open {shown}: {reason}; expected {ALLOWED}"
         ) from error
-    return Database(shown, storage, lock, heartbeat_seconds)
 
 
 def _open_journal(path: Path, shown: str) -> Database:
@@ -116,14 +149,19 @@ def _open_journal(path: Path, shown: str) -> Database:
     return Database(shown, storage, lock, None)
 
 
-def _file(url: str, prefix: str, shown: str) -> Path:
-    """The file that a URL names, its directory made."""
+def _path(url: str, prefix: str, shown: str) -> Path:
+    """The file that a URL names."""
     name = url.partition(prefix)[2]
     if prefix == "journal:" and name.startswith("//"):
         name = name[2:]
     if not name or name.startswith(":memory:"):
         raise UserError(f"study.storage: expected a file, as in {prefix}PATH; got {shown!r}")
-    path = Path(name).absolute()
+    return Path(name).absolute()
+
+
+def _file(url: str, prefix: str, shown: str) -> Path:
+    """The file that a URL names, its directory made."""
+    path = _path(url, prefix, shown)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.parent.joinpath(f"{path.name}.workers").touch()

@@ -14,10 +14,11 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from timetrial.bench.experiment import Workshop, kill_like_ctrl_c
+from timetrial.bench.experiment import Workshop
+from timetrial.bench.signals import raise_interrupted
 from timetrial.bench.tune import ledger, summary
 from timetrial.bench.tune.settings import StudyPlan, load_plan
-from timetrial.bench.tune.storage import Database, open_storage
+from timetrial.bench.tune.storage import Database, check_storage, open_storage
 from timetrial.bench.tune.trial import make_trial
 from timetrial.framework.errors import UserError
 from timetrial.tracking.store.mirror import close_dead_runs
@@ -58,7 +59,7 @@ def tune(overrides: Sequence[str], workers: int = 1, export: Path | None = None)
             "those of runs that were alone",
             file=sys.stderr,
         )
-    with kill_like_ctrl_c():
+    with raise_interrupted():
         if workers == 1:
             work(plan, store, database, study, workers)
         else:
@@ -69,6 +70,7 @@ def tune(overrides: Sequence[str], workers: int = 1, export: Path | None = None)
 def opened(plan: StudyPlan) -> tuple[Store, Database, optuna.Study]:
     """The stores of a plan and its study, made where they are new."""
     tracking = plan.config.tracking
+    check_storage(plan.storage)
     store = open_store(tracking.uri, root=Path(tracking.root))
     database = open_storage(plan.storage, plan.settings.heartbeat_seconds)
     with database.lock():
@@ -80,7 +82,7 @@ def worker(overrides: Sequence[str], workers: int) -> int:
     """One of several workers on this machine; the command ``timetrial tune --worker``."""
     plan = load_plan(overrides)
     store, database, study = opened(plan)
-    with kill_like_ctrl_c():
+    with raise_interrupted():
         work(plan, store, database, study, workers)
     return 0
 
@@ -120,7 +122,7 @@ def run_workers(overrides: Sequence[str], workers: int) -> None:
     command = [
         sys.executable,
         "-m",
-        "timetrial.bench.cli",
+        "timetrial",
         "tune",
         *overrides,
         "--worker",

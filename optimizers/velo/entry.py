@@ -23,7 +23,7 @@ from timetrial.optimizers.velo.weights.choice import (
     WeightsError,
     embedded_weights,
     google_weights,
-    google_weights_path,
+    has_google_weights,
     load_weights,
 )
 
@@ -33,7 +33,7 @@ PAPER_MAX_TRAINING_STEPS = 200_000
 
 def best_available() -> str:
     """``google`` where Google's weights have been fetched, otherwise ``embedded``."""
-    return "google" if google_weights_path().exists() else "embedded"
+    return "google" if has_google_weights() else "embedded"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,10 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from timetrial.bench import cli
+import timetrial as api
+from timetrial.bench import cli, completion, invocation, usage
+from timetrial.bench.commands import COMMANDS
+from timetrial.bench.metatrain.config import Command
+from timetrial.bench.suite import load_run
+from timetrial.bench.tune.settings import load_plan
+from timetrial.framework.budget import Budget
+from timetrial.framework.config import Stop, Tracking, hints
+from timetrial.optimizers import OPTIMIZERS
+from timetrial.optimizers.metatraining.settings import MetatrainSettings
 from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.store.opening import open_store
-from timetrial.workloads import flights
+from timetrial.workloads import WORKLOADS, flights
 from timetrial.workloads.data import embedded_data
 
 FLIGHTS = ["workload=flights_dlrm", "workload.eval_every_steps=10", "optimizer=adam"]
@@ -117,23 +130,52 @@ BAD = {
     ("bench", "sedes=[1]"): "did you mean 'seeds'",
     ("bench", "seeds=[1,1]"): "seeds: expected different ones",
     ("report", "tracking.root={tmp}/empty"): "no runs recorded yet",
+    ("bench", "presets=nope"): "unknown preset 'nope/",
+    ("bench", "conditions=[time]", "calibrations={tmp}/none"): "{tmp}/none/",
+    ("bench", "tracking.uri=http://127.0.0.1:9"): "127.0.0.1:9",
+    ("tune", *FLIGHTS, "tracking.uri=http://127.0.0.1:9"): "127.0.0.1:9",
+    ("tune", *FLIGHTS, "study.storage=nonsense"): "study.storage",
+    ("tune", *FLIGHTS, "study.storage=sqlite:///"): "study.storage: expected a file",
+    ("tune", *FLIGHTS, "study.points={tmp}/none"): "{tmp}/none",
+    ("tune", *FLIGHTS, "--export", "{tmp}/none/x"): "--export: expected a file in an existing",
+    ("tune", *FLIGHTS, "--workers", "0"): "--workers: expected a whole number >= 1, got 0",
+    ("metatrain", "tracking.uri=http://127.0.0.1:9"): "127.0.0.1:9",
+    ("metatrain", "--export", "{tmp}/none/x"): "--export: expected a file in an existing",
+    ("metatrain", "pair=4"): "did you mean 'pairs'",
+    ("calibrate", "flight_dlrm"): "did you mean 'flights_dlrm'",
+    ("calibrate", "flights_dlrm", "--share", "7"): "--share: expected a share",
+    ("report", "suite=nope"): "unknown suite 'nope'",
+    ("report", "--rules", "nope"): "--rules: invalid choice: 'nope'",
+    ("sync", "--file", "{tmp}/nope.jsonl"): "nope.jsonl",
     ("replay", "--file", "{tmp}/nope.jsonl"): "nope.jsonl",
+    ("sync", "tracking.uri=http://127.0.0.1:9"): "127.0.0.1:9",
+    ("ui",): "no runs recorded yet",
+    ("ui", "--port", "99999"): "--port: expected 1 to 65535, got 99999",
+    ("ui", "--port=-3"): "--port: expected 1 to 65535, got -3",
+    ("ui", "--port", "five"): "--port: expected 1 to 65535, got five",
     ("fetch", "velo", "--from", "{tmp}/nope"): "nope",
+    ("completion", "tcsh"): "invalid choice: 'tcsh'",
+    ("trian",): "unknown command 'trian'; did you mean 'train'?",
+    ("train", "--nope"): "unrecognized arguments: --nope",
+    ("list", "seed=1", "x"): "unrecognized arguments: x",
 }
 
 
 @pytest.mark.parametrize("words", BAD, ids=lambda words: " ".join(words)[-60:])
-def test_bad_input_is_one_line_on_stderr_and_exit_code_2(words, timetrial, tmp_path: Path):
-    root = [] if any("tracking.root" in w for w in words) else [f"tracking.root={tmp_path}/runs"]
-    takes_overrides = words[0] in ("train", "bench", "report")
-    given = [word.replace("{tmp}", str(tmp_path)) for word in words]
-    done = timetrial(*given, *(root if takes_overrides else []))
+def test_bad_input_is_one_line_exit_code_2_and_leaves_no_file(
+    words, timetrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TIMETRIAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    done = timetrial(*[word.replace("{tmp}", str(tmp_path)) for word in words])
     assert done.code == 2
     lines = [line for line in done.err.splitlines() if line]
     assert len(lines) == 1
-    assert BAD[words] in lines[0]
+    assert BAD[words].replace("{tmp}", str(tmp_path)) in lines[0]
     assert lines[0].startswith("timetrial: ")
     assert "Traceback" not in done.err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_damaged_data_file_is_named_and_nothing_is_written(
@@ -161,11 +203,56 @@ def test_debug_shows_where(timetrial):
     assert "Traceback" in done.err
 
 
-@pytest.mark.parametrize("command", ["train", "bench", "report", "list", "ui", "fetch", "replay"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, timetrial):
     done = timetrial(command, "--help")
     assert done.code == 0
     assert len(done.out.splitlines()) > 5
+
+
+def examples() -> list[str]:
+    """Every ``timetrial ...`` line of the help texts, of the program and of its commands."""
+    texts = [usage.START, *(f"{c.text}\n{c.examples}" for c in COMMANDS.values())]
+    found = re.findall(r"^\s+(timetrial .*)$", "\n".join(texts), re.M)
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize("line", examples())
+def test_every_example_in_the_help_is_understood(line: str):
+    words = shlex.split(line)[1:]
+    options = cli._parsed(words)
+    if words[0] == "train":
+        files = [word for word in words if word.endswith(("=FILE", "=mine.params"))]
+        load_run([word for word in words[1:] if word not in files])
+    if words[0] == "tune":
+        load_plan(options.overrides)
+
+
+def test_the_keys_in_the_help_of_train_are_its_settings():
+    config = load_run(FLIGHTS)
+    names = {"budget": Budget, "stop": Stop, "tracking": Tracking}
+    known = {f"{part}.{key}" for part, cls in names.items() for key in hints(cls)}
+    known |= {key for key in hints(type(config)) if key not in names} | {"preset"}
+    known.remove("budget.also_seconds")  # of suites only
+    assert set(completion.keys(usage.TRAIN)) == known
+
+
+def test_the_keys_in_the_help_of_metatrain_are_its_settings():
+    known = {*hints(MetatrainSettings), *hints(Command)} - {"tracking"}
+    found = {key for key in completion.keys(usage.METATRAIN) if "." not in key}
+    assert found == known
+
+
+def test_the_version_says_where_the_program_is(timetrial):
+    done = timetrial("--version")
+    assert done.out.startswith(f"timetrial {api.__version__} from {Path(api.__file__).parent} ")
+
+
+def test_without_a_command_the_help_is_shown(timetrial):
+    done = timetrial()
+    assert done.code == 0
+    assert "make one run" in done.out
+    assert "replay" not in done.out
 
 
 def test_list_names_everything(timetrial):
@@ -185,7 +272,7 @@ def test_print_config_runs_nothing_and_can_be_run_again(timetrial, tmp_path: Pat
 def start(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
     environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
     return subprocess.Popen(
-        [sys.executable, "-m", "timetrial.bench.cli", *words, f"tracking.root={tmp_path}"],
+        [sys.executable, "-m", "timetrial", *words, f"tracking.root={tmp_path}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -215,8 +302,8 @@ def test_ctrl_c_and_kill_record_the_run_as_killed(how: signal.Signals, tmp_path:
     wait_for_rows(tmp_path, process)
     process.send_signal(how)
     _, err = process.communicate(timeout=600)
-    assert process.returncode == 130
-    assert "interrupted" in err
+    assert process.returncode == 128 + how
+    assert "interrupted; what was recorded is kept; the same command starts again" in err
     assert "Traceback" not in err
     (run,) = records(tmp_path)
     assert run.status == "KILLED"
@@ -234,3 +321,200 @@ def test_a_suite_goes_on_after_kill_9_and_does_not_count_the_half_run(tmp_path: 
     runs = records(tmp_path, "timetrial-quick")
     assert sorted(run.status for run in runs) == ["FINISHED", "KILLED"]
     assert "recorded" not in done.out.split("report")[0].split("\n")[1]
+
+
+SIGNALLED = """
+import os, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{module}":
+            os.kill(os.getpid(), {number})
+sys.meta_path.insert(0, Finder())
+from timetrial.bench.cli import main
+main(sys.argv[1:])
+"""
+
+
+def run_python(code: str, *words: str, cwd: Path, **variables: str) -> Outcome:
+    """Runs Python code in a process of its own; a variable that is "" is not set."""
+    environment = {**os.environ, **variables}
+    environment = {k: v for k, v in environment.items() if v and k != "MLFLOW_TRACKING_URI"}
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+MAIN = "from timetrial.bench.cli import main; main()"
+
+
+@pytest.mark.parametrize(
+    ("how", "module"),
+    [
+        (signal.SIGINT, "numpy"),
+        (signal.SIGTERM, "jax._src.core"),
+        (signal.SIGHUP, "jax._src.core"),
+        (signal.SIGINT, "mlflow"),
+        (signal.SIGTERM, "alembic.util"),
+    ],
+)
+def test_a_signal_during_imports_or_opening_is_one_line_and_leaves_no_file(
+    how: signal.Signals, module: str, tmp_path: Path
+):
+    code = SIGNALLED.format(module=module, number=int(how))
+    done = run_python(code, "bench", "workloads=[flights_dlrm]", cwd=tmp_path)
+    assert done.code == 128 + how
+    (line,) = done.err.splitlines()
+    ending = "nothing was started" if module in ("numpy", "jax._src.core") else "same command"
+    assert line.startswith("timetrial: interrupted; ")
+    assert ending in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_ignored_hangup_stays_ignored(tmp_path: Path):
+    code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    code += SIGNALLED.format(module="numpy", number=int(signal.SIGHUP))
+    assert run_python(code, "list", cwd=tmp_path).code == 0
+
+
+CONTINUES = {"bench", "tune", "metatrain", "fetch", "sync", "replay"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_only_commands_that_continue_say_so(name: str):
+    assert ("same command continues" in COMMANDS[name].interrupted) == (name in CONTINUES)
+
+
+@pytest.mark.parametrize("words", [["train", *FLIGHTS], ["metatrain"]])
+def test_a_device_that_is_not_there_is_named(words: list[str], tmp_path: Path):
+    done = run_python(MAIN, *words, cwd=tmp_path, JAX_PLATFORMS="cuda")
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert "JAX_PLATFORMS=cuda: JAX finds no such device on this machine" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exception_without_text_has_a_name_and_a_place(timetrial, monkeypatch):
+    def broken(options: object):
+        raise AssertionError
+
+    monkeypatch.setitem(COMMANDS, "list", dataclasses.replace(COMMANDS["list"], prepare=broken))
+    done = timetrial("list")
+    assert done.code == 1
+    assert "unexpected AssertionError: without a message, raised in broken (" in done.err
+
+
+def test_a_run_can_be_debugged_without_jit(tmp_path: Path):
+    words = ["train", *FLIGHTS, "budget.steps=3", "workload.eval_every_steps=3"]
+    plain = run_python(MAIN, *words, cwd=tmp_path)
+    unjitted = run_python(MAIN, *words, cwd=tmp_path, JAX_DISABLE_JIT="1")
+    assert unjitted.code == 0, unjitted.err
+    values = [float(done.out.split()[1]) for done in (plain, unjitted)]
+    assert values[0] == pytest.approx(values[1], rel=1e-3)
+
+
+def test_a_run_needs_no_home_directory(tmp_path: Path):
+    nobody = "import pwd\ndef none(uid): raise KeyError(uid)\npwd.getpwuid = none\n" + MAIN
+    variables = {"HOME": "", "XDG_CACHE_HOME": "", "TIMETRIAL_CACHE": ""}
+    words = ["train", "workload=flights_dlrm", "optimizer=velo", "budget.steps=2"]
+    done = run_python(nobody, *words, cwd=tmp_path, **variables)
+    assert done.code == 0, done.err
+    (run,) = records(tmp_path / "runs")
+    assert run.optimizer == "velo[embedded]"
+    wanted = run_python(nobody, *words, "optimizer.weights=google", cwd=tmp_path, **variables)
+    assert wanted.code == 2
+    assert "no home directory; expected TIMETRIAL_CACHE=DIR" in wanted.err
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A script ``timetrial`` of this checkout in a folder ``.venv/bin`` that PATH does not name."""
+    script = tmp_path / ".venv" / "bin" / "timetrial"
+    script.parent.mkdir(parents=True)
+    python = shlex.quote(sys.executable)
+    code = f"import sys; sys.argv[0] = {str(script)!r}; {MAIN}"
+    script.write_text(f'#!/bin/sh\nexec {python} -c {shlex.quote(code)} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    return script
+
+
+def test_what_is_printed_can_be_typed(installed: Path, tmp_path: Path):
+    done = subprocess.run([installed, "train", "--help"], capture_output=True, text=True)
+    assert "  .venv/bin/timetrial train workload=flights_dlrm optimizer=adam\n" in done.stdout
+    words = [*FLIGHTS, "budget.steps=2", "tracking.root=my runs"]
+    done = subprocess.run([installed, "train", *words], capture_output=True, text=True)
+    last = done.stdout.splitlines()[-1]
+    assert last == ".venv/bin/timetrial ui tracking.experiment=timetrial 'tracking.root=my runs'"
+    asked = shlex.join(
+        [*shlex.split(last.replace(" ui ", " report ", 1)), "workloads=[flights_dlrm]"]
+    )
+    report = subprocess.run(asked, shell=True, capture_output=True, text=True)
+    (line,) = report.stderr.splitlines()
+    typed = line.partition("make them with: ")[2]
+    assert typed == ".venv/bin/timetrial bench suite=quick"
+    plan = subprocess.run(f"{typed} --plan", shell=True, capture_output=True, text=True)
+    assert plan.returncode == 0, plan.stderr
+
+
+def test_the_program_is_named_as_it_must_be_typed(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "argv", [str(installed)])
+    assert invocation.program() == ".venv/bin/timetrial"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert invocation.program() == str(installed)
+    monkeypatch.setenv("PATH", f"{installed.parent}:{os.environ['PATH']}")
+    assert invocation.program() == "timetrial"
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert invocation.program() == f"{tmp_path}/python -m timetrial"
+
+
+NO_JAX = ("jax", "numpy", "mlflow", "pandas", "flax")
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("timetrial tr", {"train "}),
+        ("timetrial train work", {"workload="}),
+        ("timetrial train optimizer=nadam", {"nadam", "nadamw"}),
+        ("timetrial train optimizer=adam optimizer.lear", {"optimizer.learning_rate="}),
+        ("timetrial train preset=quick/fl", {"quick/flights_dlrm "}),
+        ("timetrial bench suite=mi", {"mini "}),
+        ("timetrial calibrate flig", {"flights_dlrm "}),
+        ("timetrial list heavy", {"heavy_ball "}),
+        ("timetrial report --pap", {"--paper "}),
+    ],
+)
+def test_completion_in_bash_without_jax(
+    typed: str, expected: set[str], installed: Path, tmp_path: Path, monkeypatch
+):
+    if shutil.which("bash") is None:
+        pytest.skip("needs bash")
+    (tmp_path / "fakes").mkdir()
+    for name in NO_JAX:
+        (tmp_path / "fakes" / f"{name}.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.setenv("PATH", f"{installed.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}/fakes:{Path(api.__file__).parents[1]}")
+    code = (
+        'eval "$(timetrial completion bash)"; '
+        f'COMP_LINE="{typed}"; COMP_POINT=${{#COMP_LINE}}; COMP_TYPE=9; '
+        '_python_argcomplete timetrial; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True)
+    assert set(done.stdout.splitlines()) == expected, done.stderr
+
+
+@pytest.mark.parametrize("shell", completion.SHELLS)
+def test_every_shell_has_a_completion_script(shell: str, timetrial):
+    assert "timetrial" in timetrial("completion", shell).out
+
+
+def test_completion_knows_the_settings_of_every_entry():
+    for registry, choice in ((OPTIMIZERS, "optimizer"), (WORKLOADS, "workload")):
+        for name, entry in registry.items():
+            found = completion.words(f"{choice}=", [f"{choice}={name}"], "")
+            expected = {f"{choice}.{field.name}=" for field in dataclasses.fields(entry.settings)}
+            assert set(found) == expected, name

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 
 import pytest
 
+from timetrial.bench import progress
 from timetrial.bench.progress import Display, duration
 from timetrial.bench.suite import load_run
-from timetrial.framework.callbacks import StepInfo
+from timetrial.framework.callbacks import StepInfo, Watch
+from timetrial.framework.config import RunConfig
 
 
 @pytest.mark.parametrize(
@@ -30,44 +33,130 @@ class Terminal(io.StringIO):
         return True
 
 
-def watch_a_run(stream: io.StringIO, look_for_seconds: float = 0.0) -> str:
-    config = load_run(["workload=flights_dlrm", "optimizer=velo", "seed=2"])
-    with Display(stream, expected_seconds=7.0) as display:
+class Clock:
+    """Stands in for ``time`` in the module under test: it goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+@pytest.fixture(scope="module")
+def config() -> RunConfig:
+    return load_run(["workload=fashion_mnist_resnet", "optimizer=velo", "seed=2"])
+
+
+def evaluated(watch: Watch, used: float) -> None:
+    step = round(200 * used)
+    watch._on_eval(StepInfo(step, 0.1, used, step), {"train/loss": 0.5})
+
+
+def test_without_a_terminal_a_line_at_the_start_and_then_one_every_30_seconds(
+    clock: Clock, config: RunConfig
+):
+    stream = io.StringIO()
+    with Display(stream) as display:
         display.race(total=5, skipped=1)
         watch = display.run(config)
-        for step in (1, 50):
-            watch.on_step(StepInfo(step, 0.1, step / 200, step, {"loss": 0.5}))
-        time.sleep(look_for_seconds)
+        clock.now += 100  # compiling
+        for share in range(10):
+            evaluated(watch, share / 10)
+            clock.now += 20
         display.failed(RuntimeError("out of memory\nsecond line"))
-    return stream.getvalue()
+    lines = stream.getvalue().splitlines()
+    run = re.escape("fashion_mnist_resnet velo[embedded] seed 2")
+    assert re.fullmatch(rf"\[2/5\] {run}: started", lines[0].replace("google", "embedded"))
+    assert re.fullmatch(rf"{run}: 0%, step 0  loss 0.5000", lines[1])
+    assert re.fullmatch(rf"{run}: 20%, step 40  loss 0.5000  3 min left", lines[2])
+    assert "FAILED, RuntimeError: out of memory" in lines[-1]
+    assert len(lines) == 2 + 4 + 1
+    assert "\x1b" not in stream.getvalue()
 
 
-def test_plain_lines_where_there_is_no_terminal():
-    text = watch_a_run(io.StringIO())
-    lines = text.splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("[2/5] flights_dlrm velo[")
-    assert "seed 2: FAILED, RuntimeError: out of memory" in lines[0]
-    assert lines[0].endswith("left")
-    assert "\x1b" not in text
+def test_no_time_left_is_told_before_it_is_known(clock: Clock, config: RunConfig):
+    stream = io.StringIO()
+    with Display(stream) as display:
+        display.race(total=2, skipped=0)
+        watch = display.run(config)
+        clock.now += 60
+        evaluated(watch, 0.0)
+        clock.now += 60
+        evaluated(watch, 0.0)
+    assert "left" not in stream.getvalue()
+    assert "0%" in stream.getvalue()
 
 
-def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLUMNS", "160")
-    text = watch_a_run(Terminal(), look_for_seconds=1.0)
-    assert "1/5 runs" in text
-    assert "25% step 50  loss 0.5000" in text
-    assert "velo[" in text
+def drawn(columns: int, clock: Clock, config: RunConfig, patch: pytest.MonkeyPatch) -> list[str]:
+    """The two bars of a race whose last run has 13 minutes left, as last drawn."""
+    patch.setenv("TERM", "xterm-256color")
+    patch.setenv("COLUMNS", str(columns))
+    stream = Terminal()
+    with Display(stream, expected_seconds=180.0) as display:
+        display.race(total=5, skipped=4)
+        watch = display.run(config)
+        evaluated(watch, 0.0)
+        clock.now += 87
+        watch.on_step_end(StepInfo(20, 0.1, 0.1, 20, {"loss": 0.5}))
+        display._bars.refresh()
+    return [line for line in stream_text(stream).splitlines() if line.strip()][-2:]
 
 
-def test_taking_note_of_a_step_costs_microseconds():
-    """It is called in timed code: it must not draw."""
+def stream_text(stream: io.StringIO) -> str:
+    """What was written, without colours; a moved cursor is a new line."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "\n", plain)
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120, 160])
+def test_the_bar_keeps_its_width_and_the_line_fits(
+    columns: int, clock: Clock, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+):
+    race, run = drawn(columns, clock, config, monkeypatch)
+    for line in (race, run):
+        assert len(line) <= columns
+        assert len(re.findall("[━╸╺]", line)) >= (10 if columns < 80 else 24)
+        assert "13 min left" in line
+    assert race.startswith("race")
+    assert run.startswith("fas")
+    assert ("loss 0.5000" in run) == (columns >= 80)
+
+
+def test_the_total_is_never_less_than_what_its_last_run_has_left(
+    clock: Clock, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+):
+    race, run = drawn(100, clock, config, monkeypatch)
+    left = [re.search(r"(\d+) min left", line) for line in (race, run)]
+    assert [found and int(found[1]) for found in left] == [13, 13]
+
+
+def test_taking_note_of_a_step_draws_nothing(config: RunConfig):
+    """It is called in timed code."""
     stream = Terminal()
     display = Display(stream)
     display.race(total=1, skipped=0)
-    watch = display.run(load_run(["workload=flights_dlrm", "optimizer=adam"]))
+    watch = display.run(config)
     before = stream.getvalue()
     for step in range(1000):
-        watch.on_step(StepInfo(step, 0.0, step / 1000, step))
+        watch.on_step_end(StepInfo(step, 0.0, step / 1000, step))
     assert stream.getvalue() == before
+
+
+def test_bars_are_drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch, config: RunConfig):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "160")
+    stream = Terminal()
+    with Display(stream) as display:
+        display.race(total=5, skipped=1)
+        display.run(config).on_step_end(StepInfo(50, 0.1, 0.25, 50, {"loss": 0.5}))
+        time.sleep(1.0)
+    assert "1/5 runs" in stream_text(stream)
+    assert "25% step 50  loss 0.5000" in stream_text(stream)

@@ -13,12 +13,14 @@ import fcntl
 import logging
 import os
 import sqlite3
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from timetrial.framework.files import removed_on_error
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.journal import DIRECTORIES
 
@@ -173,21 +175,20 @@ def open_store(uri: str | None = None, *, root: Path = DEFAULT_ROOT, create: boo
 
 
 def _open_sqlite(uri: str, database: Path, create: bool) -> MlflowClient:
-    """Opens a local store, alone among all processes that create; leaves no half-made file."""
-    if create:
-        _make_writable(database.parent)
-    new = not database.exists()
-    with _exclusive(database.with_name(database.name + ".lock") if create else None):
-        try:
-            client = _connect(uri)
-            if create:
-                _allow_readers_while_writing(database)
-        except BaseException:
-            if new and create:
-                for suffix in ("", "-wal", "-shm", "-journal"):
-                    database.with_name(database.name + suffix).unlink(missing_ok=True)
-            raise
+    """Opens a local store, made where it is new; a failed attempt leaves no file behind."""
+    if not create:
+        client = _connect(uri)
         _follow_move(database)
+        return client
+    files = [database.with_name(database.name + end) for end in ("", "-wal", "-shm", "-journal")]
+    lock = database.with_name(database.name + ".lock")
+    with removed_on_error(lock):
+        _make_writable(database.parent)
+        # Inside the lock: a database that another process has made meanwhile is not ours to remove.
+        with _exclusive(lock), removed_on_error(*files):
+            client = _connect(uri)
+            _allow_readers_while_writing(database)
+            _follow_move(database)
     return client
 
 
@@ -235,7 +236,8 @@ def _connect(uri: str) -> MlflowClient:
         # What MLflow's dependencies deprecate is not for our users to mend.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", PendingDeprecationWarning)
-        from mlflow import MlflowClient
+        with _some_home():
+            from mlflow import MlflowClient
 
         # Failures reach the user as a TrackingError, not as a logged traceback.
         logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -268,6 +270,21 @@ def _prepare_environment() -> None:
 
 
 @contextlib.contextmanager
+def _some_home() -> Iterator[None]:
+    """MLflow cannot be imported without a home directory, of which nothing here makes use."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.gettempdir()
+        try:
+            yield
+        finally:
+            del os.environ["HOME"]
+    else:
+        yield
+
+
+@contextlib.contextmanager
 def _impatient() -> Iterator[None]:
     """Inside, MLflow tries a server once and for a few seconds only."""
     short = {
@@ -287,14 +304,15 @@ def _impatient() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _exclusive(path: Path | None) -> Iterator[None]:
-    """Holds an exclusive lock on a file, across processes; without a path, nothing."""
-    if path is None:
-        yield
-        return
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _exclusive(path: Path) -> Iterator[None]:
+    """Holds an exclusive lock on a file, across processes."""
+    while True:
+        with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # A process that failed may have removed the file while this one waited for it.
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                yield
+                return
 
 
 def _allow_readers_while_writing(database: Path) -> None:

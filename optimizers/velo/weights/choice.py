@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import pathlib
 
-from timetrial.framework.paths import user_path
+from timetrial.framework.paths import PathError, user_path
 from timetrial.optimizers.velo.layout import WeightsError
 from timetrial.optimizers.velo.weights.checkpoint import Weights, load_weights, save_weights
 
@@ -23,6 +23,7 @@ __all__ = [
     "find_weights",
     "google_weights",
     "google_weights_path",
+    "has_google_weights",
     "load_weights",
     "save_weights",
 ]
@@ -47,17 +48,33 @@ def cache_directory() -> pathlib.Path:
 
     ``$TIMETRIAL_CACHE``, else ``$XDG_CACHE_HOME/timetrial``, else ``~/.cache/timetrial``; empty
     variables count as unset.
+
+    Raises:
+        WeightsError: no variable says where, and this user has no home directory.
     """
-    if own := os.environ.get("TIMETRIAL_CACHE"):
-        return user_path(own)
-    if shared := os.environ.get("XDG_CACHE_HOME"):
-        return user_path(shared) / "timetrial"
-    return user_path("~/.cache/timetrial")
+    try:
+        if own := os.environ.get("TIMETRIAL_CACHE"):
+            return user_path(own)
+        if shared := os.environ.get("XDG_CACHE_HOME"):
+            return user_path(shared) / "timetrial"
+        return user_path("~/.cache/timetrial")
+    except PathError as error:
+        raise WeightsError(
+            "no cache directory: this user has no home directory; expected TIMETRIAL_CACHE=DIR"
+        ) from error
 
 
 def google_weights_path() -> pathlib.Path:
     """Where Google's weights are expected: ``velo/google/params`` in the cache directory."""
     return cache_directory() / "velo" / "google" / "params"
+
+
+def has_google_weights() -> bool:
+    """Whether Google's weights have been fetched; without a cache directory they have not."""
+    try:
+        return google_weights_path().exists()
+    except WeightsError:
+        return False
 
 
 def google_weights() -> Weights:
@@ -101,4 +118,4 @@ def find_weights() -> Weights:
         WeightsError: the weights that are to be used are damaged. Damaged weights of Google's
             are never quietly replaced by the embedded ones.
     """
-    return google_weights() if os.path.exists(google_weights_path()) else embedded_weights()
+    return google_weights() if has_google_weights() else embedded_weights()

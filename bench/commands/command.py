@@ -1,0 +1,121 @@
+"""A command of ``timetrial``, and the arguments and checks that several commands share.
+
+Boundary: refuses bad input; opens no store and writes no file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from timetrial.framework.errors import UserError
+from timetrial.framework.paths import user_path
+
+if TYPE_CHECKING:
+    from timetrial.bench.suite import Suite
+    from timetrial.framework.config import Tracking
+
+Options = argparse.Namespace
+Parser = argparse.ArgumentParser
+Job = Callable[[], int]
+"""The work of a command; returns its exit code."""
+
+CONTINUES = "the same command continues"
+STARTS_AGAIN = "what was recorded is kept; the same command starts again"
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes:
+        summary: one line for ``timetrial --help``; "" hides the command.
+        prepare: imports what is needed, refuses bad input and returns the job.
+        text: description for ``--help``.
+        examples: shown below the arguments.
+        arguments: adds the command's own arguments to its parser.
+        overrides: whether it takes ``key=value`` words.
+        interrupted: consequence of an interruption, if the user should know one.
+    """
+
+    summary: str
+    prepare: Callable[[Options], Job]
+    text: str
+    examples: str = ""
+    arguments: Callable[[Parser], None] = lambda parser: None
+    overrides: bool = True
+    interrupted: str = ""
+
+
+def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Returns the type of an argument: a whole number from ``low`` to ``high``."""
+    allowed = f"{low} to {high}" if high is not None else f"a whole number >= {low}"
+
+    def number(text: str) -> int:
+        value = int(text) if text.lstrip("+-").isdecimal() else None
+        if value is None or value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"expected {allowed}, got {text}")
+        return value
+
+    return number
+
+
+def export_argument(parser: Parser, text: str) -> None:
+    """Adds ``--export FILE``."""
+    parser.add_argument("--export", type=user_path, metavar="FILE", help=text)
+
+
+def check_export(path: Path | None) -> None:
+    """Checks the file of ``--export``.
+
+    Raises:
+        UserError: its directory does not exist.
+    """
+    if path is not None and not path.absolute().parent.is_dir():
+        raise UserError(f"--export: expected a file in an existing directory, got {path}")
+
+
+def load_checked_suite(overrides: Sequence[str]) -> tuple[Suite, Tracking]:
+    """Reads a suite with all presets and calibrations that its runs need.
+
+    Raises:
+        UserError: any of them is missing or wrong.
+    """
+    from timetrial.bench.suite import load_suite, pacemaker, plan
+    from timetrial.bench.timing.calibration import calibrated_seconds
+
+    suite, tracking = load_suite(overrides)
+    for workload in suite.workloads:
+        file = suite.calibration(workload)
+        pace = pacemaker(suite, tracking, workload)
+        seconds = None if file is None else calibrated_seconds(Path(file), pace)
+        plan(suite, tracking, workload, seconds)
+    return suite, tracking
+
+
+def require_devices() -> None:
+    """Asks JAX for its devices.
+
+    Raises:
+        UserError: JAX finds none of the kind that JAX_PLATFORMS names.
+    """
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        named = os.environ.get("JAX_PLATFORMS", "")
+        raise UserError(
+            f"JAX_PLATFORMS={named}: JAX finds no such device on this machine "
+            f"({str(error) or type(error).__name__}); expected cpu, or no JAX_PLATFORMS at all"
+        ) from error
+
+
+def show(text: object, end: str = "\n") -> int:
+    """Prints; returns the exit code 0."""
+    print(text, end=end)
+    return 0

@@ -1,0 +1,188 @@
+"""Commands that train: train, bench, tune, metatrain, calibrate.
+
+Boundary: options in, a job out; the other modules of ``bench`` do the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from timetrial.bench import completion, usage
+from timetrial.bench.commands.command import (
+    CONTINUES,
+    STARTS_AGAIN,
+    Command,
+    Job,
+    Options,
+    Parser,
+    check_export,
+    export_argument,
+    load_checked_suite,
+    require_devices,
+    show,
+    whole_number,
+)
+
+# Each prepare function imports what it needs itself, so that --help does not wait for JAX.
+
+
+def _train(options: Options) -> Job:
+    from timetrial.bench.race import train
+    from timetrial.bench.suite import load_run
+    from timetrial.framework.config import to_yaml
+
+    config = load_run(options.overrides)
+    if options.print_config:
+        return lambda: show(to_yaml(config), end="")
+    require_devices()
+    return lambda: train(config)
+
+
+def _train_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "--print-config", action="store_true", help="show the settings, run nothing"
+    )
+
+
+def _bench(options: Options) -> Job:
+    from timetrial.bench.planning import show_plan
+    from timetrial.bench.race import race
+
+    suite, tracking = load_checked_suite(options.overrides)
+    if options.plan:
+
+        def plan() -> int:
+            show_plan(suite, tracking)
+            return 0
+
+        return plan
+    require_devices()
+    return lambda: race(suite, tracking)
+
+
+def _bench_arguments(parser: Parser) -> None:
+    parser.add_argument("--plan", action="store_true", help="list the runs, run nothing")
+
+
+def _tune(options: Options) -> Job:
+    from timetrial.bench.tune.settings import load_plan
+    from timetrial.bench.tune.study import tune, worker
+
+    if options.worker is not None:
+        return lambda: worker(options.overrides, options.worker)
+    load_plan(options.overrides)
+    check_export(options.export)
+    require_devices()
+    return lambda: tune(options.overrides, options.workers, options.export)
+
+
+def _tune_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "--workers",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="number of processes on this machine (default: 1)",
+    )
+    export_argument(parser, "write the best configuration as a run preset")
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # one of so many
+
+
+def _metatrain(options: Options) -> Job:
+    from timetrial.bench.metatrain.command import metatrain
+    from timetrial.bench.metatrain.config import read
+    from timetrial.framework.files import removed_on_error
+
+    _, command = read(options.overrides)
+    check_export(options.export)
+    if "cpu" not in os.environ.get("JAX_PLATFORMS", "cpu"):  # CPU devices are counted later
+        require_devices()
+    made = (command.directory / "lock", command.directory.with_name("compiled"))
+
+    def train() -> int:
+        with removed_on_error(*made):
+            return metatrain(options.overrides, options.export)
+
+    return train
+
+
+def _metatrain_arguments(parser: Parser) -> None:
+    export_argument(parser, "write the best weights so far, and their sha256")
+
+
+def _calibrate(options: Options) -> Job:
+    from timetrial.bench.timing.calibrate import run
+
+    require_devices()
+    return lambda: run(
+        options.workload,
+        options.overrides,
+        reference=options.reference,
+        share=options.share,
+        warm_up_steps=options.warm_up,
+    )
+
+
+def _calibrate_arguments(parser: Parser) -> None:
+    workload = parser.add_argument("workload", metavar="WORKLOAD", help="name (timetrial list)")
+    completion.complete(workload, completion.workloads)
+    parser.add_argument(
+        "--reference",
+        metavar="v100x8|a100x1|a100x2|FILE",
+        help="machine of the paper, or calibration file of another machine "
+        "(default: v100x8 for the paper's workloads, else this machine)",
+    )
+    parser.add_argument(
+        "--share", type=float, default=0.05, help="share of the steps to run (default: 0.05)"
+    )
+    parser.add_argument(
+        "--warm-up",
+        type=whole_number(1),
+        metavar="N",
+        help="number of steps to discard (default: a fifth of them)",
+    )
+
+
+RUNNING = {
+    "train": Command(
+        "make one run",
+        _train,
+        usage.TRAIN,
+        usage.TRAIN_EXAMPLES,
+        _train_arguments,
+        interrupted=STARTS_AGAIN,
+    ),
+    "bench": Command(
+        "race the optimizers of a suite",
+        _bench,
+        usage.BENCH,
+        usage.BENCH_EXAMPLES,
+        _bench_arguments,
+        interrupted=CONTINUES,
+    ),
+    "tune": Command(
+        "tune an optimizer on a workload",
+        _tune,
+        usage.TUNE,
+        usage.TUNE_EXAMPLES,
+        _tune_arguments,
+        interrupted=CONTINUES,
+    ),
+    "metatrain": Command(
+        "meta-train small weights of the VeLO architecture",
+        _metatrain,
+        usage.METATRAIN,
+        usage.METATRAIN_EXAMPLES,
+        _metatrain_arguments,
+        interrupted=CONTINUES,
+    ),
+    "calibrate": Command(
+        "carry a time budget over to this hardware",
+        _calibrate,
+        usage.CALIBRATE,
+        usage.CALIBRATE_EXAMPLES,
+        _calibrate_arguments,
+        interrupted="nothing was written",
+    ),
+}

@@ -1,0 +1,74 @@
+"""Signals that end the program: Ctrl-C, SIGTERM and SIGHUP.
+
+Boundary: handlers of this process; what an interrupted run records is for ``experiment``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask the program to end."""
+
+Handler = Callable[[int, FrameType | None], None]
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the program to end.
+
+    Attributes:
+        number: which signal; the exit code is 128 + number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextmanager
+def exit_at_once(line: str) -> Iterator[None]:
+    """Inside, a signal prints one line and ends the process; nothing may be open yet.
+
+    Meant for imports: C code that is being imported may swallow or print an exception.
+    """
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        os.write(2, f"timetrial: {line}\n".encode())
+        os._exit(128 + number)
+
+    with _handled_by(end):
+        yield
+
+
+@contextmanager
+def raise_interrupted() -> Iterator[None]:
+    """Inside, a signal raises ``Interrupted``, so that runs and files are closed properly."""
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise Interrupted(number)
+
+    with _handled_by(interrupt):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: Handler) -> Iterator[None]:
+    """Installs a handler; ignored signals (``nohup``) stay ignored, other threads get none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in ENDING}
+    changed = [number for number in ENDING if before[number] is not signal.SIG_IGN]
+    for number in changed:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, before[number])

@@ -1,0 +1,121 @@
+"""The public API on a workload of the user's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import optax
+import pytest
+from tiny import TinyWorkload
+
+from timetrial import (
+    Budget,
+    Callback,
+    Horizon,
+    OptimizerEntry,
+    StopReason,
+    UserError,
+    load_runs,
+    score,
+    train,
+)
+from timetrial.framework.callbacks import StepInfo
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclasses.dataclass(frozen=True)
+class LionSettings:
+    learning_rate: float = 3e-2
+
+
+def make_lion(settings: LionSettings, horizon: Horizon) -> optax.GradientTransformation:
+    return optax.lion(settings.learning_rate)
+
+
+LION = OptimizerEntry("Lion", LionSettings, make_lion)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one run per kind of optimizer."""
+    root = tmp_path_factory.mktemp("runs")
+    own = {"experiment": "own", "root": root}
+    train(TinyWorkload(), optax.sgd(0.1), Budget(steps=20), name="my_sgd", **own)
+    train(TinyWorkload(), LION, name="lion", settings={"learning_rate": 0.1}, seed=3, **own)
+    train(TinyWorkload(), "nesterov", Budget(steps=20), settings={"learning_rate": 0.1}, **own)
+    return root
+
+
+def test_each_run_is_recorded_with_what_is_known_of_it(root: Path):
+    sgd, lion, nesterov = load_runs("own", root=root)
+    assert [run.optimizer for run in (sgd, lion, nesterov)] == ["my_sgd", "lion", "nesterov"]
+    assert {run.workload for run in (sgd, lion, nesterov)} == {"tiny"}
+    assert {run.status for run in (sgd, lion, nesterov)} == {"FINISHED"}
+    assert {run.step for run in (sgd, lion, nesterov)} == {20}  # the step hint is the default
+    assert sgd.config["workload.code"] == "tiny.TinyWorkload"
+    assert sgd.config["optimizer.code"].startswith("optax.")
+    assert lion.config["optimizer.learning_rate"] == "0.1"
+    assert lion.seed == 3
+    assert nesterov.config["optimizer.learning_rate"] == "0.1"
+
+
+def test_the_runs_can_be_scored(root: Path):
+    found = score(load_runs("own", root=root))
+    assert list(found.columns) == ["step"]
+    assert set(found.index) == {"my_sgd", "lion", "nesterov"}
+    assert found["step"].max() == 1.0
+
+
+def test_the_result_has_the_trained_state(tmp_path: Path):
+    class StopAtFive(Callback):
+        def on_step_end(self, info: StepInfo) -> StopReason | None:
+            return StopReason.TARGET if info.step >= 5 else None
+
+    result = train(
+        TinyWorkload(), optax.sgd(0.1), name="mine", root=tmp_path, callbacks=[StopAtFive()]
+    )
+    assert result.reason is StopReason.TARGET
+    assert result.state.params["w"].shape == (3,)
+
+
+REFUSED = {
+    "workload": ({"workload": "flight_dlrm"}, "did you mean 'flights_dlrm'"),
+    "optimizer": ({"optimizer": "adan"}, "did you mean 'adam'"),
+    "setting": ({"optimizer": "adam", "settings": {"lr": 1}}, "unknown config key 'settings.lr'"),
+    "type": ({"optimizer": LION, "name": "lion", "settings": {"learning_rate": "x"}}, "a number"),
+    "no name": ({"optimizer": optax.sgd(0.1)}, "name: expected a name of its own"),
+    "a taken name": ({"optimizer": optax.sgd(0.1), "name": "adam"}, "name: expected a name of its"),
+    "settings": (
+        {"optimizer": optax.sgd(0.1), "name": "sgd", "settings": {"a": 1}},
+        "settings: expected none",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_run_is_refused_and_leaves_no_file(case: str, tmp_path: Path):
+    changed, message = REFUSED[case]
+    with pytest.raises(UserError, match=message):
+        train(**{"workload": TinyWorkload(), "optimizer": "adam", "root": tmp_path} | changed)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_example_trains_two_optimizers_in_40_lines(tmp_path: Path):
+    file = ROOT / "examples" / "own_model.py"
+    assert len([line for line in file.read_text().splitlines() if line.strip()]) <= 40
+    done = subprocess.run(
+        [sys.executable, str(file), "1", str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    runs = load_runs(root=tmp_path)
+    assert [(run.workload, run.status, run.condition) for run in runs] == [
+        ("sine", "FINISHED", "time")
+    ] * 2
+    losses = {run.optimizer: run.evaluations[-1].metrics["validation/loss"] for run in runs}
+    assert set(losses) == {"my_adam", "velo"}
+    assert done.stdout.startswith(f"{min(losses, key=losses.__getitem__)} won: ")
+    assert all(1 <= run.train_seconds < 60 for run in runs)
