@@ -19,7 +19,7 @@ from timetrial.framework.config import ConfigError, Tracking
 from timetrial.framework.ranges import check
 from timetrial.optimizers.metatraining.settings import MetatrainSettings
 from timetrial.optimizers.velo.entry import load
-from timetrial.optimizers.velo.weights.checkpoint import Weights
+from timetrial.optimizers.velo.weights import Weights
 
 FORMAT = 1
 """Version of what a checkpoint holds; a newer program refuses an older one's by its identity."""

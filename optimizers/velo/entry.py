@@ -16,7 +16,7 @@ from timetrial.framework.entries import Horizon
 from timetrial.framework.errors import UserError
 from timetrial.framework.ranges import check
 from timetrial.optimizers.velo import accumulation_steps, velo
-from timetrial.optimizers.velo.weights.choice import (
+from timetrial.optimizers.velo.weights import (
     Weights,
     WeightsError,
     embedded_weights,

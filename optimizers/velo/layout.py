@@ -128,6 +128,11 @@ def some(names: Sequence[str]) -> str:
     return shown or "none"
 
 
+def one_line(text: object, limit: int = 200) -> str:
+    """The text of others (a server, a library) as messages show it: printable and short."""
+    return "".join(c if c.isprintable() else " " for c in str(text))[:limit]
+
+
 def nest(flat: Mapping[Path, Leaf]) -> dict[str, Any]:
     """The nested dict whose leaves by path are ``flat``."""
     tree: dict[str, Any] = {}

@@ -178,7 +178,7 @@ def test_with_the_loss_features_of_the_file(file):
 
 def compare_inputs(
     case: Case,
-    plan: tiles.StudyPlan,
+    plan: tiles.Plan,
     state: core.NetworkState,
     grads: list[np.ndarray],
     params: list[Any],
