@@ -67,10 +67,13 @@ def fetch_velo(
     """Downloads the weights, or copies them from a file, unless they are in place already.
 
     Args:
-        url, timeout_seconds, attempts, backoff_seconds: see ``download.Request``.
+        url: as in ``download.Request``.
         destination: file to make; ``google_weights_path()`` by default. Directories are made.
         source_file: a copy of the released file, for a machine without network; always copied.
         progress: called with (bytes so far, bytes in all) while bytes arrive.
+        timeout_seconds: as in ``download.Request``.
+        attempts: as in ``download.Request``.
+        backoff_seconds: as in ``download.Request``.
         expected_bytes: exact size of the file.
 
     Returns:
