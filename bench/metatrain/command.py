@@ -29,7 +29,8 @@ from timetrial.framework.checkpoint import Recorder, Saved, load
 from timetrial.framework.config import ConfigError
 from timetrial.framework.errors import UserError
 from timetrial.framework.types import Condition, Status
-from timetrial.optimizers.metatraining.outer import Outer, Sizes, init_state, place
+from timetrial.optimizers.metatraining.outer import Outer, init_state, place
+from timetrial.optimizers.metatraining.pairs import Sizes
 from timetrial.optimizers.metatraining.settings import MetatrainSettings
 from timetrial.optimizers.metatraining.vector import from_vector, to_vector
 from timetrial.optimizers.metatraining.warm_start import warm_start

@@ -1,6 +1,6 @@
-"""Update rules of one lane: VeLO with the lane's own meta-parameters, and Adam to compare with.
+"""Update rules of one lane: VeLO with the lane's own meta-parameters, and Adam for comparison.
 
-Boundary: pure functions of one lane's arrays; whoever calls them vectorises over lanes.
+Boundary: pure functions of one lane's arrays; the caller vectorises over lanes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from timetrial.optimizers.velo.tiling.tiles import Tiling, make_tiling
 PyTree = Any
 
 MATRIX_TILES = ((16, 16), (8, 16), (8, 8), (16, 8), (4, 8), (32, 16), (32, 32))
-"""Tile shapes for models of a few thousand parameters: little padding; see ``tiles``."""
+"""Tile shapes for models of a few thousand parameters: little padding; see ``tiling``."""
 
 VECTOR_TILE = (1, 16)
 
@@ -75,7 +75,10 @@ def velo_rule(vector: jax.Array, hidden_size: int, bank_size: int) -> Rule:
 
 
 def adam_rule(learning_rate: jax.Array) -> Rule:
-    """Adam at a constant rate with the usual constants (Kingma and Ba, 2014, arXiv:1412.6980)."""
+    """Adam at a constant rate with the usual constants (Kingma and Ba, 2014, arXiv:1412.6980).
+
+    ``optax.adam`` rounds differently; the tables of ``CARD.md`` were made with these bits.
+    """
 
     def init(params: PyTree, num_steps: jax.Array) -> PyTree:
         del num_steps
