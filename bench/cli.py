@@ -14,6 +14,7 @@ from pathlib import Path
 
 from timetrial.bench import usage
 from timetrial.framework.errors import UserError
+from timetrial.framework.paths import user_path
 from timetrial.tracking.record import schema
 
 
@@ -98,7 +99,10 @@ def parser() -> argparse.ArgumentParser:
         "--workers", type=int, default=1, metavar="N", help="processes on this machine (default: 1)"
     )
     tune.add_argument(
-        "--export", type=Path, metavar="FILE", help="write the best configuration as a run preset"
+        "--export",
+        type=user_path,
+        metavar="FILE",
+        help="write the best configuration as a run preset",
     )
     tune.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # one of so many
     metatrain = add(
@@ -110,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
     )
     metatrain.add_argument(
         "--export",
-        type=Path,
+        type=user_path,
         metavar="FILE",
         help="write the best weights so far, and their sha256",
     )
@@ -172,7 +176,9 @@ def parser() -> argparse.ArgumentParser:
         overrides=False,
     )
     fetch.add_argument("what", choices=["velo"], help="whose weights")
-    fetch.add_argument("--from", dest="source", type=Path, metavar="FILE", help="take this copy")
+    fetch.add_argument(
+        "--from", dest="source", type=user_path, metavar="FILE", help="take this copy"
+    )
     replay = add(
         "replay",
         _replay,
@@ -180,7 +186,9 @@ def parser() -> argparse.ArgumentParser:
         "Brings runs that MLflow could not take when they were made from their spool files into\n"
         "MLflow. Without FILE: all such runs under tracking.root. Doing it twice changes nothing.",
     )
-    replay.add_argument("--file", type=Path, action="append", help="spool file; may be repeated")
+    replay.add_argument(
+        "--file", type=user_path, action="append", help="spool file; may be repeated"
+    )
     return top
 
 
@@ -200,7 +208,8 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from timetrial.bench.race import race, show_plan
+    from timetrial.bench.planning import show_plan
+    from timetrial.bench.race import race
     from timetrial.bench.suite import load_suite
 
     suite, tracking = load_suite(options.overrides)
@@ -237,7 +246,7 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from timetrial.bench.race import paper_report, report
+    from timetrial.bench.report import paper_report, report
     from timetrial.bench.suite import load_suite
     from timetrial.tracking.scores.resampling import Bootstrap
 
@@ -255,7 +264,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from timetrial.bench.suite import listing
+    from timetrial.bench.listing import listing
 
     print(listing())
     return 0
@@ -282,12 +291,12 @@ def _fetch(options: argparse.Namespace) -> int:
 
 def _replay(options: argparse.Namespace) -> int:
     from timetrial.bench.suite import load_suite
-    from timetrial.tracking.store.mirror import replay, replay_unsent
+    from timetrial.tracking.store.mirror import sync
     from timetrial.tracking.store.opening import open_store
 
     _, tracking = load_suite(options.overrides)
     store = open_store(tracking.uri, root=Path(tracking.root))
-    runs = [replay(path, store) for path in options.file] if options.file else replay_unsent(store)
+    runs = sync(store, options.file or [])
     print(f"{len(runs)} runs brought into {store.uri}")
     return 0
 

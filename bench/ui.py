@@ -19,7 +19,7 @@ from typing import TextIO
 from timetrial.bench.experiment import kill_like_ctrl_c
 from timetrial.framework.config import Tracking
 from timetrial.framework.errors import UserError
-from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.store.opening import open_store
 from timetrial.tracking.store.ui import ui_address, ui_command, ui_environment
 from timetrial.tracking.store.views import OVERVIEW, write_views

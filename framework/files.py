@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under another name first, then renamed.
+"""Atomic file writes.
 
 Boundary: knows nothing of what it writes.
 """
@@ -6,6 +6,7 @@ Boundary: knows nothing of what it writes.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import secrets
 from pathlib import Path
@@ -24,3 +25,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+def drafts_of(path: Path) -> list[Path]:
+    """Half files that ``write_atomically`` has left where its process was killed."""
+    return sorted(path.parent.glob(f".{glob.escape(path.name)}.*.*"))

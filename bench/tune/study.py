@@ -20,7 +20,7 @@ from timetrial.bench.tune.settings import StudyPlan, load_plan
 from timetrial.bench.tune.storage import Database, open_storage
 from timetrial.bench.tune.trial import make_trial
 from timetrial.framework.errors import UserError
-from timetrial.tracking.store.mirror import close_stale_runs
+from timetrial.tracking.store.mirror import close_dead_runs
 from timetrial.tracking.store.opening import Store, open_store
 from timetrial.tracking.store.studies import close_trial_runs
 
@@ -108,10 +108,11 @@ def work(
 def found_dead(numbers: Sequence[int], plan: StudyPlan, store: Store) -> None:
     """Marks the runs of trials whose workers died as KILLED, and says so."""
     if numbers:
-        close_stale_runs(store, plan.config.tracking.experiment)  # of this host, with all rows
-        close_trial_runs(store, plan.config.tracking.experiment, plan.name, numbers)
+        experiment = plan.config.tracking.experiment
+        close_dead_runs(store, experiment, keep=plan.will_resume)  # of this host
+        close_trial_runs(store, experiment, plan.name, numbers)
         listed = ", ".join(map(str, numbers))
-        print(f"the worker of trial {listed} died; another attempt goes on from its checkpoint")
+        print(f"the worker of trial {listed} died; another attempt resumes it from its checkpoint")
 
 
 def run_workers(overrides: Sequence[str], workers: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from timetrial.framework.paths import UserPath
 from timetrial.framework.ranges import check
 from timetrial.optimizers.metatraining.families import FAMILIES
 
@@ -37,7 +38,7 @@ class MetatrainSettings:
         horizons: inner steps of the validation runs.
     """
 
-    start: str = "warm"
+    start: UserPath = "warm"
     hidden_size: int = 32
     bank_size: int = 16
     seed: int = 0

@@ -11,8 +11,9 @@ import mlflow
 import pytest
 from recorded import record
 
-from timetrial.tracking.read.mlflow import load_runs
-from timetrial.tracking.read.sources import from_mlflow
+from timetrial.framework.records import Row
+from timetrial.tracking.read.mlflow import from_mlflow
+from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.record import schema
 from timetrial.tracking.store.opening import Store, open_store
 from timetrial.tracking.store.report_run import log_report
@@ -27,7 +28,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     for optimizer, pace in (("adam", 0.5), ("velo", 1.0)):
         for seed in (1, 2, 3):
             rows = [
-                (2 * k, pace * k * (1 + 0.1 * seed), {"validation/accuracy": 0.1 * k})
+                Row(2 * k, pace * k * (1 + 0.1 * seed), {"validation/accuracy": 0.1 * k})
                 for k in range(seed + 1)  # the second and third seed go on for longer
             ]
             record(store, experiment="quick", rows=rows, optimizer=optimizer, seed=str(seed))

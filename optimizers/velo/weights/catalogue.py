@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pathlib
 
+from timetrial.framework.paths import user_path
 from timetrial.optimizers.velo.layout import WeightsError
 from timetrial.optimizers.velo.weights.formats import Weights, load_weights
 
@@ -33,10 +34,10 @@ def cache_directory() -> pathlib.Path:
     variable counts as unset.
     """
     if own := os.environ.get("TIMETRIAL_CACHE"):
-        return pathlib.Path(own).expanduser()
+        return user_path(own)
     if shared := os.environ.get("XDG_CACHE_HOME"):
-        return pathlib.Path(shared).expanduser() / "timetrial"
-    return pathlib.Path("~/.cache/timetrial").expanduser()
+        return user_path(shared) / "timetrial"
+    return user_path("~/.cache/timetrial")
 
 
 def google_weights_path() -> pathlib.Path:

@@ -1,27 +1,55 @@
-"""How much the order of the optimizers hangs on one workload or on r_max, as table and panels.
+"""Sensitivity of the ranking to single workloads and to r_max.
 
-Pure: from results to cells and panels; the ranks come from ``tracking.scores.ranks``.
+Pure: from results to text, cells and panels; the ranks come from ``tracking.scores.ranks``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from timetrial.framework.types import Condition
-from timetrial.tracking.report.cells import Cell, Table, header, label
-from timetrial.tracking.report.panels import r_max_panel, title
-from timetrial.tracking.report.plots import Panel
+from timetrial.tracking.report.cells import NOTHING, Cell, Table, header, name_cell
+from timetrial.tracking.report.plots import SHARE_LIMITS, SHARE_TICKS, Line, Panel
 from timetrial.tracking.report.results import Results
+from timetrial.tracking.report.section import Block, Plots, Section, Text, plots_of
 from timetrial.tracking.report.standings import Standing
-from timetrial.tracking.scores.ranks import agreement, leave_one_workload_out, over_r_max, stability
+from timetrial.tracking.scores.ranks import (
+    agreement,
+    leave_one_workload_out,
+    over_r_max,
+    scores_over_r_max,
+    stability,
+)
 
 LIMITS: Final = {Condition.TIME: (1.1, 10.0), Condition.STEP: (1.05, 4.0)}
-"""Range of r_max that is looked at; AlgoPerf's is 4."""
+"""Examined range of r_max; AlgoPerf uses 4."""
 
 _POINTS: Final = 60
+
+
+def section(results: Results) -> Section:
+    """Ranks with their ranges, and scores over r_max."""
+    blocks: list[Block] = [Text("There are no scores.")]
+    if results.standings:
+        panels = (r_max_panel(one, _limits(one)) for one in results.standings)
+        blocks = [
+            Text(
+                Markup(
+                    "Rank by score, and its range when one workload is left out and over a range "
+                    "of r<sub>max</sub>."
+                )
+            ),
+            rank_table(results),
+            Plots(plots_of("scores_over_r_max", "Scores over r_max", panels)),
+        ]
+    return Section(
+        name="stability", title="Stability of the ranking", menu="Stability", blocks=blocks
+    )
 
 
 def rank_table(results: Results) -> Table:
@@ -29,17 +57,17 @@ def rank_table(results: Results) -> Table:
     found = [(standing, *_ranks(standing)) for standing in results.standings]
     body = []
     for name in results.optimizers:
-        cells = [label(name)]
+        cells = [name_cell(name)]
         for standing, without, limits in found:
             if name not in standing.scores.index:
-                cells += [Cell("–", kind="none")] * 3
+                cells += [NOTHING] * 3
                 continue
             cells.append(Cell(str(int(stability(without).loc[name, "rank"]))))  # type: ignore[arg-type]
             cells += [_range(table, name) for table in (without, limits)]
         body.append(cells)
     shares = [[agreement(table).iloc[1:].min() for table in tables] for _, *tables in found]
     body.append(
-        [Cell("pairs in the same order, at least", kind="target")]
+        [Cell("share of pairs in the same order, at least", kind="target")]
         + [
             Cell(text, kind="target")
             for one, other in shares
@@ -47,19 +75,29 @@ def rank_table(results: Results) -> Table:
         ]
     )
     heads = ["rank", "leave one out", "over r_max"]
-    spans = [(title(standing), 3) for standing, *_ in found]
+    spans = [(standing.heading, 3) for standing, *_ in found]
     return Table(
         "ranks",
-        "Ranks and how far they move",
+        "Ranks and their ranges",
         header("optimizer", *heads * len(found)),
         body,
         spans,
     )
 
 
-def rank_panels(results: Results) -> list[Panel]:
-    """Scores over r_max, one panel for each condition and split."""
-    return [r_max_panel(standing, _limits(standing)) for standing in results.standings]
+def r_max_panel(standing: Standing, limits: Sequence[float]) -> Panel:
+    """Score of every optimizer over r_max."""
+    table = scores_over_r_max(standing.times, limits)
+    x = table.index.to_numpy(dtype=np.float64)
+    return Panel(
+        title=standing.heading,
+        x_label="r_max: upper limit of the score",
+        y_label="score",
+        lines=[Line(str(name), x, table[name].to_numpy()) for name in table.columns],
+        x_limits=(float(x[0]), float(x[-1])),
+        y_limits=SHARE_LIMITS,
+        y_ticks=SHARE_TICKS,
+    )
 
 
 def _ranks(standing: Standing) -> tuple[pd.DataFrame, pd.DataFrame]:

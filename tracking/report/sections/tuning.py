@@ -1,6 +1,6 @@
-"""What tuning would have bought: the expected best of k trials beside the untuned optimizers.
+"""Expected best of k tuning trials against untuned optimizers.
 
-Pure: from the trials of studies to curves, cells and panels; the estimator is that of
+Pure: from the trials of studies to text, cells, panels and numbers; the estimator is
 ``tracking.scores.hpo_curves``.
 """
 
@@ -12,16 +12,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Direction, Split
 from timetrial.tracking.record import schema
-from timetrial.tracking.report.cells import Cell, Table, header, label, plain, span
+from timetrial.tracking.report.cells import Cell, Table, header, interval_text, name_cell, plain
+from timetrial.tracking.report.comparison import contender
 from timetrial.tracking.report.plots import Line, Panel
-from timetrial.tracking.report.questions import contender
 from timetrial.tracking.report.results import Results
+from timetrial.tracking.report.section import Block, Plots, Section, Text, plots_of
 from timetrial.tracking.report.standings import CONTROL
-from timetrial.tracking.report.style import better, is_learned, metric_label
+from timetrial.tracking.report.style import better, metric_name
 from timetrial.tracking.scores.hpo_curves import HpoCurve, hpo_curve, trials_to_beat
 from timetrial.tracking.scores.targets import counts, final_value
 
@@ -34,8 +36,8 @@ class Tuned:
 
     Attributes:
         study: its name.
-        optimizer: what it tunes, as the race calls it untuned.
-        workload, condition, metric, direction: what its trials ran on.
+        optimizer: the tuned optimizer, as the race calls it untuned.
+        workload, condition, metric, direction: those of its trials.
         curve: expected best final validation metric of k trials.
         references: mean final validation metric of each optimizer of the race.
     """
@@ -50,13 +52,54 @@ class Tuned:
     references: Mapping[str, float]
 
     @property
-    def label(self) -> str:
-        """How the tuned optimizer is called beside the untuned one."""
+    def name(self) -> str:
+        """Label of the tuned optimizer, ``adam[tuned]``."""
         return f"{self.optimizer}[tuned]"
 
 
+def section(results: Results) -> Section:
+    """Tuning studies against the race; reasons for those left out."""
+    studies, refused = tuned(results)
+    return Section(
+        name="tuning",
+        title="Performance over tuning trials",
+        menu="Tuning",
+        blocks=[
+            *(_shown(results, studies) if studies else [_nothing(results)]),
+            *(Text(f"Not compared: study {line}.", "note") for line in refused),
+        ],
+        frames={"tuning": tuning_frame(studies)},
+    )
+
+
+def _shown(results: Results, studies: Sequence[Tuned]) -> list[Block]:
+    text = (
+        f"Expected best final validation metric of k tuning trials, with its {results.level_text} "
+        "interval as a band (too narrow for k near the number of trials). Level lines show the "
+        "same optimizer untuned, and learned optimizers. The best trial is chosen by the metric "
+        "shown, which slightly favours tuning."
+    )
+    panels = tuning_panels(results, studies)
+    return [
+        Text(text),
+        tuning_table(results, studies),
+        Plots(plots_of("tuning", "Expected best of k trials", panels)),
+    ]
+
+
+def _nothing(results: Results) -> Text:
+    if results.published:
+        return Text("The paper’s tables hold no tuning trials.")
+    return Text(
+        Markup(
+            "No tuning study on this race’s workloads and budgets is recorded "
+            "(<code>timetrial tune</code> makes one)."
+        )
+    )
+
+
 def tuned(results: Results) -> tuple[list[Tuned], list[str]]:
-    """The studies that can be compared with the race, and why the others cannot."""
+    """The studies comparable with the race, and reasons against the others."""
     groups: dict[tuple[str, str, str, Condition], dict[str, RunRecord]] = {}
     for run in results.studies:
         if counts(run) or run.reason == "PRUNED":
@@ -103,19 +146,19 @@ def _references(
 
 
 def tuning_table(results: Results, studies: Sequence[Tuned]) -> Table:
-    """How many trials until a tuned optimizer beats the untuned one and the learned one."""
+    """Number of trials until the tuned optimizer beats the untuned and the learned one."""
     learned = contender(results)
     body = []
     for one in studies:
         expected, last = one.curve.expected, len(one.curve.expected) - 1
         body.append(
             [
-                label(one.label),
+                name_cell(one.name),
                 Cell(one.workload),
                 Cell(one.condition),
                 Cell(str(last + 1)),
                 *(
-                    Cell(plain(expected[k], 4), span(one.curve.low[k], one.curve.high[k]))
+                    Cell(plain(expected[k], 4), interval_text(one.curve.low[k], one.curve.high[k]))
                     for k in (0, last)
                 ),
                 _beaten(one, one.optimizer),
@@ -137,34 +180,34 @@ def _beaten(one: Tuned, rival: str | None) -> Cell:
         return Cell("no run", kind="none")
     needed = trials_to_beat(one.curve, value, one.direction)
     text = f"not within {len(one.curve.trials)}" if needed is None else str(needed)
-    return Cell(text, f"it has {plain(value, 4)}")
+    return Cell(text, f"{rival}: {plain(value, 4)}")
 
 
-def tuning_panels(studies: Sequence[Tuned]) -> list[Panel]:
+def tuning_panels(results: Results, studies: Sequence[Tuned]) -> list[Panel]:
     """Expected best of k, per workload and condition, with untuned optimizers as level lines."""
     panels = []
     for key in dict.fromkeys((one.workload, one.condition) for one in studies):
         here = [one for one in studies if (one.workload, one.condition) == key]
         longest = max(len(one.curve.trials) for one in here)
         ends = np.array([1.0, float(max(longest, 2))])
-        series = {
-            one.label: Line(
-                one.label, one.curve.trials.astype(np.float64), one.curve.expected,
+        lines = {
+            one.name: Line(
+                one.name, one.curve.trials.astype(np.float64), one.curve.expected,
                 one.curve.low, one.curve.high,
             )
             for one in here
         }  # fmt: skip
         for one in here:
             for name, value in one.references.items():
-                if is_learned(name) or name == one.optimizer:
-                    series[name] = Line(name, ends, np.array([value, value]))
-        words = f"{metric_label(here[0].metric)} ({better(here[0].direction)})"
+                if results.entrants[name].learned or name == one.optimizer:
+                    lines[name] = Line(name, ends, np.array([value, value]))
+        words = f"{metric_name(here[0].metric)} ({better(here[0].direction)})"
         panels.append(
             Panel(
                 title=f"{here[0].workload}, {CONTROL[here[0].condition]}",
                 x_label="tuning trials k",
                 y_label=f"final {SPLIT} {words}",
-                series=list(series.values()),
+                lines=list(lines.values()),
                 x_limits=(float(ends[0]), float(ends[1])),
                 whole_x=True,
             )
