@@ -138,7 +138,7 @@ def _ui_arguments(parser: Parser) -> None:
 def _fetch(options: Options) -> Job:
     from timetrial.bench.progress import download_bar
     from timetrial.framework.files import removed_on_error
-    from timetrial.optimizers.velo.weights.choice import google_weights_path
+    from timetrial.optimizers.velo.weights.catalogue import google_weights_path
     from timetrial.optimizers.velo.weights.fetch import LICENCE_NOTE, fetch_velo
 
     directory = google_weights_path().parent

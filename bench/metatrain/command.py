@@ -28,14 +28,15 @@ from timetrial.framework import config as configuration
 from timetrial.framework.checkpoint import Saved, load
 from timetrial.framework.config import ConfigError
 from timetrial.framework.errors import UserError
-from timetrial.framework.files import write_atomically
 from timetrial.framework.records import Row
 from timetrial.framework.types import Condition, Status
-from timetrial.optimizers.metatraining.outer import Outer, Sizes, init_state, place
+from timetrial.optimizers.metatraining.outer import Outer, init_state, place
+from timetrial.optimizers.metatraining.pairs import Sizes
 from timetrial.optimizers.metatraining.settings import MetatrainSettings
 from timetrial.optimizers.metatraining.vector import from_vector, to_vector
 from timetrial.optimizers.metatraining.warm_start import warm_start
-from timetrial.optimizers.velo.weights.checkpoint import Weights, digest_path, save_weights
+from timetrial.optimizers.velo.weights import Weights, save_weights
+from timetrial.optimizers.velo.weights.formats import record_digest
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import environment_tags
 from timetrial.tracking.record.evaluations_file import evaluations_in
@@ -235,7 +236,7 @@ def _export(
     save_weights(path, best, gen_id, int(outer.best_step))
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
-    write_atomically(digest_path(path), f"{digest}  {path.name}\n".encode())
+    record_digest(path, digest)
     print(f"{path}: {len(data):,} bytes, sha256 {digest}")
 
 

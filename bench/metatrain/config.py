@@ -19,7 +19,7 @@ from timetrial.framework.convert import refuse_unknown, unknown_keys
 from timetrial.framework.ranges import check
 from timetrial.optimizers.metatraining.settings import MetatrainSettings
 from timetrial.optimizers.velo.entry import load
-from timetrial.optimizers.velo.weights.checkpoint import Weights
+from timetrial.optimizers.velo.weights import Weights
 
 EXPERIMENT = "timetrial-metatrain"
 """MLflow experiment of meta-trainings, unless another is given."""

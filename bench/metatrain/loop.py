@@ -20,7 +20,8 @@ from timetrial.framework.checkpoint import Saved, save
 from timetrial.framework.records import Row
 from timetrial.framework.types import TrainState
 from timetrial.optimizers.metatraining import outer
-from timetrial.optimizers.metatraining.outer import OuterStep, Sizes
+from timetrial.optimizers.metatraining.outer import OuterStep
+from timetrial.optimizers.metatraining.pairs import Sizes
 from timetrial.optimizers.metatraining.rules import Rule, velo_rule
 from timetrial.optimizers.metatraining.settings import MetatrainSettings, knobs
 from timetrial.optimizers.metatraining.validation import Validation

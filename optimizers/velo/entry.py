@@ -18,7 +18,7 @@ from timetrial.framework.paths import UserPath
 from timetrial.framework.ranges import check
 from timetrial.framework.spaces import Range, Space
 from timetrial.optimizers.velo import accumulation_steps, velo
-from timetrial.optimizers.velo.weights.choice import (
+from timetrial.optimizers.velo.weights import (
     Weights,
     WeightsError,
     embedded_weights,

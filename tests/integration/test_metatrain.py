@@ -24,7 +24,8 @@ from timetrial.optimizers.metatraining.rules import adam_rule, velo_rule
 from timetrial.optimizers.metatraining.tasks import Data, Family
 from timetrial.optimizers.metatraining.validation import Validation
 from timetrial.optimizers.metatraining.vector import to_vector
-from timetrial.optimizers.velo.weights.choice import EMBEDDED_SHA256, embedded_weights, load_weights
+from timetrial.optimizers.velo.weights import embedded_weights, load_weights
+from timetrial.optimizers.velo.weights.catalogue import EMBEDDED_SHA256
 from timetrial.tracking.record.evaluations_file import evaluations_in
 from timetrial.tracking.record.journal import read_journal
 from timetrial.tracking.store.opening import open_store

@@ -13,7 +13,7 @@ from timetrial.bench.timing import calibrate
 from timetrial.bench.tune.settings import load_plan
 from timetrial.framework.errors import UserError
 from timetrial.framework.paths import PathError, expanded, expanded_uri, user_path
-from timetrial.optimizers.velo.weights.choice import cache_directory
+from timetrial.optimizers.velo.weights.catalogue import cache_directory
 
 BASE = ["workload=flights_dlrm", "optimizer=adam"]
 

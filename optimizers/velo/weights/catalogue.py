@@ -1,6 +1,6 @@
-"""Which VeLO weights a run uses: Google's when they have been fetched, otherwise the embedded ones.
+"""The weights known by name: Google's, in the cache once fetched, and the embedded ones.
 
-Boundary: chooses and names files; ``checkpoint`` reads them, ``fetch`` downloads them.
+Boundary: names to files; ``formats`` reads them, ``fetch`` downloads Google's.
 """
 
 from __future__ import annotations
@@ -10,23 +10,7 @@ import pathlib
 
 from timetrial.framework.paths import PathError, user_path
 from timetrial.optimizers.velo.layout import WeightsError
-from timetrial.optimizers.velo.weights.checkpoint import Weights, load_weights, save_weights
-
-__all__ = [
-    "EMBEDDED_SHA256",
-    "RELEASED_BYTES",
-    "RELEASED_URL",
-    "Weights",
-    "WeightsError",
-    "cache_directory",
-    "embedded_weights",
-    "find_weights",
-    "google_weights",
-    "google_weights_path",
-    "has_google_weights",
-    "load_weights",
-    "save_weights",
-]
+from timetrial.optimizers.velo.weights.formats import Weights, load_weights
 
 RELEASED_URL = (
     "https://storage.googleapis.com/gresearch/learned_optimization/pretrained_lopts/"
@@ -38,16 +22,16 @@ RELEASED_BYTES = 9_282_564
 """Size of the published file: hidden size 512, bank size 256."""
 
 EMBEDDED_SHA256 = "29373c27740749d790c85d68bde0c9496f3f933807f7aaf714b11c006ae1ff57"
-"""Digest of ``embedded/embedded.params``, which is described in ``embedded/CARD.md``."""
+"""Digest of ``embedded/embedded.params``, which ``embedded/CARD.md`` describes."""
 
 _EMBEDDED = pathlib.Path(__file__).parents[1] / "embedded" / "embedded.params"
 
 
 def cache_directory() -> pathlib.Path:
-    """Where fetched files go.
+    """Directory of fetched files.
 
-    ``$TIMETRIAL_CACHE``, else ``$XDG_CACHE_HOME/timetrial``, else ``~/.cache/timetrial``; empty
-    variables count as unset.
+    ``$TIMETRIAL_CACHE``, else ``$XDG_CACHE_HOME/timetrial``, else ``~/.cache/timetrial``. An empty
+    variable counts as unset.
 
     Raises:
         WeightsError: no variable says where, and this user has no home directory.
@@ -65,7 +49,7 @@ def cache_directory() -> pathlib.Path:
 
 
 def google_weights_path() -> pathlib.Path:
-    """Where Google's weights are expected: ``velo/google/params`` in the cache directory."""
+    """Path of Google's weights: ``velo/google/params`` in the cache directory."""
     return cache_directory() / "velo" / "google" / "params"
 
 
@@ -81,7 +65,8 @@ def google_weights() -> Weights:
     """Google's released weights.
 
     Raises:
-        WeightsError: they have not been fetched, and what to do; or the cached file is damaged.
+        WeightsError: they have not been fetched, or the cached file is damaged; the message says
+            what to do.
     """
     path = google_weights_path()
     if not os.path.exists(path):
@@ -97,7 +82,7 @@ def google_weights() -> Weights:
 
 
 def embedded_weights() -> Weights:
-    """The small weights that come with the package; ``embedded/CARD.md`` says what they can do.
+    """The small weights that come with the package, described in ``embedded/CARD.md``.
 
     Raises:
         WeightsError: the installed file is missing or damaged.
@@ -112,10 +97,10 @@ def embedded_weights() -> Weights:
 
 
 def find_weights() -> Weights:
-    """Google's weights if they have been fetched, otherwise the embedded ones.
+    """Google's weights where they have been fetched, otherwise the embedded ones.
 
     Raises:
-        WeightsError: the weights that are to be used are damaged. Damaged weights of Google's
-            are never quietly replaced by the embedded ones.
+        WeightsError: the chosen file is damaged. Damaged weights of Google's are never replaced
+            by the embedded ones without a word.
     """
     return google_weights() if has_google_weights() else embedded_weights()

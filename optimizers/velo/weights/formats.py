@@ -1,8 +1,8 @@
-"""VeLO weights as files: reads every form in which they are about, writes the released one.
+"""VeLO weights as files: reads every published format, writes the released one.
 
-Boundary: files that the caller names; which weights a run should use is decided in ``weights``.
-A flipped bit inside a tensor's numbers leaves a valid container, so a file is also compared with
-the sha256 in ``<file>.sha256`` where that exists, as ``timetrial fetch velo`` leaves it.
+Boundary: files that the caller names; ``catalogue`` knows where the named weights are. A flipped
+bit in a tensor's numbers leaves a valid container, so a file is also compared with the sha256 in
+``<file>.sha256`` where there is one; ``timetrial fetch velo`` writes it.
 """
 
 from __future__ import annotations
@@ -27,21 +27,30 @@ MAX_FILE_BYTES = 64 << 20
 
 _PYLO_NAMES = ("VeLO_RNN", "VeLO_MLP")
 
+_OTHER_FORMATS = {
+    b"PK\x03\x04": "a zip archive (PyTorch or .npz file)",
+    b"\x1f\x8b": "a gzip file",
+    b"\x89HDF": "an HDF5 file",
+    b"\x93NUMPY": "a .npy file",
+    **{bytes([0x80, protocol]): "a Python pickle" for protocol in range(2, 6)},
+}
+"""First bytes of formats that are often given in place of a container; none is ever opened."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Weights:
-    """One valid set of meta-parameters and where it comes from.
+    """One valid set of meta-parameters and its origin.
 
     Attributes:
-        meta_params: nested dict of read-only float32 arrays with the released names: what
-            ``velo(meta_params=...)`` takes.
+        meta_params: nested dict of read-only float32 arrays with the released names: the argument
+            of ``velo(meta_params=...)``.
         hidden_size: H, width of the per-tensor LSTM.
         bank_size: K, number of per-parameter networks in the bank.
-        sha256: hex digest of the file; for PyLO's pair, of VeLO_RNN's and VeLO_MLP's bytes in a
-            row.
-        source: ``google``, ``embedded`` or ``file``: what tables show as ``velo[google]``.
-        gen_id: name of the meta-training run; ``None`` where the form has no room for it.
-        step: meta-training steps made; ``None`` where the form has no room for it.
+        sha256: hex digest of the file; for PyLO's pair, of VeLO_RNN's bytes followed by
+            VeLO_MLP's.
+        source: ``google``, ``embedded`` or ``file``; tables show ``velo[google]``.
+        gen_id: name of the meta-training run; ``None`` in formats without it.
+        step: meta-training steps made; ``None`` in formats without it.
     """
 
     meta_params: dict[str, Any]
@@ -56,18 +65,18 @@ class Weights:
 def load_weights(
     path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, source: str = "file"
 ) -> Weights:
-    """Reads weights in any of the forms in which VeLO's are about.
+    """Reads weights in any published format.
 
     Args:
         path: a container file (Google's released ``params``, or the bare ``theta.state``); or for
             PyLO's conversion a directory holding ``VeLO_RNN.safetensors`` and
             ``VeLO_MLP.safetensors`` (or ``VeLO_RNN/model.safetensors`` and
             ``VeLO_MLP/model.safetensors``), or a sequence of the two files.
-        source: what ``Weights.source`` shall say.
+        source: value of ``Weights.source``.
 
     Raises:
-        WeightsError: there is no such file, or it is too large, truncated, corrupt, foreign, or
-            not the one whose sha256 is recorded beside it. The message is one line and names it.
+        WeightsError: the file is missing, too large, truncated, corrupt or foreign, or differs
+            from the sha256 recorded beside it. The message is one line and names the file.
     """
     if not isinstance(path, str | os.PathLike):
         return _load_pair([pathlib.Path(part) for part in path], source)
@@ -92,23 +101,16 @@ def _weights(
 
 
 def _reject_other_formats(data: bytes) -> None:
-    """Says by name what is often given in place of a container, and is never opened here."""
+    """Names the format of a file that is plainly no container."""
     if pylo.is_safetensors(data):
         raise WeightsError(
             "this is one safetensors file: give the directory with PyLO's pair "
             f"{_PYLO_NAMES[0]}.safetensors and {_PYLO_NAMES[1]}.safetensors"
         )
-    kinds = {
-        b"PK\x03\x04": "a zip archive (PyTorch or .npz file)",
-        b"\x1f\x8b": "a gzip file",
-        b"\x89HDF": "an HDF5 file",
-        b"\x93NUMPY": "a .npy file",
-    }
-    kinds |= {bytes([0x80, protocol]): "a Python pickle" for protocol in range(2, 6)}
     text = data[:256].lstrip().lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise WeightsError("expected a msgpack container, got a web page")
-    for magic, kind in kinds.items():
+    for magic, kind in _OTHER_FORMATS.items():
         if data.startswith(magic):
             raise WeightsError(f"expected a msgpack container, got {kind}")
 
@@ -141,7 +143,7 @@ def _load_pair(paths: Sequence[pathlib.Path], source: str) -> Weights:
 
 
 def _read(path: pathlib.Path) -> bytes:
-    """Contents of a regular file of sane size that matches its recorded sha256, if any."""
+    """Contents of a regular file of allowed size that matches its recorded sha256, if any."""
     try:
         if not path.is_file():
             what = "not a regular file" if path.exists() else "no such file"
@@ -159,8 +161,13 @@ def _read(path: pathlib.Path) -> bytes:
 
 
 def digest_path(path: pathlib.Path) -> pathlib.Path:
-    """Where the sha256 of a file is recorded, in the format of ``sha256sum``."""
+    """File that records the sha256 of another one, in the format of ``sha256sum``."""
     return path.with_name(path.name + ".sha256")
+
+
+def record_digest(path: pathlib.Path, digest: str) -> None:
+    """Records the sha256 of a file beside it; ``load_weights`` then notices any change."""
+    write_atomically(digest_path(path), f"{digest}  {path.name}\n".encode())
 
 
 def _compare_digest(path: pathlib.Path, data: bytes) -> None:
@@ -198,7 +205,7 @@ def save_weights(
 
     Raises:
         WeightsError: names, shapes, dtypes or values are not those of VeLO weights.
-        OSError: the file cannot be written; an older file of that name is then left as it was.
+        OSError: the file cannot be written; an older file of that name stays unchanged.
     """
     path = pathlib.Path(path)
     leaves = layout.flatten(meta_params)
