@@ -132,15 +132,8 @@ def calibrate(
     Raises:
         UserError: unknown workload or reference, a file that does not fit, a value out of range.
     """
-    if workload not in WORKLOADS:
-        raise UserError(configuration.unknown("workload", workload, WORKLOADS))
-    if not 0 < share <= 1:
-        raise UserError(f"--share: expected a share of the steps in (0, 1], got {share}")
     optimizer = target_setter(workload)
-    config = suites.load_run([*overrides, f"workload={workload}", f"optimizer={optimizer}"])
-    total = config.budget.steps
-    if total is None:
-        raise UserError("calibrate: expected budget.steps or none, got budget.seconds")
+    config, total = _timed_run(workload, optimizer, overrides, share)
     known = _reference(workload, optimizer, config, reference)
     made = max(math.ceil(share * total), _FEWEST_STEPS)
     discarded = max(1, made // 5) if warm_up_steps is None else warm_up_steps
@@ -162,6 +155,24 @@ def calibrate(
         hardware={**device_tags(), **host_tags()},
         versions={k.removeprefix(schema.VERSION_PREFIX): v for k, v in version_tags().items()},
     )
+
+
+def _timed_run(
+    workload: str, optimizer: str, overrides: Sequence[str], share: float
+) -> tuple[RunConfig, int]:
+    """The run whose steps are timed, and the steps of its whole budget.
+
+    Raises:
+        UserError: an unknown workload, a share out of range, or a budget of seconds.
+    """
+    if workload not in WORKLOADS:
+        raise UserError(configuration.unknown("workload", workload, WORKLOADS))
+    if not 0 < share <= 1:
+        raise UserError(f"--share: expected a share of the steps in (0, 1], got {share}")
+    config = suites.load_run([*overrides, f"workload={workload}", f"optimizer={optimizer}"])
+    if config.budget.steps is None:
+        raise UserError("calibrate: expected budget.steps or none, got budget.seconds")
+    return config, config.budget.steps
 
 
 def _measured_windows(
