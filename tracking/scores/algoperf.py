@@ -89,9 +89,8 @@ def best_trials(
 def ratios(times: pd.DataFrame, rules: Rules) -> pd.DataFrame:
     """Ratios to the best on the base workloads, after variants and cut-off.
 
-    In this order: a variant whose base is not reached is not reached; what is above the cut-off
-    is not reached; a base one of whose variants is not reached is not reached; only then is
-    divided by the best of those that are left.
+    In this order: a variant is missed where its base is missed; times above the cut-off are missed;
+    a base is missed where one of its variants is missed; the rest is divided by the best.
 
     Args:
         times: index optimizer, columns workload and variant; inf = never, NaN = never ran.
