@@ -177,6 +177,7 @@ def test_the_leaderboard_is_sorted_and_says_who_reaches_what():
     assert list(board.index) == ["fast", "slow", "base"]
     assert board["reached"].tolist() == [2, 2, 1]
     assert board["counted"].tolist() == [2, 1, 1]  # slow misses the variant of w
+    assert board["wins"].tolist() == [2, 0, 0]
     assert board["workloads"].tolist() == [2, 2, 2]
     assert board["compared"].tolist() == [2, 2, 2]
     # A miss of base on v counts as 159 + 1 seconds.

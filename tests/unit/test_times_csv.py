@@ -18,7 +18,6 @@ from timetrial.tracking.read.times_csv import TARGET, read_times, records_from_t
 from timetrial.tracking.report.paper import paper_times
 from timetrial.tracking.scores.fixed_targets import (
     algoperf_targets,
-    load_targets,
     named_targets,
     paper_targets,
 )
@@ -141,19 +140,21 @@ def test_targets_from_files(tmp_path: Path):
     long.write_text(
         "workload,split,condition,target\nw,train,time,1\nw,test,time,2\nw,test,step,3\n"
     )
-    assert load_targets(long, condition="time", split="test").to_dict() == {"w": 2}
+    found = named_targets(str(long))
+    assert found["time", "test"].to_dict() == {"w": 2}
+    assert found["step", "test"].to_dict() == {"w": 3}
     wide = tmp_path / "wide.csv"
     wide.write_text("workload,train_target,validation_target\nw,1,2\nv,3,\n")
-    found = load_targets(wide, split="validation")
-    assert found["w"] == 2
-    assert math.isnan(found["v"])
+    found = named_targets(str(wide))
+    assert found["time", "train"].to_dict() == {"w": 1, "v": 3}
+    assert found["time", "validation"].to_dict() == {"w": 2}  # an empty cell gives no target
     theirs = tmp_path / "workload_targets.json"
     theirs.write_text(
         json.dumps({"workloads": {"w": {"validation_target_value": 0.5, "step_hint": 1}, "x": {}}})
     )
-    assert load_targets(theirs).to_dict() == {"w": 0.5}
+    assert named_targets(str(theirs))["time", "validation"].to_dict() == {"w": 0.5}
     theirs.write_text('{"w": 0.25}')
-    assert load_targets(theirs).to_dict() == {"w": 0.25}
+    assert named_targets(str(theirs))["step", "validation"].to_dict() == {"w": 0.25}
 
 
 def test_every_target_of_a_file_by_condition_and_split(tmp_path: Path):
@@ -204,12 +205,4 @@ def test_targets_by_name():
 def test_bad_files_of_targets_are_refused(tmp_path: Path, name: str, text: str):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match="targets"):
-        load_targets(tmp_path / name)
-    with pytest.raises(UserError, match="split: expected one of"):
-        load_targets(wide_file(tmp_path), split="dev")
-
-
-def wide_file(folder: Path) -> Path:
-    path = folder / "good.csv"
-    path.write_text("workload,target\nw,1\n")
-    return path
+        named_targets(str(tmp_path / name))

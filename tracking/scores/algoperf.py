@@ -24,7 +24,7 @@ from timetrial.framework.types import Split
 from timetrial.tracking.record import schema
 from timetrial.tracking.scores.algoperf_rules import Rules
 from timetrial.tracking.scores.evaluations import first_hit
-from timetrial.tracking.scores.scoring import checked_times, ratios_to_best, speedups
+from timetrial.tracking.scores.scoring import checked_times, ratios_to_best, speedups, wins
 from timetrial.tracking.scores.targets import GIVEN_TARGET, Unit
 
 
@@ -178,8 +178,9 @@ def leaderboard(times: pd.DataFrame, rules: Rules, baseline: str) -> pd.DataFram
 
     Returns:
         Index optimizer; columns ``score``, ``reached`` (targets of base workloads), ``counted``
-        (those that the cut-off and the variants leave), ``workloads`` (the denominator),
-        ``speedup``, ``compared`` (workloads that the speed-up rests on).
+        (those that the cut-off and the variants leave), ``wins`` (base workloads on which it is
+        the fastest), ``workloads`` (the denominator), ``speedup``, ``compared`` (number of
+        workloads that the speed-up is the mean of).
 
     Raises:
         KeyError: no such baseline.
@@ -196,6 +197,7 @@ def leaderboard(times: pd.DataFrame, rules: Rules, baseline: str) -> pd.DataFram
             "score": scores(times, rules),
             "reached": np.isfinite(base).sum(axis=1),
             "counted": np.isfinite(within).sum(axis=1),
+            "wins": wins(base),
             "workloads": within.shape[1],
             "speedup": faster["speedup"],
             "compared": faster["workloads"],
