@@ -7,36 +7,35 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
-from timetrial.bench.naming import end_tags, label, run_name, summary
-from timetrial.bench.signals import Interrupted
+from timetrial.bench.naming import end_tags, entry_tags, label, run_name, summary
 from timetrial.bench.timing.calibration import calibration_tags
 from timetrial.bench.timing.estimate import estimate_steps
 from timetrial.framework import callbacks as cb
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import StopReason
-from timetrial.framework.checkpoint import Checkpoint, Recorder, Saved, load
+from timetrial.framework.checkpoint import Checkpoint, Saved, load
 from timetrial.framework.clock import Clock
 from timetrial.framework.config import Choice, ConfigError, RunConfig
 from timetrial.framework.entries import Entry, Horizon, OptimizerEntry
 from timetrial.framework.errors import UserError
-from timetrial.framework.records import RunResult, Tracker
+from timetrial.framework.records import Row, RunResult, Tracker
 from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
 from timetrial.framework.types import Status
 from timetrial.framework.workload import Workload
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.record import schema
-from timetrial.tracking.record.environment import environment_tags
-from timetrial.tracking.record.journal import RunHeader
+from timetrial.tracking.record.environment import environment_tags, host_tags, process_tags
+from timetrial.tracking.record.evaluations_file import evaluations_in
+from timetrial.tracking.record.journal import RunHeader, read_journal
+from timetrial.tracking.record.tracker import JournalTracker, resume_run, start_run
+from timetrial.tracking.store.mirror import Mirror
 from timetrial.tracking.store.opening import Store
-from timetrial.tracking.store.tracker import MlflowTracker
 from timetrial.workloads import WORKLOADS
 
 _log = logging.getLogger(__name__)
@@ -80,13 +79,14 @@ class Workshop:
         workload, horizon = self.workload(config.workload), self.horizon(config)
         key = (config.workload, config.optimizer, horizon)
         if self._program is None or self._program[0] != key or config.budget.charge_compile:
+            entry = self.optimizers[config.optimizer.name]
             with settings_errors("optimizer"):
-                tx = self.optimizers[config.optimizer.name].make(config.optimizer.settings, horizon)
+                tx = entry.make(config.optimizer.settings, horizon)
             known = self._program[1] if self._program else None
             if known is not None and known.workload is workload:
-                self._program = (key, known.with_optimizer(tx))
+                self._program = (key, known.with_optimizer(tx, entry.eval_params))
             else:
-                self._program = (key, Program(workload, tx))
+                self._program = (key, Program(workload, tx, entry.eval_params))
         return self._program[1]
 
 
@@ -97,6 +97,24 @@ def settings_errors(what: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ConfigError(f"{what}: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A run that is ready to start: its configuration and all that is built from it.
+
+    Attributes:
+        config: with the number of steps that the optimizer is told of, where it needs one.
+        workload, entry, horizon, program: what the configuration names and builds.
+        told: tags that say where the told number of steps comes from.
+    """
+
+    config: RunConfig
+    workload: Workload
+    entry: OptimizerEntry
+    horizon: Horizon
+    program: Program
+    told: Mapping[str, str]
 
 
 def run(
@@ -110,140 +128,152 @@ def run(
     callbacks: Sequence[cb.Callback] = (),
     checkpoint: Path | None = None,
 ) -> RunResult:
-    """Makes one run and records it, with a status that is true to what happened.
+    """Makes one run and records it in its journal, which is mirrored to the store.
 
     Args:
         config: what to run.
         store: where to record it.
         workshop: keeps what the next run can reuse.
-        watch: told how far the run is.
+        watch: shows progress.
         tags: further tags, such as the suite's name.
-        expected_steps: steps that a time budget allows, where they are known from an earlier
-            trial; measured when the optimizer needs them and nobody has said.
+        expected_steps: steps that a time budget allows; measured if needed and not given.
         callbacks: further callbacks, asked after all others.
-        checkpoint: file that the run is saved to at every evaluation, and goes on from where it
-            exists; the caller removes it. None saves nothing.
+        checkpoint: file to save to at every evaluation and to resume from; None saves nothing.
 
     Raises:
         UserError: the checkpoint cannot be read or is one of another configuration.
     """
     started = time.perf_counter()
+    digest = configuration.digest(config)
+    saved = load(checkpoint, digest) if checkpoint and checkpoint.exists() else None
+    tags = {schema.CONFIG_HASH: digest, **(tags or {})}
     clock = Clock()
-    workload = workshop.workload(config.workload)
-    requested = configuration.digest(config)
-    saved = load(checkpoint, requested) if checkpoint and checkpoint.exists() else None
-    before = sum(saved.seconds.values()) if saved else 0.0
     if saved is not None:
         clock.resume(saved.seconds)
-    with recorded_as_failed(
-        config, store, workload, {schema.CONFIG_HASH: requested, **(tags or {})}
-    ):
-        config, told = told_before(config, saved) or tell_steps(config, workshop, expected_steps)
-        program = workshop.program(config)
-    notes = workshop.optimizers[config.optimizer.name].notes(
-        config.optimizer.settings, workshop.horizon(config)
-    )
-    if "warning" in notes:
-        _log.warning("%s", notes["warning"])
-    calibrated = calibration_tags(config.budget)
-    all_tags = {schema.CONFIG_HASH: requested, **calibrated, **told, **notes, **(tags or {})}
-    if saved is not None:
-        all_tags[schema.RESUMED_AT] = str(int(saved.leaves[".step"]))
-    recorder = Recorder(
-        MlflowTracker(store, run_header(config, workload, all_tags)),
-        rows=saved.rows if saved else (),
-        keep=checkpoint is not None,
-    )
-    earlier = saved.evaluations if saved else ()
-    status, result = Status.FAILED, None
+        started -= sum(saved.seconds.values())
+    with recorded_as_failed(config, store, workshop.workload(config.workload), tags):
+        setup = prepare(config, workshop, saved, expected_steps)
+    tracker = begin(setup, store, saved, tags)
+    saving: list[Checkpoint] = []
+    if checkpoint is not None:
+        notes = {**setup.told, _TOLD: str(setup.config.budget.expected_steps or "")}
+        saving = [Checkpoint(checkpoint, digest, clock, tracker, notes)]
+    mirror = Mirror(store, tracker.path, until=(lambda: saving[0].offset) if saving else None)
+    mirror.flush()  # the run shows in MLflow from the start
+    chosen = [*default_callbacks(setup, tracker, watch), *callbacks, *saving, mirror]
+    with ended(tracker, mirror, clock, started) as results:
+        results.append(fit(setup, chosen, clock, saved, tracker.path))
+    return results[0]
+
+
+@contextmanager
+def ended(
+    tracker: JournalTracker, mirror: Mirror, clock: Clock, started: float
+) -> Iterator[list[RunResult]]:
+    """Ends the journal of a run as it went, and sends it.
+
+    Yields:
+        A list to put the result into; without one the run has failed or was interrupted.
+    """
+    results: list[RunResult] = []
+    status = Status.FAILED
     try:
-        chosen = [*default_callbacks(config, workshop, recorder, watch), *callbacks]
-        if checkpoint is not None:
-            kept = {**told, _TOLD: str(config.budget.expected_steps or "")}
-            chosen.append(Checkpoint(checkpoint, requested, clock, recorder, earlier, kept))
-        trainer = Trainer(
-            program, config.budget, chosen, config.seed, clock=clock, evaluations=earlier
-        )
-        state = program.init(config.seed)
-        result = trainer.fit(saved.state(state) if saved else state)
-        status = Status.KILLED if result.reason is StopReason.PRUNED else Status.FINISHED
-        return result
+        yield results
+        pruned = results[0].reason is StopReason.PRUNED
+        status = Status.KILLED if pruned else Status.FINISHED
     except KeyboardInterrupt:
         status = Status.KILLED
         raise
     finally:
-        recorder.finish(
-            status,
-            end_tags(result),
-            summary(result, clock.accounts(), time.perf_counter() - started + before),
-        )
+        wall_seconds = time.perf_counter() - started
+        result = results[0] if results else None
+        tracker.finish(status, end_tags(result), summary(result, clock.accounts(), wall_seconds))
+        mirror.close()
+
+
+def fit(
+    setup: Setup, callbacks: Sequence[cb.Callback], clock: Clock, saved: Saved | None, journal: Path
+) -> RunResult:
+    """Trains from the start, or from a checkpoint with the evaluations that the journal holds."""
+    config, earlier = setup.config, list[Row]()
+    state = setup.program.init(config.seed)
+    if saved is not None:
+        state = saved.state(state)
+        rows = read_journal(journal, until=saved.offset, evaluations_only=True).rows
+        earlier = evaluations_in(rows)
+    trainer = Trainer(setup.program, config.budget, callbacks, config.seed, clock, earlier)
+    return trainer.fit(state)
 
 
 @contextmanager
 def recorded_as_failed(
     config: RunConfig, store: Store, workload: Workload, tags: Mapping[str, str]
 ) -> Iterator[None]:
-    """A run whose optimizer cannot even be made is a failed one, not one that never was.
-
-    Settings that it refuses are the user's mistake and leave no run behind.
-    """
+    """Records FAILED if building the optimizer raises; settings it refuses leave no run."""
     try:
         yield
     except UserError:
         raise
     except Exception:
-        MlflowTracker(store, run_header(config, workload, tags)).finish(Status.FAILED, {}, {})
+        tracker = start_run(store.journals, run_header(config, workload, tags))
+        tracker.finish(Status.FAILED, {}, {})
+        Mirror(store, tracker.path).close()
         raise
 
 
-_TOLD = "expected_steps"  # note of a checkpoint: what an optimizer was told of
+_TOLD = "expected_steps"  # note of a checkpoint: the number of steps the optimizer is told of
 
 
-def told_before(config: RunConfig, saved: Saved | None) -> tuple[RunConfig, dict[str, str]] | None:
-    """What ``tell_steps`` gave when the run that is resumed began; None when none is resumed."""
-    if saved is None:
-        return None
-    notes = dict(saved.notes)
-    steps = notes.pop(_TOLD)
-    told = dataclasses.replace(config.budget, expected_steps=int(steps) if steps else None)
-    return dataclasses.replace(config, budget=told), notes
+def prepare(
+    config: RunConfig, workshop: Workshop, saved: Saved | None, expected_steps: int | None
+) -> Setup:
+    """Builds all that a run needs.
+
+    Args:
+        config: what to run.
+        workshop: keeps what the next run can reuse.
+        saved: checkpoint to resume from; its number of steps is told again.
+        expected_steps: as for ``run``.
+    """
+    entry = workshop.optimizers[config.optimizer.name]
+    told: Mapping[str, str] = {}
+    if saved is not None:
+        told = {key: text for key, text in saved.notes.items() if key != _TOLD}
+        expected_steps = int(saved.notes[_TOLD]) if saved.notes[_TOLD] else None
+    elif entry.needs_steps and config.budget.seconds and config.budget.expected_steps is None:
+        expected_steps, told = tell_steps(config, workshop, expected_steps)
+    else:
+        expected_steps = config.budget.expected_steps
+    budget = dataclasses.replace(config.budget, expected_steps=expected_steps)
+    config = dataclasses.replace(config, budget=budget)
+    program, horizon = workshop.program(config), workshop.horizon(config)
+    return Setup(config, program.workload, entry, horizon, program, told)
 
 
 def tell_steps(
     config: RunConfig, workshop: Workshop, expected_steps: int | None
-) -> tuple[RunConfig, dict[str, str]]:
-    """The configuration with the steps that a time budget allows, and tags that say whence.
-
-    Only an optimizer that needs them gets them. What the user has set stays.
-    """
+) -> tuple[int, dict[str, str]]:
+    """The steps that a time budget allows, measured unless given, and tags that say so."""
+    if expected_steps is not None:
+        return expected_steps, {schema.EXPECTED_STEPS_SOURCE: "steps of the first trial"}
     budget = config.budget
-    needed = workshop.optimizers[config.optimizer.name].needs_steps
-    if not needed or budget.seconds is None or budget.expected_steps is not None:
-        return config, {}
-    tags = {schema.EXPECTED_STEPS_SOURCE: "steps of the first trial"}
-    if expected_steps is None:
-        guess = dataclasses.replace(budget, expected_steps=workshop.horizon(config).step_hint)
-        program = workshop.program(dataclasses.replace(config, budget=guess))
-        estimate = estimate_steps(program, budget.seconds)
-        expected_steps = estimate.steps
-        rates = ", ".join(f"{seconds:.6g}" for seconds in estimate.step_seconds)
-        tags = {schema.EXPECTED_STEPS_SOURCE: f"measured seconds per step: {rates}"}
-    told = dataclasses.replace(budget, expected_steps=expected_steps)
-    return dataclasses.replace(config, budget=told), tags
+    guess = dataclasses.replace(budget, expected_steps=workshop.horizon(config).step_hint)
+    program = workshop.program(dataclasses.replace(config, budget=guess))
+    estimate = estimate_steps(program, budget.seconds or 0.0)
+    rates = ", ".join(f"{seconds:.6g}" for seconds in estimate.step_seconds)
+    return estimate.steps, {schema.EXPECTED_STEPS_SOURCE: f"measured seconds per step: {rates}"}
 
 
 def default_callbacks(
-    config: RunConfig, workshop: Workshop, tracker: Tracker, watch: cb.Watch | None = None
+    setup: Setup, tracker: Tracker, watch: cb.Watch | None = None
 ) -> list[cb.Callback]:
     """The callbacks of every run, in the order in which they are asked."""
+    config, workload = setup.config, setup.workload
     chosen: list[cb.Callback] = [cb.StopIfDiverged()]
     if config.stop.target is not None:
-        workload = workshop.workload(config.workload)
         metric = f"{config.stop.split}/{workload.metric}"
         chosen.append(cb.StopAtTarget(metric, config.stop.target, workload.direction))
-    last_step = workshop.optimizers[config.optimizer.name].last_step(
-        config.optimizer.settings, workshop.horizon(config)
-    )
+    last_step = setup.entry.last_step(config.optimizer.settings, setup.horizon)
     if last_step is not None:
         chosen.append(cb.StopAtStep(last_step))
     chosen += [cb.StopAtBudget(), cb.FeedRemainingFraction(), cb.Track(tracker)]
@@ -252,8 +282,30 @@ def default_callbacks(
     return chosen
 
 
+def header(setup: Setup, tags: Mapping[str, str]) -> RunHeader:
+    """The header of a run's journal, with what its optimizer says of itself."""
+    notes = setup.entry.notes(setup.config.optimizer.settings, setup.horizon)
+    if "warning" in notes:
+        _log.warning("%s", notes["warning"])
+    found = {
+        **entry_tags(setup.entry, setup.config, setup.horizon),
+        **calibration_tags(setup.config.budget),
+    }
+    return run_header(setup.config, setup.workload, {**found, **setup.told, **notes, **tags})
+
+
+def begin(
+    setup: Setup, store: Store, saved: Saved | None, tags: Mapping[str, str]
+) -> JournalTracker:
+    """Starts the journal of a run, or goes on in the one that its checkpoint names."""
+    if saved is None:
+        return start_run(store.journals, header(setup, tags))
+    resumption = {schema.RESUMED_AT: str(saved.step), **host_tags(), **process_tags(), **tags}
+    return resume_run(store.journals / saved.journal, saved.offset, resumption)
+
+
 def run_header(config: RunConfig, workload: Workload, tags: Mapping[str, str]) -> RunHeader:
-    """How a run is recorded: name, tags to group by, the whole configuration, its data."""
+    """The header of a run's journal: name, tags to group by, configuration, data sets."""
     limit = config.budget.steps if config.budget.steps is not None else config.budget.seconds
     return RunHeader(
         experiment=config.tracking.experiment,
@@ -273,17 +325,3 @@ def run_header(config: RunConfig, workload: Workload, tags: Mapping[str, str]) -
             **tags,
         },
     )
-
-
-@contextmanager
-def kill_like_ctrl_c() -> Iterator[None]:
-    """Inside, SIGTERM ends a run as Ctrl-C does: recorded as KILLED, nothing lost."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -24,7 +24,7 @@ from timetrial.framework.records import RunRecord, RunResult
 from timetrial.framework.types import Split
 from timetrial.framework.workload import Workload
 from timetrial.optimizers import OPTIMIZERS
-from timetrial.tracking.read import mlflow
+from timetrial.tracking.read import runs as recorded
 from timetrial.tracking.report.standings import standings
 from timetrial.tracking.scores.conditions import by_condition
 from timetrial.tracking.store.opening import Store, open_store
@@ -111,7 +111,7 @@ def load_runs(
     Raises:
         UserError: no such store or experiment.
     """
-    return mlflow.load_runs(_opened(uri, root), experiment, tags=tags)
+    return recorded.load_runs(_opened(uri, root), experiment, tags=tags)
 
 
 def score(

@@ -5,12 +5,15 @@ Boundary: pure functions of configurations and results.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 
 from timetrial.framework.config import RunConfig
+from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.records import RunResult
 from timetrial.optimizers import OPTIMIZERS
+from timetrial.optimizers.schedules import sampled
 from timetrial.tracking.record import schema
 
 
@@ -25,6 +28,24 @@ def label(config: RunConfig) -> str:
         return config.label
     variant = OPTIMIZERS[config.optimizer.name].variant(config.optimizer.settings)
     return f"{config.optimizer.name}[{variant}]" if variant else config.optimizer.name
+
+
+def entry_tags(entry: OptimizerEntry, config: RunConfig, horizon: Horizon) -> dict[str, str]:
+    """Tags by which a report draws an optimizer that it has never heard of.
+
+    A run with a label of its own has no colour: it is another row than its optimizer.
+    """
+    tags = {
+        schema.OPTIMIZER_NAME: config.optimizer.name,
+        schema.LEARNED: str(entry.learned).lower(),
+    }
+    if entry.color and not config.label:
+        tags[schema.COLOR] = entry.color
+    rates = entry.learning_rates and entry.learning_rates(config.optimizer.settings, horizon)
+    if rates is not None:
+        points = sampled(rates, horizon.steps or horizon.step_hint, 101 if callable(rates) else 2)
+        tags[schema.LEARNING_RATES] = json.dumps(points, separators=(",", ":"))
+    return tags
 
 
 def end_tags(result: RunResult | None) -> dict[str, str]:

@@ -1,54 +1,57 @@
-"""The learning rates that a report draws: exactly those that the optimizers' settings give.
+"""Learning rates for a report: recorded ones, else those that the optimizers' entries give.
 
-Boundary: asks the optimizers' own schedules; drawing is the business of ``tracking.report``.
+Boundary: tables of points; ``tracking.report`` draws them.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any, Final
 
-import jax.numpy as jnp
-import numpy as np
 import pandas as pd
 
 from timetrial.bench.naming import label
+from timetrial.bench.suite import load_run
 from timetrial.framework.config import RunConfig
 from timetrial.framework.entries import Horizon
+from timetrial.framework.errors import UserError
 from timetrial.framework.records import RunRecord
-from timetrial.optimizers.baselines import (
-    AdamSettings,
-    MomentumSettings,
-    NadamSettings,
-    NadamwSettings,
-)
-from timetrial.tracking.report.schedules import COLUMNS
+from timetrial.optimizers import OPTIMIZERS
+from timetrial.optimizers.schedules import sampled
+from timetrial.tracking.record import schema
+from timetrial.tracking.report import RATE_COLUMNS
+
+Points = list[tuple[int, float]]
+"""Pairs (step, learning rate), in order of step."""
 
 _POINTS: Final = 201
-_PAPER: Final = {"adam": AdamSettings, "nadam": NadamSettings, "nadamw": NadamwSettings}
 
 
 def learning_rates(configs: Sequence[RunConfig], records: Iterable[RunRecord]) -> pd.DataFrame:
-    """The schedules of planned runs, columns ``COLUMNS``, up to the last step that was made.
+    """The schedules of planned and recorded runs up to the last step, columns ``RATE_COLUMNS``.
 
-    Optimizers without a learning rate, such as VeLO, have no rows.
+    Optimizers without a learning rate, such as VeLO, have no rows. Of several runs of an optimizer
+    on a workload the longest one counts.
+
+    Args:
+        configs: planned runs; they may have no record.
+        records: recorded runs; they may have no plan.
     """
-    made: dict[tuple[str, str], int] = {}
+    longest: dict[tuple[str, str], RunRecord] = {}
     for run in records:
         key = (run.workload, run.optimizer)
-        made[key] = max(made.get(key, 0), run.step)
-    rows: list[tuple[object, ...]] = []
-    seen = set()
+        if key not in longest or run.step > longest[key].step:
+            longest[key] = run
+    planned: dict[tuple[str, str], RunConfig] = {}
     for config in configs:
-        key = (config.workload.name, label(config))
-        hint = getattr(config.workload.settings, "step_hint", None)
-        if hint is not None and key not in seen:
-            seen.add(key)
-            points = _schedule(config.optimizer.settings, int(hint), made.get(key) or int(hint))
-            rows += [(*key, *point) for point in points]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+        planned.setdefault((config.workload.name, label(config)), config)
+    rows: list[tuple[object, ...]] = []
+    for key in dict.fromkeys([*planned, *longest]):
+        rows += [(*key, *point) for point in _points(planned.get(key), longest.get(key))]
+    return pd.DataFrame(rows, columns=list(RATE_COLUMNS))
 
 
 def paper_learning_rates() -> pd.DataFrame:
@@ -57,40 +60,64 @@ def paper_learning_rates() -> pd.DataFrame:
     for workload in _paper_table("hardware_calibration.csv"):
         steps = int(workload["v100x8_steps"])
         for row in _paper_table("hyperparameters.csv"):
-            settings = _paper_settings(row)
-            rows += [
-                (workload["workload"], row["optimizer"], *point)
-                for point in _schedule(settings, steps, steps)
-            ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+            points = _scheduled(row["optimizer"], _paper_settings(row), steps, steps)
+            rows += [(workload["workload"], row["optimizer"], *point) for point in points]
+    return pd.DataFrame(rows, columns=list(RATE_COLUMNS))
 
 
-def _paper_settings(row: Mapping[str, str]) -> AdamSettings | MomentumSettings:
-    rate = float(row["learning_rate"])
-    if row["optimizer"] not in _PAPER:
-        return MomentumSettings(learning_rate=rate, momentum=float(row["momentum"]))
-    return _PAPER[row["optimizer"]](
-        learning_rate=rate,
-        warmup_fraction=float(row["warmup_fraction"]),
-        end_factor=float(row["end_learning_rate"]),  # a factor of the peak: see warmup_cosine
-    )
+def _points(config: RunConfig | None, run: RunRecord | None) -> Points:
+    """The points of one optimizer on one workload, from its plan, its longest run, or both."""
+    if run is not None and schema.LEARNING_RATES in run.tags:
+        return [point for point in _recorded(run) if point[0] <= run.step]
+    config = config or (_configured(run) if run else None)
+    hint = getattr(config.workload.settings, "step_hint", None) if config else None
+    if config is None or hint is None:
+        return []
+    made = run.step if run else 0
+    return _scheduled(config.optimizer.name, config.optimizer.settings, hint, made or hint)
+
+
+def _recorded(run: RunRecord) -> Points:
+    """The points of a run's tag; none where it is damaged."""
+    try:
+        points = json.loads(run.tags[schema.LEARNING_RATES])
+        return [(int(step), float(rate)) for step, rate in points]
+    except (ValueError, TypeError):
+        return []
+
+
+def _configured(run: RunRecord) -> RunConfig | None:
+    """The recorded configuration of a run; None where this installation cannot read it."""
+    wanted = {
+        key: value
+        for key, value in run.config.items()
+        if key.split(".")[0] in ("workload", "optimizer") and value != "None"
+    }
+    try:
+        return load_run([f"{key}={value}" for key, value in wanted.items()])
+    except UserError:
+        return None
+
+
+def _scheduled(optimizer: str, settings: Any, step_hint: int, steps: int) -> Points:
+    """Points from the first update to the last, as the optimizer's entry gives them."""
+    rates_of = OPTIMIZERS[optimizer].learning_rates
+    rates = rates_of(settings, Horizon(step_hint=step_hint, steps=steps)) if rates_of else None
+    return [] if rates is None else sampled(rates, steps, _POINTS)
+
+
+def _paper_settings(row: Mapping[str, str]) -> Any:
+    """The settings of a baseline in Table 8; it gives no others than these."""
+    columns = {
+        "learning_rate": "learning_rate",
+        "momentum": "momentum",
+        "warmup_fraction": "warmup_fraction",
+        "end_factor": "end_learning_rate",  # a factor of the peak: see warmup_cosine
+    }
+    given = {name: float(row[column]) for name, column in columns.items() if row[column]}
+    return OPTIMIZERS[row["optimizer"]].settings(**given)
 
 
 def _paper_table(name: str) -> list[dict[str, str]]:
     with (resources.files("timetrial.tracking") / "paper" / name).open() as file:
         return list(csv.DictReader(file))
-
-
-def _schedule(settings: Any, step_hint: int, steps: int) -> list[tuple[int, float]]:
-    """Points (step, learning rate) from the first update to the last."""
-    horizon = Horizon(step_hint=step_hint, steps=steps)
-    rates: Any
-    if isinstance(settings, AdamSettings):
-        rates = settings.schedule(horizon)
-    elif isinstance(settings, MomentumSettings):
-        rates = settings.learning_rates(horizon)
-    else:
-        return []
-    grid = np.unique(np.linspace(0, steps, _POINTS).round().astype(int))
-    found = np.asarray(rates(jnp.asarray(grid))) if callable(rates) else np.full(len(grid), rates)
-    return [(int(step), float(f"{rate:.5g}")) for step, rate in zip(grid, found, strict=True)]

@@ -1,17 +1,23 @@
-"""Suites: which workloads, optimizers, seeds and conditions make up a race.
+"""Suites: the workloads, optimizers, seeds and conditions of a race, and the runs that they plan.
 
-Boundary: reads presets and suites and plans runs; ``race`` makes them.
+Boundary: reads presets and suites; ``race`` makes the runs.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import Budget
-from timetrial.framework.config import ConfigError, RunConfig, Tracking
+from timetrial.framework.config import ConfigError, RunConfig, Tracking, Tree
+from timetrial.framework.convert import fields_of
+from timetrial.framework.paths import UserPath
+from timetrial.framework.ranges import check
+from timetrial.framework.registry import Registry
 from timetrial.framework.types import Condition
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.workloads import WORKLOADS
@@ -20,44 +26,48 @@ PRESETS_DIRECTORY = Path(__file__).parent / "presets"
 SUITES_DIRECTORY = Path(__file__).parent / "suites"
 
 HPO = "hpo"
-"""Name in suites of the reference optimizer: on each workload the one that its preset says."""
+"""Name of the tuned optimizer in suites: on each workload that of its tuned preset."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
     """A race: every optimizer on every workload with every seed.
 
+    Directories are relative to the presets of this package; those of a suite file that are found
+    beside it come first.
+
     Attributes:
         name: file name of the suite, without ending.
-        summary: what it is, in one line.
+        summary: one line for ``timetrial list``.
         presets: directory of run presets; workload W runs under preset ``<presets>/W``.
         workloads: names of workloads.
-        optimizers: names of optimizers; ``["all"]`` takes every registered one, and ``hpo`` where
+        optimizers: names of optimizers; ``all`` takes every built-in one, and ``hpo`` where
             every workload has a tuned preset.
-        seeds: one run per seed.
+        seeds: one run per seed, each in [0, 2**32).
         conditions: ``step`` (the preset's budget), ``time``, or both.
-        calibrations: directory of calibration files; workload W's time budget is that of
-            ``<calibrations>/W.yaml``. "" takes the seconds of the pacemaker's step budget.
+        calibrations: directory of calibration files, relative to the working directory; the time
+            budget of workload W is that of ``<calibrations>/W.yaml``. "" takes the seconds of the
+            reference run's step budget.
         seconds_per_run: expected wall time of a run on 2 cores, for the estimate in the plan.
         hpo: directory of the tuned presets, one per workload, as ``timetrial tune --export`` writes
-            them: ``hpo`` is what they say of the optimizer. Relative to the presets of this
-            package; "" leaves the row out.
+            them; ``hpo`` takes its optimizer from them. "" leaves the row out.
     """
 
     name: str
     summary: str
-    presets: str
+    presets: UserPath
     workloads: tuple[str, ...]
     optimizers: tuple[str, ...] = ("all",)
     seeds: tuple[int, ...] = (0, 1, 2)
     conditions: tuple[str, ...] = (Condition.STEP,)
-    calibrations: str = ""
+    calibrations: UserPath = ""
     seconds_per_run: float = 0.0
-    hpo: str = ""
+    hpo: UserPath = ""
 
     def __post_init__(self) -> None:
-        _check_names("workloads", "workload", self.workloads, WORKLOADS)
-        _check_names("optimizers", "optimizer", self.optimizers, [*OPTIMIZERS, HPO, "all"])
+        _check_entries(WORKLOADS, self.workloads)
+        _check_entries(OPTIMIZERS, self.optimizers, (HPO, "all"))
+        self._check_presets()
         untuned = self._untuned()
         if HPO in self.optimizers and untuned:
             raise ValueError(
@@ -66,28 +76,62 @@ class Suite:
                 "optimizer=NAME --export FILE, and name its directory in hpo="
             )
         _check_names("conditions", "condition", self.conditions, [Condition.STEP, Condition.TIME])
+        check(self, seconds_per_run=">= 0")
         if not self.seeds:
-            raise ValueError("seeds: expected at least one, as in seeds=[0,1,2], got none")
+            raise ValueError("seeds: expected at least one, as in seeds=0,1,2, got none")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: expected different ones, got {list(self.seeds)}")
+        if not 0 <= min(self.seeds) <= max(self.seeds) < 2**32:
+            raise ValueError(f"seeds: expected numbers in [0, 2**32), got {list(self.seeds)}")
+
+    def _check_presets(self) -> None:
+        """Refuses a directory that lacks the preset of a workload."""
+        missing = [name for name in self.workloads if not os.path.isfile(self.preset(name))]
+        if missing:
+            known = sorted({name.rpartition("/")[0] for name in presets()} - {""})
+            raise ValueError(
+                f"presets: expected a directory with {missing[0]}.yaml, got {self.presets!r}. "
+                f"Known: {', '.join(known)}"
+            )
 
     def optimizer_names(self) -> tuple[str, ...]:
-        """The optimizers, with ``all`` spelled out, in registry order."""
+        """The optimizers, with ``all`` spelled out: built-in ones in registry order, then others.
+
+        ``all`` holds no plug-ins: what a suite is does not depend on what else is installed.
+        """
+        known = (*OPTIMIZERS.built_in, HPO)
         if "all" in self.optimizers:
-            return tuple(OPTIMIZERS) if self._untuned() else (*OPTIMIZERS, HPO)
-        return tuple(name for name in [*OPTIMIZERS, HPO] if name in self.optimizers)
+            chosen = known[:-1] if self._untuned() else known
+        else:
+            chosen = tuple(name for name in known if name in self.optimizers)
+        others = [name for name in self.optimizers if name not in (*known, "all")]
+        return (*chosen, *dict.fromkeys(others))
 
     def _untuned(self) -> list[str]:
         """Workloads without a tuned preset: all of them where no directory is named."""
-        return [name for name in self.workloads if not (self.hpo and self.tuned(name).exists())]
+        tuned = {name for name in self.workloads if self.hpo and os.path.isfile(self.tuned(name))}
+        return [name for name in self.workloads if name not in tuned]
+
+    def preset(self, workload: str) -> Path:
+        """File of a workload's run preset."""
+        return PRESETS_DIRECTORY / self.presets / f"{workload}.yaml"
 
     def tuned(self, workload: str) -> Path:
-        """The tuned preset of a workload, whether it exists or not."""
+        """File of a workload's tuned preset, whether it exists or not."""
         return PRESETS_DIRECTORY / self.hpo / f"{workload}.yaml"
 
     def calibration(self, workload: str) -> str | None:
         """The calibration file of a workload, where the suite takes its budgets from files."""
         return str(Path(self.calibrations) / f"{workload}.yaml") if self.calibrations else None
+
+
+def _check_entries(
+    registry: Registry[Any], names: Sequence[str], words: Sequence[str] = ()
+) -> None:
+    """Checks names of a registry, or of ``words``; a plug-in must be usable."""
+    unknown = [name for name in names if name not in words and registry.get(name) is None]
+    if unknown or not names:
+        _check_names(f"{registry.what}s", registry.what, unknown, [*registry, *words])
 
 
 def _check_names(key: str, what: str, names: Sequence[str], known: Collection[str]) -> None:
@@ -114,21 +158,63 @@ def _yaml_files(directory: Path) -> dict[str, Path]:
 
 
 def load_suite(overrides: Sequence[str]) -> tuple[Suite, Tracking]:
-    """Reads ``suite=NAME`` and lays the other overrides over it (``seeds=[0] optimizers=[adam]``).
+    """Reads ``suite=NAME|FILE.yaml`` and lays the other words over it (``seeds=0``).
 
     Raises:
-        ConfigError: unknown suite, key, workload or optimizer; wrong type.
+        ConfigError: an unknown suite, key, workload, optimizer or directory; a wrong type; a
+            suite file without one of its keys.
     """
     given = configuration.parse(overrides)
-    name = str(given.pop("suite", "quick"))
-    if name not in suites():
-        raise ConfigError(configuration.unknown("suite", name, suites()))
-    tracking = {"experiment": f"timetrial-{name}", **(given.pop("tracking", None) or {})}
-    tree = {"name": name, **configuration.read_yaml(suites()[name]), **given}
-    return (
-        configuration.convert(tree, Suite, ""),
-        configuration.convert(tracking, Tracking, "tracking"),
-    )
+    name = configuration.convert(given.pop("suite", "quick"), str, "suite")
+    file = configuration.file_of("suite", name, suites())
+    name = name if name in suites() else file.stem
+    tracking = _tracking(given.pop("tracking", {}), name)
+    parts = {"name": name, **_suite_file(file)}
+    parts |= _directories(fields_of(given, Suite, ""), (PRESETS_DIRECTORY, Path.cwd()))
+    required = [f.name for f in dataclasses.fields(Suite) if f.default is dataclasses.MISSING]
+    if missing := [key for key in required if key not in parts]:
+        raise ConfigError(f"{file}: expected the keys {', '.join(missing)}, too")
+    suite: Suite = configuration.construct(Suite, parts, "")
+    _check_calibrations(suite)
+    return suite, tracking
+
+
+def _check_calibrations(suite: Suite) -> None:
+    """Refuses a suite whose time budgets come from files that are not there."""
+    for workload in suite.workloads if Condition.TIME in suite.conditions else ():
+        file = suite.calibration(workload)
+        if file is not None and not os.path.isfile(file):
+            made = f"timetrial calibrate {workload}"
+            raise ConfigError(f"calibrations: expected a file {file}; make it with: {made}")
+
+
+def _tracking(given: Any, suite: str) -> Tracking:
+    """Where a suite is recorded: in an experiment of its own unless another is given."""
+    if isinstance(given, dict):
+        given = {"experiment": f"timetrial-{suite}", **given}
+    tracking: Tracking = configuration.convert(given, Tracking, "tracking")
+    return tracking
+
+
+def _suite_file(file: Path) -> dict[str, Any]:
+    """The settings in a suite file; directories beside it come before those of this package."""
+    parts = fields_of(configuration.read_yaml(file), Suite, "")
+    beside = file.absolute().parent
+    parts = _directories(parts, (beside,), ("calibrations",))
+    return _directories(parts, (beside, PRESETS_DIRECTORY))
+
+
+def _directories(
+    parts: dict[str, Any], places: Sequence[Path], keys: Sequence[str] = ("presets", "hpo")
+) -> dict[str, Any]:
+    """Settings whose directories are those of the first place that has them."""
+    found = dict(parts)
+    for key in keys:
+        if name := parts.get(key):
+            existing = [place / name for place in places if os.path.isdir(place / name)]
+            if existing and existing[0] != PRESETS_DIRECTORY / name:
+                found[key] = str(existing[0])
+    return found
 
 
 PACEMAKER = "heavy_ball"
@@ -140,13 +226,13 @@ def plan(
 ) -> list[RunConfig]:
     """The runs of a suite on one workload, seeds innermost, so that programs are reused.
 
-    An optimizer that does not look at its budget serves both conditions in one run.
+    An optimizer that ignores its budget gets one run for both conditions.
 
     Args:
         suite: the suite.
         tracking: where the runs are recorded.
         workload: one of the suite's.
-        time_budget: seconds of the time condition; not needed without that condition.
+        time_budget: seconds of the time condition, > 0; None where they are not known yet.
     """
     runs: list[RunConfig] = []
     seconds, file = time_budget or 1.0, suite.calibration(workload)
@@ -175,21 +261,21 @@ def stepped(
     suite: Suite, tracking: Tracking, workload: str, optimizer: str, seed: int
 ) -> RunConfig:
     """One run of a suite under its step budget."""
-    words = [f"preset={suite.presets}/{workload}", f"seed={seed}"]
-    words += _tuned_words(suite, workload) if optimizer == HPO else [f"optimizer={optimizer}"]
-    return dataclasses.replace(load_run(words), tracking=tracking)
+    preset = configuration.read_preset(suite.preset(workload))
+    chosen = _tuned(suite, workload) if optimizer == HPO else {"optimizer": {"name": optimizer}}
+    tree = configuration.merge(preset, {"seed": seed}, chosen)
+    config = configuration.load_tree(tree, workloads=WORKLOADS, optimizers=OPTIMIZERS)
+    return dataclasses.replace(config, tracking=tracking)
 
 
-def _tuned_words(suite: Suite, workload: str) -> list[str]:
-    """What the tuned preset of a workload says of the optimizer; the rest is the suite's."""
+def _tuned(suite: Suite, workload: str) -> Tree:
+    """Label and optimizer of a workload's tuned preset; the rest of it is not used."""
     path = suite.tuned(workload)
-    tree = configuration.read_yaml(path)
-    name = tree.get("workload", {}).get("name")
-    if name != workload or "name" not in tree.get("optimizer", {}):
-        raise ConfigError(f"{path}: expected workload {workload} and an optimizer, got {name}")
-    optimizer = dict(tree["optimizer"])
-    chosen = [f"label={HPO}", f"optimizer={optimizer.pop('name')}"]
-    return chosen + [f"optimizer.{key}={value}" for key, value in optimizer.items()]
+    tree = configuration.read_preset(path)
+    chosen, optimizer = tree.get("workload"), tree.get("optimizer")
+    if not isinstance(chosen, dict) or chosen.get("name") != workload or "optimizer" not in tree:
+        raise ConfigError(f"{path}: expected workload {workload} and an optimizer")
+    return {"label": HPO, "optimizer": optimizer}
 
 
 def pacemaker(suite: Suite, tracking: Tracking, workload: str) -> RunConfig:
@@ -202,26 +288,3 @@ def load_run(overrides: Sequence[str]) -> RunConfig:
     return configuration.load(
         overrides, workloads=WORKLOADS, optimizers=OPTIMIZERS, presets=presets()
     )
-
-
-def listing() -> str:
-    """Workloads, optimizers, suites and presets with one line each."""
-    summaries = {name: _header(path) for name, path in presets().items()}
-    sections = {
-        "workloads": {name: entry.summary for name, entry in WORKLOADS.items()},
-        "optimizers": {name: entry.summary for name, entry in OPTIMIZERS.items()},
-        "suites": {
-            name: str(configuration.read_yaml(p)["summary"]) for name, p in suites().items()
-        },
-        "presets": summaries,
-    }
-    width = max(len(name) for lines in sections.values() for name in lines)
-    return "\n\n".join(
-        f"{title}\n" + "\n".join(f"  {name:<{width}}  {text}" for name, text in lines.items())
-        for title, lines in sections.items()
-    )
-
-
-def _header(path: Path) -> str:
-    """First line of a preset's header comment."""
-    return path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")

@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from timetrial.bench.experiment import kill_like_ctrl_c
+from timetrial.bench.signals import raise_interrupted
 from timetrial.framework.config import Tracking
 from timetrial.framework.errors import UserError
-from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.store.opening import open_store
 from timetrial.tracking.store.ui import ui_address, ui_command, ui_environment
 from timetrial.tracking.store.views import OVERVIEW, write_views
@@ -36,7 +36,7 @@ def serve(tracking: Tracking, port: int) -> int:
     if command:
         _check_free(port)
         log = store.root / "ui.log"
-        with kill_like_ctrl_c(), log.open("w") as output, _started(command, output) as server:
+        with raise_interrupted(), log.open("w") as output, _started(command, output) as server:
             try:
                 _wait_until_healthy(server, port, log)
                 _show(links, lambda path: ui_address(store, path, HOST, port))

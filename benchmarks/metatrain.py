@@ -28,7 +28,7 @@ from timetrial.optimizers.metatraining import families, outer
 from timetrial.optimizers.metatraining.dense import perceptron
 from timetrial.optimizers.metatraining.settings import MetatrainSettings, knobs
 from timetrial.optimizers.metatraining.vector import to_vector
-from timetrial.optimizers.velo.weights.choice import embedded_weights
+from timetrial.optimizers.velo.weights import embedded_weights
 
 PROTOTYPE = perceptron("prototype", (16,), features=24)
 

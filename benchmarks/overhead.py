@@ -18,14 +18,16 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from timetrial.bench.experiment import Workshop, default_callbacks, run_header
+from timetrial.bench.experiment import Workshop, default_callbacks, fit, header, prepare
 from timetrial.bench.suite import load_run
 from timetrial.framework.callbacks import Watch
+from timetrial.framework.clock import Clock
 from timetrial.framework.config import RunConfig
 from timetrial.framework.step import Program
-from timetrial.framework.trainer import Trainer
+from timetrial.framework.types import Status
+from timetrial.tracking.record.tracker import start_run
+from timetrial.tracking.store.mirror import Mirror
 from timetrial.tracking.store.opening import Store, open_store
-from timetrial.tracking.store.tracker import MlflowTracker
 
 GOAL = 1.03
 
@@ -43,14 +45,16 @@ def bare_loop(program: Program, config: RunConfig, steps: int) -> float:
     return (time.perf_counter() - started) / steps
 
 
-def fit(workshop: Workshop, config: RunConfig, steps: int, store: Store) -> float:
+def tracked(workshop: Workshop, config: RunConfig, steps: int, store: Store) -> float:
     """Charged seconds per step of ``Trainer.fit`` with tracking and progress."""
-    workload, program = workshop.workload(config.workload), workshop.program(config)
-    tracker = MlflowTracker(store, run_header(config, workload, {}))
+    setup = prepare(config, workshop, None, None)
+    tracker = start_run(store.journals, header(setup, {}))
     watch = Watch(lambda info: None, lambda info, metrics: None)
-    callbacks = default_callbacks(config, workshop, tracker, watch)
-    result = Trainer(program, config.budget, callbacks, config.seed).fit(program.init(config.seed))
-    tracker.finish("FINISHED", {}, {})
+    mirror = Mirror(store, tracker.path)
+    callbacks = [*default_callbacks(setup, tracker, watch), mirror]
+    result = fit(setup, callbacks, Clock(), None, tracker.path)
+    tracker.finish(Status.FINISHED, {}, {})
+    mirror.close()
     return result.seconds["train"] / steps
 
 
@@ -63,14 +67,14 @@ def compare(overrides: Sequence[str], steps: int, repeats: int) -> Mapping[str, 
     found: dict[str, list[float]] = {"bare": [], "fit": []}
     with tempfile.TemporaryDirectory() as directory:
         store = open_store(f"sqlite:///{directory}/mlflow.db", root=Path(directory))
-        fit(workshop, config, steps, store)  # compiles, and warms everything up
+        tracked(workshop, config, steps, store)  # compiles, and warms everything up
         for repeat in range(repeats):
             order = ("bare", "fit") if repeat % 2 == 0 else ("fit", "bare")
             for which in order:
                 seconds = (
                     bare_loop(program, config, steps)
                     if which == "bare"
-                    else fit(workshop, config, steps, store)
+                    else tracked(workshop, config, steps, store)
                 )
                 found[which].append(seconds * 1e3)
     return found

@@ -9,6 +9,7 @@ import dataclasses
 import enum
 import math
 
+from timetrial.framework.paths import UserPath
 from timetrial.framework.types import Condition
 
 
@@ -33,7 +34,7 @@ class Budget:
     charge_compile: bool = False
     also_seconds: float | None = None
     expected_steps: int | None = None
-    calibration: str | None = None
+    calibration: UserPath | None = None
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):

@@ -2,35 +2,46 @@
 
 Boundary: one file per run, written whole or not at all; which runs have one, the caller decides.
 
-A checkpoint is the moment just before an evaluation. A resumed run starts, as every run does, with
+Checkpoints are written just before an evaluation. A resumed run starts, as every run does, with
 an evaluation: that one is made again, with the same result, and so are the answers of the
 callbacks to it. Because update t draws from ``fold_in(key, t)`` and the order of the data is a
-function of (seed, step), the resumed run is bitwise the uninterrupted one.
+function of (seed, step), the resumed run is bitwise the uninterrupted one. What was recorded stays
+in the run's journal: a checkpoint holds its name and the offset to go on from.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import serialization
 
-from timetrial.framework.budget import StopReason
 from timetrial.framework.callbacks import Callback, StepInfo
 from timetrial.framework.clock import Clock
 from timetrial.framework.errors import UserError
 from timetrial.framework.files import write_atomically
-from timetrial.framework.records import Row, Tracker
-from timetrial.framework.types import Metrics, Status, TrainState
+from timetrial.framework.types import Metrics, TrainState
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file's layout."""
+
+
+class JournaledTracker(Protocol):
+    """What a checkpoint asks of the tracker of its run."""
+
+    @property
+    def path(self) -> Path:
+        """The journal."""
+
+    @property
+    def last_row_offset(self) -> int:
+        """Where the last logged row begins in the journal, in bytes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,16 +51,21 @@ class Saved:
     Attributes:
         leaves: every array of the state, by its path in the state.
         seconds: seconds by account of the clock.
-        evaluations: all evaluations before the moment of the checkpoint, in order.
-        rows: all that the tracker was given before that moment.
+        journal: file name of the run's journal.
+        offset: size of the journal at this moment, in bytes.
         notes: what the caller wants back.
     """
 
     leaves: Mapping[str, np.ndarray]
     seconds: Mapping[str, float]
-    evaluations: Sequence[Row]
-    rows: Sequence[Row]
+    journal: str
+    offset: int
     notes: Mapping[str, str]
+
+    @property
+    def step(self) -> int:
+        """Updates made."""
+        return int(self.leaves[".step"])
 
     def state(self, like: TrainState) -> TrainState:
         """The saved state.
@@ -88,10 +104,8 @@ def save(path: Path, state: TrainState, saved: Saved, identity: str) -> None:
         "format": FORMAT,
         "identity": identity,
         "seconds": dict(saved.seconds),
-        "evaluations": [
-            [row.step, row.train_seconds, dict(row.metrics)] for row in saved.evaluations
-        ],
-        "rows": [[row.step, row.train_seconds, dict(row.metrics)] for row in saved.rows],
+        "journal": saved.journal,
+        "offset": saved.offset,
         "notes": dict(saved.notes),
     }
     leaves = {
@@ -117,8 +131,8 @@ def load(path: Path, identity: str) -> Saved:
         saved = Saved(
             leaves=content["leaves"],
             seconds=meta["seconds"],
-            evaluations=tuple(Row(*parts) for parts in meta["evaluations"]),
-            rows=[Row(*parts) for parts in meta["rows"]],
+            journal=meta["journal"],
+            offset=meta["offset"],
             notes=meta["notes"],
         )
     except Exception as error:  # whatever a damaged file makes the decoders raise
@@ -134,33 +148,6 @@ def load(path: Path, identity: str) -> Saved:
     return saved
 
 
-class Recorder:
-    """A tracker that passes everything on and keeps the rows, so that a checkpoint has them.
-
-    Args:
-        tracker: whom the rows are for.
-        rows: rows of an earlier part of the run; they are passed on at once.
-        keep: whether there are checkpoints that need the rows.
-    """
-
-    def __init__(self, tracker: Tracker, rows: Sequence[Row] = (), *, keep: bool = True) -> None:
-        self._tracker = tracker
-        self._keep = keep
-        self.rows: list[Row] = []
-        if rows:
-            self.log(rows)
-
-    def log(self, rows: Sequence[Row]) -> None:
-        """Records rows; see ``framework.records.Tracker``."""
-        if self._keep:
-            self.rows += rows
-        self._tracker.log(rows)
-
-    def finish(self, status: Status, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
-        """Ends the run; see ``framework.records.Tracker``."""
-        self._tracker.finish(status, tags, summary)
-
-
 class Checkpoint(Callback):
     """Saves the run at every evaluation after which it goes on; asked after ``Track``.
 
@@ -168,9 +155,11 @@ class Checkpoint(Callback):
         path: the file.
         identity: what is run.
         clock: the clock of the run; its accounts go on where they were.
-        recorder: the tracker of the run.
-        evaluations: evaluations of an earlier part of the run.
+        tracker: the tracker of the run, whose last row is the evaluation.
         notes: what the caller wants back.
+
+    Attributes:
+        offset: of the journal at the last checkpoint, 0 before the first.
     """
 
     def __init__(
@@ -178,31 +167,26 @@ class Checkpoint(Callback):
         path: Path,
         identity: str,
         clock: Clock,
-        recorder: Recorder,
-        evaluations: Sequence[Row] = (),
+        tracker: JournaledTracker,
         notes: Mapping[str, str] | None = None,
     ) -> None:
+        self.offset = 0
         self._path = path
         self._identity = identity
         self._clock = clock
-        self._recorder = recorder
-        self._before = list(evaluations)
+        self._tracker = tracker
         self._notes = dict(notes or {})
 
-    def on_eval_end(self, info: StepInfo, metrics: Metrics, state: TrainState) -> StopReason | None:
-        if info.ending is None:
-            # The last row is this evaluation's own, which a resumed run makes again.
-            saved = Saved(
-                leaves={},
-                seconds=self._clock.accounts(),
-                evaluations=self._before,
-                rows=self._recorder.rows[:-1],
-                notes=self._notes,
-            )
-            with self._clock.charge("checkpoint"):
-                save(self._path, state, saved, self._identity)
-        self._before.append(Row(info.step, info.train_seconds, metrics))
-        return None
+    def on_eval_end(self, info: StepInfo, metrics: Metrics, state: TrainState) -> None:
+        if info.ending is not None:
+            return
+        # The last row is this evaluation's own, which a resumed run makes again.
+        offset = self._tracker.last_row_offset
+        name = self._tracker.path.name
+        saved = Saved({}, self._clock.accounts(), name, offset, self._notes)
+        with self._clock.charge("checkpoint"):
+            save(self._path, state, saved, self._identity)
+        self.offset = offset
 
 
 def _is_key(leaf: Any) -> bool:

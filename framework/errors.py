@@ -1,6 +1,6 @@
-"""The error that a user can mend, as opposed to a bug.
+"""The errors that a user can mend, as opposed to bugs.
 
-Boundary: imports nothing, so that the command line can catch it before anything is loaded.
+Boundary: imports nothing, so that the command line can catch them before anything is loaded.
 """
 
 
@@ -9,3 +9,7 @@ class UserError(Exception):
 
     The message says what was expected, what came and what is allowed.
     """
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be run."""

@@ -6,6 +6,7 @@ Boundary: paths and bytes; what they hold is for the caller.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import secrets
 from collections.abc import Iterator
@@ -25,6 +26,11 @@ def write_atomically(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+def drafts_of(path: Path) -> list[Path]:
+    """Half files that ``write_atomically`` has left where its process was killed."""
+    return sorted(path.parent.glob(f".{glob.escape(path.name)}.*.*"))
 
 
 @contextlib.contextmanager

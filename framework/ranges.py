@@ -1,12 +1,17 @@
 """Range checks for settings, written as the ranges are: ``check(self, momentum="[0, 1)")``.
 
-Boundary: raises ValueError; what the user sees is composed by the configuration.
+Boundary: raises ValueError; the configuration composes the user's message.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
 import re
+from collections.abc import Mapping
+
+_noted = contextvars.ContextVar[dict[str, str] | None]("noted", default=None)
 
 
 def check(settings: object, **ranges: str) -> None:
@@ -19,10 +24,27 @@ def check(settings: object, **ranges: str) -> None:
     Raises:
         ValueError: a value is outside its range or not finite.
     """
+    if (noted := _noted.get()) is not None:
+        noted.update(ranges)
     for name, allowed in ranges.items():
         value = getattr(settings, name)
         if value is not None and not (math.isfinite(value) and _inside(value, allowed)):
-            raise ValueError(f"{name}: expected a value {_words(allowed)}, got {value}")
+            finite = "" if math.isfinite(value) else "finite "
+            raise ValueError(f"{name}: expected a {finite}value {_words(allowed)}, got {value}")
+
+
+def ranges_of(settings: type) -> Mapping[str, str]:
+    """The ranges that settings check at construction, by name, as ``check`` was given them.
+
+    Found by making settings of defaults; settings without defaults have none.
+    """
+    token = _noted.set({})
+    try:
+        with contextlib.suppress(Exception):  # whatever settings of others raise
+            settings()
+        return dict(_noted.get() or {})
+    finally:
+        _noted.reset(token)
 
 
 def _inside(value: float, allowed: str) -> bool:

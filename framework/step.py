@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from timetrial.framework.entries import current_params
 from timetrial.framework.types import Metrics, PyTree, Split, TrainState
 from timetrial.framework.workload import Batch, Sums, Workload
 
@@ -22,6 +23,9 @@ Inputs = Mapping[str, np.ndarray]
 _COMPILE_FAST = {"xla_backend_optimization_level": 0}
 # Initialisers run once and are mostly random numbers, which LLVM optimises for a long time: 16.3 s
 # of CPU time for a U-Net of 19 tensors, 2.0 s without; the numbers are the same.
+
+EvalParams = Callable[[PyTree, PyTree], PyTree]
+"""Parameters to evaluate, from ``(opt_state, params)``."""
 
 TrainStep = Callable[[TrainState, Batch, Inputs], tuple[TrainState, dict[str, jax.Array]]]
 
@@ -63,25 +67,35 @@ class Program:
     for debugging; such seconds compare with no other run's.
 
     Args:
-        workload: what is trained.
+        workload: the problem to train.
         tx: the optimizer.
+        eval_params: parameters to evaluate, from ``(opt_state, params)``. Pure, jittable.
 
     Attributes:
         compiled: whether the update and the evaluation are compiled functions.
     """
 
-    def __init__(self, workload: Workload, tx: optax.GradientTransformation) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        tx: optax.GradientTransformation,
+        eval_params: EvalParams = current_params,
+    ) -> None:
         self.workload = workload
         self.tx = tx
+        self.eval_params = eval_params
+        self._eval_params = eval_params
         self.compiled = not jax.config.jax_disable_jit  # type: ignore[attr-defined]
         self._init_model = jax.jit(workload.init, compiler_options=_COMPILE_FAST)
         self._init_optimizer = jax.jit(tx.init, compiler_options=_COMPILE_FAST)
         self._train_step: Any = None
         self._eval_step: Any = None
 
-    def with_optimizer(self, tx: optax.GradientTransformation) -> Program:
+    def with_optimizer(
+        self, tx: optax.GradientTransformation, eval_params: EvalParams = current_params
+    ) -> Program:
         """A program of the same workload that reuses what does not depend on the optimizer."""
-        program = Program(self.workload, tx)
+        program = Program(self.workload, tx, eval_params)
         program._init_model = self._init_model
         program._eval_step = self._eval_step
         return program
@@ -104,6 +118,9 @@ class Program:
             batch = self.workload.train_batch(0, 0)
             step = make_train_step(self.workload, self.tx)
             self._train_step = self._ahead(step, state, batch, inputs, donate=0)
+            if self.eval_params is not current_params:
+                chosen = self._ahead(self.eval_params, state.opt_state, state.params)
+                self._eval_params = chosen
         if self._eval_step is None:
             batch = self.workload.eval_batches(self.workload.splits[0])[0]
             arguments = (state.params, state.model_state, batch)
@@ -127,15 +144,16 @@ class Program:
 
     def evaluate(self, state: TrainState) -> Metrics:
         """Metrics of all splits, ``{"<split>/<metric>": value}``; waits for the device."""
+        params = self._eval_params(state.opt_state, state.params)
         metrics: Metrics = {}
         for split in self.workload.splits:
-            metrics.update(self._evaluate_split(state, split))
+            metrics.update(self._evaluate_split(params, state.model_state, split))
         return metrics
 
-    def _evaluate_split(self, state: TrainState, split: Split) -> Metrics:
+    def _evaluate_split(self, params: PyTree, model_state: PyTree, split: Split) -> Metrics:
         results: Sequence[tuple[Sums, PyTree]] = jax.device_get(
             [
-                self._eval_step(state.params, state.model_state, batch)
+                self._eval_step(params, model_state, batch)
                 for batch in self.workload.eval_batches(split)
             ]
         )

@@ -47,6 +47,11 @@ class Condition(enum.StrEnum):
     TIME = "time"
     STEP = "step"
 
+    @property
+    def unit(self) -> str:
+        """What budgets and times to target are measured in: ``seconds`` or ``steps``."""
+        return "seconds" if self is Condition.TIME else "steps"
+
 
 class Split(enum.StrEnum):
     """A fixed set of examples to evaluate on; evaluated metrics are ``"<split>/<metric>"``."""
@@ -72,8 +77,9 @@ class Direction(enum.Enum):
     MAXIMIZE = "maximize"
 
     def reached(self, value: float, target: float) -> bool:
-        """True when ``value`` is at ``target`` or beyond it; NaN never is."""
-        return value <= target if self is Direction.MINIMIZE else value >= target
+        """True when ``value`` is finite and at ``target`` or beyond it."""
+        beyond = value <= target if self is Direction.MINIMIZE else value >= target
+        return beyond and math.isfinite(value)
 
     def best(self, values: Iterable[float]) -> float:
         """The best of ``values``; NaN is skipped, and NaN is returned when nothing is left."""

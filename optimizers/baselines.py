@@ -4,6 +4,11 @@ Boundary: settings and optax transformations; each is optax's own where that mat
 
 Defaults: Rezk et al., "Is Scaling Learned Optimizers Worth It? Evaluating the Value of VeLO's
 4000 TPU Months", 2023, Table 8, https://arxiv.org/abs/2310.18191: one set for all workloads.
+
+Search spaces of NAdamW, AdamW (``adam`` with weight decay), heavy ball and Nesterov momentum are
+those of AlgoPerf's baselines: Dahl et al., "Benchmarking Neural Network Training Algorithms", 2023,
+https://arxiv.org/abs/2306.07179, and the ``tuning_search_space.json`` beside them in
+https://github.com/mlcommons/algorithmic-efficiency. NAdam's is our own.
 """
 
 from __future__ import annotations
@@ -14,8 +19,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from timetrial.framework.entries import Horizon
+from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.ranges import check
+from timetrial.framework.spaces import OneOf, Range, Space
 from timetrial.optimizers.schedules import warmup_cosine, warmup_linear
 
 
@@ -45,7 +51,7 @@ class AdamSettings:
         check(self, learning_rate=">= 0", b1="[0, 1)", b2="[0, 1)", eps="> 0")
         check(self, warmup_fraction="[0, 1)", end_factor="[0, 1]", weight_decay=">= 0")
 
-    def schedule(self, horizon: Horizon) -> optax.Schedule:
+    def learning_rates(self, horizon: Horizon) -> optax.Schedule:
         """Learning rate by number of updates made."""
         return warmup_cosine(
             self.learning_rate,
@@ -74,7 +80,7 @@ class NadamwSettings(AdamSettings):
 class MomentumSettings:
     """Settings of heavy ball and Nesterov momentum.
 
-    The last three are looked at under the linear schedule only; see ``warmup_linear``.
+    The last three apply to the linear schedule only; see ``warmup_linear``.
 
     Attributes:
         learning_rate: constant, or the peak of the schedule, >= 0.
@@ -113,6 +119,41 @@ class MomentumSettings:
         )
 
 
+_REGULARISATION: Space = {
+    "workload.label_smoothing": OneOf((0.1, 0.2)),
+    "workload.dropout_rate": OneOf((0.0, 0.1)),
+}
+
+_NADAMW_SPACE: Space = {
+    "learning_rate": Range(1e-4, 1e-2),
+    "one_minus_b1": Range(0.004, 0.1),
+    "b2": OneOf((0.999,)),
+    "warmup_fraction": OneOf((0.05,)),
+    "weight_decay": Range(0.005, 1.0),
+    **_REGULARISATION,
+}
+
+_ADAMW_SPACE: Space = {**_NADAMW_SPACE, "one_minus_b1": Range(0.02, 0.5)}
+
+# NAdam has no weight decay in the paper's races: its learning rate has the room instead.
+_NADAM_SPACE: Space = {
+    "learning_rate": Range(1e-4, 1e-1),
+    "one_minus_b1": Range(0.004, 0.5),
+    "one_minus_b2": Range(1e-4, 1e-1),
+}
+
+_MOMENTUM_SPACE: Space = {
+    "learning_rate": Range(0.02, 5.0),
+    "one_minus_momentum": Range(0.005, 0.3),
+    "schedule": OneOf(("linear",)),
+    "warmup_fraction": OneOf((0.05,)),
+    "weight_decay": Range(1e-7, 5e-5),
+    "decay_fraction": OneOf((0.9,)),
+    "end_factor": OneOf((1e-3, 1e-2)),
+    **_REGULARISATION,
+}
+
+
 def make_adam(settings: AdamSettings, horizon: Horizon) -> optax.GradientTransformation:
     """Adam: ``p -= lr * mhat / (sqrt(vhat) + eps)`` with bias-corrected moments.
 
@@ -122,8 +163,8 @@ def make_adam(settings: AdamSettings, horizon: Horizon) -> optax.GradientTransfo
     b1, b2, eps = settings.b1, settings.b2, settings.eps
     if settings.weight_decay:
         decay = settings.weight_decay
-        return optax.adamw(settings.schedule(horizon), b1, b2, eps, weight_decay=decay)
-    return optax.adam(settings.schedule(horizon), b1, b2, eps)
+        return optax.adamw(settings.learning_rates(horizon), b1, b2, eps, weight_decay=decay)
+    return optax.adam(settings.learning_rates(horizon), b1, b2, eps)
 
 
 def make_nadam(settings: NadamSettings, horizon: Horizon) -> optax.GradientTransformation:
@@ -132,7 +173,7 @@ def make_nadam(settings: NadamSettings, horizon: Horizon) -> optax.GradientTrans
         return make_nadamw(settings, horizon)
     return optax.chain(
         scale_by_nadam(settings.b1, settings.b2, settings.eps),
-        optax.scale_by_learning_rate(settings.schedule(horizon)),
+        optax.scale_by_learning_rate(settings.learning_rates(horizon)),
     )
 
 
@@ -145,7 +186,7 @@ def make_nadamw(settings: AdamSettings, horizon: Horizon) -> optax.GradientTrans
     return optax.chain(
         scale_by_nadam(settings.b1, settings.b2, settings.eps),
         optax.add_decayed_weights(settings.weight_decay),
-        optax.scale_by_learning_rate(settings.schedule(horizon)),
+        optax.scale_by_learning_rate(settings.learning_rates(horizon)),
     )
 
 
@@ -211,3 +252,45 @@ def scale_by_nadam(b1: float, b2: float, eps: float) -> optax.GradientTransforma
         return direction, optax.ScaleByAdamState(count, mu, nu)
 
     return optax.GradientTransformation(init, update)
+
+
+ADAM = OptimizerEntry(
+    "Adam, warm-up + cosine, lr 5e-3",
+    AdamSettings,
+    make_adam,
+    space=_ADAMW_SPACE,
+    learning_rates=AdamSettings.learning_rates,
+    color="#0072b2",
+)
+NADAM = OptimizerEntry(
+    "NAdam, warm-up + cosine, lr 1e-2",
+    NadamSettings,
+    make_nadam,
+    space=_NADAM_SPACE,
+    learning_rates=NadamSettings.learning_rates,
+    color="#3fa7dd",
+)
+NADAMW = OptimizerEntry(
+    "NAdamW, warm-up + cosine, lr 1e-2, weight decay 4e-3",
+    NadamwSettings,
+    make_nadamw,
+    space=_NADAMW_SPACE,
+    learning_rates=NadamwSettings.learning_rates,
+    color="#009e73",
+)
+HEAVY_BALL = OptimizerEntry(
+    "SGD with heavy-ball momentum 0.9, constant lr 5e-2",
+    MomentumSettings,
+    make_heavy_ball,
+    space=_MOMENTUM_SPACE,
+    learning_rates=MomentumSettings.learning_rates,
+    color="#e08f00",
+)
+NESTEROV = OptimizerEntry(
+    "SGD with Nesterov momentum 0.9, constant lr 5e-2",
+    MomentumSettings,
+    make_nesterov,
+    space=_MOMENTUM_SPACE,
+    learning_rates=MomentumSettings.learning_rates,
+    color="#6b6f76",
+)

@@ -1,17 +1,18 @@
 """Learning-rate schedules of the baselines, as functions of the number of updates made.
 
-Boundary: pure; the laying-out over a workload's step hint happens here, nowhere else.
+Boundary: pure; the one place that lays a schedule out over a workload's step hint.
 """
 
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from timetrial.framework.entries import Horizon
 
 SCHEDULE_SHARE = 0.75
-"""Share of the workload's step hint that warm-up and decay are laid out over."""
+"""Share of the workload's step hint that warm-up and decay take together."""
 
 
 def warmup_cosine(
@@ -82,3 +83,34 @@ def warmup_linear(
         return peak * jnp.where(made < warmup, rising, falling)
 
     return schedule
+
+
+def sampled(rates: float | optax.Schedule, steps: int, count: int) -> list[tuple[int, float]]:
+    """Points ``(step, learning rate)`` of a schedule, for a plot or a record.
+
+    Args:
+        rates: a learning rate, or a schedule by number of updates made.
+        steps: last step, >= 0; the first is 0.
+        count: number of points; fewer where there are fewer steps.
+
+    Returns:
+        Points in order of step; rates rounded to 5 significant digits, finite ones only.
+    """
+    grid = np.unique(np.linspace(0, steps, count).round().astype(int))
+    found = _rates(rates, grid) if callable(rates) else np.full(len(grid), float(rates))
+    return [
+        (int(step), float(f"{rate:.5g}"))
+        for step, rate in zip(grid, found, strict=True)
+        if np.isfinite(rate)
+    ]
+
+
+def _rates(schedule: optax.Schedule, grid: np.ndarray) -> np.ndarray:
+    """The rates at all steps of a grid at once, or one by one where a schedule cannot do that."""
+    try:
+        found = np.asarray(schedule(jnp.asarray(grid)))
+    except Exception:  # whatever a schedule for single steps raises
+        found = np.empty(0)
+    if found.shape == grid.shape:
+        return found
+    return np.array([float(schedule(jnp.asarray(step))) for step in grid])

@@ -110,9 +110,20 @@ def _run(condition: str, workload: str, optimizer: str, trial: int, seed: int) -
         step=steps,
         train_seconds=rows[-1].train_seconds,
         evaluations=rows,
-        config={"optimizer.name": optimizer, "workload.name": workload, "seed": str(trial)},
+        config={
+            "optimizer": optimizer,
+            "workload": workload,
+            "seed": str(trial),
+            **(
+                {"optimizer.prompt": str(PROMPTS[optimizer] / STEPS)}
+                if optimizer in PROMPTS
+                else {"optimizer.learning_rate": "0.01"}
+            ),
+        },
         tags={
             "workload": workload,
+            "optimizer_name": optimizer,
+            "learned": str(optimizer in PROMPTS).lower(),
             "config_hash": f"{abs(hash((key[1], key[2]))) % 16**8:08x}",
             "device_kind": "cpu",
             "host": "alpha",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from timetrial.framework.records import Row
+from timetrial.framework.types import Status
 from timetrial.tracking.record.journal import RunHeader
+from timetrial.tracking.record.tracker import start_run
+from timetrial.tracking.store.mirror import Mirror
 from timetrial.tracking.store.opening import Store
-from timetrial.tracking.store.tracker import MlflowTracker
 
 TAGS = {
     "workload": "tiny",
@@ -28,6 +30,28 @@ ROWS = [
     Row(4, 2.0, {"batch/loss": 1.5}),
     Row(4, 2.0, {"train/loss": 1.4, "validation/accuracy": 0.6}),
 ]
+
+
+class Recording:
+    """A run that is recorded and mirrored as ``bench.experiment.run`` does it."""
+
+    def __init__(self, store: Store, header: RunHeader, *, flush_seconds: float = 5.0) -> None:
+        self._tracker = start_run(store.journals, header)
+        self.path = self._tracker.path
+        self._mirror = Mirror(store, self.path, flush_seconds=flush_seconds)
+        self._mirror.flush()
+
+    @property
+    def run_id(self) -> str | None:
+        return self._mirror.run_id
+
+    def log(self, rows: Sequence[Row]) -> None:
+        self._tracker.log(rows)
+        self._mirror.flush()
+
+    def finish(self, status: str, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
+        self._tracker.finish(Status(status), tags, summary)
+        self._mirror.close()
 
 
 def identity(experiment: str = "tests", **tags: str) -> RunHeader:
@@ -50,9 +74,9 @@ def record(
     rows: list[Any] | None = None,
     summary: Mapping[str, float] | None = None,
     **tags: str,
-) -> MlflowTracker:
+) -> Recording:
     """Records a whole run."""
-    tracker = MlflowTracker(store, identity(experiment, **tags))
+    tracker = Recording(store, identity(experiment, **tags))
     tracker.log(ROWS if rows is None else rows)
     tracker.finish(status, {"stop_reason": "BUDGET", "diverged": "false"}, summary or {})
     return tracker

@@ -12,7 +12,7 @@ import time
 from tiny import TinyWorkload
 
 from timetrial.bench import cli
-from timetrial.framework.entries import Entry
+from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.workload import Batch
 from timetrial.workloads import WORKLOADS
 
@@ -37,7 +37,7 @@ def make_tiny(settings: TinySettings) -> TinyWorkload:
 
 
 def register() -> None:
-    WORKLOADS["tiny"] = Entry("tiny", TinySettings, make_tiny)
+    WORKLOADS["tiny"] = WorkloadEntry("tiny", TinySettings, make_tiny)
 
 
 if __name__ == "__main__":

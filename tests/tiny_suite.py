@@ -9,7 +9,7 @@ import pytest
 from tiny import TinyWorkload
 
 from timetrial.bench import suite as suites
-from timetrial.framework.entries import Entry
+from timetrial.framework.entries import WorkloadEntry
 from timetrial.workloads import WORKLOADS
 
 
@@ -25,7 +25,7 @@ def make_tiny(settings: TinySettings) -> TinyWorkload:
 
 def register(patch: pytest.MonkeyPatch, root: Path, *, steps: int, eval_every_steps: int) -> None:
     """Makes ``tiny`` a workload, and ``p/tiny`` a preset of so many steps, for one test."""
-    patch.setitem(WORKLOADS, "tiny", Entry("tiny", TinySettings, make_tiny))
+    patch.setitem(WORKLOADS, "tiny", WorkloadEntry("tiny", TinySettings, make_tiny))
     presets = root / "presets" / "p"
     presets.mkdir(parents=True)
     (presets / "tiny.yaml").write_text(

@@ -11,9 +11,10 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from timetrial.tracking.read.mlflow import load_runs
-from timetrial.tracking.report.figures import curve_figures
+from timetrial.tracking.read.runs import load_runs
+from timetrial.tracking.report.entrants import entrants_of
 from timetrial.tracking.report.plots import files
+from timetrial.tracking.report.sections.curves import curve_plots
 from timetrial.tracking.report.standings import standings
 from timetrial.tracking.report.style import looks
 from timetrial.tracking.store.opening import open_store
@@ -22,12 +23,13 @@ from timetrial.tracking.store.opening import open_store
 def main(root: str, picture: str) -> None:
     """Validation curves over charged seconds, one panel per workload."""
     records = load_runs(open_store(root=Path(root), create=False), "timetrial-quick")
-    styles = looks(sorted({record.optimizer for record in records}))
-    figures, _ = curve_figures(records, standings(records))
+    entrants = entrants_of(records)
+    styles = looks(entrants.keys(), entrants)
+    plots, _ = curve_plots(records, standings(records))
     panels = [
-        dataclasses.replace(panel, title=figure.title.partition(",")[0])
-        for figure in figures
-        for panel in figure.panels
+        dataclasses.replace(panel, title=plot.title.partition(",")[0])
+        for plot in plots
+        for panel in plot.panels
         if panel.title.startswith("Validation over charged seconds")
     ]
     title = "Suite quick: deciding metric on validation, mean and range over 3 seeds"

@@ -1,4 +1,4 @@
-"""The workload assays_gnn: which screens is a molecule active in? A mini ogbg-molpcba.
+"""The workload assays_gnn: activities of molecules in seven screens. A mini ogbg-molpcba.
 
 Boundary: joins the packed molecules, the graph network, its loss and its metric into a workload.
 
@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.ranges import check
 from timetrial.framework.types import Direction, PyTree, Split
 from timetrial.framework.workload import Batch, Sums, Workload
@@ -147,3 +148,8 @@ class AssaysGnn(Workload):
 
     def datasets(self) -> Mapping[str, str]:
         return {"assays": embedded_data.sha256("assays")}
+
+
+ENTRY = WorkloadEntry(
+    "Graph network on 24,000 molecules in 7 screens", AssaysGnnSettings, AssaysGnn
+)

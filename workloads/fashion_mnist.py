@@ -1,4 +1,4 @@
-"""The workload fashion_mnist_resnet: which of ten garments is on the picture? A mini ImageNet.
+"""The workload fashion_mnist_resnet: pictures of ten kinds of garments. A mini ImageNet.
 
 Boundary: joins the embedded data, the ResNet and its loss into a workload; the model is in resnet.
 
@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.ranges import check
 from timetrial.framework.types import Direction, PyTree, Split
 from timetrial.framework.workload import Batch, Sums, Workload
@@ -29,7 +30,7 @@ from timetrial.workloads.models import resnet
 
 SIZE = 28
 PADDING = 2
-"""Zeros around a training image, out of which a window of the original size is cropped."""
+"""Zeros around a training image; a window of the original size is cropped out of it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,12 +139,17 @@ class FashionMnistResnet(Workload):
         return {"fashion_mnist": embedded_data.sha256("fashion_mnist")}
 
 
+ENTRY = WorkloadEntry(
+    "ResNet on 14,000 images of garments", FashionMnistResnetSettings, FashionMnistResnet
+)
+
+
 def crop_and_flip(padded: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A random window of each image, mirrored left to right with probability 1/2.
 
     Args:
         padded: images (N, 32, 32).
-        rng: where the windows and the flips come from.
+        rng: source of the windows and the flips.
 
     Returns:
         Images (N, 28, 28).

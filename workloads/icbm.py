@@ -4,7 +4,7 @@ Boundary: joins the embedded data, the U-Net, its loss and SSIM into a workload.
 
 Data: 300 slices of the ICBM152 2009a template (Fonov et al., "Unbiased average age-appropriate
 atlases for pediatric studies", NeuroImage 54, 2011, https://doi.org/10.1016/j.neuroimage.2010.07.033),
-out of which kspace simulates any number of measurements. Loss, metric and normalisation follow
+from which kspace simulates any number of measurements. Loss, metric and normalisation follow
 AlgoPerf's workload ``fastmri`` (Dahl et al., "Benchmarking Neural Network Training Algorithms",
 2023, https://arxiv.org/abs/2306.07179).
 """
@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.ranges import check
 from timetrial.framework.types import Direction, PyTree, Split
 from timetrial.framework.workload import Batch, Sums, Workload
@@ -29,7 +30,7 @@ from timetrial.workloads.mini import LoopSettings
 from timetrial.workloads.models import unet
 
 IMAGE_SIZES = (96, 48, 32, 24)
-"""The size of the slices and what they can be averaged down to."""
+"""Size of the slices, and the sizes that they can be averaged down to."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class IcbmUnetSettings(LoopSettings):
         dropout_rate: of whole channels, in [0, 1).
         image_size: pixels along each side, over 192 mm: 96, 48, 32 or 24, at least
             ``2**num_pool_layers``.
-        train_images: how many measurements are simulated to train on, >= 1.
+        train_images: number of measurements to simulate for training, >= 1.
     """
 
     channels: int = 8
@@ -146,6 +147,11 @@ class IcbmUnet(Workload):
 
     def datasets(self) -> Mapping[str, str]:
         return {"icbm152": embedded_data.sha256("icbm152")}
+
+
+ENTRY = WorkloadEntry(
+    "U-Net on simulated 4x undersampled MRI of brain slices", IcbmUnetSettings, IcbmUnet
+)
 
 
 @functools.cache

@@ -1,6 +1,6 @@
-"""Settings that all mini workloads share: sizes of batches and of what is evaluated, and cadence.
+"""Settings that all mini workloads share: sizes of batches and of evaluation, and cadence.
 
-Boundary: values and their ranges; what a size may be at most, the data of a workload decide.
+Boundary: values and their ranges; the data of a workload set the largest sizes.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from timetrial.framework.types import Split
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoopSettings:
-    """What surrounds the model; each workload has its own defaults.
+    """Sizes and cadence; each workload has its own defaults.
 
     Attributes:
         batch_size: examples per update, >= 1.
         step_hint: updates that learning-rate schedules are laid out for, >= 1.
-        eval_every_steps: updates between two evaluations, >= 1, or None for none by steps.
-        eval_every_seconds: charged seconds between two evaluations, > 0, or None.
+        eval_every_steps: updates between two evaluations, >= 1, or null for none by steps.
+        eval_every_seconds: charged seconds between two evaluations, > 0, or null.
         eval_batch_size: examples per evaluation batch, >= 1; changes no metric.
-        train_examples: how many training examples are evaluated, >= 1, always the same.
-        validation_examples: how many validation examples are evaluated, >= 1.
-        test_examples: how many test examples are evaluated, >= 1.
+        train_examples: number of training examples to evaluate, >= 1, always the same.
+        validation_examples: number of validation examples to evaluate, >= 1.
+        test_examples: number of test examples to evaluate, >= 1.
     """
 
     batch_size: int
@@ -41,7 +41,7 @@ class LoopSettings:
         check(self, train_examples=">= 1", validation_examples=">= 1", test_examples=">= 1")
 
     def examples(self, split: Split) -> int:
-        """How many examples of a split are evaluated."""
+        """Number of examples to evaluate of a split."""
         counts: dict[Split, int] = {
             Split.TRAIN: self.train_examples,
             Split.VALIDATION: self.validation_examples,

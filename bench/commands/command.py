@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timetrial.framework.errors import UserError
+from timetrial.framework.paths import user_path
 
 if TYPE_CHECKING:
     from timetrial.bench.suite import Suite
@@ -65,7 +66,7 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
 
 def export_argument(parser: Parser, text: str) -> None:
     """Adds ``--export FILE``."""
-    parser.add_argument("--export", type=Path, metavar="FILE", help=text)
+    parser.add_argument("--export", type=user_path, metavar="FILE", help=text)
 
 
 def check_export(path: Path | None) -> None:

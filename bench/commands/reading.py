@@ -19,13 +19,14 @@ from timetrial.bench.commands.command import (
     show,
     whole_number,
 )
+from timetrial.framework.paths import user_path
 from timetrial.tracking.record import schema
 
 # As in ``running``, each prepare function imports what it needs itself.
 
 
 def _report(options: Options) -> Job:
-    from timetrial.bench.race import paper_report, report
+    from timetrial.bench.report import paper_report, report
     from timetrial.bench.suite import load_suite
     from timetrial.tracking.scores.resampling import Bootstrap
 
@@ -46,20 +47,19 @@ def _report(options: Options) -> Job:
 
 
 def _report_from(options: Options) -> Job:
-    from timetrial.bench.report import report_from  # type: ignore[import-not-found, unused-ignore]
-
+    from timetrial.bench.report import report_from
     from timetrial.bench.suite import load_suite
 
     tracking = load_suite(options.overrides)[1]
     out = options.out or Path(tracking.root) / "reports" / "from"
-    return lambda: int(
-        report_from(
-            options.sources,
-            rules=options.rules,
-            targets=options.targets,
-            experiment=options.experiment,
-            out=out,
-        )
+    return lambda: report_from(
+        options.sources,
+        rules=options.rules,
+        targets=options.targets,
+        experiment=options.experiment,
+        out=out,
+        mixed_machines=options.mixed_machines,
+        baseline=options.baseline,
     )
 
 
@@ -68,11 +68,15 @@ def _report_arguments(parser: Parser) -> None:
     add("--paper", action="store_true", help="report the paper's own tables")
     add("--from", dest="sources", nargs="+", metavar="SOURCE", help="directory, CSV file or URI")
     add(
-        "--rules", choices=["paper", "algoperf"], default="paper", help="with --from: scoring rules"
+        "--rules",
+        metavar="RULES",
+        default="paper",
+        help="with --from: paper (default), algoperf, algoperf-v05, algoperf-2023, ...-self",
     )
-    add("--targets", metavar="FILE", help="with --from: targets from a file")
+    add("--targets", metavar="FILE", help="with --from: paper, algoperf or a file of targets")
+    add("--baseline", metavar="NAME", help="with --from: optimizer that speed-ups are over")
     add("--experiment", metavar="NAME", help="with --from URI: which MLflow experiment")
-    add("--out", type=Path, metavar="DIR", help="with --from: where the report goes")
+    add("--out", type=user_path, metavar="DIR", help="with --from: where the report goes")
     add("--mixed-machines", action="store_true", help="score seconds of different machines, too")
     add(
         "--intervals",
@@ -95,12 +99,10 @@ def _report_arguments(parser: Parser) -> None:
 
 
 def _list(options: Options) -> Job:
-    from timetrial.bench.suite import listing
+    from timetrial.bench.listing import describe, listing
 
     if options.name is None:
         return lambda: show(listing())
-    from timetrial.bench.listing import describe  # type: ignore[import-not-found, unused-ignore]
-
     return lambda: show(describe(options.name))
 
 
@@ -110,10 +112,10 @@ def _list_arguments(parser: Parser) -> None:
 
 
 def _check(options: Options) -> Job:
-    from timetrial.bench.check import check  # type: ignore[import-not-found, unused-ignore]
+    from timetrial.bench.check import check
 
     require_devices()
-    return lambda: int(check(options.overrides))
+    return lambda: check(options.overrides)
 
 
 def _ui(options: Options) -> Job:
@@ -136,7 +138,7 @@ def _ui_arguments(parser: Parser) -> None:
 def _fetch(options: Options) -> Job:
     from timetrial.bench.progress import download_bar
     from timetrial.framework.files import removed_on_error
-    from timetrial.optimizers.velo.weights.choice import google_weights_path
+    from timetrial.optimizers.velo.weights.catalogue import google_weights_path
     from timetrial.optimizers.velo.weights.fetch import LICENCE_NOTE, fetch_velo
 
     directory = google_weights_path().parent
@@ -152,32 +154,32 @@ def _fetch(options: Options) -> Job:
 
 def _fetch_arguments(parser: Parser) -> None:
     parser.add_argument("what", choices=["velo"], help="learned optimizer")
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="take this copy")
+    parser.add_argument(
+        "--from", dest="source", type=user_path, metavar="FILE", help="take this copy"
+    )
 
 
 def _sync(options: Options) -> Job:
     from timetrial.bench.suite import load_suite
-    from timetrial.tracking.record.journal import read_spool
-    from timetrial.tracking.store.mirror import replay, replay_unsent
+    from timetrial.tracking.record.journal import read_journal
+    from timetrial.tracking.store.mirror import sync
     from timetrial.tracking.store.opening import open_store
 
     tracking = load_suite(options.overrides)[1]
     for path in options.file:
-        read_spool(path)
+        read_journal(path)
 
-    def sync() -> int:
+    def send() -> int:
         store = open_store(tracking.uri, root=Path(tracking.root))
-        files = options.file
-        runs = [replay(path, store) for path in files] if files else replay_unsent(store)
-        return show(f"{len(runs)} runs sent to {store.uri}")
+        return show(f"{len(sync(store, options.file))} runs sent to {store.name}")
 
-    return sync
+    return send
 
 
 def _sync_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--file",
-        type=Path,
+        type=user_path,
         action="append",
         default=[],
         metavar="JOURNAL",

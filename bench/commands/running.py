@@ -46,7 +46,8 @@ def _train_arguments(parser: Parser) -> None:
 
 
 def _bench(options: Options) -> Job:
-    from timetrial.bench.race import race, show_plan
+    from timetrial.bench.planning import show_plan
+    from timetrial.bench.race import race
 
     suite, tracking = load_checked_suite(options.overrides)
     if options.plan:

@@ -25,21 +25,25 @@ from timetrial.bench.metatrain.config import Command, devices, identity, read, s
 from timetrial.bench.metatrain.loop import Training
 from timetrial.bench.metatrain.progress import Progress
 from timetrial.framework import config as configuration
-from timetrial.framework.checkpoint import Recorder, Saved, load
+from timetrial.framework.checkpoint import Saved, load
 from timetrial.framework.config import ConfigError
 from timetrial.framework.errors import UserError
-from timetrial.framework.files import write_atomically
+from timetrial.framework.records import Row
 from timetrial.framework.types import Condition, Status
-from timetrial.optimizers.metatraining.outer import Outer, Sizes, init_state, place
+from timetrial.optimizers.metatraining.outer import Outer, init_state, place
+from timetrial.optimizers.metatraining.pairs import Sizes
 from timetrial.optimizers.metatraining.settings import MetatrainSettings
 from timetrial.optimizers.metatraining.vector import from_vector, to_vector
 from timetrial.optimizers.metatraining.warm_start import warm_start
-from timetrial.optimizers.velo.weights.checkpoint import Weights, digest_path, save_weights
+from timetrial.optimizers.velo.weights import Weights, save_weights
+from timetrial.optimizers.velo.weights.formats import record_digest
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import environment_tags
-from timetrial.tracking.record.journal import RunHeader
-from timetrial.tracking.store.opening import open_store
-from timetrial.tracking.store.tracker import MlflowTracker
+from timetrial.tracking.record.evaluations_file import evaluations_in
+from timetrial.tracking.record.journal import RunHeader, read_journal
+from timetrial.tracking.record.tracker import JournalTracker, resume_run, start_run
+from timetrial.tracking.store.mirror import Mirror
+from timetrial.tracking.store.opening import Store, open_store
 
 INTERRUPTED = 130
 
@@ -89,9 +93,13 @@ def _piece(
     if saved is not None:
         state = saved.state(state)
     store = open_store(command.tracking.uri, root=Path(command.tracking.root))
-    tracker = MlflowTracker(store, _run_identity(settings, command, who, saved))
-    recorder = Recorder(tracker, rows=saved.rows if saved else ())
-    training = Training(settings, sizes, who, path, state, recorder, saved, mesh)
+    tracker, evaluations = _journal(store, _run_header(settings, command, who), saved)
+    seconds = saved.seconds if saved else {}
+    mirror = Mirror(store, tracker.path, until=lambda: training.saved_offset)
+    training = Training(
+        settings, sizes, who, path, state, tracker, seconds, evaluations, mesh, mirror.flush
+    )
+    mirror.flush()  # the run shows in MLflow from the start
     deadline = _deadline(command.minutes)
     status, complete = Status.FAILED, False
     try:
@@ -107,8 +115,21 @@ def _piece(
         status = Status.KILLED
         raise
     finally:
-        recorder.finish(status, _end_tags(training, complete), _summary(training))
+        tracker.finish(status, _end_tags(training, complete), _summary(training))
+        mirror.close()
     return training, complete
+
+
+def _journal(
+    store: Store, header: RunHeader, saved: Saved | None
+) -> tuple[JournalTracker, list[Row]]:
+    """The journal of the training and the validations in it; pieces go on in the same one."""
+    if saved is None:
+        return start_run(store.journals, header), []
+    path = store.journals / saved.journal
+    tags = {**header.tags, schema.RESUMED_AT: str(saved.step)}
+    rows = read_journal(path, until=saved.offset, evaluations_only=True).rows
+    return resume_run(path, saved.offset, tags), evaluations_in(rows)
 
 
 def _deadline(minutes: float | None) -> float:
@@ -162,9 +183,7 @@ def _flag_on_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _run_identity(
-    settings: MetatrainSettings, command: Command, who: str, saved: Saved | None
-) -> RunHeader:
+def _run_header(settings: MetatrainSettings, command: Command, who: str) -> RunHeader:
     tree = {**dataclasses.asdict(settings), **dataclasses.asdict(command)}
     params = {
         key: json.dumps(value) if isinstance(value, tuple | dict) else str(value)
@@ -181,8 +200,6 @@ def _run_identity(
         schema.CONFIG_HASH: who,
         **environment_tags(),
     }
-    if saved is not None:
-        tags[schema.RESUMED_AT] = str(int(saved.leaves[".step"]))
     return RunHeader(
         experiment=command.tracking.experiment,
         run_name=f"metatrain {command.name} seed {settings.seed}",
@@ -219,7 +236,7 @@ def _export(
     save_weights(path, best, gen_id, int(outer.best_step))
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
-    write_atomically(digest_path(path), f"{digest}  {path.name}\n".encode())
+    record_digest(path, digest)
     print(f"{path}: {len(data):,} bytes, sha256 {digest}")
 
 

@@ -12,17 +12,20 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from timetrial.framework import config as configuration
 from timetrial.framework.config import ConfigError, Tracking
+from timetrial.framework.convert import refuse_unknown, unknown_keys
 from timetrial.framework.ranges import check
 from timetrial.optimizers.metatraining.settings import MetatrainSettings
 from timetrial.optimizers.velo.entry import load
-from timetrial.optimizers.velo.weights.checkpoint import Weights
+from timetrial.optimizers.velo.weights import Weights
+
+EXPERIMENT = "timetrial-metatrain"
+"""MLflow experiment of meta-trainings, unless another is given."""
 
 FORMAT = 1
-"""Version of what a checkpoint holds; a newer program refuses an older one's by its identity."""
+"""Version of the checkpoint format; part of the identity, so that older ones are refused."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +46,7 @@ class Command:
     minutes: float | None = None
     checkpoint_seconds: float = 60.0
     cores: int | None = None
-    tracking: Tracking = dataclasses.field(
-        default_factory=lambda: Tracking(experiment="timetrial-metatrain")
-    )
+    tracking: Tracking = dataclasses.field(default_factory=lambda: Tracking(experiment=EXPERIMENT))
 
     def __post_init__(self) -> None:
         check(self, minutes=">= 0", checkpoint_seconds="> 0", cores=">= 1")
@@ -61,29 +62,23 @@ class Command:
 
 
 def read(overrides: Sequence[str]) -> tuple[MetatrainSettings, Command]:
-    """The configuration that ``key=value`` words give.
+    """Reads the settings of a training and of its command from ``key=value`` words.
 
     Raises:
         ConfigError: an unknown key, a wrong type or a value out of range.
     """
     tree = configuration.parse(overrides)
     of_training, of_command = (configuration.hints(c) for c in (MetatrainSettings, Command))
-    for key in tree:
-        if key not in of_training and key not in of_command:
-            known = [*of_training, *of_command]
-            raise ConfigError(configuration.unknown("config key", str(key), known))
-    tracking = tree.get("tracking")
+    refuse_unknown(unknown_keys(tree, {**of_training, **of_command}, ""))
+    settings = {key: value for key, value in tree.items() if key in of_training}
+    command = {key: value for key, value in tree.items() if key in of_command}
+    tracking = command.get("tracking", {})
     if isinstance(tracking, dict):
-        tracking.setdefault("experiment", Command().tracking.experiment)
-    return _made(MetatrainSettings, of_training, tree), _made(Command, of_command, tree)
-
-
-def _made(cls: Any, hints: dict[str, Any], tree: dict[str, Any]) -> Any:
-    parts = {k: configuration.convert(v, hints[k], k) for k, v in tree.items() if k in hints}
-    try:
-        return cls(**parts)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+        command["tracking"] = {"experiment": EXPERIMENT, **tracking}
+    return (
+        configuration.convert(settings, MetatrainSettings, ""),
+        configuration.convert(command, Command, ""),
+    )
 
 
 def start_weights(settings: MetatrainSettings) -> Weights | None:
@@ -96,7 +91,7 @@ def start_weights(settings: MetatrainSettings) -> Weights | None:
 
 
 def identity(settings: MetatrainSettings, start: Weights | None) -> str:
-    """What decides on the result: a checkpoint of anything else is refused."""
+    """Digest of all that decides the result; a checkpoint with another one is refused."""
     tree = dataclasses.asdict(settings)
     tree["start"] = "warm" if start is None else start.sha256
     tree["format"] = FORMAT

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from timetrial.framework.checkpoint import Recorder, Saved, save
+from timetrial.framework.checkpoint import Saved, save
 from timetrial.framework.records import Row
 from timetrial.framework.types import TrainState
 from timetrial.optimizers.metatraining import outer
-from timetrial.optimizers.metatraining.outer import OuterStep, Sizes
+from timetrial.optimizers.metatraining.outer import OuterStep
+from timetrial.optimizers.metatraining.pairs import Sizes
 from timetrial.optimizers.metatraining.rules import Rule, velo_rule
 from timetrial.optimizers.metatraining.settings import MetatrainSettings, knobs
 from timetrial.optimizers.metatraining.validation import Validation
+from timetrial.tracking.record.tracker import JournalTracker
 
 LOG_EVERY = 20
 """Outer steps between two recorded rows; not a multiple of the usual number of families."""
@@ -71,9 +73,11 @@ class Training:
         identity: what a checkpoint must belong to.
         path: the checkpoint.
         state: where it is, on its devices.
-        recorder: where rows go.
-        saved: what earlier pieces left, or None.
+        tracker: records rows.
+        seconds: of earlier pieces, by account.
+        evaluations: of earlier pieces.
         mesh: devices.
+        saved: called after every checkpoint.
     """
 
     def __init__(
@@ -83,15 +87,19 @@ class Training:
         identity: str,
         path: Path,
         state: TrainState,
-        recorder: Recorder,
-        saved: Saved | None,
+        tracker: JournalTracker,
+        seconds: Mapping[str, float],
+        evaluations: Sequence[Row],
         mesh: Mesh,
+        saved: Callable[[], None],
     ) -> None:
         self.state = state
-        self.evaluations = list(saved.evaluations) if saved else []
-        self.accounts = Accounts(dict(saved.seconds) if saved else {})
+        self._saved = saved
+        self.evaluations = list(evaluations)
+        self.accounts = Accounts(dict(seconds))
+        self.saved_offset = 0
         self._settings, self._sizes, self._mesh = settings, sizes, mesh
-        self._identity, self._path, self._recorder = identity, path, recorder
+        self._identity, self._path, self._tracker = identity, path, tracker
         self._programs: dict[str, OuterStep] = {}
         self._recent: list[float] = []
 
@@ -172,7 +180,7 @@ class Training:
                 "metatrain/inner_steps": 1e3 * float(self.state.opt_state.unrolled),
                 "metatrain/cpu_seconds": self.accounts.seconds["cpu"],
             }
-            self._recorder.log([Row(step + 1, self.accounts.seconds.get("train", 0.0), shown)])
+            self._tracker.log([Row(step + 1, self.accounts.seconds.get("train", 0.0), shown)])
 
     def _validate(self, step: int, stop: Callable[[], bool], say: Callable[[str], None]) -> bool:
         """Validates the running mean; False where it was told to stop before it was done."""
@@ -189,12 +197,15 @@ class Training:
         self.state = outer.keep_best(self.state, metrics["validation/score"])
         seconds = self.accounts.seconds.get("train", 0.0)
         self.evaluations.append(Row(step, seconds, metrics))
-        self._recorder.log([self.evaluations[-1]])
+        self._tracker.log([self.evaluations[-1]])
         say(f"outer step {step}: validation score {metrics['validation/score']:.4f}")
         return True
 
     def save(self) -> None:
         """Writes the checkpoint."""
         jax.block_until_ready(self.state)
-        saved = Saved({}, self.accounts.seconds, self.evaluations, self._recorder.rows, {})
+        offset = self._tracker.offset
+        saved = Saved({}, self.accounts.seconds, self._tracker.path.name, offset, {})
         save(self._path, self.state, saved, self._identity)
+        self.saved_offset = offset
+        self._saved()

@@ -40,8 +40,9 @@ from timetrial.bench.timing.calibration import (
 from timetrial.framework import callbacks as cb
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import Budget
-from timetrial.framework.config import RunConfig
+from timetrial.framework.config import RunConfig, Tracking
 from timetrial.framework.errors import UserError
+from timetrial.framework.paths import user_path
 from timetrial.framework.trainer import Trainer
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import device_tags, host_tags, version_tags
@@ -121,9 +122,8 @@ def calibrate(
         workload: registry name.
         overrides: settings of the workload, as for ``timetrial train``; ``budget.steps`` are the
             steps that make up its budget where no other machine's is carried over.
-        reference: one of ``NAMED_REFERENCES`` or a calibration file. By default ``v100x8`` for
-            the paper's workloads; for others the budget is that of this machine: the steps of the
-            budget times the seconds per step.
+        reference: one of ``NAMED_REFERENCES`` or a calibration file; by default ``v100x8`` for
+            the paper's workloads, else this machine: steps of the budget times seconds per step.
         share: of the steps of the budget, to run, in (0, 1]; at least 20 steps are made.
         warm_up_steps: to discard; a fifth of the steps made by default.
         window_count: windows to take the median of.
@@ -132,28 +132,12 @@ def calibrate(
     Raises:
         UserError: unknown workload or reference, a file that does not fit, a value out of range.
     """
-    if workload not in WORKLOADS:
-        raise UserError(configuration.unknown("workload", workload, WORKLOADS))
-    if not 0 < share <= 1:
-        raise UserError(f"--share: expected a share of the steps in (0, 1], got {share}")
     optimizer = target_setter(workload)
-    config = suites.load_run([*overrides, f"workload={workload}", f"optimizer={optimizer}"])
-    total = config.budget.steps
-    if total is None:
-        raise UserError("calibrate: expected budget.steps or none, got budget.seconds")
+    config, total = _timed_run(workload, optimizer, overrides, share)
     known = _reference(workload, optimizer, config, reference)
     made = max(math.ceil(share * total), _FEWEST_STEPS)
     discarded = max(1, made // 5) if warm_up_steps is None else warm_up_steps
-    if made - discarded < window_count or discarded < 1 or window_count < 1:
-        raise UserError(
-            f"calibrate: {made} steps with a warm-up of {discarded} leave too few for "
-            f"{window_count} windows; choose a larger --share or a smaller --warm-up (at least 1)"
-        )
-    short = dataclasses.replace(config, budget=Budget(steps=made))
-    seconds = step_times(short)
-    if len(seconds) < made:
-        raise UserError(f"calibrate: {optimizer} diverged on {workload} after {len(seconds)} steps")
-    found = windows(seconds, warm_up_steps=discarded, count=window_count)
+    found = _measured_windows(config, made, discarded, window_count)
     step = statistics.median(found)
     known = known or Reference(SELF, total * step, step)
     return Calibration(
@@ -173,14 +157,52 @@ def calibrate(
     )
 
 
+def _timed_run(
+    workload: str, optimizer: str, overrides: Sequence[str], share: float
+) -> tuple[RunConfig, int]:
+    """The run whose steps are timed, and the steps of its whole budget.
+
+    Raises:
+        UserError: an unknown workload, a share out of range, or a budget of seconds.
+    """
+    if workload not in WORKLOADS:
+        raise UserError(configuration.unknown("workload", workload, WORKLOADS))
+    if not 0 < share <= 1:
+        raise UserError(f"--share: expected a share of the steps in (0, 1], got {share}")
+    config = suites.load_run([*overrides, f"workload={workload}", f"optimizer={optimizer}"])
+    if config.budget.steps is None:
+        raise UserError("calibrate: expected budget.steps or none, got budget.seconds")
+    return config, config.budget.steps
+
+
+def _measured_windows(
+    config: RunConfig, made: int, discarded: int, window_count: int
+) -> tuple[float, ...]:
+    """Seconds per step of windows of a short run.
+
+    Raises:
+        UserError: too few steps for the windows, or the run diverges.
+    """
+    if made - discarded < window_count or discarded < 1 or window_count < 1:
+        raise UserError(
+            f"calibrate: {made} steps with a warm-up of {discarded} leave too few for "
+            f"{window_count} windows; choose a larger --share or a smaller --warm-up (at least 1)"
+        )
+    seconds = step_times(dataclasses.replace(config, budget=Budget(steps=made)))
+    if len(seconds) < made:
+        name, optimizer = config.workload.name, config.optimizer.name
+        raise UserError(f"calibrate: {optimizer} diverged on {name} after {len(seconds)} steps")
+    return windows(seconds, warm_up_steps=discarded, count=window_count)
+
+
 def _reference(
     workload: str, optimizer: str, config: RunConfig, name: str | None
 ) -> Reference | None:
     if name is None:
         return paper_reference(workload, "v100x8") if workload in paper_rows() else None
-    if name in NAMED_REFERENCES or not Path(name).exists():
+    if name in NAMED_REFERENCES or not user_path(name).exists():
         return paper_reference(workload, name)
-    other = load_calibration(Path(name))
+    other = load_calibration(user_path(name))
     check_fits(other, config, f"reference {name}")
     if other.optimizer != optimizer:
         raise UserError(
@@ -207,8 +229,9 @@ def run(
         warm_up_steps=warm_up_steps,
         date=today,
     )
-    root = configuration.parse(overrides).get("tracking", {}).get("root", "runs")
-    path = Path(root) / "calibrations" / f"{workload}.yaml"
+    tree = configuration.parse(overrides).get("tracking", {})
+    tracking: Tracking = configuration.convert(tree, Tracking, "tracking")
+    path = Path(tracking.root) / "calibrations" / f"{workload}.yaml"
     save_calibration(found, path)
     listed = ", ".join(f"{seconds:.6g}" for seconds in found.window_step_seconds)
     print(f"{found.optimizer} on {workload}: {found.steps} steps, {found.warm_up_steps} discarded")

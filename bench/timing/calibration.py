@@ -20,7 +20,7 @@ from typing import Final
 
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import Budget
-from timetrial.framework.config import RunConfig
+from timetrial.framework.config import ConfigError, RunConfig
 from timetrial.framework.errors import UserError
 from timetrial.tracking.record import schema
 
@@ -161,23 +161,19 @@ def load_calibration(path: Path) -> Calibration:
         UserError: it cannot be read or holds something else.
     """
     tree = configuration.read_yaml(path)
-    for key in ("workload", "optimizer"):
-        if isinstance(tree.get(key), dict):  # how a configuration spells out a name
-            tree[key] = tree[key].get("name")
     names = [field.name for field in dataclasses.fields(Calibration)]
     missing = [name for name in names if name not in tree]
     if missing:
         raise UserError(f"{path}: no calibration file, it lacks {', '.join(missing)}")
     try:
-        reference = Reference(**tree["reference"])
         parts = {name: tree[name] for name in names}
-        found = tuple(float(seconds) for seconds in tree["window_step_seconds"])
-        parts |= {"reference": reference, "window_step_seconds": found}
-        calibration = Calibration(**parts)
-        if not (0 < calibration.budget_seconds < math.inf and calibration.step_seconds > 0):
-            raise ValueError("expected budget_seconds > 0 and step_seconds > 0")
-    except (TypeError, ValueError) as error:
+        calibration: Calibration = configuration.convert(parts, Calibration, "")
+    except ConfigError as error:
         raise UserError(f"{path}: no calibration file: {error}") from error
+    if not (0 < calibration.budget_seconds < math.inf and calibration.step_seconds > 0):
+        raise UserError(
+            f"{path}: no calibration file: expected budget_seconds > 0 and step_seconds > 0"
+        )
     return calibration
 
 

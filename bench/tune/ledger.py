@@ -22,6 +22,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from timetrial.bench.tune.settings import TPE, StudyPlan, difference
+from timetrial.bench.tune.space import is_whole
 from timetrial.bench.tune.storage import Database
 from timetrial.framework.errors import UserError
 from timetrial.framework.spaces import OneOf
@@ -239,6 +240,9 @@ def suggested(claimed: Claimed, plan: StudyPlan) -> dict[str, Any]:
     for key, among in plan.space.items():
         if isinstance(among, OneOf):
             values[key] = claimed.trial.suggest_categorical(key, among.choices)
+        elif is_whole(key, plan.config):
+            low, high, log = int(among.low), int(among.high), among.scale == "log"
+            values[key] = claimed.trial.suggest_int(key, low, high, log=log)
         else:
             log = among.scale == "log"
             values[key] = claimed.trial.suggest_float(key, among.low, among.high, log=log)

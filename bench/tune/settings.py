@@ -1,4 +1,4 @@
-"""What a study is: settings, search space and points, all checked before anything is run.
+"""Reads the settings, search space and points of a study; checks them before anything is run.
 
 Boundary: reads presets and files; knows neither optuna nor a storage.
 """
@@ -12,13 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from timetrial.bench.experiment import Workshop
 from timetrial.bench.suite import load_run
 from timetrial.bench.tune import space as spaces
 from timetrial.bench.tune.points import SEARCHES, points
 from timetrial.bench.tune.space import Point
 from timetrial.framework import config as configuration
-from timetrial.framework.config import RunConfig
+from timetrial.framework.config import ConfigError, RunConfig
 from timetrial.framework.errors import UserError
+from timetrial.framework.paths import UserPath, UserUri
 from timetrial.framework.spaces import Space
 from timetrial.tracking.record import schema
 from timetrial.workloads import WORKLOADS
@@ -57,14 +59,14 @@ class StudySettings:
     name: str | None = None
     trials: int | None = None
     search: str = "sobol"
-    points: str | None = None
-    space: str | None = None
+    points: UserPath | None = None
+    space: UserPath | None = None
     regularisation: bool = False
     seed: int = 0
     objective: str = "best"
     pruning: str = "none"
     diverged: str = "fail"
-    storage: str | None = None
+    storage: UserUri | None = None
     heartbeat_seconds: int = 15
 
     def __post_init__(self) -> None:
@@ -129,8 +131,13 @@ class StudyPlan:
         """The checkpoint file of a point: the same for every attempt at it."""
         return self.root / "checkpoints" / self.name / f"{point}.msgpack"
 
+    def will_resume(self, tags: Mapping[str, str]) -> bool:
+        """Whether the run with these tags is a trial that has a checkpoint to go on from."""
+        ours = tags.get(schema.STUDY) == self.name and schema.POINT in tags
+        return ours and self.checkpoint(int(tags[schema.POINT])).exists()
+
     def identity(self) -> dict[str, Any]:
-        """All that must be the same to continue a study, as plain data."""
+        """All that must stay the same while a study continues, as plain data."""
         tree = configuration.tree_of(self.config)
         del tree["tracking"]
         settings = self.settings
@@ -162,41 +169,88 @@ def load_plan(overrides: Sequence[str]) -> StudyPlan:
     """
     words = [word for word in overrides if word.startswith(("study.", "study="))]
     others = [word for word in overrides if word not in words]
-    tree = configuration.parse(words).get("study", {})
-    settings: StudySettings = configuration.convert(tree, StudySettings, "study")
-    if settings.points is not None:
-        if settings.search != "points" and "search" in tree:
-            raise UserError(f"study.points goes with search=points, not {settings.search}")
-        settings = dataclasses.replace(settings, search="points")
-    config = load_run(others)
-    if not any(word.startswith("tracking.experiment=") for word in others):
-        tracking = dataclasses.replace(config.tracking, experiment=schema.STUDIES)
-        config = dataclasses.replace(config, tracking=tracking)
+    settings = _settings(configuration.parse(words).get("study", {}))
+    config = _run(others)
     _check_combination(settings, config)
-    listed = None
-    if settings.search == "points":
-        listed = spaces.read_points(Path(str(settings.points)))
-        space = spaces.space_of(listed)
-    elif settings.space is not None:
-        space = spaces.read_space(Path(settings.space))
+    listed = _listed(settings, config)
+    if listed is None:
+        fixed = list(configuration.parse(others).get("optimizer", {}))
+        space = _space(settings, config, fixed)
     else:
-        given = configuration.parse(others).get("optimizer", {})
-        space = spaces.searched(config, fixed=list(given), regularisation=settings.regularisation)
+        space = spaces.space_of(listed)
     if listed is None or len(listed) > 1:
         spaces.check(space, config)
+    _check_data(space, config)
     trials = settings.trials or (len(listed) if listed else DEFAULT_TRIALS)
-    if listed is not None:
-        if trials > len(listed):
-            known = len(listed)
-            raise UserError(f"study.trials: expected at most {known}, as listed, got {trials}")
-        for point in listed:
-            spaces.configured(config, point)
-    elif settings.search != "tpe":
-        listed = points(space, settings.search, trials, settings.seed)
+    found = listed or _searched(space, settings, trials, config)
     name = settings.name or "-".join(
         [config.workload.name, config.optimizer.name, settings.search, str(settings.seed)]
     )
-    return StudyPlan(name, settings, config, space, trials, listed, tuple(overrides))
+    return StudyPlan(name, settings, config, space, trials, found, tuple(overrides))
+
+
+def _settings(tree: Any) -> StudySettings:
+    """The settings of a study; a file of points is a search of its own."""
+    settings: StudySettings = configuration.convert(tree, StudySettings, "study")
+    if settings.points is None:
+        return settings
+    if "search" in tree and settings.search != "points":
+        raise UserError(f"study.points goes with search=points, not {settings.search}")
+    return dataclasses.replace(settings, search="points")
+
+
+def _run(words: Sequence[str]) -> RunConfig:
+    """The run of every trial; trials are recorded in an experiment of their own."""
+    config = load_run(words)
+    if "experiment" in configuration.parse(words).get("tracking", {}):
+        return config
+    tracking = dataclasses.replace(config.tracking, experiment=schema.STUDIES)
+    return dataclasses.replace(config, tracking=tracking)
+
+
+def _listed(settings: StudySettings, config: RunConfig) -> list[Point] | None:
+    """The points of a file, all of which can be run; None where points are searched."""
+    if settings.points is None:
+        return None
+    listed = spaces.checked_points(spaces.read_points(Path(settings.points)), config)
+    if settings.trials is not None and settings.trials > len(listed):
+        known = len(listed)
+        raise UserError(f"study.trials: expected at most {known}, as listed, got {settings.trials}")
+    return listed
+
+
+def _space(settings: StudySettings, config: RunConfig, fixed: Sequence[str]) -> Space:
+    """The space of a file, else the optimizer's own."""
+    if settings.space is not None:
+        return spaces.read_space(Path(settings.space), config)
+    return spaces.searched(config, fixed=fixed, regularisation=settings.regularisation)
+
+
+def _searched(
+    space: Space, settings: StudySettings, trials: int, config: RunConfig
+) -> list[Point] | None:
+    """The points of a search, all of which can be run; None where they depend on results."""
+    if settings.search == "tpe":
+        return None
+    try:
+        found = spaces.rounded(points(space, settings.search, trials, settings.seed), config)
+        for point in found:
+            spaces.configured(config, point)
+    except (ConfigError, ValueError) as error:  # a ValueError: too many dimensions
+        raise UserError(f"study.search={settings.search}: {error}") from error
+    return found
+
+
+def _check_data(space: Space, config: RunConfig) -> None:
+    """Makes the workload at the ends of its settings: some limits only the data know."""
+    workshop = Workshop()
+    for key, values in space.items():
+        if spaces.target(key)[0] == "workload":
+            for value in spaces.ends(values):
+                try:
+                    workshop.workload(spaces.configured(config, {key: value}).workload)
+                except ConfigError as error:
+                    raise UserError(f"search space: {key} = {value}: {error}") from error
 
 
 def _check_combination(settings: StudySettings, config: RunConfig) -> None:
@@ -223,7 +277,7 @@ def _digest(listed: Sequence[Point] | None) -> str:
 
 
 def difference(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
-    """What is not the same in two identities, in words; None where all is."""
+    """The first difference between two identities in words; None where they are equal."""
     normal = json.loads(json.dumps(dict(ours)))
     for key in ours:
         before, now = stored.get(key), normal[key]

@@ -14,13 +14,14 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from timetrial.bench.experiment import Workshop, kill_like_ctrl_c
+from timetrial.bench.experiment import Workshop
+from timetrial.bench.signals import raise_interrupted
 from timetrial.bench.tune import ledger, summary
 from timetrial.bench.tune.settings import StudyPlan, load_plan
 from timetrial.bench.tune.storage import Database, check_storage, open_storage
 from timetrial.bench.tune.trial import make_trial
 from timetrial.framework.errors import UserError
-from timetrial.tracking.store.mirror import close_stale_runs
+from timetrial.tracking.store.mirror import close_dead_runs
 from timetrial.tracking.store.opening import Store, open_store
 from timetrial.tracking.store.studies import close_trial_runs
 
@@ -58,7 +59,7 @@ def tune(overrides: Sequence[str], workers: int = 1, export: Path | None = None)
             "those of runs that were alone",
             file=sys.stderr,
         )
-    with kill_like_ctrl_c():
+    with raise_interrupted():
         if workers == 1:
             work(plan, store, database, study, workers)
         else:
@@ -81,7 +82,7 @@ def worker(overrides: Sequence[str], workers: int) -> int:
     """One of several workers on this machine; the command ``timetrial tune --worker``."""
     plan = load_plan(overrides)
     store, database, study = opened(plan)
-    with kill_like_ctrl_c():
+    with raise_interrupted():
         work(plan, store, database, study, workers)
     return 0
 
@@ -109,10 +110,11 @@ def work(
 def found_dead(numbers: Sequence[int], plan: StudyPlan, store: Store) -> None:
     """Marks the runs of trials whose workers died as KILLED, and says so."""
     if numbers:
-        close_stale_runs(store, plan.config.tracking.experiment)  # of this host, with all rows
-        close_trial_runs(store, plan.config.tracking.experiment, plan.name, numbers)
+        experiment = plan.config.tracking.experiment
+        close_dead_runs(store, experiment, keep=plan.will_resume)  # of this host
+        close_trial_runs(store, experiment, plan.name, numbers)
         listed = ", ".join(map(str, numbers))
-        print(f"the worker of trial {listed} died; another attempt goes on from its checkpoint")
+        print(f"the worker of trial {listed} died; another attempt resumes it from its checkpoint")
 
 
 def run_workers(overrides: Sequence[str], workers: int) -> None:

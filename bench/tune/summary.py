@@ -28,6 +28,7 @@ from timetrial.bench.tune.storage import Database
 from timetrial.framework import config as configuration
 from timetrial.framework.config import RunConfig
 from timetrial.framework.errors import UserError
+from timetrial.framework.files import write_atomically
 from timetrial.framework.spaces import OneOf
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import host_tags
@@ -215,9 +216,7 @@ def export(study: optuna.Study, plan: StudyPlan, path: Path) -> None:
         del tree[key]
     tree["budget"] = {key: value for key, value in tree["budget"].items() if value}
     text = "".join(f"# {line}\n" for line in head) + configuration.yaml_of(tree)
-    draft = path.with_name(f"{path.name}.draft")
     try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
+        write_atomically(path, text.encode())
     except OSError as error:
         raise UserError(f"--export: cannot write {path}: {error.strerror}") from error

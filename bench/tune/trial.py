@@ -24,6 +24,7 @@ from timetrial.framework import callbacks as cb
 from timetrial.framework.budget import StopReason
 from timetrial.framework.config import RunConfig
 from timetrial.framework.errors import UserError
+from timetrial.framework.files import drafts_of
 from timetrial.framework.records import Row, RunResult
 from timetrial.framework.types import Direction
 from timetrial.framework.workload import Workload
@@ -88,8 +89,8 @@ def make_trial(
 
 
 def forget(checkpoint: Path) -> None:
-    """Removes a checkpoint, and the drafts of workers that died while they wrote it."""
-    for path in [checkpoint, *checkpoint.parent.glob(f"{checkpoint.name}.*.draft")]:
+    """Removes a checkpoint, and the half files of workers that died while they wrote it."""
+    for path in [checkpoint, *drafts_of(checkpoint)]:
         path.unlink(missing_ok=True)
 
 

@@ -1,1 +1,4 @@
-"""Adapters that bring optimizers of other libraries into optax's form."""
+"""Adapters: optimizers of other libraries as optax transformations.
+
+Boundary: never imports these libraries.
+"""

@@ -1,7 +1,7 @@
 """Optimizers of google/learned_optimization as optax transformations, for the race and benchmarks.
 
-Boundary: optional. Nothing here imports that library: whoever has it installed builds one of its
-optimizers and hands it over; all that is needed is the interface of its ``Optimizer`` class, see
+Boundary: never imports that library. The caller builds one of its optimizers; the adapter needs
+only the interface of its ``Optimizer`` class, see
 https://github.com/google/learned_optimization/blob/main/learned_optimization/optimizers/base.py.
 
 For example, on a machine where the library can be installed::
@@ -13,6 +13,7 @@ For example, on a machine where the library can be installed::
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import inspect
 from typing import Any, NamedTuple, Protocol
@@ -25,7 +26,7 @@ from timetrial.framework.types import PyTree
 
 
 class Optimizer(Protocol):
-    """What this adapter uses of the library's ``Optimizer``."""
+    """The part of the library's ``Optimizer`` that the adapter uses."""
 
     def init(self, params: PyTree, *, num_steps: int | None, **kwargs: Any) -> Any: ...
 
@@ -40,8 +41,8 @@ class LearnedOptimizationState(NamedTuple):
     """State of the transformation.
 
     Attributes:
-        inner: the library's state; without the parameters where its optimizer allows to set them.
-        key: PRNG key from which the next update's is split.
+        inner: the library's state, without the parameters where its optimizer can set them.
+        key: PRNG key to split for the next update.
     """
 
     inner: Any
@@ -49,7 +50,7 @@ class LearnedOptimizationState(NamedTuple):
 
 
 def is_installed() -> bool:
-    """Whether google/learned_optimization could be imported; does not import it."""
+    """Whether google/learned_optimization can be imported; does not import it."""
     return importlib.util.find_spec("learned_optimization") is not None
 
 
@@ -59,47 +60,26 @@ def from_learned_optimization(
     """Wraps any optimizer of that library.
 
     The library's optimizers own the parameters and return new ones; optax's return differences.
-    The parameters that ``update`` is given are the truth: they replace those in the library's
-    state at each update, so that nothing drifts and nothing is stored twice. A few of its wrappers
-    cannot do that; they go on from parameters of their own, and the difference returned leads
-    there from the parameters given.
+    Each update replaces the parameters in the library's state by those given to it, so that
+    nothing drifts and nothing is stored twice. A few of its wrappers cannot set parameters: they
+    keep their own, and the difference returned leads from the parameters given to these.
 
     Args:
         opt: instance of a subclass of ``learned_optimization.optimizers.base.Optimizer``.
-        num_steps: number of updates the optimizer is to expect, > 0; ``None`` for those that need
-            no such number.
-        key: PRNG key; ``PRNGKey(0)`` by default, which does where nothing random is drawn. Every
-            ``update`` gets one, ``init`` gets one if it names such a parameter.
+        num_steps: expected number of updates, > 0; ``None`` for optimizers that need none.
+        key: PRNG key, ``PRNGKey(0)`` by default; split for every ``update``, and for ``init`` where
+            it has such a parameter.
 
     Returns:
         A transformation with ``update(grads, state, params, *, value)``; ``value`` is the training
-        loss, a scalar. Batch statistics and the like (the library's ``model_state``) are left to
-        the trainer.
+        loss, a scalar. The trainer keeps batch statistics and the like (``model_state``).
 
     Raises:
         TypeError: ``opt`` lacks a method of the interface.
         ValueError: ``num_steps`` is not > 0.
     """
-    for method in ("init", "update", "get_params", "set_params"):
-        if not callable(getattr(opt, method, None)):
-            raise TypeError(
-                f"expected an optimizer of learned_optimization, with a method {method}, "
-                f"got {type(opt).__name__}"
-            )
-    if num_steps is not None and num_steps <= 0:
-        raise ValueError(f"num_steps: expected a whole number > 0 or None, got {num_steps}")
-
+    _check_arguments(opt, num_steps)
     first_key = jax.random.PRNGKey(0) if key is None else key
-    init_takes_key = "key" in inspect.signature(opt.init).parameters
-
-    def init(params: PyTree) -> LearnedOptimizationState:
-        init_key, next_key = jax.random.split(first_key)
-        # The library's wrappers pass all keywords on, also to optimizers that refuse a key.
-        keyword = {"key": init_key} if init_takes_key else {}
-        inner = opt.init(params, num_steps=num_steps, **keyword)
-        stripped = _without_params(opt, inner)
-        inner = inner if stripped is None else stripped
-        return LearnedOptimizationState(_as_arrays(inner, copy=True), next_key)
 
     def update(
         grads: PyTree,
@@ -112,21 +92,55 @@ def from_learned_optimization(
         del extra
         if params is None:
             raise ValueError("params: expected the current parameters, got None")
-        update_key, next_key = jax.random.split(state.key)
-        owns_params = _without_params(opt, state.inner) is None
-        inner = state.inner if owns_params else opt.set_params(state.inner, params)
-        inner = opt.update(inner, grads, loss=value, model_state=None, key=update_key)
-        new_params = opt.get_params(inner)
-        updates = jax.tree.map(lambda new, old: (new - old).astype(old.dtype), new_params, params)
-        if not owns_params:
-            inner = opt.set_params(inner, ())
-        return updates, LearnedOptimizationState(_as_arrays(inner), next_key)
+        return _update(opt, grads, state, params, value)
 
+    init = functools.partial(_init, opt, num_steps, first_key)
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _check_arguments(opt: Optimizer, num_steps: int | None) -> None:
+    for method in ("init", "update", "get_params", "set_params"):
+        if not callable(getattr(opt, method, None)):
+            raise TypeError(
+                f"expected an optimizer of learned_optimization, with a method {method}, "
+                f"got {type(opt).__name__}"
+            )
+    if num_steps is not None and num_steps <= 0:
+        raise ValueError(f"num_steps: expected a whole number > 0 or None, got {num_steps}")
+
+
+def _init(
+    opt: Optimizer, num_steps: int | None, key: jax.Array, params: PyTree
+) -> LearnedOptimizationState:
+    init_key, next_key = jax.random.split(key)
+    # The library's wrappers pass all keywords on, also to optimizers that refuse a key.
+    takes_key = "key" in inspect.signature(opt.init).parameters
+    inner = opt.init(params, num_steps=num_steps, **({"key": init_key} if takes_key else {}))
+    stripped = _without_params(opt, inner)
+    inner = inner if stripped is None else stripped
+    return LearnedOptimizationState(_as_arrays(inner, copy=True), next_key)
+
+
+def _update(
+    opt: Optimizer,
+    grads: PyTree,
+    state: LearnedOptimizationState,
+    params: PyTree,
+    value: jax.Array,
+) -> tuple[PyTree, LearnedOptimizationState]:
+    update_key, next_key = jax.random.split(state.key)
+    owns_params = _without_params(opt, state.inner) is None
+    inner = state.inner if owns_params else opt.set_params(state.inner, params)
+    inner = opt.update(inner, grads, loss=value, model_state=None, key=update_key)
+    new_params = opt.get_params(inner)
+    updates = jax.tree.map(lambda new, old: (new - old).astype(old.dtype), new_params, params)
+    if not owns_params:
+        inner = opt.set_params(inner, ())
+    return updates, LearnedOptimizationState(_as_arrays(inner), next_key)
+
+
 def _without_params(opt: Optimizer, inner: Any) -> Any | None:
-    """The state with ``()`` for parameters; ``None`` if its parameters cannot be set."""
+    """The state with ``()`` for parameters; ``None`` if the optimizer cannot set them."""
     try:
         stripped = opt.set_params(inner, ())
         return stripped if jax.tree.leaves(opt.get_params(stripped)) == [] else None
@@ -135,10 +149,10 @@ def _without_params(opt: Optimizer, inner: Any) -> Any | None:
 
 
 def _as_arrays(inner: Any, *, copy: bool = False) -> Any:
-    """Counters that are Python numbers as arrays of definite type, as compiled steps need them.
+    """Turns counters that are Python numbers into typed arrays, as compiled steps need them.
 
-    Copies are for the first state: an optimizer may keep the very parameters it was given, whose
-    buffers could then not be donated along with the parameters'.
+    The first state is copied: an optimizer may keep the very parameters given to it, whose buffers
+    could not be donated twice.
     """
 
     def definite(leaf: Any) -> jax.Array:

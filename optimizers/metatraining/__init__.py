@@ -1,5 +1,5 @@
 """Meta-training of small VeLO weights on synthetic tasks, by persistent evolution strategies.
 
-Boundary: pure functions of arrays and frozen settings; files, progress and records are for the
-command ``timetrial metatrain``, which is in ``bench``.
+Boundary: pure functions of arrays and frozen settings; the command ``timetrial metatrain``, in
+``bench``, writes files, shows progress and records the run.
 """

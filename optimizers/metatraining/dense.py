@@ -1,7 +1,6 @@
 """Families of dense networks: perceptrons of several depths, embeddings with towers, autoencoder.
 
-Boundary: synthetic data and models of a few thousand parameters; see ``tasks`` for what a family
-is.
+Boundary: synthetic data, models of a few thousand parameters; ``tasks`` defines a family.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ _EXAMPLES = 2048
 
 
 class Traits(NamedTuple):
-    """In which tasks of one family differ.
+    """Random properties of a task.
 
     Attributes:
         gain: factor of the initial weights.
-        small: factor of initial weights that models like to begin small: heads and embeddings.
-        smooth: tanh in place of ReLU.
-        muted: the last norm of a residual branch begins at 0 instead of 1, which switches the
-            branch off (Goyal et al., "Accurate, Large Minibatch SGD", 2017, arXiv:1706.02677).
+        small: factor of the initial weights of heads and embeddings, which often begin small.
+        smooth: whether the activation is tanh instead of ReLU.
+        muted: whether the last norm of a residual branch begins at 0 instead of 1, which switches
+            the branch off (Goyal et al., "Accurate, Large Minibatch SGD", 2017, arXiv:1706.02677).
     """
 
     gain: jax.Array
@@ -51,7 +50,7 @@ def sample_traits(key: jax.Array) -> Traits:
 
 
 def activation(x: jax.Array, traits: Traits) -> jax.Array:
-    """ReLU or tanh, as the task has it."""
+    """The task's activation, ReLU or tanh."""
     return jnp.where(traits.smooth, jnp.tanh(x), jax.nn.relu(x))
 
 
@@ -64,7 +63,7 @@ def mixture(key: jax.Array, features: int = _FEATURES) -> Data:
     x = centres[component] * log_uniform(keys[3], 0.3, 1.5) + noise
     decay = jax.random.uniform(keys[4], minval=0.0, maxval=1.5)
     x = x * (1.0 + jnp.arange(features)) ** -decay * log_uniform(keys[5], 0.3, 3.0)
-    # Two components share a class, so that no linear boundary parts them.
+    # Two components share a class, so that no linear boundary separates the classes.
     labels = component % _CLASSES
     wrong = jax.random.uniform(keys[6], (_EXAMPLES,)) < 0.2 * jax.random.uniform(keys[7])
     labels = jnp.where(wrong, jnp.roll(labels, 1), labels)
@@ -93,7 +92,7 @@ _FIELDS, _VOCABULARY, _WIDTH, _NUMBERS = 4, 32, 8, 8
 
 
 def _clicks(key: jax.Array) -> Data:
-    """Categories with a heavy tail and numbers; a random network of both decides on the label."""
+    """Categories with a heavy tail, and numbers; a random network of both gives the label."""
     keys = jax.random.split(key, 9)
     tail = jax.random.uniform(keys[0], minval=0.5, maxval=1.5)
     popularity = (1.0 + jnp.arange(_VOCABULARY)) ** -tail
@@ -127,7 +126,7 @@ def _embedding_init(key: jax.Array, traits: Traits) -> PyTree:
 
 
 def _embedding_loss(params: PyTree, batch: PyTree, traits: Traits) -> jax.Array:
-    """Looked-up vectors and the bottom tower's meet in dot products, which the top tower reads."""
+    """Dot products of the embeddings and the bottom tower's output feed the top tower."""
     ids, x, labels = batch
     rows = ids + _VOCABULARY * jnp.arange(_FIELDS)
     hot = (rows[:, :, None] == jnp.arange(_FIELDS * _VOCABULARY)).astype(jnp.float32)

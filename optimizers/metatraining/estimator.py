@@ -1,6 +1,6 @@
-"""Persistent evolution strategies: gradients of a sum of losses along runs seen piece by piece.
+"""Persistent evolution strategies: gradients of summed losses of runs made piece by piece.
 
-Boundary: perturbations, losses and gradients as arrays; knows no optimizer and no task.
+Pure: perturbations, losses and gradients as arrays; knows no optimizer and no task.
 
 Vicol, Metz and Sohl-Dickstein, "Unbiased Gradient Estimation in Unrolled Computation Graphs with
 Persistent Evolution Strategies", 2021, https://arxiv.org/abs/2112.13835.
@@ -25,15 +25,13 @@ def antithetic(vector: jax.Array, perturbation: jax.Array) -> jax.Array:
 
 
 def estimates(losses: jax.Array, accumulated: jax.Array, sigma: float | jax.Array) -> jax.Array:
-    """Every pair's estimate of the gradient; they are unbiased for smoothed losses.
+    """Estimate of the gradient by every pair, unbiased for smoothed losses.
 
-    With ``losses`` the loss of this piece of the run and ``accumulated`` the sum of the run's
-    perturbations up to and including this piece, the sum over all pieces of a run estimates the
-    gradient of the sum of its losses.
+    The sum over all pieces of a run estimates the gradient of the sum of its losses.
 
     Args:
-        losses: (pairs, 2), plus and minus.
-        accumulated: (pairs, size).
+        losses: (pairs, 2) of this piece of the run, plus and minus.
+        accumulated: (pairs, size) sum of the run's perturbations, this piece's included.
         sigma: standard deviation of the perturbation of one piece.
 
     Returns:
@@ -43,7 +41,7 @@ def estimates(losses: jax.Array, accumulated: jax.Array, sigma: float | jax.Arra
 
 
 def normalised(losses: jax.Array, scale: jax.Array) -> jax.Array:
-    """Losses in units of their family's usual difference within pairs, outliers cut.
+    """Losses in units of the family's usual difference within pairs, outliers cut.
 
     Args:
         losses: (pairs, 2).

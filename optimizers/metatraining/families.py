@@ -1,6 +1,6 @@
 """The task families of meta-training, by name.
 
-Boundary: a registry; their kinds of layers are those of the four workloads, their data are not.
+Boundary: a registry. The kinds of layers are those of the four workloads; the data are synthetic.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The family of small graph networks: messages over the edges of random graphs, several labels.
 
-Boundary: synthetic graphs of six nodes; see ``tasks`` for what a family is.
+Boundary: synthetic graphs of six nodes; ``tasks`` defines a family.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NODES, _KINDS, _WIDTH, _ROUNDS, _LABELS, _EXAMPLES = 6, 8, 16, 2, 4, 1024
 
 
 def _molecules(key: jax.Array) -> Data:
-    """Random graphs of nodes of several kinds; counts of kinds and of bonds decide on labels."""
+    """Random graphs of nodes of several kinds; counts of kinds and of bonds give the labels."""
     keys = jax.random.split(key, 6)
     kinds = jax.random.randint(keys[0], (_EXAMPLES, _NODES), 0, _KINDS)
     density = jax.random.uniform(keys[1], minval=0.15, maxval=0.5)
@@ -61,7 +61,7 @@ def _init(key: jax.Array, traits: Traits) -> PyTree:
 
 
 def _loss(params: PyTree, batch: PyTree, traits: Traits) -> jax.Array:
-    """Rounds of messages, each with layer norm, then the sum of the nodes."""
+    """Rounds of messages, each with layer norm, then the mean of the nodes."""
     nodes, edges, labels = batch
     x = apply_dense(params["embedding"], nodes)
     for layer in params["rounds"]:

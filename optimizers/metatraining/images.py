@@ -1,8 +1,8 @@
 """Families of small convolutional networks: a residual classifier with batch norm, a denoiser.
 
-Boundary: synthetic 8 x 8 images; see ``tasks`` for what a family is. Convolutions are written as
-products with shifted copies, because grouped convolutions, which kernels that differ from lane to
-lane would become, are slow on CPUs.
+Boundary: synthetic 8 x 8 images; ``tasks`` defines a family. Convolutions are products with shifted
+copies: vectorised over lanes with their own kernels, convolutions become grouped ones, which are
+slow on CPUs.
 """
 
 from __future__ import annotations

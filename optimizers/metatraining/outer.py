@@ -1,13 +1,13 @@
-"""The outer step: every lane of one family goes on for a while, then the meta-parameters move.
+"""The outer step: all lanes of one family advance, then the meta-parameters take a step.
 
-Boundary: pure functions of arrays; the order of families and all files are for the caller.
+Boundary: pure functions of arrays; the caller orders the families and writes files.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,34 +16,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from timetrial.framework.types import TrainState
 from timetrial.optimizers.metatraining import estimator
 from timetrial.optimizers.metatraining.families import FAMILIES
-from timetrial.optimizers.metatraining.rules import velo_rule
+from timetrial.optimizers.metatraining.pairs import (
+    Numbers,
+    Pairs,
+    Sizes,
+    init_pairs,
+    make_advance,
+)
 from timetrial.optimizers.metatraining.settings import Knobs, MetatrainSettings
-from timetrial.optimizers.metatraining.tasks import Family
-from timetrial.optimizers.metatraining.unroll import Lane, fresh, unroll
-
-PyTree = Any
 
 _MOMENTUM, _SECOND_MOMENT, _SCALE_DECAY = 0.9, 0.99, 0.95
-
-
-class Pairs(NamedTuple):
-    """The antithetic pairs of one family; all arrays have a leading axis of pairs.
-
-    Attributes:
-        lanes: the inner trainings, with a second axis of 2, plus and minus.
-        step: inner steps made.
-        length: inner steps that VeLO is told of.
-        stop: inner steps after which the pair is given a new task.
-        episode: tasks before this one.
-        accumulated: (pairs, size) sum of the perturbations since the task began.
-    """
-
-    lanes: Lane
-    step: jax.Array
-    length: jax.Array
-    stop: jax.Array
-    episode: jax.Array
-    accumulated: jax.Array
 
 
 class Outer(NamedTuple):
@@ -55,7 +37,7 @@ class Outer(NamedTuple):
         scales: per family, mean square of the loss differences; 0 before the first.
         unrolled: inner steps of all lanes so far, in thousands.
         best: running mean at the best validation so far.
-        best_score, best_step: its score, infinite before the first validation, and when it was.
+        best_score, best_step: score and outer step of that validation; infinite before the first.
     """
 
     first: jax.Array
@@ -68,93 +50,34 @@ class Outer(NamedTuple):
     best_step: jax.Array
 
 
-Sizes = tuple[int, int]
-"""Hidden size and bank size."""
+Metrics = dict[str, jax.Array]
 
-OuterStep = Callable[[TrainState, Knobs], tuple[TrainState, dict[str, jax.Array]]]
+OuterStep = Callable[[TrainState, Knobs], tuple[TrainState, Metrics]]
 
 
 def init_state(settings: MetatrainSettings, vector: jax.Array, sizes: Sizes) -> TrainState:
-    """The state before the first outer step; every pair begins a task at its first."""
-
-    def pairs(family: Family) -> Pairs:
-        params = family.shapes()
-        lane = jax.eval_shape(
-            lambda v, p: fresh(velo_rule(v, *sizes), p, jnp.int32(10)), vector, params
-        )
-        n = settings.pairs
-        lanes = jax.tree.map(lambda x: jnp.zeros((n, 2, *x.shape), x.dtype), lane)
-        return Pairs(
-            lanes=lanes,
-            step=jnp.zeros(n, jnp.int32),
-            length=jnp.zeros(n, jnp.int32),
-            stop=jnp.zeros(n, jnp.int32),
-            episode=jnp.full(n, -1, jnp.int32),
-            accumulated=jnp.zeros((n, vector.size)),
-        )
-
+    """The state before the first outer step, at which every pair begins a task."""
     vector = jnp.array(vector, jnp.float32)
-    families = {name: pairs(FAMILIES[name]) for name in settings.families}
+    pairs = {
+        name: init_pairs(FAMILIES[name], settings.pairs, vector, sizes)
+        for name in settings.families
+    }
     outer = Outer(
         first=jnp.zeros_like(vector),
         second=jnp.zeros_like(vector),
         mean=vector,
-        scales=jnp.zeros(len(families)),
+        scales=jnp.zeros(len(pairs)),
         unrolled=jnp.zeros(()),
         best=vector,
         best_score=jnp.full((), jnp.inf),
         best_step=jnp.zeros((), jnp.int32),
     )
     key = jax.random.key(settings.seed)
-    return TrainState(jnp.zeros((), jnp.int32), vector, families, outer, key)
-
-
-def _go_on(
-    family: Family,
-    sizes: Sizes,
-    vector: jax.Array,
-    pair: Pairs,
-    number: jax.Array,
-    keys: tuple[jax.Array, jax.Array],
-    numbers: dict[str, jax.Array],
-) -> tuple[Pairs, jax.Array]:
-    """Some steps of one pair, in a new task where the old one is over; (2,) losses."""
-    of_family, of_step = keys
-    over = pair.step >= pair.stop
-    episode = pair.episode + over
-    key = jax.random.fold_in(jax.random.fold_in(of_family, number), episode)
-    for_task, for_params, for_batches, for_length, for_stop = jax.random.split(key, 5)
-    task = family.task(for_task)
-
-    # Uniform in 1 / length: runs of 100 to 200 steps get as many inner steps as those of 1,000 to
-    # 2,000, which are fewer. Of logarithms, the longest would get nearly all of them.
-    low, high = 1.0 / numbers["longest"], 1.0 / numbers["shortest"]
-    length = (1.0 / jax.random.uniform(for_length, minval=low, maxval=high)).astype(jnp.int32)
-    # First tasks end early by a random share, so that pairs are at different points of their runs.
-    share = jnp.where(episode == 0, jax.random.uniform(for_stop), 1.0)
-    stop = jnp.maximum(1, (share * length).astype(jnp.int32))
-    length, stop = jnp.where(over, length, pair.length), jnp.where(over, stop, pair.stop)
-    step = jnp.where(over, 0, pair.step)
-
-    noise = estimator.perturbations(
-        jax.random.fold_in(of_step, number), 1, vector.size, numbers["sigma"]
-    )[0]
-    accumulated = jnp.where(over, 0.0, pair.accumulated) + noise
-    params = family.initial(task, for_params)
-
-    def one(own: jax.Array, lane: Lane) -> tuple[Lane, jax.Array]:
-        rule = velo_rule(own, *sizes)
-        new = fresh(rule, params, length)
-        lane = jax.tree.map(lambda a, b: jnp.where(over, a, b), new, lane)
-        return unroll(family, rule, task, lane, for_batches, step, numbers["truncation"], length)
-
-    lanes, losses = jax.vmap(one)(estimator.antithetic(vector, noise), pair.lanes)
-    step = step + numbers["truncation"]
-    return Pairs(lanes, step, length, stop, episode, accumulated), losses
+    return TrainState(jnp.zeros((), jnp.int32), vector, pairs, outer, key)
 
 
 def make_outer_step(settings: MetatrainSettings, name: str, sizes: Sizes, mesh: Mesh) -> OuterStep:
-    """The compiled outer step of one family; the state that it is given is used up.
+    """The compiled outer step of one family; the state given to it is used up.
 
     Args:
         settings: of the meta-training.
@@ -162,51 +85,19 @@ def make_outer_step(settings: MetatrainSettings, name: str, sizes: Sizes, mesh: 
         sizes: hidden and bank size.
         mesh: devices with one axis ``pairs``, over which the pairs are spread evenly.
     """
-    family, index = FAMILIES[name], settings.families.index(name)
-    spread, same = PartitionSpec("pairs"), PartitionSpec()
-
-    def share(
-        vector: jax.Array,
-        pairs: Pairs,
-        indices: jax.Array,
-        keys: tuple[jax.Array, jax.Array],
-        numbers: dict[str, jax.Array],
-    ) -> tuple[Pairs, jax.Array]:
-        def go_on(pair: Pairs, i: jax.Array) -> tuple[Pairs, jax.Array]:
-            return _go_on(family, sizes, vector, pair, i, keys, numbers)
-
-        return jax.vmap(go_on)(pairs, indices)
-
-    spread_out = jax.shard_map(
-        share,
-        mesh=mesh,
-        in_specs=(same, spread, spread, same, same),
-        out_specs=(spread, spread),
-        check_vma=False,
-    )
+    index = settings.families.index(name)
+    advance = make_advance(FAMILIES[name], sizes, mesh)
 
     def step(
-        state: TrainState, pairs: Pairs, numbers: dict[str, jax.Array]
-    ) -> tuple[TrainState, Pairs, dict[str, jax.Array]]:
+        state: TrainState, pairs: Pairs, numbers: Numbers
+    ) -> tuple[TrainState, Pairs, Metrics]:
         keys = (
             jax.random.fold_in(jax.random.fold_in(state.key, 0), index),
             jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step),
         )
         indices = jnp.arange(settings.pairs)
-        pairs, losses = spread_out(state.params, pairs, indices, keys, numbers)
-        outer: Outer = state.opt_state
-        square = jnp.mean((losses[:, 0] - losses[:, 1]) ** 2)
-        old = outer.scales[index]
-        square = jnp.where(old == 0, square, _SCALE_DECAY * old + (1 - _SCALE_DECAY) * square)
-        even = estimator.normalised(losses, jnp.sqrt(square))
-        # Times sigma: a gradient in units of the perturbation, which the clip is in as well.
-        found = estimator.estimates(even, pairs.accumulated, numbers["sigma"])
-        gradient = jnp.mean(found, axis=0) * numbers["sigma"]
-        lanes = 2 * settings.pairs * numbers["truncation"]
-        outer = outer._replace(
-            scales=outer.scales.at[index].set(square),
-            unrolled=outer.unrolled + lanes / 1000.0,
-        )
+        pairs, losses = advance(state.params, pairs, indices, keys, numbers)
+        outer, gradient = _gradient(index, state.opt_state, pairs, losses, numbers)
         vector, outer = adam_step(settings, state.params, outer, gradient, state.step, numbers)
         metrics = {
             "loss": jnp.mean(losses),
@@ -217,20 +108,48 @@ def make_outer_step(settings: MetatrainSettings, name: str, sizes: Sizes, mesh: 
 
     compiled = jax.jit(step, donate_argnums=1)
 
-    def outer_step(state: TrainState, knobs: Knobs) -> tuple[TrainState, dict[str, jax.Array]]:
-        numbers = {
-            "truncation": jnp.int32(knobs.truncation),
-            "shortest": jnp.float32(settings.shortest),
-            "longest": jnp.float32(knobs.longest),
-            "sigma": jnp.float32(settings.sigma),
-            "learning_rate": jnp.float32(knobs.learning_rate),
-        }
-        core = TrainState(state.step, state.params, {}, state.opt_state, state.key)
-        new, pairs, metrics = compiled(core, state.model_state[name], numbers)
-        everyone = {**state.model_state, name: pairs}
-        return TrainState(new.step, new.params, everyone, new.opt_state, new.key), metrics
+    def outer_step(state: TrainState, knobs: Knobs) -> tuple[TrainState, Metrics]:
+        core = dataclasses.replace(state, model_state={})
+        new, pairs, metrics = compiled(core, state.model_state[name], _numbers(settings, knobs))
+        return dataclasses.replace(new, model_state={**state.model_state, name: pairs}), metrics
 
     return outer_step
+
+
+def _numbers(settings: MetatrainSettings, knobs: Knobs) -> Numbers:
+    return {
+        "truncation": jnp.int32(knobs.truncation),
+        "shortest": jnp.float32(settings.shortest),
+        "longest": jnp.float32(knobs.longest),
+        "sigma": jnp.float32(settings.sigma),
+        "learning_rate": jnp.float32(knobs.learning_rate),
+    }
+
+
+def _gradient(
+    index: int, outer: Outer, pairs: Pairs, losses: jax.Array, numbers: Numbers
+) -> tuple[Outer, jax.Array]:
+    """The meta-gradient, in units of the family's usual loss difference; updates that unit.
+
+    Args:
+        index: of the family.
+        outer: state before.
+        pairs: pairs after their steps.
+        losses: (pairs, 2).
+        numbers: of the outer step.
+    """
+    square = jnp.mean((losses[:, 0] - losses[:, 1]) ** 2)
+    old = outer.scales[index]
+    square = jnp.where(old == 0, square, _SCALE_DECAY * old + (1 - _SCALE_DECAY) * square)
+    even = estimator.normalised(losses, jnp.sqrt(square))
+    # Times sigma: a gradient in units of the perturbation, like the clip.
+    found = estimator.estimates(even, pairs.accumulated, numbers["sigma"])
+    gradient = jnp.mean(found, axis=0) * numbers["sigma"]
+    lanes = 2 * losses.shape[0] * numbers["truncation"]
+    outer = outer._replace(
+        scales=outer.scales.at[index].set(square), unrolled=outer.unrolled + lanes / 1000.0
+    )
+    return outer, gradient
 
 
 def adam_step(
@@ -239,9 +158,13 @@ def adam_step(
     outer: Outer,
     gradient: jax.Array,
     step: jax.Array,
-    numbers: dict[str, jax.Array],
+    numbers: Numbers,
 ) -> tuple[jax.Array, Outer]:
-    """Adam on the clipped meta-gradient, and the running mean of what comes of it."""
+    """Adam on the clipped meta-gradient, and the running mean of the meta-parameters.
+
+    ``optax.adam`` and ``optax.incremental_update`` round differently: their bits are not those of
+    the trainings recorded before.
+    """
     gradient = jnp.clip(gradient, -settings.clip, settings.clip)
     first = _MOMENTUM * outer.first + (1 - _MOMENTUM) * gradient
     second = _SECOND_MOMENT * outer.second + (1 - _SECOND_MOMENT) * gradient**2
@@ -254,7 +177,7 @@ def adam_step(
 
 
 def keep_best(state: TrainState, score: float) -> TrainState:
-    """The state after a validation of its running mean; of equal scores the earlier is kept."""
+    """The state after a validation of its running mean; of equal scores the earlier counts."""
     outer: Outer = state.opt_state
     if not score < float(outer.best_score):
         return state
@@ -270,4 +193,4 @@ def place(state: TrainState, mesh: Mesh) -> TrainState:
     spread = NamedSharding(mesh, PartitionSpec("pairs"))
     moved: TrainState = jax.tree.map(lambda x: jax.device_put(x, everywhere), state)
     pairs = jax.tree.map(lambda x: jax.device_put(x, spread), state.model_state)
-    return TrainState(moved.step, moved.params, pairs, moved.opt_state, moved.key)
+    return dataclasses.replace(moved, model_state=pairs)

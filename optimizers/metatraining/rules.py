@@ -1,6 +1,6 @@
-"""Update rules of one lane: VeLO with the lane's own meta-parameters, and Adam to compare with.
+"""Update rules of one lane: VeLO with the lane's own meta-parameters, and Adam for comparison.
 
-Boundary: pure functions of one lane's arrays; whoever calls them vectorises over lanes.
+Boundary: pure functions of one lane's arrays; the caller vectorises over lanes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import jax.numpy as jnp
 from timetrial.optimizers.metatraining.vector import meta_parameters
 from timetrial.optimizers.velo import core
 from timetrial.optimizers.velo.loss_features import LossState, init_loss_state, update_loss_state
-from timetrial.optimizers.velo.tiling.tiles import Plan, plan
+from timetrial.optimizers.velo.tiling.tiles import Tiling, make_tiling
 
 PyTree = Any
 
 MATRIX_TILES = ((16, 16), (8, 16), (8, 8), (16, 8), (4, 8), (32, 16), (32, 32))
-"""Tile shapes for models of a few thousand parameters: little padding; see ``tiles``."""
+"""Tile shapes for models of a few thousand parameters: little padding; see ``tiling``."""
 
 VECTOR_TILE = (1, 16)
 
@@ -49,7 +49,7 @@ def velo_rule(vector: jax.Array, hidden_size: int, bank_size: int) -> Rule:
     theta = meta_parameters(vector, hidden_size, bank_size)
 
     def init(params: PyTree, num_steps: jax.Array) -> VeloLane:
-        network = core.init_state(theta, _plan(params))
+        network = core.init_state(theta, _tiling(params))
         return VeloLane(network, init_loss_state(num_steps))
 
     def update(
@@ -60,14 +60,14 @@ def velo_rule(vector: jax.Array, hidden_size: int, bank_size: int) -> Rule:
         step: jax.Array,
         num_steps: jax.Array,
     ) -> tuple[PyTree, VeloLane]:
-        storage = _plan(params)
+        tiling = _tiling(params)
         leaves, treedef = jax.tree.flatten(params)
         seen, features = update_loss_state(state.loss, loss)
         fraction = step.astype(jnp.float32) / num_steps.astype(jnp.float32)
         changes, network, _ = core.learned_update(
-            theta, storage, state.network, jax.tree.leaves(grads), leaves, features, fraction
+            theta, tiling, state.network, jax.tree.leaves(grads), leaves, features, fraction
         )
-        for leaf, change in zip(storage.leaves, changes, strict=True):
+        for leaf, change in zip(tiling.leaves, changes, strict=True):
             leaves[leaf] = leaves[leaf] + change
         return jax.tree.unflatten(treedef, leaves), VeloLane(network, seen)
 
@@ -75,7 +75,10 @@ def velo_rule(vector: jax.Array, hidden_size: int, bank_size: int) -> Rule:
 
 
 def adam_rule(learning_rate: jax.Array) -> Rule:
-    """Adam at a constant rate with the usual constants (Kingma and Ba, 2014, arXiv:1412.6980)."""
+    """Adam at a constant rate with the usual constants (Kingma and Ba, 2014, arXiv:1412.6980).
+
+    ``optax.adam`` rounds differently; the tables of ``CARD.md`` were made with these bits.
+    """
 
     def init(params: PyTree, num_steps: jax.Array) -> PyTree:
         del num_steps
@@ -105,6 +108,6 @@ def adam_rule(learning_rate: jax.Array) -> Rule:
     return Rule(init, update)
 
 
-def _plan(params: PyTree) -> Plan:
+def _tiling(params: PyTree) -> Tiling:
     shapes = tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(params))
-    return plan(shapes, MATRIX_TILES, VECTOR_TILE)
+    return make_tiling(shapes, MATRIX_TILES, VECTOR_TILE)

@@ -1,6 +1,6 @@
-"""What may be set about a meta-training, and how truncations, lengths and rates change in it.
+"""Settings of a meta-training, and its curriculum of truncations, lengths and rates.
 
-Boundary: numbers only; where results go is for the command.
+Boundary: numbers only; the command decides where results go.
 """
 
 from __future__ import annotations
@@ -8,36 +8,37 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from timetrial.framework.paths import UserPath
 from timetrial.framework.ranges import check
 from timetrial.optimizers.metatraining.families import FAMILIES
 
 
 @dataclasses.dataclass(frozen=True)
 class MetatrainSettings:
-    """Settings of a meta-training; the defaults made the embedded weights.
+    """Settings of a meta-training; the embedded weights were made with the defaults.
 
     Attributes:
-        start: where the meta-parameters start: ``warm`` (made by hand, see ``warm_start``),
-            ``embedded`` or the path of a checkpoint.
-        hidden_size, bank_size: sizes of a ``warm`` start; a checkpoint has its own.
+        start: initial meta-parameters: ``warm`` (made by hand, see ``warm_start``), ``embedded``
+            or the path of a weights file.
+        hidden_size, bank_size: sizes of a ``warm`` start; a weights file has its own.
         seed: of tasks, perturbations and lengths, in [0, 2**32).
         families: names of the task families, in order of rotation.
         steps: outer steps in all, each on one family.
         pairs: antithetic pairs of lanes per family; there are twice as many lanes.
-        truncation: inner steps per outer step at the start; they double until the end.
-        shortest, longest: inner runs have between these many steps, uniform in the inverse.
-        longest_at_first: in the first outer step ``longest`` is this many, and grows until half
-            of the outer steps are made.
+        truncation: inner steps per outer step at the start; twice as many at the end.
+        shortest, longest: range of the steps of an inner run, uniform in the inverse.
+        longest_at_first: ``longest`` in the first outer step; it grows until half of the outer
+            steps are made.
         sigma: standard deviation of the perturbations of one outer step.
         learning_rate: of Adam on the meta-gradient; falls along a cosine to a tenth.
         clip: largest element of the meta-gradient, in units of the usual loss difference.
-        ema: decay of the running mean of the meta-parameters, which is what is kept.
+        ema: decay of the running mean of the meta-parameters; the mean is validated and exported.
         validate_every: outer steps between validations.
         validation_tasks: fixed tasks per family.
         horizons: inner steps of the validation runs.
     """
 
-    start: str = "warm"
+    start: UserPath = "warm"
     hidden_size: int = 32
     bank_size: int = 16
     seed: int = 0
@@ -93,7 +94,7 @@ class MetatrainSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Knobs:
-    """What changes in the course of a meta-training."""
+    """The scheduled settings at one outer step."""
 
     truncation: int
     longest: float
@@ -101,7 +102,7 @@ class Knobs:
 
 
 def knobs(settings: MetatrainSettings, step: int) -> Knobs:
-    """Truncation, longest inner run and rate of an outer step: the curriculum."""
+    """The curriculum: truncation, longest inner run and rate of an outer step."""
     done = step / settings.steps
     short = float(settings.longest_at_first)
     grown = min(1.0, 2.0 * done)

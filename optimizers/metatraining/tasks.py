@@ -1,7 +1,7 @@
-"""What a task is to meta-training: data, a model, a loss, and the scale that the loss is seen on.
+"""Tasks of meta-training: data, a model, a loss, and the normalised score of a loss.
 
-Boundary: types and what all families share (batches, reparametrisation, normalisation of losses);
-the families themselves are in ``dense``, ``images`` and ``graphs``. All data are synthetic.
+Boundary: types, and the parts that families share (batches, reparametrisation, scores); the
+families themselves are in ``dense``, ``images`` and ``graphs``. All data are synthetic.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Data(NamedTuple):
 
     Attributes:
         examples: tree of arrays with a leading axis of examples, in random order.
-        traits: tree of scalars in which tasks of one family differ (activation, gain, ...).
-        unit: loss of a constant prediction, the mean or the base rate: what the loss is divided by.
+        traits: tree of scalars that differ between tasks of one family (activation, gain, ...).
+        unit: loss of a constant prediction (the mean or the base rate); losses are divided by it.
     """
 
     examples: PyTree
@@ -37,7 +37,7 @@ class Data(NamedTuple):
 
 
 class Task(NamedTuple):
-    """One task: its data, and the factor that its parameters are stored divided by."""
+    """One task: its data, and the factor by which its stored parameters are divided."""
 
     data: Data
     rescaling: jax.Array
@@ -45,10 +45,10 @@ class Task(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Family:
-    """Tasks that differ in data and traits but not in shapes, so that one program serves all.
+    """Tasks of equal shapes, so that one program serves all; data and traits differ.
 
     Attributes:
-        name: as metrics and messages show it.
+        name: as in metrics and messages.
         sample: maps a key to the data of a task.
         init: maps a key and traits to the parameters of the model.
         loss: maps parameters, a batch of examples and traits to the scalar loss.
@@ -64,8 +64,8 @@ class Family:
     def task(self, key: jax.Array) -> Task:
         """A task; half of them are reparametrised.
 
-        The parameters of a reparametrised task are stored divided by a factor that is log-uniform
-        between 1/3 and 3: the same function, other scales of parameters and gradients (Metz et
+        The stored parameters of a reparametrised task are divided by a factor, log-uniform between
+        1/3 and 3: the same function with other scales of parameters and gradients (Metz et
         al., "Practical Tradeoffs between Memory, Compute, and Performance in Learned Optimizers",
         2022, https://arxiv.org/abs/2203.11860).
         """
@@ -85,7 +85,7 @@ class Family:
         return self.loss(actual, examples, task.data.traits)
 
     def batch(self, task: Task, key: jax.Array) -> PyTree:
-        """Examples of one step: neighbours, from a random place on; their order is random."""
+        """Consecutive examples from a random place on; the order of all examples is random."""
         count = jax.tree.leaves(task.data.examples)[0].shape[0]
         first = jax.random.randint(key, (), 0, count - self.batch_size + 1)
         return jax.tree.map(
@@ -99,11 +99,11 @@ class Family:
 
 
 def score(loss: jax.Array, task: Task) -> jax.Array:
-    """The normalised loss on the scale that meta-training sums: 0 is a constant prediction.
+    """Score of a loss, the scale that meta-training sums; 0 is a constant prediction.
 
-    It is ``log((r + 0.02) / 1.02)`` of the loss r in units of a constant prediction's, cut at 3:
-    halving a small loss counts as much as halving a large one, down to 2 %, and no single
-    divergence outweighs everything else.
+    It is ``log((r + 0.02) / 1.02)`` of the ratio r of the loss to that of a constant prediction,
+    cut at 3. Halving a small loss counts as much as halving a large one, down to 2 %, and one
+    divergence does not outweigh everything else.
     """
     ratio = loss / task.data.unit
     ratio = jnp.where(jnp.isfinite(ratio), jnp.minimum(ratio, CAP), CAP)

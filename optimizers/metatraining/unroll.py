@@ -1,6 +1,6 @@
 """Inner training: some steps of one lane on its task.
 
-Boundary: pure; whoever calls it vectorises over lanes.
+Pure: functions of one lane's arrays; the caller vectorises over lanes.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Lane(NamedTuple):
     """One inner training in progress.
 
     Attributes:
-        params: parameters of the model, as stored.
+        params: parameters of the model, as stored (see ``tasks``).
         rule: state of the update rule.
-        frozen: whether a loss was not finite; such a lane counts as the cap until it is reset.
+        frozen: whether a loss was not finite; such a lane scores the cap until its next task.
     """
 
     params: PyTree
@@ -49,18 +49,17 @@ def unroll(
 
     Args:
         family: of the task.
-        rule: what it is trained with.
-        task: what is trained.
+        rule: the update rule.
+        task: the task to train.
         lane: state after ``first`` steps.
         key: of the order of the examples; the same for the whole run.
         first: steps made before.
         steps: steps to make; may be traced.
-        num_steps: steps that the run is to have in all.
+        num_steps: steps of the run in all.
 
     Returns:
-        The new state, and the mean over the steps of the scores of the batch losses, late steps
-        counting up to seven times as much as early ones: the end is what an optimizer is for,
-        the way there is where the signal is.
+        The new state, and the weighted mean of the scores of the batch losses. Late steps count up
+        to seven times as much as early ones: final losses matter most, early ones vary most.
     """
 
     def body(i: jax.Array, carry: tuple[Lane, jax.Array]) -> tuple[Lane, jax.Array]:

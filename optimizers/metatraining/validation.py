@@ -1,6 +1,6 @@
-"""Validation: final losses of whole inner runs on tasks that are fixed once and for all.
+"""Validation: final losses of whole inner runs on fixed tasks.
 
-Boundary: pure functions of meta-parameters; which checkpoint to keep is for the caller.
+Pure: functions of meta-parameters; the caller keeps the best.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MakeRule = Callable[[Any], Rule]
 Losses = np.ndarray[Any, np.dtype[np.float32]]
 
 VALIDATION_SEED, TEST_SEED = 20_221_117, 20_231_027
-"""Seeds of the tasks that select and of those that report; no training reaches either set."""
+"""Seeds of the tasks that select weights and of those that report; training uses neither."""
 
 
 class Validation:
     """Runs an update rule on the fixed tasks; compiles once per family.
 
     Args:
-        make_rule: maps an array (meta-parameters, a learning rate) to an update rule.
+        make_rule: maps an array (meta-parameters or a learning rate) to an update rule.
         families: names of the families.
         tasks: tasks per family, >= 1.
         horizons: inner steps of the runs.
@@ -58,12 +58,12 @@ class Validation:
         """Final losses of a family's tasks.
 
         Args:
-            argument: what ``make_rule`` takes.
+            argument: the argument of ``make_rule``.
             name: of the family.
 
         Returns:
-            Final losses on all examples in units of a constant prediction's, and their scores,
-            each (horizons, tasks); the first are infinite where training diverged.
+            Final losses on all examples, divided by the loss of a constant prediction, and their
+            scores, each (horizons, tasks); losses are infinite where training diverged.
         """
         program, keys = self._programs[name], self._keys[name]
         found = [program(argument, keys, jnp.int32(steps)) for steps in self._horizons]
@@ -71,10 +71,7 @@ class Validation:
         return np.stack(ratios), np.stack(scores)
 
     def summary(self, scores: Losses) -> dict[str, float]:
-        """Means of (families, horizons) scores by family, by horizon and in all.
-
-        They are named as the tracker records them.
-        """
+        """Means of (families, horizons) scores in all, by horizon and by family, as metrics."""
         found = {"validation/score": float(scores.mean())}
         for i, steps in enumerate(self._horizons):
             found[f"validation/score_{steps}_steps"] = float(scores[:, i].mean())

@@ -1,6 +1,6 @@
-"""Meta-parameters as one vector, scaled so that one perturbation fits all of its entries.
+"""Meta-parameters as one vector, scaled so that one size of perturbation fits all entries.
 
-Boundary: the order and scale of numbers; no file, no arithmetic of the optimizer.
+Pure: order and scale of numbers; no file, no arithmetic of the optimizer.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from timetrial.optimizers.velo.network import MetaParameters, read_meta_paramete
 
 
 def scales(hidden_size: int, bank_size: int) -> dict[layout.Path, float]:
-    """What one unit of the vector is worth in each tensor.
+    """Size of one unit of the vector in each tensor.
 
     The MLP of a tensor is 100 times the mean of K bank entries: noise of size s in each entry
-    moves it by 100 s / sqrt(K). Bank entries are therefore counted in units of sqrt(K) / 100, so
-    that a unit of the vector moves effective weights by about one, as it does elsewhere. Step
-    sizes are numbers of the order of 10, and counted in units of 5.
+    changes it by 100 s / sqrt(K). A unit of a bank entry is therefore sqrt(K) / 100, which changes
+    effective weights by about one, as in other tensors. Step sizes are of the order of 10; their
+    unit is 5.
     """
     units = {"ff_mod_stack": math.sqrt(bank_size) / 100.0, "step_size": 5.0}
     paths = layout.shapes(hidden_size, bank_size)
@@ -50,5 +50,5 @@ def from_vector(vector: Any, hidden_size: int, bank_size: int) -> dict[str, Any]
 
 
 def meta_parameters(vector: jax.Array, hidden_size: int, bank_size: int) -> MetaParameters:
-    """The vector arranged as the network takes it."""
+    """The vector as the network's meta-parameters."""
     return read_meta_parameters(from_vector(vector, hidden_size, bank_size))

@@ -1,7 +1,7 @@
-"""Meta-parameters made by hand, with which the untrained optimizer already behaves like Adam.
+"""Meta-parameters made by hand: an untrained optimizer that behaves like Adam.
 
-Boundary: NumPy arrays of any hidden and bank size; from random ones meta-training takes far
-longer than a CPU has time for.
+Pure: NumPy arrays of any hidden and bank size. Meta-training from random ones takes far longer than
+a CPU allows.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _DIVERSITY = 0.02
 _TIME = slice(2, 7)
 _ONE_AXIS = 20
 _MOMENTUM_VARIANCE = 24
-"""Features of a tensor: tanh(10 (t - tau)) of the share t of training that is over, with tau =
-0.2, 0.4, 0.6, 0.8 and 0.9; whether it is a vector; half the logarithm of ten times the variance of
-its momentum in units of its own root mean square, cut to [-2.5, 2.5]."""
+"""Features of a tensor: tanh(10 (t - tau)) of the share t of training that is over, for tau = 0.2,
+0.4, 0.6, 0.8 and 0.9; whether it is a vector; half the logarithm of ten times the variance of its
+momentum in units of its own root mean square, cut to [-2.5, 2.5]."""
 
 _SHRINKAGE = 0.08
 _STEP_SIZE = 10.0
@@ -40,16 +40,15 @@ def warm_start(hidden_size: int, bank_size: int, seed: int) -> dict[str, Any]:
 
     Every bank entry is nearly the same MLP, whose first output is the average of two inputs:
     the fastest momentum over the root of the second moment, per element as in Adam and factored
-    as in Adafactor. A little of the parameter itself is added, which is weight decay: relative
-    steps are noise in part, and without it tensors grow without bounds in long trainings. One pair
-    of hidden units carries the positive part, one the negative, for ReLUs pass only one sign.
-    Controls are about 1.
+    as in Adafactor. A small share of the parameter itself is added, which is weight decay: relative
+    steps are partly noise, and without it tensors grow without bounds in long trainings. ReLUs pass
+    one sign only, so one pair of hidden units carries the positive part, one the negative. Controls
+    are about 1.
 
-    Steps begin at about 2 % of the scale of a tensor and fall to nothing at the end of training;
-    after a thousand updates they are also about half of what they would be, as long trainings
-    take smaller steps than short ones. Tensors that are small against their momentum move faster:
-    relative steps alone would leave biases and norms that begin at 0, and heads and embeddings
-    that begin small, where they are.
+    Steps begin at about 2 % of the scale of a tensor and fall to nothing at the end of training.
+    After a thousand updates they are also halved, because long trainings need smaller steps.
+    Tensors that are small against their momentum take larger steps: relative steps alone would
+    hardly move biases and norms that begin at 0, or heads and embeddings that begin small.
 
     Args:
         hidden_size: H, >= 4.
@@ -86,17 +85,17 @@ def _mlp(name: str, shape: tuple[int, ...]) -> Array:
 
 
 def _damping(layer: str) -> float:
-    """Controls and step sizes begin nearly constant."""
+    """Scale of a layer's random weights; controls and step sizes begin nearly constant."""
     return {"rnn_to_controls": 0.1, "step_size": 0.1}.get(layer, 1.0)
 
 
 def _detectors(layers: dict[Path, Array]) -> None:
     """Makes four hidden units by hand: time, small tensors, very small tensors, a clock.
 
-    The first three look at the features of the moment, not at other tensors and hardly at their
-    own past, and add to the step size: the first takes ``_DECAY`` of it away in the course of
-    training, the others add their boost as their tensor gets small. The clock looks at nothing
-    and remembers: it counts updates, and damps all controls, whose cube the MLP's output is.
+    The first three depend on the current features, not on other tensors and hardly on the past.
+    They change the step size: the first lowers it by ``_DECAY`` over the training, the others raise
+    it as their tensor gets small. The clock has no input: its cell counts updates and damps all
+    controls; the MLP's output is proportional to their cube.
     """
     late, small, smaller, nothing = np.zeros((4, layout.TENSOR_FEATURES))
     late[_TIME] = 0.3

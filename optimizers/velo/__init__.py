@@ -1,4 +1,7 @@
-"""VeLO, the learned optimizer of Metz et al. (2022), and its weights. Imports framework only."""
+"""VeLO, the learned optimizer of Metz et al. (2022), and its weights.
+
+Boundary: imports the framework only; ``entry`` puts it into the registry.
+"""
 
 from __future__ import annotations
 

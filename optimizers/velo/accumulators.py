@@ -1,7 +1,7 @@
-"""Running averages of the gradient, and the sums over tiles that are taken while updating them.
+"""Running averages of the gradient, and the sums over tiles taken in the same pass.
 
-Boundary: arithmetic on one group of tiles; knows no network. Nothing is corrected for its start
-at zero.
+Boundary: arithmetic on one group of tiles; knows no network. The averages start at zero and are
+not corrected for it.
 
 Metz et al., "VeLO: Training Versatile Learned Optimizers by Scaling Up", 2022,
 https://arxiv.org/abs/2211.09760; the row and column means are those of Shazeer and Stern,
@@ -28,13 +28,13 @@ _TINY = 1e-30
 
 
 class FactoredState(NamedTuple):
-    """Averages of a group of tensors of rank >= 2, float32; padding has no meaning.
+    """Averages of a group of tensors of rank >= 2, float32; values in the padding are arbitrary.
 
     Attributes:
         momentum: (tiles, 3, rows, columns) of the gradient, one for each decay.
         rms: (tiles, rows, columns) of the squared gradient.
-        rows: (row blocks, 3, rows) of the squared gradient, mean over the column axis.
-        columns: (column blocks, 3, columns) the same, mean over the row axis.
+        rows: (row blocks, 3, rows) of the squared gradient's mean over the column axis.
+        columns: (column blocks, 3, columns) of its mean over the row axis.
     """
 
     momentum: jax.Array
@@ -61,7 +61,7 @@ TensorState = FactoredState | VectorState
 
 
 class Statistics(NamedTuple):
-    """Of the averages of each of n tensors: over all its elements.
+    """Mean and variance of each average over all elements of a tensor, for n tensors.
 
     Attributes:
         mean: (n, 4) of the three momenta and of the averaged squared gradient.
@@ -73,14 +73,14 @@ class Statistics(NamedTuple):
 
 
 class TileSums(NamedTuple):
-    """Sums over the elements of each tile, taken in the pass that updates the averages.
+    """Sums over the elements of each tile.
 
     Attributes:
         params: (tiles,) of the squared parameters.
         averages: (tiles, 4) of the new averages.
         spread: (tiles, 4) of the squared differences of the averages from their means in the tile.
-        inputs: (tiles, 12) of the squares of the network's inputs that need no row or column
-            statistic, without the parameter itself, in order: 0-1, 3-10, 14.
+        inputs: (tiles, 11) of the squared network inputs 0, 1, 3 to 10 and 14, which need no row
+            or column statistic.
         rows: (tiles, rows) of the squared gradients.
         columns: (tiles, columns) of the squared gradients.
     """
@@ -108,10 +108,10 @@ def init_state(group: Group) -> TensorState:
 def accumulate(
     group: Group, state: TensorState, grads: jax.Array, params: jax.Array, live: jax.Array
 ) -> tuple[TensorState, TileSums]:
-    """Takes in a gradient.
+    """Updates the averages with a gradient.
 
     Args:
-        group: where the tensors are.
+        group: the tensors.
         state: averages before.
         grads: (tiles, rows, columns), clipped.
         params: (tiles, rows, columns).
@@ -190,7 +190,7 @@ def _average(old: jax.Array, new: jax.Array, axis: int) -> jax.Array:
 
 
 def _block_mean(blocks: Blocks, partial: jax.Array, length: np.ndarray) -> jax.Array:
-    """Sums over the tiles beside each block, over the length of the averaged axis."""
+    """Sums over the tiles beside each block, divided by the length of the averaged axis."""
     return blocks.sum_tiles(partial) / jnp.asarray(length[blocks.tensor][:, None]) + _TINY
 
 
@@ -203,8 +203,8 @@ def mean(group: Group, tile_sums: jax.Array) -> jax.Array:
 def statistics(group: Group, sums: TileSums) -> Statistics:
     """Means and variances of the averages of a group.
 
-    Variances are sums of squares about the mean of each tile, and of the tile means about the
-    mean of the tensor: nothing cancels, however far from zero the mean is.
+    Squares are summed about the mean of each tile, then of the tile means about the mean of the
+    tensor, so that nothing cancels however far from zero the mean is.
     """
     count = np.maximum(group.rows * group.columns, 1).astype(np.float32)[:, None]
     tensor_mean = mean(group, sums.averages)

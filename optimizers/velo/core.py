@@ -1,7 +1,7 @@
-"""One VeLO update, given the loss features: statistics, LSTM, averages, per-parameter network.
+"""One VeLO update, given the loss features: averages, LSTM, per-parameter network.
 
-Boundary: a pure function of arrays; where the loss features and the training fraction come from,
-weight decay and gradient accumulation are decided in ``transform``.
+Boundary: a pure function of arrays; ``transform`` gives loss features and training fraction, and
+does weight decay and gradient accumulation.
 
 Metz et al., "VeLO: Training Versatile Learned Optimizers by Scaling Up", 2022,
 https://arxiv.org/abs/2211.09760.
@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from timetrial.optimizers.velo import accumulators, mlp
+from timetrial.optimizers.velo.inputs import Packed, make_factors, second_moments
 from timetrial.optimizers.velo.network import MetaParameters, MlpWeights, lstm_step, mlp_weights
-from timetrial.optimizers.velo.tiling.tiles import Plan
+from timetrial.optimizers.velo.tiling.tiles import Tiling
 
 _TRAINING_FRACTIONS = np.array([0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1], np.float32)
 _LARGEST_GRADIENT = 1000.0
@@ -26,14 +27,14 @@ _KINDS = 5
 
 
 class NetworkState(NamedTuple):
-    """What VeLO remembers of the tensors, all float32.
+    """State of the tensors, all float32.
 
     Attributes:
         hidden, cell: (n, H) LSTM state, one row for each tensor, in order of leaves.
-        statistics: means and variances of the averages of each tensor, in order of leaves: what
-            the LSTM reads at the next update. Taken when the averages are new, so that these can
-            be updated in place.
-        groups: averages of each group of the plan.
+        statistics: means and variances of the averages of each tensor, in order of leaves, for the
+            LSTM at the next update. Taken when the averages are new, so that these can be updated
+            in place.
+        groups: averages of each group of the tiling.
     """
 
     hidden: jax.Array
@@ -58,93 +59,114 @@ class Trace(NamedTuple):
     second_moments: jax.Array
 
 
-def init_state(theta: MetaParameters, plan: Plan) -> NetworkState:
+def init_state(theta: MetaParameters, tiling: Tiling) -> NetworkState:
     """State before the first update."""
-    n = len(plan.leaves)
+    n = len(tiling.leaves)
     return NetworkState(
         hidden=jnp.tile(jnp.asarray(theta.hidden), (n, 1)),
         cell=jnp.tile(jnp.asarray(theta.cell), (n, 1)),
         statistics=accumulators.Statistics(jnp.zeros((n, 4)), jnp.zeros((n, 4))),
-        groups=tuple(accumulators.init_state(group) for group in plan.groups),
+        groups=tuple(accumulators.init_state(group) for group in tiling.groups),
     )
 
 
 def learned_update(
     theta: MetaParameters,
-    plan: Plan,
+    tiling: Tiling,
     state: NetworkState,
     grads: Sequence[jax.Array],
     params: Sequence[jax.Array],
     loss_features: jax.Array,
     fraction: jax.Array,
 ) -> tuple[list[jax.Array], NetworkState, Trace]:
-    """One update of all tensors of a plan, of which there is at least one.
+    """One update of all tensors, of which there is at least one.
 
     Args:
         theta: the learned weights.
-        plan: how the tensors are stored.
-        state: as after the update before.
+        tiling: storage of the tensors.
+        state: state after the update before.
         grads: all leaves.
         params: all leaves.
         loss_features: (9,).
         fraction: float32 scalar, share of the training that is done; it may be above 1.
 
     Returns:
-        The float32 changes of the tensors, in order of ``plan.leaves``, the new state
-        and the intermediate values.
+        The float32 changes of the tensors, in order of ``tiling.leaves``, the new state and the
+        intermediate values.
     """
-    # Always true, not-a-number included, but only known so when it is computed.
+    # A True that XLA cannot constant-fold, also for NaN.
     live = jnp.logical_not(fraction < -jnp.inf)
-    clipped = [
-        jnp.clip(g.astype(jnp.float32), -_LARGEST_GRADIENT, _LARGEST_GRADIENT) for g in grads
-    ]
-    packed_params = [group.pack(params) for group in plan.groups]
-    packed_grads = [group.pack(clipped) for group in plan.groups]
-    new = [
-        accumulators.accumulate(*one, live)
-        for one in zip(plan.groups, state.groups, packed_grads, packed_params, strict=True)
-    ]
-    groups, sums = tuple(state for state, _ in new), [found for _, found in new]
-    factors = list(map(mlp.factors, plan.groups, groups))
-    moments = [
-        mlp.second_moments(*one, live)
-        for one in zip(plan.groups, packed_grads, groups, factors, sums, strict=True)
-    ]
-    square = _by_leaf(
-        plan, [accumulators.mean(g, s.params) for g, s in zip(plan.groups, sums, strict=True)]
-    )
+    packed = _packed(tiling, state, grads, params, live)
+    pairs = list(zip(tiling.groups, packed, strict=True))
+    moments = [second_moments(group, one, live) for group, one in pairs]
+    square = _by_leaf(tiling, [accumulators.mean(group, one.sums.params) for group, one in pairs])
 
-    lstm_inputs = _lstm_inputs(square, state.statistics, plan.kinds, loss_features, fraction)
+    lstm_inputs = _lstm_inputs(square, state.statistics, tiling.kinds, loss_features, fraction)
     hidden, cell = lstm_step(theta, lstm_inputs, state.hidden, state.cell)
     controls = theta.controls(hidden)
     step_size = theta.step_size(hidden)[:, 0]
+    updates = _changes(theta, tiling, packed, moments, controls, step_size, square, live)
+
+    by_group = [accumulators.statistics(group, one.sums) for group, one in pairs]
+    statistics = jax.tree.map(lambda *parts: _by_leaf(tiling, parts), *by_group)
+    trace = Trace(lstm_inputs, controls, step_size, _by_leaf(tiling, moments))
+    averages = tuple(one.averages for one in packed)
+    return updates, NetworkState(hidden, cell, statistics, averages), trace
+
+
+def _packed(
+    tiling: Tiling,
+    state: NetworkState,
+    grads: Sequence[jax.Array],
+    params: Sequence[jax.Array],
+    live: jax.Array,
+) -> list[Packed]:
+    """Gradients, parameters and updated averages of every group."""
+    groups = tiling.groups
+    clipped = [
+        jnp.clip(g.astype(jnp.float32), -_LARGEST_GRADIENT, _LARGEST_GRADIENT) for g in grads
+    ]
+    packed_params = [group.pack(params) for group in groups]
+    packed_grads = [group.pack(clipped) for group in groups]
+    updated = [
+        accumulators.accumulate(*one, live)
+        for one in zip(groups, state.groups, packed_grads, packed_params, strict=True)
+    ]
+    factors = [make_factors(g, averages) for g, (averages, _) in zip(groups, updated, strict=True)]
+    return [
+        Packed(grads, params, averages, sums, factor)
+        for grads, params, (averages, sums), factor in zip(
+            packed_grads, packed_params, updated, factors, strict=True
+        )
+    ]
+
+
+def _changes(
+    theta: MetaParameters,
+    tiling: Tiling,
+    packed: Sequence[Packed],
+    moments: Sequence[jax.Array],
+    controls: jax.Array,
+    step_size: jax.Array,
+    square: jax.Array,
+    live: jax.Array,
+) -> list[jax.Array]:
+    """Changes of all tensors, in order of groups."""
     weights = mlp_weights(theta, controls)
     multiplier = step_size * jnp.sqrt(square + 1e-9)
-
     updates = []
-    for i, (group, members) in enumerate(zip(plan.groups, plan.members, strict=True)):
+    for group, members, one, of_inputs in zip(
+        tiling.groups, tiling.members, packed, moments, strict=True
+    ):
         own: MlpWeights = jax.tree.map(lambda x, m=members: jnp.take(x, m, axis=0), weights)
-        change = mlp.changes(
-            group,
-            packed_grads[i],
-            packed_params[i],
-            groups[i],
-            factors[i],
-            moments[i],
-            own,
-            jnp.take(multiplier, members),
-            live,
-        )
-        updates += group.unpack(change)
-    statistics = list(map(accumulators.statistics, plan.groups, sums))
-    merged = jax.tree.map(lambda *parts: _by_leaf(plan, parts), *statistics)
-    trace = Trace(lstm_inputs, controls, step_size, _by_leaf(plan, moments))
-    return updates, NetworkState(hidden, cell, merged, groups), trace
+        size = jnp.take(multiplier, members)
+        updates += group.unpack(mlp.changes(group, one, of_inputs, own, size, live))
+    return updates
 
 
-def _by_leaf(plan: Plan, parts: Sequence[jax.Array]) -> jax.Array:
+def _by_leaf(tiling: Tiling, parts: Sequence[jax.Array]) -> jax.Array:
     """Rows of the groups, one for each tensor, in order of leaves."""
-    return jnp.take(jnp.concatenate(parts), plan.position, axis=0)
+    return jnp.take(jnp.concatenate(parts), tiling.position, axis=0)
 
 
 def _lstm_inputs(
@@ -159,7 +181,7 @@ def _lstm_inputs(
     scale = jax.lax.rsqrt(jnp.maximum(1e-9, square))[:, None]
     momentum, rms = scale * statistics.mean[:, :3], scale * statistics.mean[:, 3:]
     momentum_variance = scale**2 * statistics.variance[:, :3]
-    # The spread of the averaged square about the mean of the *momentum*: so the weights learned it.
+    # About the mean of the *momentum*, as when the weights were trained.
     rms_variance = scale**2 * statistics.variance[:, 3:] + (rms - momentum) ** 2
     return jnp.concatenate(
         [
@@ -178,10 +200,10 @@ def _log(x: jax.Array) -> jax.Array:
     return 0.5 * jnp.clip(jnp.log(1e-8 + jnp.abs(10.0 * x)), -5.0, 5.0)
 
 
-def tensor_averages(plan: Plan, state: NetworkState, leaves: int) -> list[dict[str, jax.Array]]:
+def tensor_averages(tiling: Tiling, state: NetworkState, leaves: int) -> list[dict[str, jax.Array]]:
     """The averages by tensor; see ``transform.tensor_averages``."""
     found: list[dict[str, jax.Array]] = [{} for _ in range(leaves)]
-    for group, packed in zip(plan.groups, state.groups, strict=True):
+    for group, packed in zip(tiling.groups, state.groups, strict=True):
         for v, averages in zip(group.views, accumulators.unpack(group, packed), strict=True):
             found[v.leaf] = averages
     return found

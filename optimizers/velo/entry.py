@@ -1,6 +1,6 @@
-"""VeLO as the race runs it: prompted with the steps of the budget, or fed what remains of it.
+"""VeLO as the race runs it: prompted with the steps of the budget, or fed the remaining share.
 
-Boundary: settings and registry functions; the optimizer itself is in ``optimizers.velo``.
+Boundary: settings and entries of the registry; the optimizer itself is in ``optimizers.velo``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from pathlib import Path
 
 import optax
 
-from timetrial.framework.entries import Horizon
+from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.errors import UserError
+from timetrial.framework.paths import UserPath
 from timetrial.framework.ranges import check
+from timetrial.framework.spaces import Range, Space
 from timetrial.optimizers.velo import accumulation_steps, velo
-from timetrial.optimizers.velo.weights.choice import (
+from timetrial.optimizers.velo.weights import (
     Weights,
     WeightsError,
     embedded_weights,
@@ -26,7 +28,7 @@ from timetrial.optimizers.velo.weights.choice import (
 )
 
 PAPER_MAX_TRAINING_STEPS = 200_000
-"""What the paper's VeLO was run with; the released wrapper's own default is 150,000."""
+"""The paper's value; the released wrapper's own default is 150,000."""
 
 
 def best_available() -> str:
@@ -35,27 +37,25 @@ def best_available() -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class VeloSettings:
-    """Settings of VeLO.
+class VeloFeedSettings:
+    """Settings of fed VeLO.
 
     Attributes:
         weights: ``google``, ``embedded`` or the path of a checkpoint; by default Google's where
             they have been fetched (``timetrial fetch velo``), otherwise the embedded ones.
         weight_decay: L2 regularisation inside the optimizer, >= 0.
-        prompt: share of the steps that the budget allows that VeLO is told of, > 0.
         max_training_steps: longer trainings accumulate gradients, >= 1; see ``velo``.
-        weights_sha256: of the file that ``weights`` names, so that runs with other weights of the
-            same name are other runs. Filled in where it is not given, compared where it is.
+        weights_sha256: digest of the file of the weights; other weights of the same name make
+            another run. Filled in by default, compared where it is given.
     """
 
-    weights: str = dataclasses.field(default_factory=best_available)
+    weights: UserPath = dataclasses.field(default_factory=best_available)
     weight_decay: float = 0.0
-    prompt: float = 1.0
     max_training_steps: int = PAPER_MAX_TRAINING_STEPS
     weights_sha256: str = ""
 
     def __post_init__(self) -> None:
-        check(self, weight_decay=">= 0", prompt="> 0", max_training_steps=">= 1")
+        check(self, weight_decay=">= 0", max_training_steps=">= 1")
         if not self.weights:
             raise ValueError("weights: expected google, embedded or a path, got nothing")
         found = load(self.weights).sha256
@@ -68,36 +68,30 @@ class VeloSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class VeloSettings(VeloFeedSettings):
+    """Settings of VeLO.
+
+    Attributes:
+        prompt: share of the budget's steps that VeLO is told, > 0.
+    """
+
+    prompt: float = 1.0
+
+    def __post_init__(self) -> None:
+        check(self, prompt="> 0")
+        super().__post_init__()
+
+
+@dataclasses.dataclass(frozen=True)
 class VeloShortSettings(VeloSettings):
     """Settings of VeLO Short; see VeloSettings."""
 
     prompt: float = 0.75
 
 
-@dataclasses.dataclass(frozen=True)
-class VeloFeedSettings:
-    """Settings of fed VeLO.
-
-    Attributes:
-        weights: as in VeloSettings.
-        weight_decay: as in VeloSettings.
-        max_training_steps: as in VeloSettings.
-        weights_sha256: as in VeloSettings.
-    """
-
-    weights: str = dataclasses.field(default_factory=best_available)
-    weight_decay: float = 0.0
-    max_training_steps: int = PAPER_MAX_TRAINING_STEPS
-    weights_sha256: str = ""
-
-    def __post_init__(self) -> None:
-        checked = VeloSettings(**dataclasses.asdict(self))
-        object.__setattr__(self, "weights_sha256", checked.weights_sha256)
-
-
 @functools.lru_cache(maxsize=2)
 def load(weights: str) -> Weights:
-    """The weights that a setting names.
+    """Loads the weights that a setting names.
 
     Raises:
         UserError: they are missing, damaged or not VeLO's.
@@ -110,17 +104,17 @@ def load(weights: str) -> Weights:
         raise UserError(f"optimizer.weights: {error}") from error
 
 
-def variant(settings: VeloSettings | VeloFeedSettings) -> str:
-    """Which weights: tables say ``velo[google]`` or ``velo[embedded]``."""
+def variant(settings: VeloFeedSettings) -> str:
+    """Name of the weights: tables say ``velo[google]`` or ``velo[embedded]``."""
     named = settings.weights in ("google", "embedded")
     return settings.weights if named else Path(settings.weights).stem
 
 
 def prompted_steps(settings: VeloSettings, horizon: Horizon) -> int:
-    """Updates that VeLO is told of: its share of those that the budget allows, rounded down.
+    """Steps that VeLO is told: its share of those that the budget allows, rounded down.
 
     Raises:
-        UserError: it is not known how many the budget allows.
+        UserError: the number of steps that the budget allows is unknown.
     """
     if horizon.steps is None:
         raise UserError(
@@ -130,10 +124,10 @@ def prompted_steps(settings: VeloSettings, horizon: Horizon) -> int:
     return max(1, int(settings.prompt * horizon.steps))
 
 
-def told_steps(settings: VeloSettings | VeloFeedSettings, horizon: Horizon) -> int:
-    """``num_steps`` of ``velo``; the fed variant only spaces its loss features by it.
+def told_steps(settings: VeloFeedSettings, horizon: Horizon) -> int:
+    """``num_steps`` of ``velo``; fed VeLO only spaces its loss features by it.
 
-    It takes the steps of the budget where they are known and the workload's step hint elsewhere.
+    Fed VeLO takes the steps of the budget where they are known, else the workload's step hint.
     """
     if isinstance(settings, VeloSettings):
         return prompted_steps(settings, horizon)
@@ -141,7 +135,7 @@ def told_steps(settings: VeloSettings | VeloFeedSettings, horizon: Horizon) -> i
 
 
 def make_velo(settings: VeloSettings, horizon: Horizon) -> optax.GradientTransformation:
-    """VeLO that is prompted: it does not look at the fed share of the budget."""
+    """Prompted VeLO; it ignores ``remaining_fraction``."""
     tx = _make(settings, horizon)
 
     def update(
@@ -160,7 +154,7 @@ def make_velo(settings: VeloSettings, horizon: Horizon) -> optax.GradientTransfo
 
 
 def make_velo_feed(settings: VeloFeedSettings, horizon: Horizon) -> optax.GradientTransformation:
-    """VeLO that is fed: an update without ``remaining_fraction`` fails by name."""
+    """Fed VeLO; an update without ``remaining_fraction`` fails by name."""
     tx = _make(settings, horizon)
 
     def update(
@@ -178,9 +172,7 @@ def make_velo_feed(settings: VeloFeedSettings, horizon: Horizon) -> optax.Gradie
     return optax.GradientTransformationExtraArgs(tx.init, update)
 
 
-def _make(
-    settings: VeloSettings | VeloFeedSettings, horizon: Horizon
-) -> optax.GradientTransformationExtraArgs:
+def _make(settings: VeloFeedSettings, horizon: Horizon) -> optax.GradientTransformationExtraArgs:
     return velo(
         told_steps(settings, horizon),
         meta_params=load(settings.weights).meta_params,
@@ -189,8 +181,8 @@ def _make(
     )
 
 
-def notes(settings: VeloSettings | VeloFeedSettings, horizon: Horizon) -> Mapping[str, str]:
-    """What a run's tags say about VeLO: weights, prompt, and the accumulation of gradients."""
+def notes(settings: VeloFeedSettings, horizon: Horizon) -> Mapping[str, str]:
+    """Tags of a run of VeLO: weights, prompt, and the accumulation of gradients."""
     steps = told_steps(settings, horizon)
     merged = accumulation_steps(steps, settings.max_training_steps)
     tags = {
@@ -206,3 +198,44 @@ def notes(settings: VeloSettings | VeloFeedSettings, horizon: Horizon) -> Mappin
             "the parameters only after the last of them, as its released wrapper does"
         )
     return tags
+
+
+# The steps that VeLO is told, as a factor of those that the budget allows, and weight decay.
+# Rezk et al., "Is Scaling Learned Optimizers Worth It?", 2023, https://arxiv.org/abs/2310.18191,
+# asks whether VeLO needs tuning and varies the former from 0.75 to 1.25. The lower end of weight
+# decay is as good as none.
+_SPACE: Space = {"prompt": Range(0.25, 2.0), "weight_decay": Range(1e-7, 1e-2)}
+
+VELO = OptimizerEntry(
+    "VeLO, a learned optimizer, told all the steps that the budget allows",
+    VeloSettings,
+    make_velo,
+    needs_steps=True,
+    variant=variant,
+    notes=notes,
+    space=_SPACE,
+    learned=True,
+    color="#d1500a",
+)
+VELO_SHORT = OptimizerEntry(
+    "VeLO told 75 % of the steps that the budget allows; ends when they are made",
+    VeloShortSettings,
+    make_velo,
+    needs_steps=True,
+    variant=variant,
+    notes=notes,
+    last_step=prompted_steps,
+    space=_SPACE,
+    learned=True,
+    color="#c088a8",
+)
+VELO_FEED = OptimizerEntry(
+    "VeLO fed the share of the time budget that remains, without any estimate of steps",
+    VeloFeedSettings,
+    make_velo_feed,
+    needs_feed=True,
+    variant=variant,
+    notes=notes,
+    space={"weight_decay": _SPACE["weight_decay"]},
+    learned=True,
+)

@@ -1,6 +1,6 @@
 """Names, order and shapes of VeLO's meta-parameters, for any hidden size H and bank size K.
 
-Boundary: describes and checks trees of arrays; no I/O, no arithmetic of the optimizer.
+Pure: names and shapes; no I/O, no arithmetic of the optimizer.
 
 The network is that of Metz et al., "VeLO: Training Versatile Learned Optimizers by Scaling Up",
 2022 (https://arxiv.org/abs/2211.09760); the names are those of the checkpoint released with it.
@@ -32,7 +32,7 @@ MLP_OUTPUTS = 3
 
 
 class WeightsError(UserError, ValueError):
-    """A file or a tree of arrays is no usable set of VeLO weights; the message says why."""
+    """A file or a tree of arrays that is no usable set of VeLO weights; the message says why."""
 
 
 def show(path: Sequence[str]) -> str:
@@ -42,7 +42,7 @@ def show(path: Sequence[str]) -> str:
 
 
 def shapes(hidden_size: int, bank_size: int) -> dict[Path, tuple[int, ...]]:
-    """Shape of every tensor, in the order in which the released container holds them.
+    """Shape of every tensor, in the order of the released container.
 
     Args:
         hidden_size: H, width of the per-tensor LSTM, >= 1 (512 in the released weights).
@@ -90,7 +90,7 @@ def flatten(tree: Mapping[str, Any]) -> dict[Path, Any]:
     """Leaves of a nested mapping by path, in container order.
 
     Raises:
-        WeightsError: a name is missing or unexpected, or a map stands where a tensor should, or
+        WeightsError: a name is missing or unexpected, or a map is in the place of a tensor, or
             the reverse.
     """
     flat: dict[Path, Any] = {}
@@ -126,6 +126,11 @@ def some(names: Sequence[str]) -> str:
     """At most four names as messages show them, and how many there are."""
     shown = ", ".join(names[:4]) + (f", ... ({len(names)} in all)" if len(names) > 4 else "")
     return shown or "none"
+
+
+def one_line(text: object, limit: int = 200) -> str:
+    """The text of others (a server, a library) as messages show it: printable and short."""
+    return "".join(c if c.isprintable() else " " for c in str(text))[:limit]
 
 
 def nest(flat: Mapping[Path, Leaf]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The nine numbers by which VeLO sees the loss: how its running means move against their minima.
+"""The nine loss features of VeLO: running means of the loss compared with their minima.
 
 Boundary: a pure recurrence over scalar losses; knows no parameters and no network.
 
@@ -23,8 +23,8 @@ class LossState(NamedTuple):
     Attributes:
         means: (10,) exponential moving averages, not yet corrected for their start at zero.
         minima: (10,) smallest corrected mean so far.
-        decays: (10,) decay of each mean; all that depends on the number of steps.
-        seen: int32 scalar, losses taken in.
+        decays: (10,) decay of each mean; nothing else depends on the number of steps.
+        seen: int32 scalar, number of losses so far.
     """
 
     means: jax.Array
@@ -37,8 +37,8 @@ def init_loss_state(num_steps: int | jax.Array) -> LossState:
     """The state before the first loss.
 
     Args:
-        num_steps: N, expected number of updates, >= 1; may be traced. The ten means forget
-            with time constants that are spaced evenly in the logarithm from 10 to N updates.
+        num_steps: N, expected number of updates, >= 1; may be traced. The time constants of the
+            ten means are spaced evenly in the logarithm from 10 to N updates.
     """
     log_length = jnp.linspace(1.0, jnp.log10(jnp.float32(num_steps)), MEANS, dtype=jnp.float32)
     return LossState(
@@ -50,13 +50,13 @@ def init_loss_state(num_steps: int | jax.Array) -> LossState:
 
 
 def update_loss_state(state: LossState, loss: jax.Array) -> tuple[LossState, jax.Array]:
-    """Takes in one loss.
+    """Updates the means with one loss.
 
-    The loss is first cut at twice the largest running mean, so that one outlier does not swamp
-    the means. A NaN loss makes every later feature NaN.
+    The loss is first cut at twice the largest running mean, which bounds the effect of an outlier.
+    A NaN loss makes every later feature NaN.
 
     Args:
-        state: as after the loss before.
+        state: state after the loss before.
         loss: float32 scalar.
 
     Returns:

@@ -1,6 +1,6 @@
-"""The per-tensor network: an LSTM that reads one tensor's statistics and writes its small MLP.
+"""The per-tensor network: an LSTM maps a tensor's statistics to its step size and its MLP.
 
-Boundary: pure arithmetic on (tensors, features) matrices; knows no parameters and no shapes.
+Boundary: pure arithmetic on (tensors, features) matrices; knows neither parameters nor shapes.
 
 Architecture: Metz et al., "VeLO: Training Versatile Learned Optimizers by Scaling Up", 2022,
 https://arxiv.org/abs/2211.09760. Matrix products ask for the highest precision: they are small,
@@ -38,10 +38,10 @@ class MetaParameters(NamedTuple):
 
     Attributes:
         hidden, cell: (1, H) LSTM state of every tensor before the first update.
-        maximum: 30 to H, its ReLU is maximised over the tensors and shared by all of them.
+        maximum: 30 to H; the maximum of its ReLU over the tensors is shared by all of them.
         own: 30 to H, from the tensor's own features.
         lstm: 2 H to 4 H, gates in the order input, candidate, forget, output.
-        controls: H to K, how much of each bank entry a tensor's MLP takes.
+        controls: H to K, weights of the bank entries in a tensor's MLP.
         step_size: H to 1, the multiplier of the tensor's step.
         bank: (K, 159), each row the weights of one MLP.
     """
@@ -68,11 +68,11 @@ class MlpWeights(NamedTuple):
 
 
 def read_meta_parameters(tree: Mapping[str, Any]) -> MetaParameters:
-    """Checks names and shapes of released weights and arranges them.
+    """Checks names and shapes of weights and arranges them for the network.
 
     Args:
-        tree: nested mapping with the names of the released checkpoint (``"rnn/linear"`` is one
-            key); NumPy or JAX arrays, traced ones too.
+        tree: nested mapping with the released names (``"rnn/linear"`` is one key); NumPy or JAX
+            arrays, traced ones too.
 
     Raises:
         layout.WeightsError: a name or a shape is wrong.

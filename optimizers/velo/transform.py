@@ -1,6 +1,31 @@
 """VeLO as an optax transformation, with the weight decay and accumulation of its released wrapper.
 
-Boundary: what goes in and out of an update; the arithmetic of the update itself is in ``core``.
+Boundary: arguments and results of an update; ``core`` does the arithmetic.
+
+**Prompt or feed.** The network reads the share of the training that is done. By default it is
+``t / num_steps`` after t updates (the prompt, as in the paper). With ``remaining_fraction`` it is
+``1 - remaining_fraction`` (the feed): under a time budget the number of steps is unknown, but the
+time left is known. Even then ``num_steps`` is needed, as an estimate, in two places: the time
+constants of the running means behind the loss features are spaced from 10 to ``num_steps`` updates,
+and gradients are accumulated when it is above ``max_training_steps``. A factor of two in
+``num_steps`` moves the time constants by at most a factor of two.
+
+**Accumulation.** With A = ``accumulation_steps(num_steps, max_training_steps)`` > 1, gradients and
+losses are averaged over A calls; the first A - 1 return zeros, and VeLO makes ``num_steps // A``
+updates in all. The prompt counts these updates; the feed is that of the call that makes the update.
+
+**Weight decay** is L2 regularisation inside the optimizer: every call adds ``w * p`` to the
+gradient and ``w * sum(p**2)`` to the loss, for every tensor, biases included.
+
+**Not a number.** There is no guard, as there was none when the weights were trained. One NaN loss
+makes the running means NaN for good, and all parameters at that very update (an infinite one is cut
+to twice the largest mean, as any outlier is). A NaN gradient makes its tensor NaN at that update
+and all tensors at the next. Stop the run when the loss is not finite. Gradients are clipped to
+[-1000, 1000].
+
+**State.** Only the averages grow with the model: 4 float32 per parameter (5 to 7 for vectors). They
+are stored as tiles (see ``tiling``) whose number and order depend on all the shapes;
+``tensor_averages`` gives them by tensor. Leaves without elements stay as they are.
 
 Metz et al., "VeLO: Training Versatile Learned Optimizers by Scaling Up", 2022,
 https://arxiv.org/abs/2211.09760.
@@ -8,6 +33,7 @@ https://arxiv.org/abs/2211.09760.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,16 +45,16 @@ import optax
 from timetrial.optimizers.velo import core
 from timetrial.optimizers.velo.loss_features import LossState, init_loss_state, update_loss_state
 from timetrial.optimizers.velo.network import MetaParameters, read_meta_parameters
-from timetrial.optimizers.velo.tiling.tiles import Plan, plan
+from timetrial.optimizers.velo.tiling.tiles import Tiling, make_tiling
 
 PyTree = Any
 
 MAX_TRAINING_STEPS = 150_000
-"""Longest training that the released weights are used for without accumulation."""
+"""Longest training of the released wrapper without accumulation, in updates."""
 
 
 class Accumulator(NamedTuple):
-    """Gradients and losses that wait for the next update of VeLO.
+    """Gradients and losses kept for the next update of VeLO.
 
     Attributes:
         grads: float32 sum of the gradients, shaped like the parameters.
@@ -42,11 +68,11 @@ class Accumulator(NamedTuple):
 
 
 class VeloState(NamedTuple):
-    """State of ``velo``; float32 whatever the parameters are, except for the counters.
+    """State of ``velo``; float32 for parameters of any dtype, except for the counters.
 
     Attributes:
-        updates: int32 scalar, updates that VeLO made.
-        num_steps: int32 scalar, updates that VeLO expects to make in all.
+        updates: int32 scalar, updates made.
+        num_steps: int32 scalar, updates expected in all.
         loss: running means of the loss.
         network: LSTM state and averages of the gradients.
         accumulator: ``None`` unless gradients are accumulated.
@@ -60,11 +86,10 @@ class VeloState(NamedTuple):
 
 
 def accumulation_steps(num_steps: int, max_training_steps: int = MAX_TRAINING_STEPS) -> int:
-    """Calls of ``update`` that ``velo`` merges into one update; 1 means that it does not merge.
+    """Calls of ``update`` merged into one update of VeLO; 1 without accumulation.
 
     The released wrapper averages gradients and losses over so many calls that VeLO itself never
-    makes more than ``max_training_steps`` updates; in between the parameters stand still. Worth
-    telling the user.
+    makes more than ``max_training_steps`` updates. Between them the parameters do not change.
     """
     return max(1, math.ceil(num_steps / max_training_steps))
 
@@ -76,48 +101,19 @@ def velo(
     weight_decay: float = 0.0,
     max_training_steps: int = MAX_TRAINING_STEPS,
 ) -> optax.GradientTransformationExtraArgs:
-    """The learned optimizer VeLO.
+    """The learned optimizer VeLO; the module's docstring describes it.
 
     ``update(grads, state, params, *, value, remaining_fraction=None)`` needs the parameters and
-    the training loss ``value`` that the gradients belong to; it returns ``new_params - params`` in
-    the dtype of the parameters. There is no learning rate: the network sets the size of every
-    step, and learning-rate schedules or clipping around it change what it was trained for.
-
-    **Prompt or feed.** The network knows how much of the training is done. By default it is told
-    ``t / num_steps`` after t updates (the prompt, as the paper ran it). With
-    ``remaining_fraction``, a scalar in [0, 1] that may be traced, it is told
-    ``1 - remaining_fraction`` (the feed): under a time budget nobody knows the number of steps,
-    but everybody knows the time left. Even then ``num_steps`` has to be given, as an estimate,
-    and matters in two places: the time constants of the running means behind the loss features
-    are spaced from 10 to ``num_steps`` updates, and gradients are accumulated when it is above
-    ``max_training_steps``. A factor of two in ``num_steps`` moves the time constants by at most
-    a factor of two.
-
-    **Accumulation.** With A = ``accumulation_steps(num_steps, max_training_steps)`` > 1, gradients
-    and losses are averaged over A calls; the first A - 1 return zeros, and VeLO makes
-    ``num_steps // A`` updates in all. The prompt then counts VeLO's updates, against their number;
-    the feed is taken as it is in the call that makes the update.
-
-    **Weight decay** is L2 regularisation inside the optimizer: in every call ``w * p`` is added to
-    the gradient and ``w * sum(p**2)`` to the loss, for every tensor, biases included.
-
-    **Not a number.** There is no guard, as there was none when the weights were trained. One NaN
-    loss makes the running means NaN for good, and with them all parameters at that very update
-    (an infinite one is clipped to twice the largest mean, as any outlier is); a NaN gradient makes
-    its tensor NaN at that update and all tensors at the next. Stop the run when the loss is not
-    finite. Gradients are clipped to [-1000, 1000].
-
-    Leaves without elements are left alone. Of the state only the averages grow with the model:
-    4 float32 per parameter (5 to 7 for vectors), stored as tiles (see ``tiles``) whose number and
-    order depend on all the shapes: ``tensor_averages`` shows them by tensor.
+    ``value``, the training loss of the gradients. It returns ``new_params - params`` in the dtype
+    of the parameters. There is no learning rate: the network sets the size of every step, and
+    schedules or clipping around it change what it was trained for.
 
     Args:
-        num_steps: N, expected number of calls of ``update``, >= 1; calling more often is allowed.
-        meta_params: the learned weights, a nested mapping with the names and shapes of the
-            released checkpoint, for any LSTM width and bank size. Concrete arrays become
-            constants of the program that calls ``update`` (9 MB for the released sizes); traced
-            ones, as when ``velo`` is built inside a function that is differentiated or vmapped
-            with respect to them, do not.
+        num_steps: N, expected number of calls of ``update``, >= 1; more calls are allowed.
+        meta_params: the learned weights, a nested mapping with the released names and shapes, for
+            any LSTM width and bank size. Concrete arrays become constants of the program that
+            calls ``update`` (9 MB for the released sizes); traced ones do not, as when ``velo``
+            is built inside a function that is differentiated or vmapped over them.
         weight_decay: w >= 0.
         max_training_steps: updates above which gradients are accumulated, >= 1.
 
@@ -129,20 +125,6 @@ def velo(
     theta = read_meta_parameters(meta_params)
     merged = accumulation_steps(num_steps, max_training_steps)
 
-    def init(params: PyTree) -> VeloState:
-        leaves = _float_leaves(params, "params")
-        waiting = None
-        if merged > 1:
-            zeros = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)
-            waiting = Accumulator(zeros, jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32))
-        return VeloState(
-            updates=jnp.zeros((), jnp.int32),
-            num_steps=jnp.asarray(num_steps // merged, jnp.int32),
-            loss=init_loss_state(num_steps // merged),
-            network=core.init_state(theta, _plan(leaves)),
-            accumulator=waiting,
-        )
-
     def update(
         grads: PyTree,
         state: VeloState,
@@ -153,34 +135,71 @@ def velo(
         **extra: Any,
     ) -> tuple[PyTree, VeloState]:
         del extra
-        if params is None:
-            raise ValueError(
-                "velo: update needs params, got None; call update(grads, state, params)"
-            )
-        loss = _scalar("value", value, "the training loss of the gradients")
-        remaining = None
-        if remaining_fraction is not None:
-            remaining = _scalar("remaining_fraction", remaining_fraction, "the training left")
-        p, g = _float_leaves(params, "params"), _matching_leaves(grads, params)
-        if weight_decay > 0:
-            loss = loss + sum(weight_decay * jnp.sum(x.astype(jnp.float32) ** 2) for x in p)
-            g = [
-                y.astype(jnp.float32) + weight_decay * x.astype(jnp.float32)
-                for x, y in zip(p, g, strict=True)
-            ]
-        changes, state = _accumulated(theta, merged, state, g, p, loss, remaining)
-        updates = [_rounded(x, change) for x, change in zip(p, changes, strict=True)]
+        call = _read_call(grads, params, value, remaining_fraction, weight_decay)
+        changes, state = _accumulated(theta, merged, state, call)
+        updates = [_rounded(x, change) for x, change in zip(call.params, changes, strict=True)]
         return jax.tree.unflatten(jax.tree.structure(params), updates), state
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(
+        functools.partial(_init, theta, num_steps // merged, merged > 1), update
+    )
+
+
+def _init(theta: MetaParameters, num_steps: int, accumulates: bool, params: PyTree) -> VeloState:
+    """The state before the first call; ``num_steps`` counts updates of VeLO itself."""
+    leaves = _float_leaves(params, "params")
+    waiting = None
+    if accumulates:
+        zeros = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)
+        waiting = Accumulator(zeros, jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32))
+    return VeloState(
+        updates=jnp.zeros((), jnp.int32),
+        num_steps=jnp.asarray(num_steps, jnp.int32),
+        loss=init_loss_state(num_steps),
+        network=core.init_state(theta, _tiling(leaves)),
+        accumulator=waiting,
+    )
+
+
+class _Call(NamedTuple):
+    """Arguments of one call of ``update``, checked; gradients and parameters as leaves."""
+
+    grads: list[jax.Array]
+    params: list[jax.Array]
+    loss: jax.Array
+    remaining: jax.Array | None
+
+
+def _read_call(
+    grads: PyTree, params: PyTree, value: Any, remaining_fraction: Any, weight_decay: float
+) -> _Call:
+    """Checks the arguments of ``update`` and adds the weight decay.
+
+    Raises:
+        ValueError: an argument is missing, or has the wrong structure, shape or type.
+    """
+    if params is None:
+        raise ValueError("velo: update needs params, got None; call update(grads, state, params)")
+    loss = _scalar("value", value, "the training loss of the gradients")
+    remaining = None
+    if remaining_fraction is not None:
+        remaining = _scalar("remaining_fraction", remaining_fraction, "the training left")
+    p, g = _float_leaves(params, "params"), _matching_leaves(grads, params)
+    if weight_decay > 0:
+        loss = loss + sum(weight_decay * jnp.sum(x.astype(jnp.float32) ** 2) for x in p)
+        g = [
+            y.astype(jnp.float32) + weight_decay * x.astype(jnp.float32)
+            for x, y in zip(p, g, strict=True)
+        ]
+    return _Call(g, p, loss, remaining)
 
 
 def tensor_averages(state: VeloState, params: PyTree) -> PyTree:
-    """The averages of the gradients by tensor, as the paper lays them out.
+    """The averages of the gradients by tensor, in the paper's shapes.
 
     Args:
         state: state of ``velo``.
-        params: a tree of the shapes that ``state`` was made for.
+        params: a tree of the shapes given to ``init``.
 
     Returns:
         The tree of ``params`` with a dict for every tensor: ``momentum`` (shape + (3,)), ``rms``
@@ -188,76 +207,66 @@ def tensor_averages(state: VeloState, params: PyTree) -> PyTree:
         ``row`` (shape without its largest axis d0) and ``column`` (without the next, d1).
     """
     leaves, treedef = jax.tree.flatten(params)
-    averages = core.tensor_averages(_plan(leaves), state.network, len(leaves))
+    averages = core.tensor_averages(_tiling(leaves), state.network, len(leaves))
     return jax.tree.unflatten(treedef, averages)
 
 
 def _update_once(
-    theta: MetaParameters,
-    state: VeloState,
-    grads: Sequence[jax.Array],
-    params: Sequence[jax.Array],
-    loss: jax.Array,
-    remaining: jax.Array | None,
+    theta: MetaParameters, state: VeloState, call: _Call
 ) -> tuple[list[jax.Array], VeloState]:
     """One update of the network itself; float32 changes of all leaves."""
-    storage = _plan(params)
-    if remaining is None:
+    tiling = _tiling(call.params)
+    if call.remaining is None:
         fraction = state.updates.astype(jnp.float32) / state.num_steps.astype(jnp.float32)
     else:
-        fraction = 1.0 - remaining
-    loss_state, features = update_loss_state(state.loss, loss)
-    steps = [jnp.zeros(p.shape, jnp.float32) for p in params]
+        fraction = 1.0 - call.remaining
+    loss_state, features = update_loss_state(state.loss, call.loss)
+    steps = [jnp.zeros(p.shape, jnp.float32) for p in call.params]
     network = state.network
-    if len(storage.leaves) > 0:
+    if len(tiling.leaves) > 0:
         found, network, _ = core.learned_update(
-            theta, storage, network, grads, params, features, fraction
+            theta, tiling, network, call.grads, call.params, features, fraction
         )
-        for leaf, step in zip(storage.leaves, found, strict=True):
+        for leaf, step in zip(tiling.leaves, found, strict=True):
             steps[leaf] = step
     return steps, state._replace(updates=state.updates + 1, loss=loss_state, network=network)
 
 
 def _accumulated(
-    theta: MetaParameters,
-    merged: int,
-    state: VeloState,
-    grads: Sequence[jax.Array],
-    params: Sequence[jax.Array],
-    loss: jax.Array,
-    remaining: jax.Array | None,
+    theta: MetaParameters, merged: int, state: VeloState, call: _Call
 ) -> tuple[list[jax.Array], VeloState]:
     """Updates at every ``merged``-th call, with the means of gradients and losses since."""
     waiting = state.accumulator
     if waiting is None:
-        return _update_once(theta, state, grads, params, loss, remaining)
+        return _update_once(theta, state, call)
     held, treedef = jax.tree.flatten(waiting.grads)
-    sums = [a + g.astype(jnp.float32) for a, g in zip(held, grads, strict=True)]
-    total = waiting.loss + loss
+    sums = [a + g.astype(jnp.float32) for a, g in zip(held, call.grads, strict=True)]
+    total = waiting.loss + call.loss
 
     def apply() -> tuple[list[jax.Array], VeloState]:
-        means = [a / merged for a in sums]
-        steps, new = _update_once(theta, state, means, params, total / merged, remaining)
+        means = call._replace(grads=[a / merged for a in sums], loss=total / merged)
+        steps, new = _update_once(theta, state, means)
         return steps, new._replace(accumulator=jax.tree.map(jnp.zeros_like, waiting))
 
     def wait() -> tuple[list[jax.Array], VeloState]:
         kept = Accumulator(jax.tree.unflatten(treedef, sums), total, waiting.calls + 1)
-        return [jnp.zeros(p.shape, jnp.float32) for p in params], state._replace(accumulator=kept)
+        zeros = [jnp.zeros(p.shape, jnp.float32) for p in call.params]
+        return zeros, state._replace(accumulator=kept)
 
     made: tuple[list[jax.Array], VeloState] = jax.lax.cond(waiting.calls + 1 >= merged, apply, wait)
     return made
 
 
 def _rounded(param: jax.Array, change: jax.Array) -> jax.Array:
-    """The change that is left when the new parameter is stored in the parameter's dtype."""
+    """The change once the new parameter is rounded to the parameter's dtype."""
     if param.dtype == jnp.float32:
         return change
     new = (param.astype(jnp.float32) + change).astype(param.dtype)
     return new - param
 
 
-def _plan(leaves: Sequence[Any]) -> Plan:
-    return plan(tuple(jnp.shape(leaf) for leaf in leaves))
+def _tiling(leaves: Sequence[Any]) -> Tiling:
+    return make_tiling(tuple(jnp.shape(leaf) for leaf in leaves))
 
 
 def _float_leaves(tree: PyTree, name: str) -> list[jax.Array]:

@@ -25,7 +25,7 @@ from timetrial.framework.budget import Budget
 from timetrial.framework.config import Stop, Tracking, hints
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.metatraining.settings import MetatrainSettings
-from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.store.opening import open_store
 from timetrial.workloads import WORKLOADS, flights
 from timetrial.workloads.data import embedded_data
@@ -282,12 +282,12 @@ def start(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def wait_for_rows(tmp_path: Path, process: subprocess.Popen[str]) -> None:
-    """Until the run has written its first evaluations to its spool file."""
+    """Until the run has written its first evaluations to its journal."""
     deadline = time.monotonic() + 900
     while time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        spools = list((tmp_path / "spool").glob("*.jsonl"))
-        if spools and len(spools[0].read_text().splitlines()) > 15:
+        journals = list((tmp_path / "journals").glob("*.jsonl"))
+        if journals and len(journals[0].read_text().splitlines()) > 15:
             return
         time.sleep(0.1)
     raise AssertionError("the run wrote nothing")

@@ -17,7 +17,14 @@ import pytest
 from scipy import stats
 
 from timetrial.tracking.scores import algoperf, scoring
-from timetrial.tracking.scores.algoperf import BASE_V05, HELD_OUT_V05, RUNTIMES_V05, V05, V06, Rules
+from timetrial.tracking.scores.algoperf_rules import (
+    BASE_V05,
+    HELD_OUT_V05,
+    RUNTIMES_V05,
+    V05,
+    V06,
+    Rules,
+)
 
 PUBLISHED = {
     "v05_external_tuning": {

@@ -153,7 +153,7 @@ def compare_state(case: Case, state: Any, params: Any, tolerance: float) -> None
 def test_with_the_loss_features_of_the_file(file):
     case = Case(file)
     theta = network.read_meta_parameters(case.weights)
-    plan = tiles.plan(tuple(case.params[n].shape for n in case.names))
+    plan = tiles.make_tiling(tuple(case.params[n].shape for n in case.names))
     state = core.init_state(theta, plan)
     leaves = [case.params[n] for n in case.names]
     update = jax.jit(
@@ -178,7 +178,7 @@ def test_with_the_loss_features_of_the_file(file):
 
 def compare_inputs(
     case: Case,
-    plan: tiles.StudyPlan,
+    plan: tiles.Tiling,
     state: core.NetworkState,
     grads: list[np.ndarray],
     params: list[Any],

@@ -21,7 +21,7 @@ from timetrial.framework.config import Tracking
 from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.errors import UserError
 from timetrial.optimizers import OPTIMIZERS
-from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.scores.conditions import by_condition
 from timetrial.tracking.store.opening import Store, open_store
 

@@ -24,7 +24,10 @@ from timetrial.optimizers.metatraining.rules import adam_rule, velo_rule
 from timetrial.optimizers.metatraining.tasks import Data, Family
 from timetrial.optimizers.metatraining.validation import Validation
 from timetrial.optimizers.metatraining.vector import to_vector
-from timetrial.optimizers.velo.weights.choice import EMBEDDED_SHA256, embedded_weights, load_weights
+from timetrial.optimizers.velo.weights import embedded_weights, load_weights
+from timetrial.optimizers.velo.weights.catalogue import EMBEDDED_SHA256
+from timetrial.tracking.record.evaluations_file import evaluations_in
+from timetrial.tracking.record.journal import read_journal
 from timetrial.tracking.store.opening import open_store
 
 EMBEDDED = Path(families.__file__).parents[1] / "velo" / "embedded"
@@ -96,7 +99,8 @@ def leaves(words: list[str]) -> dict[str, np.ndarray]:
 def test_training_improves_resumes_bitwise_and_exports(
     settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    whole, parts = ([*settings, f"name={name}"] for name in ("whole", "parts"))
+    whole = [*settings, "name=whole"]
+    parts = [*settings[:-1], f"tracking.root={tmp_path / 'other'}", "name=parts"]
     made, where = config.read([*whole, "checkpoint_seconds=1e-6"])
     _, other = config.read(parts)
     for directory in (where.directory, other.directory):
@@ -106,6 +110,7 @@ def test_training_improves_resumes_bitwise_and_exports(
         path = where.directory / "checkpoint"
         if next(count) == 25:
             shutil.copy(path, other.directory / "checkpoint")
+            shutil.copytree(tmp_path / "journals", tmp_path / "other" / "journals")
         return False
 
     count = itertools.count()
@@ -117,8 +122,10 @@ def test_training_improves_resumes_bitwise_and_exports(
 
     # It improves: by the fixed validation tasks, which training does not see.
     saved = load(where.directory / "checkpoint", config.identity(made, None))
-    scores = [e.metrics["validation/score"] for e in saved.evaluations]
-    assert [e.step for e in saved.evaluations] == [0, 30, 60]
+    rows = read_journal(tmp_path / "journals" / saved.journal, evaluations_only=True).rows
+    validations = evaluations_in(rows)
+    scores = [e.metrics["validation/score"] for e in validations]
+    assert [e.step for e in validations] == [0, 30, 60]
     assert scores[-1] < scores[0] - 0.05
 
     # It exports the best: a container that the ordinary loader reads, with its digest beside it.
@@ -138,13 +145,15 @@ def test_training_improves_resumes_bitwise_and_exports(
     for key, array in one.items():
         np.testing.assert_array_equal(array, two[key], err_msg=key)
 
-    # MLflow has both trainings, each with the validation curve.
-    store = open_store(root=tmp_path)
-    found = store.client.search_runs([store.experiment_id("timetrial-metatrain")])
-    assert len(found) == 3
-    assert found[0].data.tags["resumed_at"] == str(began)
-    curve = store.client.get_metric_history(found[0].info.run_id, "validation/score")
-    assert [point.step for point in curve] == [0, 30, 60]
+    # Each training is one run in MLflow, however many pieces it had, with its validation curve.
+    for root in (tmp_path, tmp_path / "other"):
+        store = open_store(root=root)
+        (found,) = store.client.search_runs([store.experiment_id("timetrial-metatrain")])
+        curve = store.client.get_metric_history(found.info.run_id, "validation/score")
+        assert [point.step for point in curve] == [0, 30, 60]
+        steps = store.client.get_metric_history(found.info.run_id, "metatrain/learning_rate")
+        assert len({point.step for point in steps}) == len(steps)
+    assert found.data.tags["resumed_at"] == str(began)
 
     # A checkpoint of other settings is not continued.
     assert run([*parts, "seed=1"]) == 2

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from recorded import ROWS, identity, points, record
+from recorded import ROWS, Recording, identity, points, record
 
-from timetrial.tracking.read.mlflow import finished_configs, load_runs
-from timetrial.tracking.store.mirror import replay
+from timetrial.framework.records import Row
+from timetrial.tracking.read.mlflow import from_mlflow
+from timetrial.tracking.read.runs import finished_configs, load_runs
+from timetrial.tracking.store.mirror import sync
 from timetrial.tracking.store.opening import Store, open_store
-from timetrial.tracking.store.tracker import MlflowTracker
 from timetrial.tracking.store.ui import ui_address, ui_command, ui_environment
 from timetrial.tracking.store.views import write_views
 
@@ -79,9 +80,9 @@ def test_a_server_is_written_and_read_like_a_file(
     assert remote.artifact_location is None
     assert ui_command(remote) == []
     assert ui_address(remote, "/#/x") == f"{remote.uri}/#/x"
-    assert load_runs(remote, "tests") == load_runs(local, "tests")
+    assert from_mlflow(remote, "tests") == from_mlflow(local, "tests")
     assert len(load_runs(remote, "tests")[0].evaluations) == 3
-    assert finished_configs(remote, "tests") == {"abc": tracker.run_id}
+    assert finished_configs(remote, "tests") == {"abc"}
     config = remote.client.download_artifacts(tracker.run_id, "config.yaml")
     assert Path(config).read_text() == identity().config_yaml
     assert "viewStateShareKey" in write_views(remote, "tests", load_runs(remote, "tests"))["tiny"]
@@ -96,7 +97,7 @@ def test_the_web_interface_draws_the_saved_view(
     for optimizer, pace in (("adam", 0.5), ("velo", 0.7)):
         for seed in range(3):
             rows = [
-                (s, s * pace * (1 + 0.1 * seed), {"validation/accuracy": s * 0.1 + 0.01 * seed})
+                Row(s, s * pace * (1 + 0.1 * seed), {"validation/accuracy": s * 0.1 + 0.01 * seed})
                 for s in range(5)
             ]
             record(remote, experiment="drawn", rows=rows, optimizer=optimizer, seed=str(seed))
@@ -126,7 +127,7 @@ def test_a_server_that_dies_does_not_take_the_run_with_it(
     server: tuple[Store, subprocess.Popen[bytes]], local: Store, caplog: pytest.LogCaptureFixture
 ):
     remote, process = server
-    tracker = MlflowTracker(remote, identity("dies"), flush_seconds=0)
+    tracker = Recording(remote, identity("dies"), flush_seconds=0)
     tracker.log(ROWS[:2])
     stop(process)
     started = time.monotonic()
@@ -135,11 +136,11 @@ def test_a_server_that_dies_does_not_take_the_run_with_it(
         tracker.log(ROWS[5:])
         tracker.finish("FINISHED", {"stop_reason": "BUDGET"}, {})
     assert time.monotonic() - started < 120  # MLflow's own retries take many minutes
-    assert f"timetrial replay --file {tracker.spool_path}" in caplog.text
+    assert f"timetrial sync --file {tracker.path}" in caplog.text
     assert len(caplog.records) == 2  # when it began, and at the end
     assert local.client.get_run(tracker.run_id).info.status == "RUNNING"
 
-    assert replay(tracker.spool_path, local) == tracker.run_id
+    assert sync(local, [tracker.path])[0] == tracker.run_id
     (run,) = load_runs(local, "dies")
     assert (run.status, run.step, len(run.evaluations)) == ("FINISHED", 4, 3)
     whole = record(local, experiment="dies")

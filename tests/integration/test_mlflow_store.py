@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 from recorded import record
 
-from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.store.opening import open_store, resolve_uri
 
@@ -67,7 +69,9 @@ def test_everything_lies_in_the_root_and_is_named_absolutely(
     assert uri.startswith("file:///")
     assert [p.name for p in tmp_path.iterdir()] == [directory.name]
     assert {p.name for p in directory.iterdir()} == {"runs"}
-    assert {"mlflow.db", "artifacts", "spool"} <= {p.name for p in (directory / "runs").iterdir()}
+    assert {"mlflow.db", "artifacts", "journals"} <= {
+        p.name for p in (directory / "runs").iterdir()
+    }
     with sqlite3.connect(directory / "runs" / "mlflow.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
@@ -157,5 +161,62 @@ def test_unknown_and_deleted_experiments_are_errors(tmp_path: Path):
     with pytest.raises(TrackingError, match=r"expected one of Default, quick.* got 'quik'"):
         store.experiment_id("quik", create=False)
     store.client.delete_experiment(first)
-    with pytest.raises(TrackingError, match=r"'quick'.* was deleted: restore it"):
+    with pytest.raises(TrackingError, match=r"'quick'.* was deleted; restore it") as caught:
         store.experiment_id("quick")
+    command = re.search(r"with: (\S+)=(\S+) mlflow (.*?);", str(caught.value))
+    assert command
+    subprocess.run(  # as it is printed, from another directory
+        [sys.executable, "-m", "mlflow", *command[3].split()],
+        env={**os.environ, command[1]: command[2]},
+        cwd="/",
+        check=True,
+        capture_output=True,
+    )
+    assert store.experiment_id("quick") == first
+
+
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_artifacts_of_a_moved_store_stay_inside_it(
+    how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    old, new = tmp_path / "runs", tmp_path / "else where" / "runs"
+    first = record(open_store(root=old), seed="1")
+    new.parent.mkdir()
+    if how == "moved":
+        old.rename(new)
+    else:
+        shutil.copytree(old, new)
+        before = sorted(old.rglob("*"))
+    store = open_store(root=new)
+    assert f"artifact paths lead to {(new / 'artifacts').as_uri()}" in caplog.text
+    where = store.client.get_run(first.run_id).info.artifact_uri
+    assert where == (new / "artifacts" / str(first.run_id) / "artifacts").as_uri()
+    assert store.client.download_artifacts(first.run_id, "config.yaml")
+    second = record(store, seed="2")
+    assert (new / "artifacts" / str(second.run_id)).is_dir()
+    assert [run.run_id for run in load_runs(store, "tests")] == [first.run_id, second.run_id]
+    if how == "moved":
+        assert not old.exists()
+    else:
+        assert sorted(old.rglob("*")) == before
+    caplog.clear()
+    open_store(root=new)
+    assert caplog.text == ""
+
+
+def test_a_refused_store_leaves_nothing_behind(tmp_path: Path):
+    for uri in ("http://127.0.0.1:9", "nonsense", "ftp://x", "sqlite:///"):
+        with pytest.raises(TrackingError):
+            open_store(uri, root=tmp_path / "runs")
+    with pytest.raises(TrackingError, match=r"expected sqlite:///.*got 'nonsense'"):
+        open_store("nonsense", root=tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert open_store(root=Path("~/here")).root == tmp_path / "here"
+    store = open_store("sqlite:///~/there/m.db", root=tmp_path)
+    assert store.uri == f"sqlite:///{tmp_path}/there/m.db"
+    assert not (tmp_path / "~").exists()

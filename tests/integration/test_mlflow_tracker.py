@@ -11,17 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
-from recorded import ROWS, identity, points, record
+from recorded import ROWS, Recording, identity, points, record
 
 from timetrial.framework.records import Row, Tracker
-from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import process_tags
 from timetrial.tracking.record.errors import TrackingError
-from timetrial.tracking.record.journal import read_spool
-from timetrial.tracking.store.mirror import close_stale_runs, replay, replay_unsent
+from timetrial.tracking.record.journal import read_journal
+from timetrial.tracking.store.mirror import close_dead_runs, sync
 from timetrial.tracking.store.opening import Store, open_store
-from timetrial.tracking.store.tracker import MlflowTracker
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +30,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def test_mlflow_holds_all_of_a_run(store: Store):
-    tracker: Tracker = MlflowTracker(store, identity(suite="quick"))
-    assert isinstance(tracker, MlflowTracker)
+    tracker: Tracker = Recording(store, identity(suite="quick"))
+    assert isinstance(tracker, Recording)
     assert store.client.get_run(tracker.run_id).info.status == "RUNNING"
     before = time.time() * 1000
     tracker.log(ROWS[:3])  # the update to step 2 ...
@@ -92,16 +91,16 @@ def test_values_that_are_not_finite_never_reach_the_store_as_numbers(store: Stor
     assert run.evaluations[1].metrics["validation/accuracy"] == 0.25
 
 
-def test_what_is_logged_goes_to_the_spool_at_once_and_to_mlflow_in_batches(store: Store):
-    tracker = MlflowTracker(store, identity(), flush_seconds=3600)
+def test_what_is_logged_goes_to_the_journal_at_once_and_to_mlflow_in_batches(store: Store):
+    tracker = Recording(store, identity(), flush_seconds=3600)
     rows = [Row(step, step * 0.1, {"batch/loss": 1.0 / step}) for step in range(1, 1300)]
     tracker.log(rows)
-    assert len(read_spool(tracker.spool_path).rows) == 1299
+    assert len(read_journal(tracker.path).rows) == 1299
     assert points(store, tracker.run_id) == set()
     tracker.finish("FINISHED", {}, {})
     assert len(points(store, tracker.run_id)) == 2 * 1299  # with the seconds: three requests
 
-    eager = MlflowTracker(store, identity(), flush_seconds=0)
+    eager = Recording(store, identity(), flush_seconds=0)
     eager.log(rows[:1])
     assert len(points(store, eager.run_id)) == 2
     eager.finish("FINISHED", {}, {})
@@ -111,9 +110,7 @@ def test_names_and_values_that_mlflow_refuses_are_made_to_fit(store: Store):
     run = identity(note="n" * 9000)
     params = {"a(b)": "1", "a[b]": "2", "../x//y": "3", "k" * 300: "4", "long": "v" * 7000, "e": ""}
     params |= {f"p{i}": str(i) for i in range(250)}
-    tracker = MlflowTracker(
-        store, type(run)(**{**vars(run), "params": params, "run_name": "a/b: ü?"})
-    )
+    tracker = Recording(store, type(run)(**{**vars(run), "params": params, "run_name": "a/b: ü?"}))
     tracker.log([Row(0, 0.0, {"validation/map@5": 0.5, "x" * 300: 1.0})])
     tracker.finish("FINISHED", {}, {})
     found = store.client.get_run(tracker.run_id)
@@ -137,8 +134,8 @@ def test_the_status_is_true_to_what_happened(store: Store, status: str):
 def test_wrong_use_is_refused(store: Store):
     tags = {key: value for key, value in identity().tags.items() if key not in ("seed", "metric")}
     with pytest.raises(TrackingError, match="missing: seed, metric"):
-        MlflowTracker(store, type(identity())("tests", "x", tags))
-    tracker = MlflowTracker(store, identity())
+        Recording(store, type(identity())("tests", "x", tags))
+    tracker = Recording(store, identity())
     with pytest.raises(ValueError, match="'DONE'"):
         tracker.finish("DONE", {}, {})
     tracker.finish("KILLED", {}, {})
@@ -150,20 +147,20 @@ def test_wrong_use_is_refused(store: Store):
 def test_a_run_survives_a_store_that_fails_for_a_while(
     store: Store, caplog: pytest.LogCaptureFixture
 ):
-    tracker = MlflowTracker(store, identity(), flush_seconds=0)
+    tracker = Recording(store, identity(), flush_seconds=0)
     tracker.log(ROWS[:2])
     store.client.delete_run(tracker.run_id)  # MLflow refuses to log to it from here on
     with caplog.at_level(logging.WARNING):
         for row in ROWS[2:5]:
             tracker.log([row])
     assert len(caplog.records) == 1  # warned once, not per row
-    assert str(tracker.spool_path) in caplog.text
+    assert str(tracker.path) in caplog.text
     store.client.restore_run(tracker.run_id)
     tracker.log(ROWS[5:])
     tracker.finish("FINISHED", {}, {})
     whole = record(store)
     assert shape(store, tracker.run_id) == shape(store, whole.run_id)
-    assert read_spool(tracker.spool_path).sent
+    assert read_journal(tracker.path).sent
 
 
 def shape(store: Store, run_id: str | None) -> set[tuple[str, float, int]]:
@@ -173,39 +170,39 @@ def shape(store: Store, run_id: str | None) -> set[tuple[str, float, int]]:
 def test_what_a_failing_store_missed_can_be_replayed(
     store: Store, caplog: pytest.LogCaptureFixture
 ):
-    tracker = MlflowTracker(store, identity(), flush_seconds=0)
+    tracker = Recording(store, identity(), flush_seconds=0)
     tracker.log(ROWS[:2])
     store.client.delete_run(tracker.run_id)
     with caplog.at_level(logging.WARNING):
         tracker.log(ROWS[2:])
         tracker.finish("FINISHED", {"stop_reason": "BUDGET"}, {"final/train/loss": 1.4})
-    assert f"timetrial replay --file {tracker.spool_path}" in caplog.text
+    assert f"timetrial sync --file {tracker.path}" in caplog.text
     store.client.restore_run(tracker.run_id)
     assert store.client.get_run(tracker.run_id).info.status == "RUNNING"
 
-    assert replay_unsent(store) == [tracker.run_id]
+    assert sync(store) == [tracker.run_id]
     whole = record(store, summary={"final/train/loss": 1.4})
     assert shape(store, tracker.run_id) == shape(store, whole.run_id)
     run = store.client.get_run(tracker.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags["stop_reason"] == "BUDGET"
-    assert replay_unsent(store) == []
+    assert sync(store) == []
 
 
 def test_replaying_is_idempotent_and_keeps_the_timestamps(store: Store):
     tracker = record(store, summary={"final/train/loss": math.inf})
     before, run = points(store, tracker.run_id), store.client.get_run(tracker.run_id)
     for _ in range(2):
-        assert replay(tracker.spool_path, store) == tracker.run_id
+        assert sync(store, [tracker.path])[0] == tracker.run_id
         assert points(store, tracker.run_id) == before
         assert store.client.get_run(tracker.run_id).to_dictionary() == run.to_dictionary()
 
 
-def test_a_spool_can_be_replayed_into_another_store(store: Store, tmp_path: Path):
+def test_a_journal_can_be_sent_to_another_store(store: Store, tmp_path: Path):
     tracker = record(store)
     other = open_store(f"sqlite:///{tmp_path}/other.db", root=tmp_path)
-    run_id = replay(tracker.spool_path, other)
-    assert replay(tracker.spool_path, other) == run_id
+    run_id = sync(store=other, files=[tracker.path])[0]
+    assert sync(store=other, files=[tracker.path])[0] == run_id
     assert points(other, run_id) == points(store, tracker.run_id)
     (copy,) = load_runs(other, "tests")
     (original,) = [run for run in load_runs(store, "tests") if run.run_id == tracker.run_id]
@@ -216,12 +213,11 @@ def test_a_spool_can_be_replayed_into_another_store(store: Store, tmp_path: Path
 VICTIM = """
 import sys, time
 from pathlib import Path
-from recorded import ROWS, identity
+from recorded import ROWS, Recording, identity
 from timetrial.tracking.record.environment import host_tags, process_tags
-from timetrial.tracking.store.tracker import MlflowTracker
 from timetrial.tracking.store.opening import open_store
 store = open_store(sys.argv[1], root=Path(sys.argv[2]))
-tracker = MlflowTracker(
+tracker = Recording(
     store, identity("stale", **host_tags(), **process_tags()), flush_seconds=3600
 )
 tracker.log(ROWS)
@@ -240,7 +236,7 @@ def test_a_run_whose_process_was_killed_is_closed_with_all_its_rows(store: Store
     )
     assert victim.stdout is not None
     run_id = victim.stdout.readline().strip()
-    assert close_stale_runs(store, "stale") == []  # it lives
+    assert close_dead_runs(store, "stale") == []  # it lives
     victim.send_signal(signal.SIGKILL)
     victim.wait()
     victim.stdout.close()
@@ -248,17 +244,17 @@ def test_a_run_whose_process_was_killed_is_closed_with_all_its_rows(store: Store
     assert points(store, run_id) == set()
 
     here = {schema.HOST: socket.gethostname()}
-    alive = MlflowTracker(store, identity("stale", **here, **process_tags()))
+    alive = Recording(store, identity("stale", **here, **process_tags()))
     elsewhere = {schema.HOST: "another-host", schema.PID: "1", schema.PROCESS_START: "x"}
-    remote = MlflowTracker(store, identity("stale", **elsewhere))
+    remote = Recording(store, identity("stale", **elsewhere))
     reused = {**here, **process_tags(), schema.PROCESS_START: "another time"}
-    unspooled = MlflowTracker(store, identity("stale", **reused))
-    unspooled.spool_path.unlink()
+    unjournaled = Recording(store, identity("stale", **reused))
+    unjournaled.path.unlink()
 
-    assert set(close_stale_runs(store, "stale")) == {run_id, unspooled.run_id}
-    assert close_stale_runs(store, "stale") == []
+    assert set(close_dead_runs(store, "stale")) == {run_id, unjournaled.run_id}
+    assert close_dead_runs(store, "stale") == []
     assert store.client.get_run(run_id).info.status == "KILLED"
-    assert store.client.get_run(unspooled.run_id).info.status == "KILLED"
+    assert store.client.get_run(unjournaled.run_id).info.status == "KILLED"
     assert shape(store, run_id) == shape(store, record(store).run_id)
     for tracker in (alive, remote):
         assert store.client.get_run(tracker.run_id).info.status == "RUNNING"

@@ -11,9 +11,18 @@ import mlflow
 import pytest
 from recorded import record
 
-from timetrial.tracking.read.mlflow import load_runs
-from timetrial.tracking.read.sources import from_mlflow
+from timetrial.framework.records import Row
+from timetrial.tracking.read.mlflow import from_mlflow
+from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.record import schema
+from timetrial.tracking.store.groups import (
+    BY_OPTIMIZER,
+    BY_OPTIMIZER_AND_WORKLOAD,
+    PALETTE,
+    assign_colors,
+    color_of,
+    group_id,
+)
 from timetrial.tracking.store.opening import Store, open_store
 from timetrial.tracking.store.report_run import log_report
 from timetrial.tracking.store.ui import run_address
@@ -27,7 +36,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     for optimizer, pace in (("adam", 0.5), ("velo", 1.0)):
         for seed in (1, 2, 3):
             rows = [
-                (2 * k, pace * k * (1 + 0.1 * seed), {"validation/accuracy": 0.1 * k})
+                Row(2 * k, pace * k * (1 + 0.1 * seed), {"validation/accuracy": 0.1 * k})
                 for k in range(seed + 1)  # the second and third seed go on for longer
             ]
             record(store, experiment="quick", rows=rows, optimizer=optimizer, seed=str(seed))
@@ -66,7 +75,7 @@ def test_one_view_per_workload_and_one_of_all(store: Store, tmp_path: Path):
     assert state["searchFilter"] == "attributes.status = 'FINISHED' and tags.workload = 'tiny'"
     assert state["groupBy"] == {
         "aggregateFunction": "average",
-        "groupByKeys": [{"mode": "tag", "groupByData": "optimizer"}],
+        "groupByKeys": [{"mode": "tag", "groupByData": BY_OPTIMIZER}],
     }
     charts = [
         (c["metricKey"], c["xAxisKey"], c["selectedXAxisMetricKey"])
@@ -88,11 +97,80 @@ def test_one_view_per_workload_and_one_of_all(store: Store, tmp_path: Path):
     shown = store.client.search_runs([experiment], state["searchFilter"])
     assert len(shown) == 7  # the report is not among them
     keys = [key["groupByData"] for key in state["groupBy"]["groupByKeys"]]
-    assert keys == ["workload", "optimizer", "condition"]  # both conditions occur
+    assert keys == [BY_OPTIMIZER_AND_WORKLOAD]
+    names = {group.removeprefix(f"tag.{keys[0]}.").rstrip() for group in state["groupsExpanded"]}
+    assert names == {"adam, tiny, step", "velo, tiny, step", "adam, other, time"}
     assert {c["metricKey"] for c in state["compareRunCharts"] if c["type"] == "LINE"} == {
         "validation/accuracy",
         "validation/ssim",
     }
+
+
+def test_the_groups_of_a_view_are_those_of_the_runs_tags(store: Store):
+    """The web interface names a group by a tag and its value, spaces included."""
+    links = write_views(store, "quick", load_runs(store, "quick"))
+    for view, tag in ((OVERVIEW, BY_OPTIMIZER_AND_WORKLOAD), ("tiny", BY_OPTIMIZER)):
+        _, state = state_of(store, links[view])
+        runs = store.client.search_runs([store.experiment_id("quick")], state["searchFilter"])
+        groups = {group_id(tag, run.data.tags[tag]) for run in runs}
+        assert groups == set(state["groupsExpanded"])
+    assert store.client.get_experiment(store.experiment_id("quick")).tags[
+        "mlflow.experimentKind"
+    ] == ("custom_model_development")
+
+
+def test_the_list_of_runs_has_few_columns(store: Store):
+    links = write_views(store, "quick", load_runs(store, "quick"))
+    _, state = state_of(store, links["tiny"])
+    assert state["selectedColumns"] == [
+        *("tags.`optimizer`", "tags.`condition`", "tags.`seed`", "tags.`stop_reason`"),
+        *("metrics.`final/validation/accuracy`", "metrics.`time/train_seconds`"),
+    ]
+
+
+OPTIMIZERS = [
+    *("adam", "nadam", "nadamw", "heavy_ball", "nesterov"),
+    *("velo[embedded]", "velo_short[embedded]", "my \N{SNOWMAN} optimizer \U0001f600"),
+]
+
+
+def test_colors_are_those_that_mlflow_draws():
+    """Read off the charts of MLflow 3.17.2, grouped by the tag ``optimizer``."""
+    seen = {
+        "adam": "#8396a5",
+        "nadam": "#04867d",
+        "nadamw": "#137dae",
+        "heavy_ball": "#e65b77",
+        "nesterov": "#f2be88",
+        "velo[embedded]": "#f2be88",  # the same as nesterov's
+        "velo_short[embedded]": "#04867d",
+    }
+    assert {name: color_of(group_id("optimizer", name)) for name in seen} == seen
+
+
+def test_every_optimizer_has_one_color_of_its_own_in_every_view(tmp_path: Path):
+    store = open_store(f"sqlite:///{tmp_path}/mlflow.db", root=tmp_path)
+    for optimizer in OPTIMIZERS:
+        for workload in ("tiny", "other"):
+            extra = {"color": "#c83244"} if optimizer == "velo[embedded]" else {}
+            record(store, experiment="colors", optimizer=optimizer, workload=workload, **extra)
+    links = write_views(store, "colors", load_runs(store, "colors"))
+    drawn: dict[str, set[str]] = {}
+    for link in links.values():
+        _, state = state_of(store, link)
+        for group in state["groupsExpanded"]:
+            (key,) = (key["groupByData"] for key in state["groupBy"]["groupByKeys"])
+            name = group.removeprefix(f"tag.{key}.").split(", ")[0].rstrip()
+            drawn.setdefault(name, set()).add(color_of(group))
+    assert set(drawn) == set(OPTIMIZERS)
+    assert all(len(colors) == 1 for colors in drawn.values())
+    assert len(set.union(*drawn.values())) == len(OPTIMIZERS)
+    assert drawn["velo[embedded]"] == {"#c83243"}  # the nearest to the recorded one
+
+
+def test_more_optimizers_than_colors_share_some():
+    colors = assign_colors({f"o{number}": "" for number in range(40)})
+    assert set(colors.values()) == set(PALETTE)
 
 
 def test_all_seeds_of_a_group_have_the_same_x_and_it_is_their_mean(store: Store):
@@ -163,4 +241,8 @@ def test_a_report_is_one_run_that_readers_pass_by(
     assert run_id not in caplog.text
     links = run_address(store, "quick"), run_address(store, "quick", "http://host:1/")
     assert links[0].startswith("http://127.0.0.1:5000/#/experiments/")
-    assert links[1] == f"http://host:1/#/experiments/{run.info.experiment_id}/runs/"
+    assert links[1] == (
+        f"http://host:1/#/experiments/{run.info.experiment_id}/runs/{{run_id}}"
+        "?workflowType=machine_learning"
+    )
+    assert links[0].endswith("/runs/{run_id}?workflowType=machine_learning")

@@ -27,8 +27,8 @@ from timetrial.framework.trainer import Trainer
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.metatraining.warm_start import warm_start
 from timetrial.optimizers.velo import entry as learned
-from timetrial.optimizers.velo.weights.checkpoint import save_weights
-from timetrial.tracking.read.mlflow import load_runs
+from timetrial.optimizers.velo.weights import save_weights
+from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.scores.conditions import by_condition
 from timetrial.tracking.store.opening import Store, open_store
 

@@ -18,20 +18,26 @@ from xml.etree import ElementTree
 import matplotlib.style
 import pandas as pd
 import pytest
+from markupsafe import escape
 
 from tests.race import OPTIMIZERS, WORKLOADS, race, rates, study
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Direction
-from timetrial.tracking.report import score_table_text, write_report
-from timetrial.tracking.report.curves import learning_curves, thinned
-from timetrial.tracking.report.panels import limits, profile_panel
+from timetrial.tracking.report import ReportOptions, score_table_text, write_report
+from timetrial.tracking.report.entrants import entrants_of
+from timetrial.tracking.report.listing import listed_runs, outcome
 from timetrial.tracking.report.plots import files, inline_svg
-from timetrial.tracking.report.standings import outcome, r_max_by_condition, rows, standings
+from timetrial.tracking.report.results import results_of
+from timetrial.tracking.report.sections import SECTIONS
+from timetrial.tracking.report.sections.curves import learning_curves, limits, thinned
+from timetrial.tracking.report.sections.profiles import profile_panel
+from timetrial.tracking.report.standings import r_max_by_condition, standings
 from timetrial.tracking.report.style import looks
+from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.scores.scoring import scores
 from timetrial.tracking.scores.targets import targets, time_to_target, trials
 
-RUN_URL = "http://127.0.0.1:5000/#/experiments/7/runs/"
+RUN_URL = "http://127.0.0.1:5000/#/experiments/7/runs/{run_id}?workflowType=machine_learning"
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +48,10 @@ def records() -> list[RunRecord]:
 @pytest.fixture(scope="module")
 def folder(records: list[RunRecord], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "new" / "report"
-    made = write_report(
-        [*records, *study()],
-        path,
-        title="A race & more",
-        meta={"suite": "mini"},
-        rates=rates(),
-        run_url=RUN_URL,
+    options = ReportOptions(
+        title="A race & more", meta={"suite": "mini"}, rates=rates(), run_url=RUN_URL
     )
+    made = write_report([*records, *study()], path, options)
     assert made == path / "report.html"
     return path
 
@@ -173,7 +175,8 @@ def test_the_questions_come_first_and_everything_else_in_order(page: str) -> Non
 
 
 def test_every_recorded_run_leads_to_mlflow(page: str, records: list[RunRecord]) -> None:
-    links = set(re.findall(rf'href="{re.escape(RUN_URL)}([^"]+)"', page))
+    start, end = map(re.escape, RUN_URL.split("{run_id}"))
+    links = set(re.findall(rf'href="{start}([^"]+){end}"', page))
     assert links == {record.run_id for record in records}
 
 
@@ -231,10 +234,11 @@ def test_same_runs_give_the_same_bytes_in_any_order_and_process(
 ) -> None:
     program = (
         "import random, sys; from pathlib import Path; from tests.race import race, rates, study\n"
-        "from timetrial.tracking.report import write_report\n"
+        "from timetrial.tracking.report import ReportOptions, write_report\n"
         "records = [*race(), *study()]; random.Random(1).shuffle(records)\n"
-        "write_report(records, Path(sys.argv[1]), title='A race & more', meta={'suite': 'mini'},"
-        " rates=rates(), run_url=sys.argv[2])"
+        "options = ReportOptions(title='A race & more', meta={'suite': 'mini'}, rates=rates(),"
+        " run_url=sys.argv[2])\n"
+        "write_report(records, Path(sys.argv[1]), options)"
     )
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", program, str(tmp_path), RUN_URL], check=True, cwd=root)
@@ -247,7 +251,7 @@ def test_plots_do_not_depend_on_the_style_that_others_have_set(
     records: list[RunRecord],
 ) -> None:
     panel = profile_panel(standings(records)[0])
-    styles = looks(OPTIMIZERS)
+    styles = looks(OPTIMIZERS, {})
 
     def drawn() -> tuple[str, dict[str, bytes]]:
         svg = inline_svg(panel, styles, name="p", title="t")
@@ -262,7 +266,7 @@ def test_plots_do_not_depend_on_the_style_that_others_have_set(
 
 def test_a_suite_of_one_condition_says_so(tmp_path: Path) -> None:
     records = race(conditions=("step",))
-    page = write_report(records, tmp_path, title="quick").read_text()
+    page = write_report(records, tmp_path).read_text()
     assert "There are no runs under time control" in page
     assert "Seconds to the" not in page
     assert "Steps to the validation target" in page
@@ -277,7 +281,7 @@ def test_names_and_titles_cannot_break_the_page(tmp_path: Path) -> None:
         for r in race(conditions=("step",))
         if (r.workload, r.optimizer) == ("assays_gnn", "adam")
     ]
-    page = write_report(records, tmp_path, title=evil, meta={evil: evil}).read_text()
+    page = write_report(records, tmp_path, ReportOptions(title=evil, meta={evil: evil})).read_text()
     parser = Balance()
     parser.feed(page)
     assert parser.open == []
@@ -300,7 +304,7 @@ def test_a_race_with_nothing_to_score_still_has_a_report(kept: str, tmp_path: Pa
             )
         ],
     }[kept]
-    page = write_report(records, tmp_path, title="t").read_text()
+    page = write_report(records, tmp_path).read_text()
     parser = Balance()
     parser.feed(page)
     assert parser.open == []
@@ -310,14 +314,14 @@ def test_a_race_with_nothing_to_score_still_has_a_report(kept: str, tmp_path: Pa
 
 def test_a_plan_adds_what_nobody_has_started(records: list[RunRecord]) -> None:
     plan = [("assays_gnn", "celo", 0, "step"), ("assays_gnn", "adam", 0, "step")]
-    missing = [row for row in rows(records, plan) if row.outcome == "missing"]
+    missing = [row for row in listed_runs(records, plan) if row.outcome == "missing"]
     assert [(row.optimizer, row.record) for row in missing] == [("celo", None)]
-    assert "1 missing" in score_table_text(records, planned=plan)
+    assert "1 missing" in score_table_text(records, ReportOptions(planned=plan))
 
 
 def test_a_repeated_run_is_listed_but_counts_once(records: list[RunRecord]) -> None:
     again = dataclasses.replace(records[0], run_id="zz")
-    listed = [row for row in rows([*records, again]) if row.seed == records[0].seed]
+    listed = [row for row in listed_runs([*records, again]) if row.seed == records[0].seed]
     same = [
         row
         for row in listed
@@ -353,7 +357,7 @@ def test_score_table_for_the_terminal(records: list[RunRecord]) -> None:
         for standing in found:
             assert f"{standing.scores[name]:.2f}" in line
     assert lines[-1].startswith("168 runs: 156 finished")
-    wide = score_table_text(records, r_max=4)
+    wide = score_table_text(records, ReportOptions(r_max=4))
     assert "r_max 4" in wide
     assert wide != table
 
@@ -419,12 +423,73 @@ def test_a_spike_does_not_squeeze_the_axis() -> None:
     assert high > 0.1
 
 
-def test_looks_are_distinct_and_the_same_in_every_race() -> None:
+def test_looks_are_distinct_and_follow_what_was_recorded(records: list[RunRecord]) -> None:
     names = [*OPTIMIZERS, *(f"new{i}" for i in range(12))]
-    found = looks(random.Random(0).sample(names, len(names)))
+    known = entrants_of(records)
+    found = looks(random.Random(0).sample(names, len(names)), known)
     assert len({(look.light, look.width, look.dashes) for look in found.values()}) == len(names)
-    few = looks(["velo", "adam", "nesterov"])
-    assert few == {name: found[name] for name in few}
+    assert found == looks(names, known)
     assert found["velo"].width > found["adam"].width
     assert found["velo_short"].dashes
     assert not found["velo"].dashes
+    assert {name: found[name] for name in OPTIMIZERS} == looks(OPTIMIZERS, known)  # entrants first
+
+
+@pytest.mark.parametrize(
+    "tags", [{}, {"learned": "true"}, {"learned": "true", "color": "#AA3377"}, {"color": "red"}]
+)
+def test_an_optimizer_that_nobody_has_heard_of_is_drawn(
+    tags: dict[str, str], tmp_path: Path
+) -> None:
+    records = [run for run in race(conditions=("step",)) if run.workload == "assays_gnn"]
+    unheard = [
+        dataclasses.replace(
+            run,
+            optimizer="zorro[z]",
+            run_id=f"{run.run_id}z",
+            tags={**{k: v for k, v in run.tags.items() if k != "learned"}, **tags},
+            config={"optimizer": "zorro"},
+        )
+        for run in records
+        if run.optimizer == "adam"
+    ]
+    few = ReportOptions(bootstrap=Bootstrap(samples=50))
+    page = write_report([*records, *unheard], tmp_path, few).read_text()
+    assert page.count('data-toggle="zorro_z_"') == 3  # legends of profiles, curves, stability
+    assert '<g class="series" data-series="zorro_z_">' in page
+    thick = 'stroke-width="2.6"/></svg>zorro[z]<' in page
+    assert thick == (tags.get("learned") == "true")
+    assert ("#aa3377" in page) == (tags.get("color") == "#AA3377")
+    assert "red;" not in page
+    assert (tmp_path / "plots" / "profiles.png").stat().st_size > 10_000
+
+
+def test_every_part_of_every_section_is_on_disk_and_on_the_page(
+    records: list[RunRecord], folder: Path, page: str
+) -> None:
+    options = ReportOptions(title="A race & more", rates=rates(), run_url=RUN_URL)
+    results = results_of([*records, *study()], options)
+    made = [section for make in SECTIONS if (section := make(results)) is not None]
+    names = [section.name for section in made]
+    assert re.findall(r'<section id="([^"]+)"', page) == names
+    expected = ["report.html"]
+    for section, following in zip(made, [*names[1:], ""], strict=True):
+        start = page.index(f'<section id="{section.name}"')
+        part = page[start : page.index(f'<section id="{following}"') if following else None]
+        assert not section.menu or f'<a href="#{section.name}">{section.menu}</a>' in page
+        assert f"<h2>{section.title}</h2>" in part or not section.title
+        for table in section.tables:
+            assert f'aria-label="{table.title}"' in part
+            assert table.body
+            assert str(escape(table.body[-1][0].text)) in part
+            expected += [f"tables/{table.name}.{kind}" for kind in ("tex", "md")]
+        for plot in section.plots:
+            for panel in plot.panels:
+                assert f'aria-label="{plot.title}: {panel.title}"' in part
+            expected += [f"plots/{plot.name}.{kind}" for kind in ("png", "svg")]
+        for name, frame in section.frames.items():
+            assert len(pd.read_csv(folder / f"{name}.csv")) == len(frame)
+            expected.append(f"{name}.csv")
+        expected += section.files
+    assert len(expected) == len(set(expected)), "two parts of the report have the same file"
+    assert set(expected) == written(folder)

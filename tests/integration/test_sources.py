@@ -1,4 +1,4 @@
-"""Runs from spool files, told complete or not; the same runs from a store are the same."""
+"""Runs from journals, complete or not; the same runs from a store are the same."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ import pytest
 from recorded import ROWS, TAGS, identity, record
 
 from timetrial.framework.records import Row
-from timetrial.tracking.read.mlflow import load_runs
-from timetrial.tracking.read.sources import check, from_mlflow, from_spools
+from timetrial.tracking.read.journals import from_journals
+from timetrial.tracking.read.mlflow import from_mlflow
+from timetrial.tracking.read.runs import load_runs
+from timetrial.tracking.read.sources import check
 from timetrial.tracking.record.errors import TrackingError
-from timetrial.tracking.record.journal import End, Spool
+from timetrial.tracking.record.journal import End, Journal
 from timetrial.tracking.store.opening import Store, open_store
 
 
-def spool(
+def journal(
     path: Path, *, end: str | None = "FINISHED", rows: list[Row] | None = None, **tags: str
 ) -> None:
-    file = Spool(path)
+    file = Journal(path)
     file.start(path.stem, 1000 + len(tags), identity(**tags))
     file.rows(
         [dataclasses.replace(row, timestamp_ms=1000 + i) for i, row in enumerate(ROWS)]
@@ -38,9 +40,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return open_store(f"sqlite:///{root}/mlflow.db", root=root)
 
 
-def test_a_spool_file_is_a_run(tmp_path: Path):
-    spool(tmp_path / "one.jsonl", budget="4")
-    source = from_spools(tmp_path)
+def test_a_journal_is_a_run(tmp_path: Path):
+    journal(tmp_path / "one.jsonl", budget="4")
+    source = from_journals(tmp_path)
     assert source.problems == []
     (run,) = source.records
     assert (run.workload, run.optimizer, run.seed, run.budget) == ("tiny", "adam", 1, 4.0)
@@ -50,13 +52,13 @@ def test_a_spool_file_is_a_run(tmp_path: Path):
     assert run.config["optimizer.name"] == "adam"
 
 
-def test_the_spool_file_of_a_recorded_run_gives_what_mlflow_gives(store: Store):
+def test_the_journal_of_a_recorded_run_gives_what_mlflow_gives(store: Store):
     nan_row = Row(6, 3.0, {"train/loss": math.inf, "validation/accuracy": math.nan})
     tracker = record(store, experiment="same", rows=[*ROWS, nan_row], budget="6")
     mlflow = from_mlflow(store, "same")
-    spools = from_spools(tracker.spool_path.parent)
+    journals = from_journals(tracker.path.parent)
     (from_store,) = mlflow.records
-    (from_file,) = [r for r in spools.records if r.run_id == from_store.tags["spool_id"]]
+    (from_file,) = [r for r in journals.records if r.run_id == from_store.tags["journal_id"]]
     assert mlflow.problems == []
     ignored = {"run_id": "", "tags": {}, "evaluations": ()}
     assert dataclasses.replace(from_file, **ignored) == dataclasses.replace(from_store, **ignored)
@@ -94,26 +96,28 @@ def test_mlflow_runs_are_filtered_by_tags_and_by_mlflows_own_filter(store: Store
     )
     assert [r.status for r in done.records] == ["FINISHED"]
     known = {run.run_id: run for run in load_runs(store, "filtered")}
-    assert [known[run.run_id] for run in done.records] == done.records
+    assert [known[run.run_id].evaluations for run in done.records] == [
+        run.evaluations for run in done.records
+    ]
     with pytest.raises(TrackingError, match="expected a value without quotes"):
         from_mlflow(store, "filtered", tags={"seed": "'"})
     with pytest.raises(TrackingError):
         from_mlflow(store, "nowhere")
 
 
-def test_spool_files_that_are_incomplete_are_told_run_by_run(tmp_path: Path):
-    spool(tmp_path / "a_killed.jsonl", end=None, budget="4")
-    spool(tmp_path / "b_short.jsonl")
-    spool(tmp_path / "c_empty.jsonl", rows=[], budget="4")
+def test_journals_that_are_incomplete_are_told_run_by_run(tmp_path: Path):
+    journal(tmp_path / "a_killed.jsonl", end=None, budget="4")
+    journal(tmp_path / "b_short.jsonl")
+    journal(tmp_path / "c_empty.jsonl", rows=[], budget="4")
     moments = [(2, 1.0), (4, math.nan)]
     twice = [Row(s, t, {"validation/accuracy": 0.5}, i) for i, (s, t) in enumerate(moments)]
-    spool(tmp_path / "d_untimed.jsonl", rows=twice, budget="4")
-    spool(tmp_path / "e_metric.jsonl", metric="bleu", budget="4")
-    spool(tmp_path / "f_seed.jsonl", seed="first")
+    journal(tmp_path / "d_untimed.jsonl", rows=twice, budget="4")
+    journal(tmp_path / "e_metric.jsonl", metric="bleu", budget="4")
+    journal(tmp_path / "f_seed.jsonl", seed="first")
     (tmp_path / "g_torn.jsonl").write_text('{"kind": "run", "spool')
     (tmp_path / "h_other.jsonl").write_text('{"kind": "run"}\n')
-    spool(tmp_path / "i_direction.jsonl", direction="sideways")
-    source = from_spools(tmp_path)
+    journal(tmp_path / "i_direction.jsonl", direction="sideways")
+    source = from_journals(tmp_path)
     told = {problem.run: (problem.lost, problem.text) for problem in source.problems}
     assert told["a_killed.jsonl"] == (False, "status RUNNING, after 4 steps")
     assert told["b_short.jsonl"] == (False, "ended after 4 of 20 steps")
@@ -125,22 +129,22 @@ def test_spool_files_that_are_incomplete_are_told_run_by_run(tmp_path: Path):
     assert len(source.records) == 5
 
 
-def test_a_directory_without_spool_files_is_refused(tmp_path: Path):
-    with pytest.raises(TrackingError, match="expected a directory with spool files"):
-        from_spools(tmp_path)
+def test_a_directory_without_journals_is_refused(tmp_path: Path):
+    with pytest.raises(TrackingError, match="expected a directory with journals"):
+        from_journals(tmp_path)
 
 
 def test_a_run_that_diverged_or_was_done_early_is_whole(tmp_path: Path):
-    spool(tmp_path / "one.jsonl")
-    (run,) = from_spools(tmp_path).records
+    journal(tmp_path / "one.jsonl")
+    (run,) = from_journals(tmp_path).records
     assert len(check(run)) == 1
     for reason in ("DIVERGED", "COMPLETE", "TARGET"):
         assert check(dataclasses.replace(run, reason=reason)) == []
 
 
 def test_rows_repeated_after_a_resume_are_told(tmp_path: Path):
-    spool(tmp_path / "one.jsonl", budget="4")
-    (run,) = from_spools(tmp_path).records
+    journal(tmp_path / "one.jsonl", budget="4")
+    (run,) = from_journals(tmp_path).records
     twice = dataclasses.replace(run, evaluations=[*run.evaluations, run.evaluations[1]])
     assert [p.text for p in check(twice)] == [
         "evaluations out of order or repeated, as after a resume"

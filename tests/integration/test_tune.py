@@ -16,18 +16,18 @@ from tiny import TinyWorkload
 
 from timetrial.bench import cli
 from timetrial.bench import race as races
+from timetrial.bench import report as reports
 from timetrial.bench import suite as suites
 from timetrial.bench.experiment import Workshop, run
 from timetrial.bench.tune import ledger, settings, study, trial
 from timetrial.bench.tune.settings import load_plan
 from timetrial.bench.tune.space import configured
 from timetrial.framework.callbacks import StepInfo
-from timetrial.framework.entries import Entry
+from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.errors import UserError
 from timetrial.framework.records import RunRecord
-from timetrial.framework.spaces import SPACES
 from timetrial.optimizers import OPTIMIZERS
-from timetrial.tracking.read.mlflow import load_runs
+from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.record import schema
 from timetrial.tracking.store.opening import Store, open_store
 from timetrial.workloads import WORKLOADS
@@ -37,7 +37,8 @@ BASE = ["workload=tiny", "optimizer=adam"]
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(WORKLOADS, "tiny", Entry("tiny", tiny_cli.TinySettings, tiny_cli.make_tiny))
+    entry = WorkloadEntry("tiny", tiny_cli.TinySettings, tiny_cli.make_tiny)
+    monkeypatch.setitem(WORKLOADS, "tiny", entry)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
@@ -182,7 +183,6 @@ def test_every_registered_optimizer_has_a_space_whose_values_it_takes(name: str)
     assert len(plan.points) == 8
     made = [configured(plan.config, point).optimizer.settings for point in plan.points]
     assert len(set(made)) == 8
-    assert set(SPACES) == set(OPTIMIZERS)
 
 
 def test_a_diverged_trial_fails_or_counts_as_its_untrained_model(words: list[str], tmp_path: Path):
@@ -291,7 +291,6 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint(
     assert sorted((r.status, r.tags.get(schema.RESUMED_AT, "")) for r in mine) == [
         ("FINISHED", ""),
         ("FINISHED", "15"),
-        ("KILLED", ""),
     ]
     whole = [r for r in runs(words) if r.tags[schema.STUDY] == "undisturbed"]
     resumed = next(r for r in mine if schema.RESUMED_AT in r.tags)
@@ -299,6 +298,12 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint(
     assert [(e.step, e.metrics) for e in resumed.evaluations] == [
         (e.step, e.metrics) for e in same.evaluations
     ]
+    # The resumed run went on in its own run in MLflow, where no point stands twice.
+    assert resumed.tags[schema.TRIAL] == str(complete[0].number)
+    client = store_of(words).client
+    for key in ("batch/loss", "train/loss", schema.EVAL_SECONDS):
+        steps = [point.step for point in client.get_metric_history(resumed.run_id, key)]
+        assert len(steps) == len(set(steps)), key
 
 
 def test_a_silent_worker_elsewhere_is_taken_for_dead(words: list[str]):
@@ -433,7 +438,7 @@ def test_bad_input_is_refused_before_anything_is_run(
         study.tune([*words, *(c.replace("{tmp}", str(tmp_path)) for c in changes)])
     assert BAD[changes] in str(refused.value)
     assert "secret" not in str(refused.value)
-    assert not list(tmp_path.glob("spool/*"))
+    assert not list(tmp_path.glob("journals/*"))
 
 
 def test_one_of_two_options_that_exclude_each_other(words: list[str], tmp_path: Path):
@@ -479,7 +484,8 @@ def test_a_suite_races_the_tuned_preset_under_the_label_hpo(
     assert study.tune([*words, "study.trials=2"], export=preset) == 0
     assert suite("all").optimizer_names()[-1] == "hpo"
     best = ledger_best(words)
-    tracking = load_plan([*words, f"tracking.experiment={tmp_path.name}-race"]).config.tracking
+    experiment = f"tracking.experiment={tmp_path.name}-race"
+    tracking = load_plan([*words[:-1], experiment]).config.tracking
     assert races.race(suite("adam", "hpo"), tracking) == 0
     records = load_runs(store_of(words), tracking.experiment)
     rates = {r.optimizer: float(r.config["optimizer.learning_rate"]) for r in records}
@@ -498,7 +504,7 @@ def test_a_suite_races_the_tuned_preset_under_the_label_hpo(
 def test_the_report_looks_for_studies_where_they_are_recorded(tmp_path: Path):
     plan = load_plan([*BASE, f"tracking.root={tmp_path}"])
     assert plan.config.tracking.experiment == schema.STUDIES
-    told = inspect.signature(races.report).parameters["studies"].default
+    told = inspect.signature(reports.report).parameters["studies"].default
     assert told == schema.STUDIES
     assert cli.parser().parse_args(["report"]).studies == schema.STUDIES
 
@@ -519,8 +525,10 @@ def ledger_best(words: list[str]) -> dict[str, float]:
 def test_the_command_exits_with_2_and_one_line(
     extra: list[str], message: str, words: list[str], capsys: pytest.CaptureFixture[str]
 ):
+    given = {word.partition("=")[0] for word in extra}
+    others = [word for word in words if word.partition("=")[0] not in given]
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["tune", *words, *extra])
+        cli.main(["tune", *others, *extra])
     assert stopped.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line

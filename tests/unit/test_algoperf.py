@@ -11,7 +11,8 @@ import pytest
 from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Direction
 from timetrial.tracking.scores import algoperf
-from timetrial.tracking.scores.algoperf import FORK, Rules, profile, ratios, shortfalls, study_times
+from timetrial.tracking.scores.algoperf import profile, ratios, shortfalls, study_times
+from timetrial.tracking.scores.algoperf_rules import FORK, Rules
 
 INF, NAN = np.inf, np.nan
 
@@ -169,8 +170,16 @@ def test_rules_are_checked_when_made(field: str, value: object):
         Rules(**{field: value})
 
 
-def test_census_says_what_is_missing():
-    rules = Rules(("w", "v"), (), studies=2, trials=2)
+def test_shortfalls_list_what_is_missing():
+    rules = Rules(("w", "v", "u"), (), studies=2, trials=2)
     lines = shortfalls([run("s0", 0, []), run("s0", 1, [])], rules)
-    assert lines == ["a: no run of v", "a on w: 1 studies instead of 2"]
+    assert lines == ["a: no run of v, u", "a: 1 studies instead of 2 on w"]
+    lines = shortfalls([run(study, 0, []) for study in ("s0", "s1")], rules)
+    assert lines == ["a: no run of v, u", "a: 1 trials instead of 2 on w (s0), w (s1)"]
     assert shortfalls([], rules) == []
+
+
+def test_runs_without_a_study_need_no_trials():
+    rules = Rules(("w",), (), studies=3, trials=5)
+    assert shortfalls([run("", s, [], tags={}) for s in range(3)], rules) == []
+    assert shortfalls([run("", 0, [], tags={})], rules) == ["a: 1 studies instead of 3 on w"]

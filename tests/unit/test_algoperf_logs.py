@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 from timetrial.framework.errors import UserError
-from timetrial.framework.types import Direction
+from timetrial.framework.records import RunRecord
+from timetrial.framework.types import Direction, Split
 from timetrial.tracking.read.algoperf_logs import read_algoperf_logs
-from timetrial.tracking.scores.algoperf import Rules, study_times
+from timetrial.tracking.read.sources import Source
+from timetrial.tracking.scores.algoperf import study_times
+from timetrial.tracking.scores.algoperf_rules import Rules
+from timetrial.tracking.scores.targets import trial_times
 
 HEAD = "accumulated_submission_time,global_step,score,train/ssim,validation/num_examples"
 HEAD += ",validation/ssim"
@@ -101,11 +105,11 @@ def test_what_is_incomplete_is_told_run_by_run(logs: Path):
     (logs / "nadamw" / "study_0" / "trial_1").mkdir()
     write(logs / "nadamw" / "study_0" / "my_own_jax" / "trial_1", row(1, 1, 0.1))
     source = read_algoperf_logs(logs)
-    told: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for problem in source.problems:
-        told.setdefault(problem.run.removeprefix("nadamw/study_0/"), []).append(problem.text)
+        found.setdefault(problem.run.removeprefix("nadamw/study_0/"), []).append(problem.text)
     file = "eval_measurements.csv"
-    assert told == {
+    assert found == {
         "fastmri_jax/trial_3": [f"no {file}; no measurements.csv"],
         "fastmri_jax/trial_4": [
             f"no {file}; measurements.csv has no column score or no column global_step; "
@@ -115,7 +119,10 @@ def test_what_is_incomplete_is_told_run_by_run(logs: Path):
             f"{file}, line 4 has 4 cells, not 6",
             f"{file}, line 5: could not convert string to float: 'soon'",
         ],
-        "fastmri_jax/trial_6": ["evaluations out of order or repeated, as after a resume"],
+        "fastmri_jax/trial_6": [
+            "evaluations out of order or repeated, as after a resume",
+            "charged seconds go back from 9 to 5; the larger value counts",
+        ],
         "fastmri_jax/trial_7": ["no evaluations"],
         "fastmri_jax/trial_8": ["no evaluations"],
         "fastmri_jax/trial_9": [
@@ -146,9 +153,127 @@ def test_evaluations_count_in_the_order_of_the_file(tmp_path: Path):
     assert study_times(records, {"fastmri": 0.7}, Rules()).loc["s", "fastmri"] == 50.0
 
 
-def test_budgets_are_taken_from_the_caller(logs: Path):
-    assert {r.budget for r in read_algoperf_logs(logs, budgets={"fastmri": 8859}).records} == {8859}
-    assert all(math.isnan(r.budget) for r in read_algoperf_logs(logs).records)
+def test_the_budget_is_the_longest_runtime_of_the_meta_data(logs: Path):
+    trial = logs / "nadamw" / "study_0" / "fastmri_jax" / "trial_1"
+    (trial / "meta_data_0.json").write_text('{"workload.max_allowed_runtime_sec": 8859}')
+    (trial.parent / "trial_2" / "meta_data_0.json").write_text('{"cpu.count": 96}')
+    budgets = [r.budget for r in read_algoperf_logs(logs).records]
+    assert budgets[0] == 8859
+    assert all(math.isnan(budget) for budget in budgets[1:])
+
+
+def told(source: Source) -> list[str]:
+    return [str(problem) for problem in source.problems]
+
+
+def test_links_are_followed_so_that_no_rival_is_missing(logs: Path, tmp_path: Path):
+    elsewhere = tmp_path / "elsewhere"
+    run = elsewhere / "shampoo" / "study_0" / "fastmri_jax"
+    write(run / "trial_1", row(5, 9, 0.8))
+    write(elsewhere / "trial", row(7, 9, 0.8))
+    (logs / "rival").symlink_to(elsewhere / "shampoo")
+    (run / "trial_2").symlink_to(elsewhere / "trial")
+    source = read_algoperf_logs(logs)
+    assert told(source) == []
+    rival = [r for r in source.records if r.optimizer == "rival"]
+    assert [(r.run_id, r.train_seconds) for r in rival] == [
+        ("rival/study_0/fastmri_jax/trial_1", 5.0),
+        ("rival/study_0/fastmri_jax/trial_2", 7.0),
+    ]
+    times = study_times(source.records, {"fastmri": 0.7}, Rules(best_trial="evaluation"))
+    assert times["fastmri"].to_dict() == {"nadamw": 20.0, "rival": 5.0}
+
+
+def test_a_directory_is_read_once_whatever_leads_to_it(logs: Path):
+    (logs / "again").symlink_to("nadamw")
+    (logs / "nadamw" / "loop").symlink_to("..")
+    (logs / "nadamw" / "study_0" / "itself").symlink_to("itself")
+    (logs / "gone").symlink_to("nowhere")
+    source = read_algoperf_logs(logs)
+    assert len(source.records) == 6
+    assert {r.optimizer for r in source.records} == {"nadamw"}
+    assert sorted(told(source)) == [
+        "again: the same directory as nadamw (left out)",
+        "gone: cannot be read (No such file or directory) (left out)",
+        "nadamw/loop: the same directory as . (left out)",
+        "nadamw/study_0/itself: cannot be read (Too many levels of symbolic links) (left out)",
+    ]
+
+
+def test_logs_in_a_directory_of_another_name_are_told(logs: Path):
+    write(logs / "nadamw" / "study_0" / "fastmri_jax" / "trial_3_old", row(1, 1, 0.9))
+    source = read_algoperf_logs(logs)
+    assert len(source.records) == 6
+    assert told(source) == [
+        "nadamw/study_0/fastmri_jax/trial_3_old: expected a directory name trial_k for logs "
+        "(left out)"
+    ]
+
+
+def one(tmp_path: Path, *rows: str, head: str = HEAD) -> tuple[RunRecord, list[str]]:
+    write(tmp_path / "s" / "study_0" / "fastmri_jax" / "trial_1", *rows, head=head)
+    source = read_algoperf_logs(tmp_path)
+    (record,) = source.records
+    return record, [problem.text for problem in source.problems]
+
+
+def time_of(record: RunRecord, target: float = 0.7) -> float:
+    return float(study_times([record], {"fastmri": target}, Rules()).loc["s", "fastmri"])
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path):
+    record, problems = one(tmp_path, row(50, 100, 0.8), head="\ufeff" + HEAD)
+    assert problems == []
+    assert (record.train_seconds, time_of(record)) == (50.0, 50.0)
+    record, problems = one(tmp_path, "100,50,0.8", head="\ufeffglobal_step,score,validation/ssim")
+    assert problems == []
+    assert (record.step, time_of(record)) == (100, 50.0)
+
+
+def test_of_a_repeated_column_the_first_filled_cell_counts(tmp_path: Path):
+    record, problems = one(
+        tmp_path,
+        "1,1,0.2,,",
+        "50,100,0.8,,",
+        "60,,0.9,200,60",
+        head="score,global_step,validation/ssim,global_step,score",
+    )
+    assert problems == [
+        "eval_measurements.csv repeats global_step, score; the first filled cell counts"
+    ]
+    assert [(r.step, r.train_seconds) for r in record.evaluations] == [(1, 1), (100, 50), (200, 60)]
+    assert time_of(record) == 50.0
+    record, _ = one(tmp_path, "1,1,0.8,", head="score,global_step,validation/ssim,validation/ssim")
+    assert time_of(record) == 1.0
+
+
+def test_an_empty_step_does_not_lose_the_evaluation(tmp_path: Path):
+    rows = (
+        "1,1,1,0.5,3554,0.1",
+        "20,,20,0.5,3554,0.8",
+        "30,1e400,30,0.5,3554,0.9",
+        row(40, 400, 0.9),
+    )
+    record, problems = one(tmp_path, *rows)
+    assert problems == ["eval_measurements.csv: 2 evaluations without a global_step"]
+    assert [r.step for r in record.evaluations] == [1, 2, 3, 400]
+    assert time_of(record) == 20.0
+    found = trial_times([record], {"fastmri": 0.7}, Split.VALIDATION, "seconds")
+    assert found["value"].tolist() == [20.0]  # the other scorer agrees
+
+
+def test_charged_seconds_that_go_back_are_told_and_what_was_charged_stays_charged(tmp_path: Path):
+    """AlgoPerf's scorer takes the 5 s as written."""
+    record, problems = one(tmp_path, row(10, 100, 0.1), row(20, 200, 0.1), row(5, 300, 0.8))
+    assert problems == ["charged seconds go back from 20 to 5; the larger value counts"]
+    assert time_of(record) == 20.0
+    found = trial_times([record], {"fastmri": 0.7}, Split.VALIDATION, "seconds")
+    assert found["value"].tolist() == [20.0]
+
+
+def test_a_time_only_in_the_second_column_counts(tmp_path: Path):
+    record, problems = one(tmp_path, "50,100,,0.5,3554,0.8")
+    assert (problems, time_of(record)) == ([], 50.0)
 
 
 def test_a_directory_without_trials_is_refused(tmp_path: Path):

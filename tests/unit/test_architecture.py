@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ MAY_IMPORT = {
 ONLY_IN = {
     "mlflow": ("tracking/store/", "tracking/read/"),
     "optuna": ("bench/tune/",),
-    "omegaconf": ("framework/config.py",),
+    "yaml": ("framework/yaml_files.py",),
     "learned_optimization": ("optimizers/adapters/", "benchmarks/"),
 }
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
@@ -47,7 +48,7 @@ def rooms_of(names: list[str]) -> set[str]:
 
 def test_the_rule_sees_the_modules():
     assert len(MODULES) > 25
-    assert "omegaconf.OmegaConf" in imported(ROOT / "framework/config.py")
+    assert "yaml" in imported(ROOT / "framework/yaml_files.py")
     assert rooms_of(imported(ROOT / "bench/experiment.py")) == set(ROOMS)
 
 
@@ -78,6 +79,48 @@ def test_arrows_between_the_rooms_point_down(path: Path):
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_module_is_longer_than_400_lines(path: Path):
     assert len(path.read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_functions_fit_a_screen(path: Path):
+    long = {
+        node.name: node.end_lineno - node.lineno + 1
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.end_lineno is not None
+    }
+    assert {name: lines for name, lines in long.items() if lines > 50} == {}
+
+
+PARTS = (
+    *("framework", "workloads", "optimizers", "bench"),
+    *(f"tracking/{part}" for part in ("record", "store", "read", "scores", "report")),
+)
+
+
+def part_of(path: str) -> str | None:
+    return next((part for part in PARTS if f"{path}/".startswith(f"{part}/")), None)
+
+
+def test_the_picture_in_contributing_shows_the_arrows_there_are():
+    found = set()
+    for path in MODULES:
+        here = part_of(path.relative_to(ROOT).as_posix())
+        for name in imported(path):
+            there = part_of(name.removeprefix("timetrial.").replace(".", "/"))
+            if name.startswith("timetrial.") and here and there and here != there:
+                found.add((here, there))
+    assert {(here, "framework") for here in PARTS if here != "framework"} <= found
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    (picture,) = re.findall(r"```mermaid\n(.*?)```", text, re.S)
+    labels = dict(re.findall(r"(\w+)\[([\w/]+)\]", picture))
+    drawn = {
+        (labels.get(one, one), labels.get(other, other))
+        for one, other in re.findall(r"(\w+)(?:\[[\w/]+\])? --> (\w+)", picture)
+    }
+    assert drawn == {
+        (here, there) for here, there in found if there != "framework" and here != "bench"
+    }
+    assert set(re.findall(r"^    (\w+)$", picture, re.M)) | set(labels.values()) == set(PARTS)
 
 
 def test_help_does_not_wait_for_jax_or_mlflow():

@@ -107,7 +107,7 @@ def test_schedule_of_a_very_short_run_is_finite(steps: int):
 
 def test_the_schedule_does_not_depend_on_the_budget():
     settings = baselines.AdamSettings()
-    short, long = (settings.schedule(Horizon(100, steps)) for steps in (10, 1000))
+    short, long = (settings.learning_rates(Horizon(100, steps)) for steps in (10, 1000))
     assert float(short(40)) == float(long(40))
 
 
@@ -177,7 +177,7 @@ def test_the_linear_schedule_is_that_of_algoperfs_target_setting_runs(
 
 def test_adam_with_weight_decay_is_adamw_and_nadam_with_it_is_nadamw():
     adam = baselines.AdamSettings(weight_decay=0.3)
-    schedule = adam.schedule(HORIZON)
+    schedule = adam.learning_rates(HORIZON)
     pairs = [
         (baselines.make_adam(adam, HORIZON), optax.adamw(schedule, weight_decay=0.3)),
         (

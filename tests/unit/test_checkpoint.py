@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -11,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from recorded import identity
 from tiny import TinyWorkload
 
 from timetrial.framework import callbacks as cb
 from timetrial.framework.budget import Budget, StopReason
-from timetrial.framework.checkpoint import Checkpoint, Recorder, Saved, load, save
+from timetrial.framework.checkpoint import Checkpoint, Saved, load, save
 from timetrial.framework.clock import Clock
 from timetrial.framework.entries import Horizon
 from timetrial.framework.errors import UserError
@@ -24,19 +24,9 @@ from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
 from timetrial.framework.types import Direction
 from timetrial.optimizers import OPTIMIZERS
-
-
-class Lines:
-    """A tracker that keeps what it is given, as a file would."""
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-
-    def log(self, rows: Sequence[Row]) -> None:
-        self.rows += rows
-
-    def finish(self, *ending: object) -> None:
-        raise AssertionError("not asked for")
+from timetrial.tracking.record.evaluations_file import evaluations_in
+from timetrial.tracking.record.journal import read_journal
+from timetrial.tracking.record.tracker import resume_run, start_run
 
 
 class Killed(BaseException):
@@ -54,25 +44,29 @@ class KillAt(cb.Callback):
 
 def part(
     path: Path, name: str, program: Program, *extra: cb.Callback, budget: Budget | None = None
-) -> tuple[RunResult, Lines]:
-    """One part of a run, from the checkpoint where there is one."""
-    clock, lines = Clock(), Lines()
+) -> tuple[RunResult, list[Row]]:
+    """One part of a run, from the checkpoint where there is one; its result and journal."""
+    clock = Clock()
     saved = load(path, name) if path.exists() else None
     if saved:
         clock.resume(saved.seconds)
-    recorder = Recorder(lines, saved.rows if saved else ())
-    earlier = saved.evaluations if saved else ()
+        tracker = resume_run(path.parent / saved.journal, saved.offset, {})
+        rows = read_journal(tracker.path, evaluations_only=True).rows
+    else:
+        tracker = start_run(path.parent, identity())
     callbacks = [
         cb.StopIfDiverged(),
         *extra,
         cb.StopAtBudget(),
         cb.FeedRemainingFraction(),
-        cb.Track(recorder),
-        Checkpoint(path, name, clock, recorder, earlier, {"note": "kept"}),
+        cb.Track(tracker),
+        Checkpoint(path, name, clock, tracker, {"note": "kept"}),
     ]
+    earlier = evaluations_in(rows) if saved else []
     trainer = Trainer(program, budget or Budget(steps=23), callbacks, 3, clock, earlier)
     state = program.init(3)
-    return trainer.fit(saved.state(state) if saved else state), lines
+    result = trainer.fit(saved.state(state) if saved else state)
+    return result, list(read_journal(tracker.path).rows)
 
 
 def make_program(name: str) -> Program:
@@ -83,11 +77,11 @@ def make_program(name: str) -> Program:
 @pytest.mark.parametrize("name", ["nadamw", "nesterov", "velo"])
 def test_a_resumed_run_is_bitwise_the_uninterrupted_one(name: str, tmp_path: Path):
     program = make_program(name)
-    whole, all_lines = part(tmp_path / "whole", name, program)
+    whole, all_rows = part(tmp_path / "whole", name, program)
     for step in (3, 7, 11, 22):  # before the first checkpoint worth having, between, near the end
         with pytest.raises(Killed):
             part(tmp_path / "run", name, program, KillAt(step))
-    resumed, lines = part(tmp_path / "run", name, program)
+    resumed, rows = part(tmp_path / "run", name, program)
     assert int(load(tmp_path / "run", name).leaves[".step"]) == 20
     assert (resumed.reason, resumed.step) == (StopReason.BUDGET, 23)
     for one, other in zip(
@@ -99,10 +93,8 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(name: str, tmp_path: Pat
     assert [(e.step, e.metrics) for e in resumed.evaluations] == [
         (e.step, e.metrics) for e in whole.evaluations
     ]
-    assert [(r.step, r.metrics) for r in lines.rows] == [
-        (r.step, r.metrics) for r in all_lines.rows
-    ]
-    seconds = [row.train_seconds for row in lines.rows]
+    assert [(r.step, r.metrics) for r in rows] == [(r.step, r.metrics) for r in all_rows]
+    seconds = [row.train_seconds for row in rows]
     assert seconds == sorted(seconds)
 
 
@@ -161,8 +153,7 @@ def test_every_type_of_array_survives(tmp_path: Path):
         },
     )
     path = tmp_path / "new" / "run"
-    rows = [Row(1, 0.5, {"loss": float("nan"), "other": float("inf")})]
-    save(path, state, Saved({}, {"train": 0.1}, [], rows, {"a": "b"}), "me")
+    save(path, state, Saved({}, {"train": 0.1}, "run.jsonl", 77, {"a": "b"}), "me")
     saved = load(path, "me")
     again = saved.state(dataclasses.replace(state, key=jax.random.key(77)))
     for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(again), strict=True):
@@ -171,16 +162,15 @@ def test_every_type_of_array_survives(tmp_path: Path):
             assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
     key = np.asarray(jax.random.key_data(jax.random.fold_in(again.key, 7)))
     np.testing.assert_array_equal(key, jax.random.key_data(jax.random.fold_in(state.key, 7)))
-    assert np.isnan(saved.rows[0].metrics["loss"])
-    assert saved.rows[0].metrics["other"] == float("inf")
     assert (saved.seconds, saved.notes) == ({"train": 0.1}, {"a": "b"})
+    assert (saved.journal, saved.offset, saved.step) == ("run.jsonl", 77, 0)
     assert [p.name for p in path.parent.iterdir()] == ["run"]  # no draft is left
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path):
     path = tmp_path / "run"
     state = Program(TinyWorkload(), optax.sgd(0.1)).init(0)
-    save(path, state, Saved({}, {}, [], [], {}), "one")
+    save(path, state, Saved({}, {}, "", 0, {}), "one")
     with pytest.raises(UserError, match="expected one of configuration other, got one of one"):
         load(path, "other")
     with pytest.raises(UserError, match=r"of another model or optimizer.*count"):

@@ -9,6 +9,7 @@ from timetrial.framework import config as configuration
 from timetrial.framework.config import ConfigError, RunConfig
 from timetrial.framework.entries import Entry
 from timetrial.framework.ranges import check
+from timetrial.framework.suggestions import nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,18 +111,18 @@ BAD = {
     "workload=hills optimizer=walk budget.step=1": r"'budget.step'; did you mean 'budget.steps'\?",
     "workload=hills optimizer=walk optimizer.lr=1": r"'optimizer.lr'.*optimizer.learning_rate",
     "workload=hills optimizer=walk workload.width=[1]": r"did you mean 'workload.widths'",
-    "workload=hills optimizer=walk seed=x": r"seed: expected a whole number, got 'x' \(text\)",
-    "workload=hills optimizer=walk seed=1.5": r"seed: expected a whole number, got 1.5",
-    "workload=hills optimizer=walk seed=true": r"seed: expected a whole number, got True",
+    "workload=hills optimizer=walk seed=x": r"seed: expected a whole number, got 'x'",
+    "workload=hills optimizer=walk seed=1.5": r"seed: expected a whole number, got '1.5'",
+    "workload=hills optimizer=walk seed=true": r"seed: expected a whole number, got 'true'",
     "workload=hills optimizer=walk seed=-1": r"seed: expected .*, got -1",
     "workload=hills optimizer=walk workload.augment=1": r"workload.augment: expected true or false",
-    "workload=hills optimizer=walk workload.widths=3": r"workload.widths: expected a list",
+    "workload=hills optimizer=walk workload.widths=[3": r"workload.widths: expected a list",
     "workload=hills optimizer=walk workload.widths=[a]": r"workload.widths\[0\]: expected a whole",
     "workload=hills optimizer=walk budget.steps=-5": r"budget.steps: expected .* > 0, got -5",
     "workload=hills optimizer=walk budget.seconds=-5": r"budget.seconds: expected .* > 0, got -5",
     "workload=hills optimizer=walk budget.seconds=.inf": r"budget.seconds: expected finite",
     "workload=hills optimizer=walk budget.steps=1 budget.seconds=1": r"exactly one",
-    "workload=hills optimizer=walk budget=5": r"budget: expected keys such as budget.steps, got 5",
+    "workload=hills optimizer=walk budget=5": r"budget: .* keys such as budget.steps, got '5'",
     "workload=hills optimizer=walk optimizer.learning_rate=0": (
         r"optimizer.learning_rate: expected a value > 0, got 0"
     ),
@@ -129,10 +130,20 @@ BAD = {
     "workload=hills optimizer=walk stop.split=dev": r"stop.split: expected one of train,",
     "workload=hills optimizer=walk preset=nope": r"unknown preset 'nope'",
     "workload=hills optimizer=walk preset=nope.yaml": r"cannot read nope.yaml: No such file",
+    "workload=hills optimizer=walk optimizer.learning_rate=.inf": r"finite value > 0, got inf",
+    "workload=hills optimizer=walk stop.target=inf": r"stop.target: expected a finite number",
+    "workload=hills optimizer=walk optimizer=run": r"optimizer: expected one .* 'walk' and 'run'",
+    "workload=hills optimizer=walk seed=1 seed=2": r"seed: expected one value, got '1' and '2'",
+    "workload=hills optimizer=walk budget=5 budget.steps=1": r"budget.steps: .*, got both",
+    "workload=hills optimizer=walk budget.steps=1 budget=5": r"budget: .* keys below it, got both",
+    "workload=hills optimizer=walk label.a=1": r"label: expected text, got keys",
+    "workload.step_hint=1 optimizer=walk": r"workload=NAME is missing",
+    "workload.name.x=1 optimizer=walk": r"workload.name: expected text, got keys",
+    "a..b=1": r"expected key=value .*, got 'a..b=1'",
     "workload": r"expected key=value .*, got 'workload'",
     "=3": r"expected key=value",
-    "workload=hills optimizer=walk seed=${nope}": r"cannot read",
-    "workload=hills optimizer=walk seed=[1": r"cannot read",
+    "workload=hills optimizer=walk seed=${nope}": r"seed: expected a whole number, got '\${nope}'",
+    "workload=hills optimizer=walk seed=[1": r"seed: expected a whole number, got '\[1'",
 }
 
 
@@ -149,6 +160,101 @@ def test_a_preset_that_is_no_mapping_is_refused(text: str, tmp_path: Path):
     file.write_text(text)
     with pytest.raises(ConfigError, match=r"bad\.yaml"):
         load(f"preset={file}")
+
+
+def test_what_is_wrong_in_a_file_is_told_with_its_line(tmp_path: Path):
+    file = tmp_path / "bad.yaml"
+    for text, message in {
+        "": r"bad\.yaml is empty: expected a mapping",
+        "# only a comment\n": r"bad\.yaml is empty",
+        "5": r"bad\.yaml: expected a mapping of keys to values, got '5'",
+        "seed: 1\nlabel: a\nseed: 2\n": r"bad\.yaml, line 3: key 'seed' is given twice",
+        "budget:\n  steps: 1\n  steps: 1\n": r"bad\.yaml, line 3: key 'steps' is given twice",
+        "seed: 1\nbudget: {steps: 1\nlabel: a\n": r"bad\.yaml, line 3: not valid YAML: expected",
+        "seed: 1\n\tlabel: a\n": r"bad\.yaml, line 2: not valid YAML: found character '\\t'",
+        "seed: 1\nlabel: \x01\n": r"bad\.yaml, line 2: not valid YAML: character",
+        "seed: 1\nlabel: &a x\nnote: *a\n": r"bad\.yaml, line 3: aliases such as \*a are not read",
+        "seed: !!int 3\n": r"bad\.yaml, line 1: tags such as tag:yaml.org,2002:int are not read",
+        "a: 1\n---\nb: 2\n": r"bad\.yaml, line 2: not valid YAML: but found another document",
+        "[1]: 2\n": r"bad\.yaml, line 1: expected a text as key",
+        f"label: {'[' * 50}": r"bad\.yaml, line 1: nested more than 20 levels deep",
+        "seed: 1\nbudget:\n  steps: x\n": r"budget.steps: .* got 'x' \(.*bad\.yaml, line 3\)",
+        "seed: 1\nsede: 2\n": r"bad\.yaml, line 2: unknown config key 'sede'; did you mean 'seed'",
+        "preset: p\n": r"bad\.yaml, line 1: unknown config key 'preset'",
+    }.items():
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            load(f"preset={file}", "workload=hills", "optimizer=walk")
+    file.write_bytes(b"seed: 1\nlabel: \xff\n")
+    with pytest.raises(ConfigError, match=r"bad\.yaml, line 2: expected UTF-8 text"):
+        load(f"preset={file}")
+    file.write_text("label: " + 300_000 * "x")
+    with pytest.raises(ConfigError, match=r"expected at most 262144 bytes"):
+        load(f"preset={file}")
+    file.write_bytes("\N{BYTE ORDER MARK}label: ü\r\n".encode())
+    assert load(f"preset={file}", "workload=hills", "optimizer=walk").label == "ü"
+
+
+def test_a_budget_with_both_limits_is_told_without_a_broken_name():
+    with pytest.raises(ConfigError, match=r"^budget: a budget is either budget.steps or"):
+        load("workload=hills", "optimizer=walk", "budget.steps=1", "budget.seconds=1")
+
+
+def test_all_unknown_keys_are_told_at_once():
+    words = ["sede=1", "optimizer.lr=1", "workload.width=1", "budget.stesp=1", "qqq=1"]
+    with pytest.raises(ConfigError) as raised:
+        load("workload=hills", "optimizer=walk", *words)
+    for near in ("'sede' (did you mean 'seed'?)", "'optimizer.lr' (did you mean 'optimizer.learn"):
+        assert near in str(raised.value)
+    for name in ("'workload.width'", "'budget.stesp'", "'qqq'"):
+        assert name in str(raised.value)
+
+
+NAMES = ["learning_rate", "b1", "b2", "eps", "weight_decay", "batch_size", "steps", "momentum"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("lr", "learning_rate"),
+        ("optimizer.lr", "learning_rate"),
+        ("rate", "learning_rate"),
+        ("learning-rate", "learning_rate"),
+        ("LearningRate", "learning_rate"),
+        ("wd", "weight_decay"),
+        ("decay", "weight_decay"),
+        ("bs", "batch_size"),
+        ("batchsize", "batch_size"),
+        ("beta1", "b1"),
+        ("beta2", "b2"),
+        ("epsilon", "eps"),
+        ("step", "steps"),
+        ("momentm", "momentum"),
+        ("mom", "momentum"),
+        ("qqq", None),
+        ("", None),
+    ],
+)
+def test_the_name_that_was_meant(typed: str, meant: str | None):
+    assert nearest(typed, NAMES) == meant
+    assert nearest(typed, []) is None
+
+
+def test_a_setting_at_the_top_is_found_where_it_belongs():
+    for typed, meant in {"lr": "optimizer.learning_rate", "steps": "budget.steps"}.items():
+        with pytest.raises(ConfigError, match=f"'{typed}'; did you mean '{meant}'"):
+            load("workload=hills", "optimizer=walk", f"{typed}=1")
+
+
+def test_a_preset_without_a_name_keeps_its_settings(tmp_path: Path):
+    file = tmp_path / "p.yaml"
+    file.write_text("optimizer: {learning_rate: 0.25}\nworkload: hills\n")
+    config = load(f"preset={file}", "optimizer=walk")
+    assert config.optimizer.settings.learning_rate == 0.25
+
+
+def test_the_same_value_twice_is_no_contradiction():
+    assert load("workload=hills", "optimizer=walk", "optimizer.name=walk", "seed=1", "seed=1")
 
 
 def test_ranges():

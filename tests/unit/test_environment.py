@@ -18,8 +18,8 @@ def git(where: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    (tmp_path / "tracking").mkdir()
-    (tmp_path / "tracking" / "environment.py").write_text("a = 1\n")
+    (tmp_path / "tracking" / "record").mkdir(parents=True)
+    (tmp_path / "tracking" / "record" / "environment.py").write_text("a = 1\n")
     (tmp_path / ".gitignore").write_text("/runs/\n")
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", ".")
@@ -36,7 +36,7 @@ def test_commit_of_a_clean_tree(source: Path):
 
 
 def test_changed_and_never_added_code_make_it_dirty(source: Path):
-    (source / "tracking" / "environment.py").write_text("a = 2\n")
+    (source / "tracking" / "record" / "environment.py").write_text("a = 2\n")
     assert git_tags(source)[schema.GIT_DIRTY] == "true"
     git(source, "commit", "-q", "-a", "-m", "y")
     assert git_tags(source)[schema.GIT_DIRTY] == "false"
@@ -47,7 +47,7 @@ def test_changed_and_never_added_code_make_it_dirty(source: Path):
 def test_the_commit_of_another_repository_around_is_not_taken(source: Path):
     installed = source / "runs" / "site-packages"
     (installed / "tracking").mkdir(parents=True)
-    (installed / "tracking" / "environment.py").write_text("a = 1\n")
+    (installed / "tracking" / "record" / "environment.py").write_text("a = 1\n")
     unknown = {schema.GIT_COMMIT: "unknown", schema.GIT_DIRTY: "unknown"}
     assert git_tags(installed) == unknown
     assert git_tags(installed / "missing") == unknown

@@ -13,15 +13,15 @@ from race import race
 
 from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Direction
+from timetrial.tracking.report.sections.notes import notes
 from timetrial.tracking.report.standings import standings
-from timetrial.tracking.report.summary import notes
 from timetrial.tracking.scores import algoperf
 from timetrial.tracking.scores.algoperf import Rules, study_times
+from timetrial.tracking.scores.evaluations import evaluations_of, last_metrics, metric_values
 from timetrial.tracking.scores.machines import MixedMachinesError, check_one_machine, differences
 from timetrial.tracking.scores.ranks import leave_one_workload_out
 from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.scores.scoring import performance_ratios, scores, speedups, wins
-from timetrial.tracking.scores.series import evaluations_of, last_metrics, series
 from timetrial.tracking.scores.targets import (
     final_quality,
     final_value,
@@ -175,7 +175,7 @@ def test_a_diverged_run_keeps_the_targets_it_reached_and_has_no_final_metric():
 def test_zero_length_histories():
     empty = [run("e", [], seed=s) for s in range(3)]
     assert times_of(empty)["w"].to_dict() == {"e": INF}
-    assert len(series(empty[0], "validation/accuracy").steps) == 0
+    assert len(metric_values(empty[0], "validation/accuracy").steps) == 0
     assert last_metrics(empty[0], "validation") == {}
     everything(empty, {"w": 0.9})
     everything([*empty, run("a", [0.95])], {"w": 0.9})

@@ -236,7 +236,8 @@ def test_misuse_is_told() -> None:
 
 def test_the_library_is_never_imported() -> None:
     code = (
-        "import sys, optimizers, optimizers.learned_optimization as ours; ours.is_installed(); "
+        "import sys; from timetrial.optimizers.adapters import learned_optimization as ours; "
+        "ours.is_installed(); "
         "sys.exit('learned_optimization' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

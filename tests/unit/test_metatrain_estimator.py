@@ -11,7 +11,7 @@ from timetrial.optimizers.metatraining.settings import MetatrainSettings, knobs
 from timetrial.optimizers.metatraining.vector import from_vector, to_vector
 from timetrial.optimizers.metatraining.warm_start import warm_start
 from timetrial.optimizers.velo.network import lstm_step, read_meta_parameters
-from timetrial.optimizers.velo.weights.choice import embedded_weights
+from timetrial.optimizers.velo.weights import embedded_weights
 
 PAIRS, PIECES, STEPS, SIGMA = 4_000, 4, 3, 0.1
 DYNAMICS = jnp.array([[0.9, -0.3, 0.0], [0.2, 0.8, 0.1], [0.0, 0.3, 0.7]])

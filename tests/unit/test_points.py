@@ -10,7 +10,8 @@ from scipy.stats import qmc
 
 from timetrial.bench.tune import points as lists
 from timetrial.bench.tune.points import SEARCHES, algoperf_bases, algoperf_halton, points
-from timetrial.framework.spaces import SPACES, OneOf, Range
+from timetrial.framework.spaces import OneOf, Range
+from timetrial.optimizers import OPTIMIZERS
 
 SPACE = {
     "a": Range(1e-4, 1e-1),
@@ -141,13 +142,14 @@ def test_impossible_values_are_refused(make):
 
 
 def test_algoperfs_spaces_are_as_published():
-    nadamw, adamw, momentum = SPACES["nadamw"], SPACES["adam"], SPACES["nesterov"]
+    spaces = {name: entry.space or {} for name, entry in OPTIMIZERS.built_in.items()}
+    nadamw, adamw, momentum = spaces["nadamw"], spaces["adam"], spaces["nesterov"]
     assert nadamw["learning_rate"] == adamw["learning_rate"] == Range(1e-4, 1e-2)
     assert nadamw["one_minus_b1"] == Range(0.004, 0.1)
     assert adamw["one_minus_b1"] == Range(0.02, 0.5)
     assert nadamw["weight_decay"] == adamw["weight_decay"] == Range(0.005, 1.0)
     assert nadamw["b2"] == OneOf((0.999,))
-    assert momentum == SPACES["heavy_ball"]
+    assert momentum == spaces["heavy_ball"]
     assert momentum["learning_rate"] == Range(0.02, 5.0)
     assert momentum["one_minus_momentum"] == Range(0.005, 0.3)
     assert momentum["weight_decay"] == Range(1e-7, 5e-5)
@@ -157,4 +159,4 @@ def test_algoperfs_spaces_are_as_published():
         assert space["warmup_fraction"] == OneOf((0.05,))
         assert space["workload.label_smoothing"] == OneOf((0.1, 0.2))
         assert space["workload.dropout_rate"] == OneOf((0.0, 0.1))
-    assert SPACES["velo"]["prompt"] == Range(0.25, 2.0)
+    assert spaces["velo"]["prompt"] == Range(0.25, 2.0)

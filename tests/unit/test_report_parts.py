@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import io
+import itertools
 import math
 import re
+from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 
@@ -14,37 +19,67 @@ from tests.race import STEPS, race, study
 from timetrial.bench import suite as suites
 from timetrial.bench.schedule import learning_rates, paper_learning_rates
 from timetrial.framework.records import RunRecord
-from timetrial.tracking.report import exports, paper, tuning
-from timetrial.tracking.report.cells import Cell, Table, header, signed, span
-from timetrial.tracking.report.questions import answers, difference
-from timetrial.tracking.report.results import Results, results_of
-from timetrial.tracking.report.schedules import progress_frame
-from timetrial.tracking.report.stability import rank_table
+from timetrial.optimizers import OPTIMIZERS
+from timetrial.tracking import report
+from timetrial.tracking.report import exports
+from timetrial.tracking.report.cells import Cell, Table, header, interval_text, signed
+from timetrial.tracking.report.comparison import difference
+from timetrial.tracking.report.entrants import Entrant, entrants_of
+from timetrial.tracking.report.paper import published as paper_results
+from timetrial.tracking.report.results import ReportOptions, Results, results_of
+from timetrial.tracking.report.section import Section, Text
+from timetrial.tracking.report.sections import improvement, prompt, scores, tuning
+from timetrial.tracking.report.sections.beside_paper import side_by_side
+from timetrial.tracking.report.sections.reproduction import reproduction
+from timetrial.tracking.report.sections.runs import evaluation_frame
+from timetrial.tracking.report.sections.schedules import progress_frame
+from timetrial.tracking.report.sections.scores import score_table
+from timetrial.tracking.report.sections.setup import settings_frame
+from timetrial.tracking.report.sections.stability import rank_table
+from timetrial.tracking.report.sections.times import time_table
 from timetrial.tracking.report.standings import headline
-from timetrial.tracking.report.tables import score_table, time_table
+from timetrial.tracking.report.style import looks
 from timetrial.tracking.scores.hpo_curves import expected_best
 from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.scores.targets import final_value
 
-FEW_SAMPLES = Bootstrap(samples=300)
+FEW_SAMPLES = ReportOptions(bootstrap=Bootstrap(samples=300))
 
 
 @pytest.fixture(scope="module")
 def results() -> Results:
-    return results_of([*race(), *study()], options=FEW_SAMPLES)
+    return results_of([*race(), *study()], FEW_SAMPLES)
 
 
 @pytest.fixture(scope="module")
 def published() -> Results:
-    return paper.published()
+    return paper_results()
+
+
+def answers(results: Results) -> list[Section]:
+    return [make(results) for make in (prompt.section, improvement.section, scores.section)]
+
+
+def answer(section: Section) -> str:
+    first = section.blocks[0]
+    assert isinstance(first, Text)
+    assert first.kind == "answer"
+    return first.text
 
 
 def renamed(record: RunRecord, optimizer: str) -> RunRecord:
     return dataclasses.replace(record, optimizer=optimizer, run_id=f"{record.run_id}-{optimizer}")
 
 
+def fed(record: RunRecord, label: str) -> RunRecord:
+    """The same run of a VeLO that takes no prompt."""
+    config = {key: value for key, value in record.config.items() if key != "optimizer.prompt"}
+    config |= {"optimizer": "velo_feed", "optimizer.weights": "embedded"}
+    return dataclasses.replace(renamed(record, label), config=config)
+
+
 def test_the_answers_quote_the_scores_and_say_what_the_intervals_leave_open(results: Results):
-    first, second, third = (answer.sentence for answer in answers(results))
+    first, second, third = map(answer, answers(results))
     head = headline(results.standings, "time")
     assert head is not None
     for name in ("velo", "velo_short"):
@@ -52,12 +87,10 @@ def test_the_answers_quote_the_scores_and_say_what_the_intervals_leave_open(resu
     gap = difference(head, "velo_short", "velo")
     assert gap.low < 0 < gap.high
     assert first.startswith("Not shown: under time control")
-    assert (
-        f"interval {signed(gap.low)} to {signed(gap.high)}, which includes no difference" in first
-    )
-    assert "no scored runs of it fed" in first
+    assert f"interval {signed(gap.low)} to {signed(gap.high)}, which includes 0" in first
+    assert "no runs of VeLO fed the remaining share of the budget have a score" in first
     assert "better than nadam" in second
-    assert re.search(r"not told apart from .*adam \(0\.44\)", second)
+    assert re.search(r"not distinguished from .*adam \(0\.44\)", second)
     assert f"behind the best baseline, adam with {head.scores['adam']:.2f}" in third
     assert all(sentence.count(".\n") == 0 and sentence.endswith(".") for sentence in (first, third))
 
@@ -65,16 +98,17 @@ def test_the_answers_quote_the_scores_and_say_what_the_intervals_leave_open(resu
 def test_a_prompt_that_matters_is_said_to():
     kept = ("velo", "adam")
     records = [run for run in race(conditions=("time",)) if run.optimizer in kept]
-    worse = [renamed(run, "velo_feed[x]") for run in records if run.optimizer == "velo"]
+    worse = [fed(run, "any[x]") for run in records if run.optimizer == "velo"]
     worse = [dataclasses.replace(run, evaluations=run.evaluations[:2]) for run in worse]
-    found = results_of([*records, *worse], options=FEW_SAMPLES)
-    sentence = answers(found)[0].sentence
-    assert sentence.startswith("Yes, it is: under time control")
-    assert "fed the remaining share of the budget while it runs it scores 0.00" in sentence
-    assert "no scored runs of it prompted with 75 %" in sentence
-    assert "no difference" not in sentence
-    names = [row[0].text for row in answers(found)[0].tables[0].body]
-    assert names == ["target", "velo", "velo_feed[x]"]
+    found = results_of([*records, *worse], FEW_SAMPLES)
+    section = prompt.section(found)
+    sentence = answer(section)
+    assert sentence.startswith("Yes: under time control")
+    assert "fed the remaining share of the budget, it scores 0.00" in sentence
+    assert "no runs of VeLO prompted with 75 % of its steps have a score" in sentence
+    assert "includes 0" not in sentence
+    names = [row[0].text for row in section.tables[0].body]
+    assert names == ["target", "velo", "any[x]"]
 
 
 @pytest.mark.parametrize(
@@ -82,15 +116,15 @@ def test_a_prompt_that_matters_is_said_to():
 )
 def test_questions_without_the_runs_they_need_are_said_to_be_open(kept, unanswered):
     records = [run for run in race(conditions=("step",)) if run.optimizer in kept]
-    found = answers(results_of(records, options=FEW_SAMPLES))
-    for answer in found:
-        assert ("cannot answer it" in answer.sentence) == (answer.number in unanswered)
+    for number, section in enumerate(answers(results_of(records, FEW_SAMPLES)), 1):
+        assert section.title.startswith(f"{number}. ")
+        assert ("stays open" in answer(section)) == (number in unanswered)
 
 
 def test_ties_and_few_trials_are_marked(results: Results):
     twins = [renamed(r, "twin") for r in race(conditions=("step",)) if r.optimizer == "adam"]
     one = [run for run in race(conditions=("step",)) if run.optimizer == "adam"]
-    found = results_of([*one, *twins], options=FEW_SAMPLES)
+    found = results_of([*one, *twins], FEW_SAMPLES)
     cells = [row[1] for row in score_table(found).body]
     assert [cell.kind for cell in cells] == ["best", "best"]
     assert all(cell.sub.endswith("tie") for cell in cells)
@@ -102,15 +136,17 @@ def test_ties_and_few_trials_are_marked(results: Results):
 
 
 def test_the_papers_table_3_follows_and_its_inconsistency_is_named(published: Results):
-    table, remarks = paper.reproduction(published)
+    table, remarks = reproduction(published)
     bad = [(row[0].text, place) for row in table.body for place, cell in enumerate(row)
            if cell.kind == "bad"]  # fmt: skip
     assert bad == [("velo_short", 8)]
     assert "27 of 28" in remarks[0]
     assert "(0.03 printed, 0.17 computed)" in remarks[0]
     assert "5,057" in remarks[1]
-    assert len(paper.reproduction(paper.published(4.0))[1]) == 1  # other limits, other scores
-    sentences = [answer.sentence for answer in answers(published)]
+    assert (
+        len(reproduction(paper_results(ReportOptions(r_max=4.0)))[1]) == 1
+    )  # other limits, other scores
+    sentences = [*map(answer, answers(published))]
     assert "scores 0.72" in sentences[0]
     assert "interval" not in sentences[0]
     assert "adam’s on 3 of 4" in sentences[1]
@@ -122,14 +158,14 @@ def test_a_race_on_the_papers_workloads_stands_beside_its_numbers():
         for run in race(conditions=("time",))
         if run.workload == "assays_gnn" and run.optimizer == "adam"
     ]
-    tables = {t.name: t for t in paper.side_by_side(results_of(records, options=FEW_SAMPLES))}
+    tables = {t.name: t for t in side_by_side(results_of(records, FEW_SAMPLES))}
     times = tables["paper_times_time_train"]
     assert times.body[0][2].text == "0.7595"
     assert times.body[1][2].text == "9,277"
     quality = tables["paper_quality_time"].body[0]
     assert quality[0].text == "adam"
     assert re.fullmatch(r"0\.\d{4} ± 0\.\d{4}", quality[2].text)
-    assert not paper.side_by_side(results_of(race(conditions=("step",)), options=FEW_SAMPLES))
+    assert not side_by_side(results_of(race(conditions=("step",)), FEW_SAMPLES))
 
 
 def test_studies_beside_the_race(results: Results):
@@ -144,17 +180,15 @@ def test_studies_beside_the_race(results: Results):
     beaten = int(row[6].text)
     assert one.curve.expected[beaten - 1] > one.references["adam"]
     assert beaten == 1 or one.curve.expected[beaten - 2] <= one.references["adam"]
-    (panel,) = tuning.tuning_panels([one])
-    assert {"adam[tuned]", "adam", "velo"} <= {series.name for series in panel.series}
+    (panel,) = tuning.tuning_panels(results, [one])
+    assert {"adam[tuned]", "adam", "velo"} <= {line.name for line in panel.lines}
     assert "adam[tuned]" not in results.optimizers
     assert len(results.records) == len(race())
 
 
 def test_studies_under_another_budget_are_not_compared():
     other = [dataclasses.replace(run, budget=2.0 * STEPS) for run in study()]
-    found, refused = tuning.tuned(
-        results_of([*race(conditions=("step",)), *other], options=FEW_SAMPLES)
-    )
+    found, refused = tuning.tuned(results_of([*race(conditions=("step",)), *other], FEW_SAMPLES))
     assert not found
     assert "another budget" in refused[0]
 
@@ -187,12 +221,10 @@ def test_what_velo_is_told(results: Results):
     assert set(table["condition"]) == {"time"}
     short = table[(table["optimizer"] == "velo_short") & (table["workload"] == "icbm_unet")]
     assert short["share"].tolist() == pytest.approx((short["step"] / 300).clip(upper=1).tolist())
-    fed = [
-        renamed(run, "velo_feed") for run in race(conditions=("time",)) if run.optimizer == "velo"
-    ]
-    told = progress_frame(results_of(fed, options=FEW_SAMPLES))
+    runs = [fed(run, "feed") for run in race(conditions=("time",)) if run.optimizer == "velo"]
+    told = progress_frame(results_of(runs, FEW_SAMPLES))
     assert told["share"].max() == pytest.approx(1.0, abs=0.05)
-    first = next(run for run in fed if run.workload == "icbm_unet")
+    first = next(run for run in runs if run.workload == "icbm_unet")
     shares = told.loc[told["workload"] == "icbm_unet", "share"].tolist()
     assert shares[3] == pytest.approx(first.evaluations[3].train_seconds / first.budget)
 
@@ -220,7 +252,7 @@ def test_latex_and_markdown_hold_what_the_page_shows():
 
 def test_evaluations_in_parquet_are_those_of_the_runs():
     records = race(conditions=("step",))[:2]
-    frame = exports.evaluation_frame(records)
+    frame = evaluation_frame(records)
     assert len(frame) == sum(len(row.metrics) for run in records for row in run.evaluations)
     back = pd.read_parquet(io.BytesIO(exports.parquet(frame)))
     pd.testing.assert_frame_equal(back, frame, check_dtype=False)
@@ -229,7 +261,129 @@ def test_evaluations_in_parquet_are_those_of_the_runs():
 
 
 def test_numbers_in_words():
-    assert span(0.5, math.inf) == "0.500 to never"
-    assert span(math.inf, math.inf) == "never"
-    assert span(math.nan, 1.0) == ""
+    assert interval_text(0.5, math.inf) == "0.500 to never"
+    assert interval_text(math.inf, math.inf) == "never"
+    assert interval_text(math.nan, 1.0) == ""
     assert [signed(x) for x in (0.123, -0.5, 0.001, -0.001)] == ["+0.12", "−0.50", "0.00", "0.00"]
+
+
+def test_facts_about_optimizers_come_from_tags_and_settings_never_from_labels():
+    run = race(conditions=("step",))[0]
+    plain = dataclasses.replace(run, optimizer="velo_x[a]", config={}, tags={})
+    (one,) = entrants_of([plain]).values()
+    assert (one.name, one.learned, one.color, one.fed) == ("velo_x", False, "", False)
+    assert math.isnan(one.prompt)
+    tags = {"optimizer_name": "mine", "learned": "true", "color": "#AA3377"}
+    (one,) = entrants_of([dataclasses.replace(plain, tags=tags)]).values()
+    assert (one.name, one.learned, one.color) == ("mine", True, "#AA3377")
+
+
+def test_facts_that_only_some_runs_recorded_hold_for_the_optimizer():
+    first, second = race(conditions=("step",))[:2]
+    assert first.optimizer == second.optimizer
+    (one,) = entrants_of(
+        [
+            dataclasses.replace(first, tags={}),
+            dataclasses.replace(second, tags={"color": "#aa3377", "learned": "true"}),
+        ]
+    ).values()
+    assert (one.color, one.learned) == ("#aa3377", True)
+
+
+def test_the_report_names_no_optimizer():
+    sources = [*Path(report.__file__).parent.rglob("*.py")]
+    assert len(sources) > 25
+    for source in sources:
+        constants = {
+            node.value
+            for node in ast.walk(ast.parse(source.read_text()))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        assert not constants & set(OPTIMIZERS), source
+
+
+def test_older_runs_of_learned_optimizers_are_known_by_their_weights():
+    run = race(conditions=("step",))[0]
+    tags = {"velo.weights": "embedded", "velo.num_steps": "300"}
+    config = {"optimizer": "velo_short", "optimizer.prompt": "0.75"}
+    old = dataclasses.replace(run, optimizer="a", tags=tags, config=config)
+    (one,) = entrants_of([old]).values()
+    assert (one.name, one.learned, one.prompt, one.fed) == ("velo_short", True, 0.75, False)
+    assert one.is_variant
+    (one,) = entrants_of([dataclasses.replace(old, tags={**tags, "learned": "false"})]).values()
+    assert not one.learned
+    config = {"optimizer": "velo_feed", "optimizer.weights": "embedded"}
+    (one,) = entrants_of([dataclasses.replace(old, config=config)]).values()
+    assert one.fed
+    assert one.is_variant
+
+
+def test_the_papers_optimizers_are_described_by_its_table(published: Results):
+    known = published.entrants
+    assert set(published.optimizers) == set(known)
+    assert {name for name, one in known.items() if one.learned} == {"velo", "velo_short"}
+    assert known["velo"].is_full
+    assert known["velo_short"].prompt == 0.75
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_colors_stay_apart_with_every_kind_of_color_blindness(side: int):
+    """Distance in OKLab (Ottosson, 2020) as seen by Machado et al., 2009, severity 1."""
+    kinds = [
+        np.eye(3),
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+         [-0.003882, -0.048116, 1.051998]],
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+         [-0.011820, 0.042940, 0.968881]],
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+         [0.004733, 0.691367, 0.303900]],
+    ]  # fmt: skip
+    to_cones = [[0.4122214708, 0.5363325363, 0.0514459929],
+                [0.2119034982, 0.6806995451, 0.1073969566],
+                [0.0883024619, 0.2817188376, 0.6299787005]]  # fmt: skip
+    to_lab = [[0.2104542553, 0.7936177850, -0.0040720468],
+              [1.9779984951, -2.4285922050, 0.4505937099],
+              [0.0259040371, 0.7827717662, -0.8086757660]]  # fmt: skip
+
+    def lab(color: str, kind: object) -> npt.NDArray[np.float64]:
+        parts = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        seen = np.clip(np.array(kind) @ linear, 0, 1)
+        return np.array(to_lab) @ np.cbrt(np.array(to_cones) @ seen)
+
+    found = looks([f"optimizer {k}" for k in range(8)], {}).values()
+    colors = [(look.light, look.dark)[side] for look in found]
+    assert len(set(colors)) == 8
+    for kind in kinds:
+        seen = [lab(color, kind) for color in colors]
+        pairs = itertools.combinations(range(8), 2)
+        assert min(np.linalg.norm(seen[i] - seen[k]) for i, k in pairs) > 0.06
+    old = [lab(color, kinds[1]) for color in ("#e08f00", "#a39200")]  # heavy ball and hpo, once
+    assert np.linalg.norm(old[0] - old[1]) < 0.03
+
+
+def test_recorded_colors_are_used_unless_taken_or_invisible():
+    def named(label: str, color: str) -> Entrant:
+        return Entrant(label, label, color=color)
+
+    wanted = {"a": "#AA3377", "b": "#aa3379", "c": "#ffffff", "d": "red", "e": "#0072b2", "f": ""}
+    found = looks(wanted, {label: named(label, color) for label, color in wanted.items()})
+    assert found["a"].light == "#aa3377"
+    assert found["e"] == looks(["e"], {})["e"]  # of the palette, with its own dark twin
+    assert len({look.light for look in found.values()}) == len(wanted)
+    assert all(re.fullmatch("#[0-9a-f]{6}", color) for look in found.values()
+               for color in (look.light, look.dark))  # fmt: skip
+    assert found["a"].dark > found["a"].light
+
+
+def test_what_only_says_which_run_it_is_is_no_setting():
+    run = race(conditions=("step",))[0]
+    internal = {
+        "described": "true", "pid": "1", "process_start": "x", "learned": "false", "spool": "p",
+        "spool_id": "q", "journal": "j", "journal_sent": "3", "color": "#112233",
+        "learning_rates": "[]", "optimizer_name": "adam", "mlflow.runName": "r", "config_hash": "c",
+        "stop_reason": "BUDGET", "diverged": "false", "sets_time_budget": "true", "seed": "0",
+    }  # fmt: skip
+    shown = {"host_cpu": "Z80", "version.jax": "1", "warning": "w", "colorspace": "rgb"}
+    frame = settings_frame([dataclasses.replace(run, tags={**internal, **shown})])
+    assert set(frame["setting"]) == set(shown)

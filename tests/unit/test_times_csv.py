@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -12,29 +13,50 @@ import pandas as pd
 import pytest
 
 from timetrial.framework.errors import UserError
-from timetrial.tracking.read.times_csv import TARGET, read_times, records_from_times, times_table
+from timetrial.framework.records import RunRecord
+from timetrial.tracking.read.times_csv import TARGET, read_times, records_from_times
+from timetrial.tracking.report.paper import paper_times
 from timetrial.tracking.scores.fixed_targets import algoperf_targets, load_targets, paper_targets
 from timetrial.tracking.scores.scoring import scores
-from timetrial.tracking.scores.targets import time_to_target
+from timetrial.tracking.scores.targets import final_quality, targets, time_to_target
 
 
 def lines(*rows: str) -> io.StringIO:
     return io.StringIO("\n".join(rows) + "\n")
 
 
-def test_the_smallest_table():
-    rows, problems = read_times(lines("workload,value,optimizer", "w,10,a", "w,inf,b", "v,,a"))
-    assert problems == []
-    table = times_table(rows, "time", "validation")
+def times(records: Sequence[RunRecord], condition: str = "time", split: str = "validation"):
+    """Times to the targets that the records give."""
+    unit = "seconds" if condition == "time" else "steps"
+    goals = targets(records, split=split, condition=condition)
+    return time_to_target(records, goals, split, unit, condition=condition)
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_the_smallest_table(tmp_path: Path, mark: str):
+    path = tmp_path / "t.csv"
+    path.write_text(f"{mark}workload,value,optimizer\nw,10,a\nw,inf,b\nv,,a\n")
+    source = records_from_times(path)
+    assert source.problems == []
+    table = times(source.records)
     assert table.loc["a"].to_dict() == {"v": math.inf, "w": 10.0}
     assert math.isnan(table.loc["b", "v"])
     assert scores(table, r_max=3).to_dict() == {"a": 0.5, "b": 0.0}
 
 
+def test_a_run_from_times_is_0_before_its_time_and_1_from_then_on():
+    one, never = records_from_times(lines("optimizer,workload,value", "a,w,10", "b,w")).records
+    reached = [(r.train_seconds, r.metrics["validation/reached"]) for r in one.evaluations]
+    assert reached == [(0.0, 0.0), (10.0, 1.0)]
+    assert [r.metrics["validation/reached"] for r in never.evaluations] == [0.0]
+    assert final_quality([one, never])["mean"].tolist() == [1.0, 0.0]
+
+
 def test_rows_of_a_cell_are_its_trials():
     rows, _ = read_times(lines("optimizer,workload,value", "a,w,10", "a,w,inf", "a,w,30"))
     assert rows["seed"].tolist() == [0, 1, 2]
-    assert times_table(rows, "time", "validation").loc["a", "w"] == 30
+    source = records_from_times(lines("optimizer,workload,value", "a,w,10", "a,w,inf", "a,w,30"))
+    assert times(source.records).loc["a", "w"] == 30
 
 
 def test_bad_rows_are_told_by_line_and_left_out():
@@ -64,22 +86,17 @@ def test_records_give_the_times_of_the_papers_tables_back():
     source = records_from_times(path)
     assert source.problems == []
     assert len(source.records) == 2 * 7 * 4  # both splits of a run in one record
-    goals = dict.fromkeys(rows["workload"], TARGET)
-    for condition, unit in (("time", "seconds"), ("step", "steps")):
+    for condition in ("time", "step"):
         for split in ("train", "validation"):
-            back = time_to_target(source.records, goals, split, unit, condition=condition)
-            pd.testing.assert_frame_equal(
-                back, times_table(rows, condition, split), check_names=False
-            )
+            assert set(targets(source.records, split=split, condition=condition)) == {TARGET}
+            back = times(source.records, condition, split)
+            pd.testing.assert_frame_equal(back, paper_times(condition, split), check_names=False)
 
 
-def test_half_steps_are_for_tables_only():
-    file = "optimizer,workload,value,unit", "a,w,4057.5,steps"
-    source = records_from_times(lines(*file))
+def test_half_steps_cannot_be_a_runs():
+    source = records_from_times(lines("optimizer,workload,value,unit", "a,w,4057.5,steps"))
     assert source.records == []
     assert "no whole number of updates" in str(source.problems[0])
-    rows, _ = read_times(lines(*file))
-    assert times_table(rows, "step", "validation").loc["a", "w"] == 4057.5
 
 
 @pytest.mark.parametrize("text", ["", "optimizer,value\na,1\n", '"a\n'])

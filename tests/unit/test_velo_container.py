@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from velo_files import FAST, SMALL, arrays_of, tensor, tree_of
 
 from timetrial.optimizers.velo import layout
-from timetrial.optimizers.velo.weights import container
-from timetrial.optimizers.velo.weights.choice import WeightsError
+from timetrial.optimizers.velo.weights import WeightsError, container
 
 TINY = container.encode(arrays_of(1, 2), "tiny", 7)
 

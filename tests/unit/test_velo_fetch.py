@@ -18,8 +18,12 @@ import numpy as np
 import pytest
 
 from timetrial.optimizers.velo import layout
-from timetrial.optimizers.velo.weights import container
-from timetrial.optimizers.velo.weights.choice import find_weights, google_weights_path, load_weights
+from timetrial.optimizers.velo.weights import (
+    container,
+    find_weights,
+    google_weights_path,
+    load_weights,
+)
 from timetrial.optimizers.velo.weights.fetch import LICENCE_NOTE, FetchError, fetch_velo
 
 

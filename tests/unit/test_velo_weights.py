@@ -18,14 +18,9 @@ from hypothesis import strategies as st
 from velo_files import FAST, FIXTURES, SMALL, Arrays, arrays_of, tensor, tree_of
 
 from timetrial.optimizers.velo import layout
-from timetrial.optimizers.velo.weights import container
-from timetrial.optimizers.velo.weights.checkpoint import MAX_FILE_BYTES
-from timetrial.optimizers.velo.weights.choice import (
-    EMBEDDED_SHA256,
-    RELEASED_BYTES,
-    RELEASED_URL,
+from timetrial.optimizers.velo.weights import (
     WeightsError,
-    cache_directory,
+    container,
     embedded_weights,
     find_weights,
     google_weights,
@@ -33,6 +28,13 @@ from timetrial.optimizers.velo.weights.choice import (
     load_weights,
     save_weights,
 )
+from timetrial.optimizers.velo.weights.catalogue import (
+    EMBEDDED_SHA256,
+    RELEASED_BYTES,
+    RELEASED_URL,
+    cache_directory,
+)
+from timetrial.optimizers.velo.weights.formats import MAX_FILE_BYTES
 
 
 def equal(a: Any, b: Any) -> bool:

@@ -1,15 +1,16 @@
 """Reads AlgoPerf's log directories as runs.
 
-Boundary: reads CSV files only; what the numbers mean is for ``tracking.scores.algoperf``.
+Boundary: reads CSV and JSON files only; ``tracking.scores.algoperf`` scores them.
 
 A trial is a directory ``<submission>/<study>/<workload>_<framework>/trial_k``. Its evaluations
-are in ``eval_measurements.csv``; loggers of before 2024 wrote them between
-the training rows of ``measurements.csv`` only, whose evaluation columns are empty otherwise. The
-charged seconds are the column ``score`` (``accumulated_submission_time``).
+are in ``eval_measurements.csv``. Loggers of before 2024 wrote them between the training rows of
+``measurements.csv`` only, whose evaluation columns are empty otherwise. The charged seconds are the
+column ``score`` (or ``accumulated_submission_time``, its copy). The longest allowed runtime is in
+``meta_data_0.json``.
 
-Other than in AlgoPerf's scorer, a trial whose file lacks a column has no values for it (there it
-inherits those of the trial read before), and nan stays nan (in its parser of ``.log`` files it
-becomes 0, which reaches the target of any loss).
+Differences from AlgoPerf's scorer: a trial whose file lacks a column has no values for it (there it
+inherits those of the trial read before); nan stays nan (its parser of ``.log`` files makes it 0,
+which reaches the target of any loss); symbolic links are followed, but no directory is read twice.
 
 Source: https://github.com/mlcommons/algorithmic-efficiency (logger_utils.py, scoring/) and the
 logs of https://github.com/mlcommons/submissions_algorithms.
@@ -20,9 +21,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import itertools
+import json
 import math
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -45,51 +48,49 @@ METRICS: Final[Mapping[str, tuple[str, Direction]]] = {
 }
 """The deciding metric by how the name of the workload begins, variants included."""
 
-SPLITS: Final = tuple(Split)
+FRAMEWORK: Final = "framework"
+"""Tag that every trial of AlgoPerf has: ``jax``, ``pytorch`` or empty."""
+
+_UNKNOWN: Final = ("loss", Direction.MINIMIZE)
+_PREFIXES: Final = tuple(f"{split}/" for split in Split)
 _SECONDS: Final = ("score", "accumulated_submission_time")
+_EVALUATIONS: Final = "eval_measurements.csv"
+_FILES: Final = (_EVALUATIONS, "measurements.csv")
 _TIMESTAMP: Final = re.compile(r"-\d{4}(-\d{2}){5}$")
 _STUDY: Final = re.compile(r"study_\d+$")
-_TRIAL: Final = re.compile(r"trial_(\d+)$")
+_TRIAL: Final = re.compile(r"trial_\d+$")
 
 
-def read_algoperf_logs(directory: Path, *, budgets: Mapping[str, float] | None = None) -> Source:
+def read_algoperf_logs(directory: Path) -> Source:
     """Every trial below a directory, sorted by submission, workload, study and trial.
 
-    What lies above ``<study>/<workload>_<framework>/trial_k`` names the submission (its optimizer
-    label); directly below ``directory`` it is that directory's own name. Directories of one
-    submission that differ in a time stamp (``-2024-05-28-10-00-00``) are one submission. The seed
-    of a record is the number of its trial among those of the submission's workload; its tags say
-    study, trial, framework and path. Evaluations stay in the order of the file.
+    The part of the path above ``<study>/<workload>_<framework>/trial_k`` names the submission (the
+    optimizer label); directly below ``directory`` it is that directory's own name. Directories of
+    one submission that differ in a time stamp (``-2024-05-28-10-00-00``) are one submission. The
+    seed of a record is the number of its trial among those of the submission's workload; its tags
+    say study, trial, framework and path. Evaluations stay in the order of the file.
 
     Args:
         directory: a submission, or a directory of submissions.
-        budgets: longest allowed seconds by workload; without it the budget of a record is nan.
 
     Raises:
         UserError: no trial below ``directory``.
     """
-    trials = sorted(
-        (path for path in directory.rglob("trial_*") if _TRIAL.match(path.name) and path.is_dir()),
-        key=lambda path: _natural(path.relative_to(directory).as_posix()),
-    )
+    trials, problems = find_trials(directory)
     if not trials:
         raise UserError(
             f"{directory}: expected AlgoPerf's logs (<submission>/<study>/<workload>/trial_k/"
-            "eval_measurements.csv), found no directory trial_k"
+            f"{_EVALUATIONS}), found no directory trial_k"
         )
     records: list[RunRecord] = []
-    problems: list[Problem] = []
     seen: dict[tuple[str, str], int] = {}
-    for path in trials:
+    for path in sorted(trials, key=lambda path: _natural(path.relative_to(directory).as_posix())):
         name = path.relative_to(directory).as_posix()
-        if _STUDY.match(path.parent.name):
-            problems.append(Problem(name, "expected <workload>_<framework>/trial_k", lost=True))
-            continue
         evaluations, complaints = _evaluations(path)
         problems += [Problem(name, text, lost=evaluations is None) for text in complaints]
         if evaluations is None:
             continue
-        record = _record(path, directory, evaluations, budgets or {})
+        record = _record(path, directory, evaluations)
         cell = record.optimizer, record.workload
         seen[cell] = seen.get(cell, -1) + 1
         records.append(dataclasses.replace(record, seed=seen[cell]))
@@ -97,77 +98,139 @@ def read_algoperf_logs(directory: Path, *, budgets: Mapping[str, float] | None =
     return Source(records, problems)
 
 
+def find_trials(directory: Path) -> tuple[list[Path], list[Problem]]:
+    """The trial directories below a directory, and what is left out.
+
+    Symbolic links are followed. A directory that several paths lead to is read once, under the
+    path without links where there is one.
+    """
+    trials: list[Path] = []
+    problems: list[Problem] = []
+    seen: dict[tuple[int, int], str] = {}
+    waiting, linked = [directory], list[Path]()
+    while waiting or linked:
+        path = waiting.pop() if waiting else linked.pop(0)  # links come after all else
+        name = path.relative_to(directory).as_posix()
+        entries, complaint = _opened(path, name, seen)
+        complaint = complaint or _misplaced(path, entries)
+        if complaint:
+            problems.append(Problem(name, complaint, lost=True))
+        elif _TRIAL.match(path.name):
+            trials.append(path)
+            continue
+        waiting += [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        linked += [Path(e) for e in entries if e.is_symlink() and not os.path.isfile(e)]
+    return trials, problems
+
+
+def _opened(
+    path: Path, name: str, seen: dict[tuple[int, int], str]
+) -> tuple[list[os.DirEntry[str]], str]:
+    """The entries of a directory that was not read before, or why there are none."""
+    try:
+        status = path.stat()
+        first = seen.setdefault((status.st_dev, status.st_ino), name)
+        if first != name:
+            return [], f"the same directory as {first}"
+        return sorted(os.scandir(path), key=lambda entry: entry.name), ""
+    except OSError as error:
+        return [], f"cannot be read ({error.strerror})"
+
+
+def _misplaced(path: Path, entries: Sequence[os.DirEntry[str]]) -> str:
+    """What is wrong with the place of a directory, where something is."""
+    if _TRIAL.match(path.name):
+        return "expected <workload>_<framework>/trial_k" if _STUDY.match(path.parent.name) else ""
+    logs = any(entry.name in _FILES for entry in entries)
+    return "expected a directory name trial_k for logs" if logs else ""
+
+
 def _evaluations(path: Path) -> tuple[list[Row] | None, list[str]]:
     """The evaluations of a trial directory, and what is wrong with it; None without any file.
 
     As in AlgoPerf's scorer, a trial without ``eval_measurements.csv`` is no trial, unless its
-    ``measurements.csv`` has evaluations; an empty ``eval_measurements.csv`` is one that never
+    ``measurements.csv`` has evaluations; an empty ``eval_measurements.csv`` is a trial that never
     reached anything.
     """
     complaints: list[str] = []
-    for name in ("eval_measurements.csv", "measurements.csv"):
+    for name in _FILES:
         try:
-            with (path / name).open(newline="", encoding="utf-8") as lines:
-                rows = list(csv.reader(lines))
+            with (path / name).open(newline="", encoding="utf-8-sig") as lines:
+                table = list(csv.reader(lines))
         except FileNotFoundError:
             complaints.append(f"no {name}")
             continue
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             complaints.append(f"{name} cannot be read: {error}")
             continue
-        found = list(_rows(name, rows, complaints)) if rows else []
-        if found or name == "eval_measurements.csv":
+        found = list(_rows(name, table, complaints)) if table else []
+        if found or name == _EVALUATIONS:
             return found, complaints
         complaints.append(f"{name} has no evaluation")
     return None, ["; ".join(complaints)]
 
 
-def _rows(name: str, rows: list[list[str]], complaints: list[str]) -> Iterator[Row]:
-    head = [column.strip() for column in rows[0]]
-    seconds = next((column for column in _SECONDS if column in head), None)
-    if seconds is None or "global_step" not in head:
+def _rows(name: str, table: Sequence[Sequence[str]], complaints: list[str]) -> Iterator[Row]:
+    """The rows with evaluated metrics; appends what is wrong with the table.
+
+    The row of an empty or infinite ``global_step`` gets the step after the one before it.
+    """
+    head = [column.strip() for column in table[0]]
+    if "global_step" not in head or not any(column in head for column in _SECONDS):
         complaints.append(f"{name} has no column score or no column global_step")
         return
-    metrics = [
-        column
-        for column in head
-        if column.startswith(tuple(f"{split}/" for split in SPLITS))
-        and not column.endswith("/num_examples")
-    ]
-    for number, cells in enumerate(rows[1:], start=2):
-        if not cells:
-            continue
-        row = dict(zip(head, cells, strict=False))
-        if len(cells) != len(head):
+    if twice := sorted({column for column in head if head.count(column) > 1}):
+        complaints.append(f"{name} repeats {', '.join(twice)}; the first filled cell counts")
+    step, unknown = 0, 0
+    for number, cells in enumerate(table[1:], start=2):
+        if cells and len(cells) != len(head):
             complaints.append(f"{name}, line {number} has {len(cells)} cells, not {len(head)}")
             continue
         try:
-            found = {key: float(row[key]) for key in metrics if row[key].strip()}
-            if found:
-                step = int(float(row["global_step"]))
-                yield Row(step, float(row[seconds] or "nan"), found)
+            values = _values(head, cells)
         except ValueError as error:
             complaints.append(f"{name}, line {number}: {error}")
+            continue
+        found = {key: value for key, value in values.items() if _is_metric(key)}
+        if not found:
+            continue
+        given = values.get("global_step", math.nan)
+        unknown += not math.isfinite(given)
+        step = int(given) if math.isfinite(given) else step + 1
+        yield Row(step, next((values[s] for s in _SECONDS if s in values), math.nan), found)
+    if unknown:
+        complaints.append(f"{name}: {unknown} evaluations without a global_step")
 
 
-def _record(
-    path: Path, root: Path, evaluations: list[Row], budgets: Mapping[str, float]
-) -> RunRecord:
-    relative = path.relative_to(root).parts
-    study, run, trial = path.absolute().parts[-3:]
-    submission = "/".join(relative[:-3]) or path.absolute().parts[-4]
+def _values(head: Sequence[str], cells: Sequence[str]) -> dict[str, float]:
+    """The filled cells of a row by column, the first of a repeated column; other text raises."""
+    values: dict[str, float] = {}
+    for column, cell in zip(head, cells, strict=False):
+        wanted = column == "global_step" or column in _SECONDS or _is_metric(column)
+        if wanted and cell.strip() and column not in values:
+            values[column] = float(cell)
+    return values
+
+
+def _is_metric(column: str) -> bool:
+    return column.startswith(_PREFIXES) and not column.endswith("/num_examples")
+
+
+def _record(path: Path, root: Path, evaluations: list[Row]) -> RunRecord:
+    above = path.relative_to(root).parts[:-3]
+    *_, directory, study, run, trial = Path(os.path.abspath(path)).parts
     workload, _, framework = run.rpartition("_")
     if framework not in ("jax", "pytorch"):
         workload, framework = run, ""
-    metric, direction = _deciding(workload)
+    metric, direction = next((m for w, m in METRICS.items() if workload.startswith(w)), _UNKNOWN)
     last = max(evaluations, key=lambda row: row.step, default=None)
     return RunRecord(
         run_id=path.relative_to(root).as_posix(),
         workload=workload,
-        optimizer=_TIMESTAMP.sub("", submission),
+        optimizer=_TIMESTAMP.sub("", "/".join(above) or directory),
         seed=0,
         condition=Condition.TIME,
-        budget=float(budgets.get(workload, math.nan)),
+        budget=_longest_runtime(path),
         metric=metric,
         direction=direction,
         status=Status.FINISHED,
@@ -175,15 +238,17 @@ def _record(
         step=last.step if last else 0,
         train_seconds=last.train_seconds if last else 0.0,
         evaluations=evaluations,
-        tags={schema.STUDY: study, schema.TRIAL: trial, "framework": framework, "path": str(path)},
+        tags={schema.STUDY: study, schema.TRIAL: trial, FRAMEWORK: framework, "path": str(path)},
     )
 
 
-def _deciding(workload: str) -> tuple[str, Direction]:
-    return next((m for name, m in METRICS.items() if workload.startswith(name)), _UNKNOWN)
-
-
-_UNKNOWN: Final = ("loss", Direction.MINIMIZE)
+def _longest_runtime(path: Path) -> float:
+    """The longest allowed seconds of a trial's workload; nan where they are not recorded."""
+    try:
+        text = (path / "meta_data_0.json").read_text(encoding="utf-8-sig")
+        return float(json.loads(text)["workload.max_allowed_runtime_sec"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return math.nan
 
 
 def _complaints(record: RunRecord) -> Iterator[str]:
@@ -197,8 +262,12 @@ def _complaints(record: RunRecord) -> Iterator[str]:
     steps = [row.step for row in record.evaluations]
     if any(late <= early for early, late in itertools.pairwise(steps)):
         yield "evaluations out of order or repeated, as after a resume"
-    if any(not math.isfinite(row.train_seconds) for row in record.evaluations):
+    seconds = [row.train_seconds for row in record.evaluations]
+    if any(not math.isfinite(value) for value in seconds):
         yield "evaluations without a time"
+    back = next((pair for pair in itertools.pairwise(seconds) if pair[1] < pair[0]), None)
+    if back is not None:
+        yield f"charged seconds go back from {back[0]:g} to {back[1]:g}; the larger value counts"
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

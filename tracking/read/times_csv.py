@@ -1,12 +1,13 @@
-"""Plain CSV of times to target as tables and as runs: optimizer, workload, value and more.
+"""Reads tables of times to target as runs.
 
-Boundary: reads one file. Columns: ``optimizer``, ``workload``, ``value`` (seconds or updates;
+Boundary: reads one CSV file. Columns: ``optimizer``, ``workload``, ``value`` (seconds or updates;
 ``inf`` or empty = never); optional ``condition`` (``time``, the default, or ``step``), ``split``
-(default ``validation``), ``seed``, ``unit``. The paper's own Tables 9-12 have this form.
+(default ``validation``), ``seed``, ``unit``. The paper's Tables 9-12 have this form.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -19,10 +20,10 @@ from timetrial.framework.errors import UserError
 from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Condition, Direction, Split, Status
 from timetrial.tracking.read.sources import Problem, Source
-from timetrial.tracking.scores.targets import CONDITIONS, SPLITS
+from timetrial.tracking.record import schema
 
 METRIC: Final = "reached"
-"""The deciding metric of records made from times: 1 from the moment the target was reached."""
+"""The deciding metric of records made from times: 1 from the time to target on."""
 
 TARGET: Final = 1.0
 """The target that goes with ``METRIC``."""
@@ -38,16 +39,17 @@ _UNITS: Final = {
 
 
 def read_times(path: Path | IO[str]) -> tuple[pd.DataFrame, list[Problem]]:
-    """The rows of a file, checked: columns condition, split, workload, optimizer, seed, value.
+    """The rows of a file: columns condition, split, workload, optimizer, seed, value.
 
     Without a seed, the rows of a cell are its trials, numbered in order of the file. Rows that
-    cannot be read are left out and told. ``value`` is inf where the target was never reached.
+    cannot be read are left out and listed. ``value`` is inf where the target was never reached.
 
     Raises:
         UserError: no such file, no table, or a column is missing.
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+        table = table.fillna("")  # cells that a short line lacks
     except OSError as error:
         raise UserError(f"times {path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
@@ -79,7 +81,10 @@ def read_times(path: Path | IO[str]) -> tuple[pd.DataFrame, list[Problem]]:
 def _row(cells: dict[str, str], before: Mapping[tuple[str, ...], int]) -> _Row:
     condition = cells.get("condition") or _UNITS.get(cells.get("unit", ""), Condition.TIME)
     split = cells.get("split") or Split.VALIDATION
-    for name, given, allowed in (("condition", condition, CONDITIONS), ("split", split, SPLITS)):
+    for name, given, allowed in (
+        ("condition", condition, tuple(Condition)),
+        ("split", split, tuple(Split)),
+    ):
         if given not in allowed:
             raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {given!r}")
     if not cells["optimizer"] or not cells["workload"]:
@@ -93,27 +98,12 @@ def _row(cells: dict[str, str], before: Mapping[tuple[str, ...], int]) -> _Row:
     return (*cell, number, math.inf if math.isnan(value) else value)
 
 
-def times_table(rows: pd.DataFrame, condition: Condition, split: Split) -> pd.DataFrame:
-    """Median over the trials of one condition and split: the input of ``scoring.scores``.
-
-    Args:
-        rows: from ``read_times``.
-        condition: ``time`` or ``step``.
-        split: ``train``, ``validation`` or ``test``.
-
-    Returns:
-        Index optimizer, columns workload, sorted; inf = never, NaN = no row.
-    """
-    here = rows[(rows["condition"] == condition) & (rows["split"] == split)]
-    return here.groupby(["optimizer", "workload"])["value"].median().unstack("workload")
-
-
 def records_from_times(path: Path | IO[str]) -> Source:
-    """The file as runs that do nothing but reach their target, ``reached`` = 1, at their time.
+    """The file as runs that do nothing but reach their target at their time.
 
-    ``targets.time_to_target(records, {workload: TARGET, ...}, split, unit)`` gives the times back.
-    A run's only budget is the time itself, so that no target can be established from it. Updates
-    that are no whole number (a median of two) cannot be a run's; score those with ``times_table``.
+    The metric ``reached`` of such a run is 0 before that time and 1 from then on, and its tags give
+    ``TARGET`` as the target of its splits. Its budget is not known, so that no other target can be
+    established from it. Updates that are no whole number (a median of two) cannot be a run's.
     """
     rows, problems = read_times(path)
     cells: dict[tuple[Condition, str, str, int], dict[str, float]] = {}
@@ -123,24 +113,43 @@ def records_from_times(path: Path | IO[str]) -> Source:
             problems.append(Problem(run, f"{value:g} is no whole number of updates", lost=True))
             continue
         cells.setdefault((Condition(condition), workload, optimizer, seed), {})[split] = value
-    return Source([_record(*cell, found) for cell, found in sorted(cells.items())], problems)
+    return Source([_record(path, *cell, found) for cell, found in sorted(cells.items())], problems)
+
+
+def as_times(record: RunRecord, times: Mapping[str, float]) -> RunRecord:
+    """The run with nothing but the metric ``reached``, from its times to target by split."""
+    steps = record.condition == Condition.STEP
+    moments = sorted({0.0, *(time for time in times.values() if math.isfinite(time))})
+    evaluations = [
+        Row(
+            step=int(moment) if steps else place,
+            train_seconds=math.nan if steps else moment,
+            metrics={f"{split}/{METRIC}": float(time <= moment) for split, time in times.items()},
+        )
+        for place, moment in enumerate(moments)
+    ]
+    return dataclasses.replace(
+        record,
+        metric=METRIC,
+        direction=Direction.MAXIMIZE,
+        step=evaluations[-1].step,
+        train_seconds=evaluations[-1].train_seconds,
+        evaluations=evaluations,
+        tags={**record.tags, **{f"{schema.GIVEN_TARGET}{split}": repr(TARGET) for split in times}},
+    )
 
 
 def _record(
-    condition: Condition, workload: str, optimizer: str, seed: int, found: dict[str, float]
+    path: Path | IO[str],
+    condition: Condition,
+    workload: str,
+    optimizer: str,
+    seed: int,
+    found: dict[str, float],
 ) -> RunRecord:
-    times = sorted({value for value in found.values() if math.isfinite(value)})
-    evaluations = [
-        Row(
-            step=int(time) if condition == Condition.STEP else place,
-            train_seconds=time if condition == Condition.TIME else math.nan,
-            metrics={f"{s}/{METRIC}": float(value <= time) for s, value in found.items()},
-        )
-        for place, time in enumerate(times, start=1)
-    ]
-    last = evaluations[-1] if evaluations else Row(0, 0.0, {})
-    return RunRecord(
-        run_id=f"{condition}/{workload}/{optimizer}/{seed}",
+    run_id = f"{condition}/{workload}/{optimizer}/{seed}"
+    run = RunRecord(
+        run_id=run_id,
         workload=workload,
         optimizer=optimizer,
         seed=seed,
@@ -150,7 +159,9 @@ def _record(
         direction=Direction.MAXIMIZE,
         status=Status.FINISHED,
         reason="",
-        step=last.step,
-        train_seconds=last.train_seconds,
-        evaluations=evaluations,
+        step=0,
+        train_seconds=0.0,
+        evaluations=(),
+        tags={"path": f"{path}:{run_id}"},
     )
+    return as_times(run, found)

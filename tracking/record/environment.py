@@ -10,6 +10,7 @@ import os
 import platform
 import socket
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from timetrial.tracking.record import schema
@@ -103,6 +104,13 @@ def process_start(pid: int) -> str | None:
         return None
     state, start_ticks = fields[0], fields[19]
     return None if state in "ZX" else f"{boot}-{start_ticks}"
+
+
+def process_is_gone(tags: Mapping[str, str]) -> bool:
+    """Whether the process of a run is known to be dead: only on the host that it ran on."""
+    if tags.get(schema.HOST) != socket.gethostname() or schema.PID not in tags:
+        return False
+    return process_start(int(tags[schema.PID])) != tags.get(schema.PROCESS_START)
 
 
 def _processor() -> str:

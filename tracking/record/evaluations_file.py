@@ -14,26 +14,18 @@ from timetrial.framework.records import Row
 from timetrial.tracking.record import schema
 
 
-class Evaluations:
-    """Puts the evaluations of a run together from its rows; later values replace earlier ones."""
+def evaluations_in(rows: Iterable[Row]) -> list[Row]:
+    """The evaluations of a run in order of step, put together from its rows.
 
-    def __init__(self) -> None:
-        self._by_step: dict[int, tuple[float, dict[str, float]]] = {}
-
-    def add(self, rows: Iterable[Row]) -> None:
-        """Takes what belongs to evaluations from rows, in order of logging."""
-        for row in rows:
-            found = {k: v for k, v in row.metrics.items() if k.startswith(schema.EVAL_PREFIXES)}
-            if found:
-                _, metrics = self._by_step.get(row.step, (0.0, {}))
-                self._by_step[row.step] = row.train_seconds, {**metrics, **found}
-
-    def in_order(self) -> list[Row]:
-        """The evaluations in order of step."""
-        return [
-            Row(step, seconds, metrics)
-            for step, (seconds, metrics) in sorted(self._by_step.items())
-        ]
+    Of a step that was logged more than once the later values count.
+    """
+    by_step: dict[int, Row] = {}
+    for row in rows:
+        found = {k: v for k, v in row.metrics.items() if k.startswith(schema.EVAL_PREFIXES)}
+        if found:
+            before = by_step[row.step].metrics if row.step in by_step else {}
+            by_step[row.step] = Row(row.step, row.train_seconds, {**before, **found})
+    return [by_step[step] for step in sorted(by_step)]
 
 
 def encode(evaluations: Sequence[Row]) -> str:

@@ -1,11 +1,12 @@
-"""The spool: one append-only JSON-lines file per run that holds all that was recorded about it.
+"""Journals: one append-only file of JSON lines per run, the truth of all that is recorded of it.
 
-Boundary: local files only; it knows neither MLflow nor a clock. It is the truth that MLflow shows.
+Boundary: local files only; knows neither MLflow nor a clock.
 
-A file is one ``run`` line, any number of ``row`` lines, one ``end`` line and, once a tracking
-store has everything, one ``sent`` line. A process that is killed leaves at most its last line torn;
-readers pass over it. Numbers that are not finite are written as the strings ``"nan"``, ``"inf"``
-and ``"-inf"``, so that every line is standard JSON.
+A journal is one ``run`` line, ``row`` lines, at most one ``end`` line and then one ``sent`` line
+for each store that has everything. A run that goes on from a checkpoint cuts its journal at the
+checkpoint's offset and adds a ``resume`` line. A killed process leaves at most its last line torn;
+readers skip it. Numbers that are not finite are the strings ``"nan"``, ``"inf"`` and ``"-inf"``,
+so that every line is standard JSON.
 """
 
 from __future__ import annotations
@@ -14,25 +15,33 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from timetrial.framework.records import Row
+from timetrial.framework.types import Status
 from timetrial.tracking.record.errors import TrackingError
+
+DIRECTORIES: Final = ("journals", "spool")
+"""Directories of journals below a tracking root; version 0.1 wrote the second one."""
+
+_ID: Final = "journal_id"
+_OLD_ID: Final = "spool_id"  # of version 0.1
+_ROW: Final = b'{"kind": "row"'
 
 
 @dataclasses.dataclass(frozen=True)
 class RunHeader:
-    """Who a run is: all that is known when it starts.
+    """All that is known of a run when it starts.
 
     Attributes:
         experiment: name of the experiment that the run belongs to.
-        run_name: name to show; it need not be unique.
+        run_name: name to show; need not be unique.
         tags: tags to group and filter by; ``tracking.record.schema`` lists the reserved ones.
         params: the flat configuration.
         config_yaml: the configuration as a file, kept as the artifact ``config.yaml``.
-        datasets: name of each data set to the sha256 digest of its file(s), in hex.
+        datasets: sha256 digest (hex) of each data set's file(s), by name.
     """
 
     experiment: str
@@ -54,71 +63,95 @@ class End:
         summary: metrics of the run as a whole.
     """
 
-    status: str
+    status: Status
     timestamp_ms: int
     tags: Mapping[str, str]
     summary: Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
-class SpoolContents:
-    """What a spool file holds.
+class JournalContents:
+    """What a journal holds.
 
     Attributes:
-        spool_id: unique identity of the file, whatever its path.
+        journal_id: unique identity of the journal, whatever its path.
         started_ms: start of the run, in ms since 1970.
-        identity: who the run is.
-        rows: in the order in which they were logged.
-        end: how it ended, ``None`` while it runs or when its process was killed.
-        sent: whether a tracking store has all of it.
+        header: all that was known at the start.
+        resumed: tags of each resumption, in order.
+        rows: in the order of logging; only evaluations and the last row where asked for.
+        end: how the run ended; None while it runs or when its process was killed.
+        sent: id of the run in each store that has all of it, by ``Store.name``; "" is an unknown
+            id (version 0.1).
     """
 
-    spool_id: str
+    journal_id: str
     started_ms: int
-    identity: RunHeader
+    header: RunHeader
+    resumed: Sequence[Mapping[str, str]]
     rows: Sequence[Row]
     end: End | None
-    sent: bool
+    sent: Mapping[str, str]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """All tags of the run; later ones replace earlier ones."""
+        tags = dict(self.header.tags)
+        for more in self.resumed:
+            tags |= more
+        return tags | dict(self.end.tags if self.end else {})
 
 
-class Spool:
-    """Appends whole lines to one spool file; each is with the operating system before it returns.
+class Journal:
+    """Appends whole lines to one journal; each is with the operating system before it returns.
 
     Args:
         path: the file; its directory must exist. A torn last line is cut off.
+        cut_at: offset in bytes at which everything behind is dropped first.
+
+    Attributes:
+        offset: size in bytes.
+        last_row_offset: where the last row begins.
 
     Raises:
-        TrackingError: the file cannot be opened for writing.
+        TrackingError: the file cannot be opened for writing, or is shorter than ``cut_at``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, cut_at: int | None = None) -> None:
         self.path = path
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            self._size = _end_of_last_line(self._file)
-            os.ftruncate(self._file, self._size)
+            self.offset = _end_of_last_line(self._file)
+            if cut_at is not None:
+                self._check_cut(cut_at)
+                self.offset = cut_at
+            os.ftruncate(self._file, self.offset)
         except OSError as error:
             raise TrackingError(
-                f"spool file {path}: cannot be written ({error.strerror}); "
+                f"journal {path}: cannot be written ({error.strerror}); "
                 "expected a directory with write permission and free space"
             ) from error
+        self.last_row_offset = self.offset
 
-    def start(self, spool_id: str, started_ms: int, identity: RunHeader) -> None:
-        """Writes the first line: who the run is."""
-        self._append(
-            [
-                {
-                    "kind": "run",
-                    "spool_id": spool_id,
-                    "started_ms": started_ms,
-                    **dataclasses.asdict(identity),
-                }
-            ]
-        )
+    def _check_cut(self, cut_at: int) -> None:
+        at_line_end = cut_at == 0 or os.pread(self._file, 1, cut_at - 1) == b"\n"
+        if cut_at > self.offset or not at_line_end:
+            raise TrackingError(
+                f"journal {self.path}: expected at least {cut_at} bytes of whole lines, as when "
+                f"the checkpoint was saved, got {self.offset}"
+            )
+
+    def start(self, journal_id: str, started_ms: int, header: RunHeader) -> None:
+        """Writes the first line."""
+        head = {_ID: journal_id, "started_ms": started_ms, **dataclasses.asdict(header)}
+        self._append([{"kind": "run", **head}])
+
+    def resume(self, tags: Mapping[str, str]) -> None:
+        """Notes that the run goes on in another process, with tags that replace earlier ones."""
+        self._append([{"kind": "resume", "tags": dict(tags)}])
 
     def rows(self, rows: Sequence[Row]) -> None:
         """Writes rows, all or none of them."""
-        self._append(
+        lines = self._append(
             [
                 {
                     "kind": "row",
@@ -130,115 +163,185 @@ class Spool:
                 for row in rows
             ]
         )
+        if lines:
+            self.last_row_offset = self.offset - len(lines[-1])
 
     def end(self, end: End) -> None:
         """Writes how the run ended."""
-        self._append(
-            [
-                {
-                    "kind": "end",
-                    "status": end.status,
-                    "timestamp_ms": end.timestamp_ms,
-                    "tags": dict(end.tags),
-                    "summary": {key: _encode(value) for key, value in end.summary.items()},
-                }
-            ]
-        )
+        summary = {key: _encode(value) for key, value in end.summary.items()}
+        tree = {"status": end.status, "timestamp_ms": end.timestamp_ms, "tags": dict(end.tags)}
+        self._append([{"kind": "end", **tree, "summary": summary}])
 
-    def sent(self, uri: str) -> None:
-        """Notes that the store at ``uri`` has all lines above."""
-        self._append([{"kind": "sent", "uri": uri}])
+    def sent(self, store: str, run_id: str) -> None:
+        """Notes that a store has all lines above.
+
+        Args:
+            store: name of the store, without password.
+            run_id: of the run in that store.
+        """
+        self._append([{"kind": "sent", "store": store, "run_id": run_id}])
 
     def close(self) -> None:
         """Closes the file; nothing is buffered."""
         os.close(self._file)
 
-    def _append(self, records: Sequence[Mapping[str, Any]]) -> None:
-        text = "".join(json.dumps(r, allow_nan=False, ensure_ascii=False) + "\n" for r in records)
-        data = memoryview(text.encode())
+    def _append(self, records: Sequence[Mapping[str, Any]]) -> list[bytes]:
+        lines = [
+            json.dumps(r, allow_nan=False, ensure_ascii=False).encode() + b"\n" for r in records
+        ]
+        data = memoryview(b"".join(lines))
+        size = len(data)
         try:
             while data:
                 data = data[os.write(self._file, data) :]
         except OSError as error:
             # Half a line would swallow the next one: back to the last whole line.
-            os.ftruncate(self._file, self._size)
+            os.ftruncate(self._file, self.offset)
             raise TrackingError(
-                f"spool file {self.path}: cannot be written ({error.strerror}); what was logged "
+                f"journal {self.path}: cannot be written ({error.strerror}); what was logged "
                 "before is kept; expected free space on this file system"
             ) from error
-        self._size += len(text.encode())
+        self.offset += size
+        return lines
 
 
-def read_spool(path: Path) -> SpoolContents:
-    """Reads a spool file back; a torn last line is passed over.
+def read_journal(
+    path: Path, *, until: int | None = None, evaluations_only: bool = False
+) -> JournalContents:
+    """Reads a journal; a torn last line is skipped.
+
+    Args:
+        path: the file.
+        until: offset in bytes to stop at; None reads all.
+        evaluations_only: leave out all rows but evaluations and the last one: ten times as fast.
 
     Raises:
         TrackingError: the file is missing, does not start with a run, or is damaged elsewhere
             than at its end.
     """
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is torn
+        data = path.read_bytes()[:until]
     except OSError as error:
-        raise TrackingError(f"spool file {path}: cannot be read ({error.strerror})") from error
-    records = [_parse(path, number, line) for number, line in enumerate(lines, start=1)]
+        raise TrackingError(f"journal {path}: cannot be read ({error.strerror})") from error
+    lines = data.split(b"\n")[:-1]  # what follows the last newline is torn
+    chosen = _without_updates(lines) if evaluations_only else enumerate(lines, start=1)
+    records = [parse(path, number, line) for number, line in chosen]
     if not records or records[0]["kind"] != "run":
-        raise TrackingError(f"spool file {path}: expected a first line of kind 'run', found none")
-    head = records[0]
-    identity = RunHeader(**{f.name: head[f.name] for f in dataclasses.fields(RunHeader)})
-    ends = [r for r in records if r["kind"] == "end"]
-    return SpoolContents(
-        spool_id=head["spool_id"],
-        started_ms=head["started_ms"],
-        identity=identity,
-        rows=[_row(r) for r in records if r["kind"] == "row"],
-        end=_end(ends[0]) if ends else None,
-        sent=any(r["kind"] == "sent" for r in records),
-    )
+        raise TrackingError(f"journal {path}: expected a first line of kind 'run', found none")
+    try:
+        return _contents(records)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise TrackingError(
+            f"journal {path}: expected lines as Timetrial writes them, got one that is not "
+            f"({type(error).__name__}: {error})"
+        ) from error
 
 
-def unsent_spools(directory: Path) -> list[Path]:
-    """Spool files in ``directory`` of ended runs that no tracking store has in full, by name."""
-    return [path for path in sorted(directory.glob("*.jsonl")) if _last_kind(path) == "end"]
+def rows_between(path: Path, start: int, stop: int | None = None) -> tuple[list[Row], int]:
+    """The rows between two offsets of a journal, and the offset behind the last whole line.
+
+    Raises:
+        TrackingError: the file cannot be read, or is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            data = file.read(-1 if stop is None else stop - start)
+    except OSError as error:
+        raise TrackingError(f"journal {path}: cannot be read ({error.strerror})") from error
+    data = data[: data.rfind(b"\n") + 1]
+    lines = [line for line in data.split(b"\n") if line.startswith(_ROW)]
+    return [_row(parse(path, 0, line)) for line in lines], start + len(data)
 
 
-def _last_kind(path: Path) -> str:
-    """Kind of the last whole line of a file, ``""`` where there is none; reads the tail only."""
+def journals_in(root: Path) -> list[Path]:
+    """All journals below a tracking root, by name."""
+    return [path for name in DIRECTORIES for path in sorted((root / name).glob("*.jsonl"))]
+
+
+def experiment_of(path: Path) -> str | None:
+    """The experiment of a journal, from its first line; None where that is damaged."""
+    try:
+        with path.open("rb") as file:
+            return str(json.loads(file.readline())["experiment"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def last_kind(path: Path) -> str:
+    """Kind of the last whole line of a journal, "" where there is none; reads the tail only.
+
+    Raises:
+        TrackingError: the last line is damaged.
+    """
     with path.open("rb") as file:
         end = _end_of_last_line(file.fileno())
         start = max(0, end - 65536)
         file.seek(start)
         lines = file.read(end - start).splitlines()
-    return str(_parse(path, 0, lines[-1])["kind"]) if lines else ""
+    return str(parse(path, 0, lines[-1])["kind"]) if lines else ""
+
+
+def parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """One line of a journal.
+
+    Raises:
+        TrackingError: it is no JSON object with a ``kind``.
+    """
+    try:
+        record = json.loads(line)
+        record["kind"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise TrackingError(
+            f"journal {path}, line {number}: expected one JSON object with a 'kind', "
+            f"got {line[:60]!r}"
+        ) from error
+    return dict(record)
+
+
+def _without_updates(lines: Sequence[bytes]) -> Iterable[tuple[int, bytes]]:
+    """Numbered lines but rows without an evaluated metric; the last row is kept."""
+    last = next((i for i in range(len(lines) - 1, -1, -1) if lines[i].startswith(_ROW)), -1)
+    for i, line in enumerate(lines):
+        update = line.startswith(_ROW) and not any(
+            prefix in line for prefix in (b'"train/', b'"validation/', b'"test/')
+        )
+        if not update or i == last:
+            yield i + 1, line
+
+
+def _contents(records: Sequence[Mapping[str, Any]]) -> JournalContents:
+    head = records[0]
+    header = RunHeader(**{f.name: head[f.name] for f in dataclasses.fields(RunHeader)})
+    ends = [r for r in records if r["kind"] == "end"]
+    return JournalContents(
+        journal_id=str(head[_ID] if _ID in head else head[_OLD_ID]),
+        started_ms=int(head["started_ms"]),
+        header=header,
+        resumed=[dict(r["tags"]) for r in records if r["kind"] == "resume"],
+        rows=[_row(r) for r in records if r["kind"] == "row"],
+        end=_end(ends[0]) if ends else None,
+        sent={r.get("store", r.get("uri", "")): r.get("run_id", "") for r in records
+              if r["kind"] == "sent"},
+    )  # fmt: skip
 
 
 def _row(record: Mapping[str, Any]) -> Row:
     return Row(
-        step=record["step"],
+        step=int(record["step"]),
         train_seconds=float(record["train_seconds"]),
-        timestamp_ms=record["timestamp_ms"],
         metrics={key: float(value) for key, value in record["metrics"].items()},
+        timestamp_ms=int(record["timestamp_ms"]),
     )
 
 
 def _end(record: Mapping[str, Any]) -> End:
     return End(
-        status=record["status"],
-        timestamp_ms=record["timestamp_ms"],
-        tags=record["tags"],
+        status=Status(record["status"]),
+        timestamp_ms=int(record["timestamp_ms"]),
+        tags=dict(record["tags"]),
         summary={key: float(value) for key, value in record["summary"].items()},
     )
-
-
-def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-        record["kind"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise TrackingError(
-            f"spool file {path}, line {number}: expected one JSON object with a 'kind', "
-            f"got {line[:60]!r}"
-        ) from error
-    return dict(record)
 
 
 def _encode(value: float) -> float | str:

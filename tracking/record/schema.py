@@ -21,6 +21,12 @@ DIRECTION: Final = "direction"  # "minimize" or "maximize"
 
 REQUIRED_TAGS: Final = (WORKLOAD, OPTIMIZER, SEED, CONDITION, BUDGET, METRIC, DIRECTION)
 
+# Tags that say what an optimizer is; reports draw by them, never by its name.
+OPTIMIZER_NAME: Final = "optimizer_name"  # its name in the registry, without variant
+LEARNED: Final = "learned"  # "true" or "false"
+COLOR: Final = "color"  # colour on a light background, "#rrggbb"; absent: the report chooses one
+LEARNING_RATES: Final = "learning_rates"  # JSON [[step, rate], ...]; absent: it has none
+
 # Tags that the caller adds where they apply.
 SUITE: Final = "suite"
 CONFIG_HASH: Final = "config_hash"  # identity of a configuration: a finished one is not repeated
@@ -35,13 +41,15 @@ ABOUT_RUNS: Final = (STUDY_SUMMARY, REPORT)  # a run with one of these tags is a
 RESUMED_AT: Final = "resumed_at"  # step of the checkpoint that a run went on from
 CONCURRENT_RUNS: Final = "concurrent_runs"  # workers of the study on this host: no valid timing
 EXPECTED_STEPS_SOURCE: Final = "expected_steps_source"  # how budget.expected_steps came about
+GIVEN_TARGET: Final = "target."  # "target.<split>": a target that comes with the run
 STOP_REASON: Final = "stop_reason"  # name of a StopReason, set at the end
 DIVERGED: Final = "diverged"  # "true" or "false", set at the end
 
-# Tags of the tracker itself.
-SPOOL_ID: Final = "spool_id"  # identity of a run's spool file: replaying it finds the run again
-SPOOL: Final = "spool"  # path of the spool file on the host that wrote it
+# Tags that the mirror adds in MLflow; no part of the journal.
+JOURNAL_ID: Final = "journal_id"  # identity of the run's journal: sending it again finds the run
+JOURNAL: Final = "journal"  # file name of the journal
 DESCRIBED: Final = "described"  # "true" once configuration and data sets are there
+OLD_JOURNAL_ID: Final = "spool_id"  # of version 0.1, which called a journal a spool file
 
 # Tags of environment.py; the first three say whether the process of a run is still alive.
 HOST: Final = "host"
@@ -56,6 +64,13 @@ DEVICE_COUNT: Final = "device_count"
 GIT_COMMIT: Final = "git_commit"
 GIT_DIRTY: Final = "git_dirty"
 VERSION_PREFIX: Final = "version."  # version.jax, version.python, ...
+
+# Tags about identity, outcome and look of a run; a report does not show them as settings.
+NOT_SETTINGS: Final = frozenset(
+    {*REQUIRED_TAGS, OPTIMIZER_NAME, LEARNED, COLOR, LEARNING_RATES, CONFIG_HASH, SETS_TIME_BUDGET}
+    | {STOP_REASON, DIVERGED, DESCRIBED, PID, PROCESS_START}
+)
+NOT_SETTINGS_PREFIXES: Final = ("mlflow.", "spool", "journal")  # of store and journal
 
 # Metrics. An evaluation's are "<split>/<metric>", those of single updates are "batch/<metric>".
 EVAL_PREFIXES: Final = ("train/", "validation/", "test/")

@@ -1,4 +1,4 @@
-"""Cells and tables as a reader sees them, and how numbers are written in them.
+"""Cells and tables of a report, and the format of numbers in them.
 
 Boundary: text only; ``page`` and ``exports`` set it as HTML, LaTeX and Markdown.
 """
@@ -18,14 +18,14 @@ FEW: Final = "†"
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One cell: its text, a smaller second text, and how it is set.
+    """One cell of a table.
 
     Attributes:
-        text: what is shown.
+        text: main text.
         sub: smaller text below it.
         kind: classes of the page's style sheet: ``best``, ``never``, ``none``, ``bad``, ``label``,
             ``target``, ``text``, ``code`` or none.
-        link: address that the text leads to.
+        link: target of a link on the text.
     """
 
     text: str
@@ -36,10 +36,11 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table to show: name of its files, title, header and rows of cells; column 0 holds labels.
+    """A table: name of its files, title, header and rows of cells; column 0 holds row names.
 
     ``spans`` are headings over several columns, as (heading, number of columns), left to right
-    from column 1 on.
+    from column 1 on. ``kind``: classes of the page's style sheet, of ``fit`` (width of the
+    content), ``left`` (left-aligned) and ``long`` (own scroll bar).
     """
 
     name: str
@@ -47,6 +48,11 @@ class Table:
     header: Sequence[Cell]
     body: Sequence[Sequence[Cell]]
     spans: Sequence[tuple[str, int]] = ()
+    kind: str = "fit"
+
+
+NOTHING: Final = Cell("–", kind="none")
+"""The cell of a value that does not exist."""
 
 
 def header(*names: str) -> list[Cell]:
@@ -54,7 +60,7 @@ def header(*names: str) -> list[Cell]:
     return [Cell(name) for name in names]
 
 
-def label(name: str) -> Cell:
+def name_cell(name: str) -> Cell:
     """The first cell of a row."""
     return Cell(name, kind="label")
 
@@ -74,7 +80,7 @@ def score_cell(
     return Cell(f"{value:.2f}{mark}", below(interval, more), kind="best" if best else "")
 
 
-def span(low: float, high: float, digits: int | None = None) -> str:
+def interval_text(low: float, high: float, digits: int | None = None) -> str:
     """An interval in words, ``0.61 to 0.74``; empty when it is not known.
 
     An end at inf is ``never``. Without ``digits``, its decimals, an end has three significant
@@ -88,7 +94,7 @@ def span(low: float, high: float, digits: int | None = None) -> str:
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """A difference with its sign, a true minus sign for negative ones; no sign for zero."""
+    """A difference with its sign, none for zero; negative ones with a true minus sign."""
     text = f"{abs(value):.{digits}f}"
     if not float(text):
         return text
@@ -96,7 +102,7 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def decimals(values: pd.Series[float], significant: int) -> int:
-    """Decimals that show a typical value of a column with some significant digits."""
+    """Number of decimals that gives a typical value some significant digits."""
     typical = values.abs().replace([0.0, math.inf], math.nan).median()
     if math.isnan(typical):
         return significant
@@ -125,7 +131,7 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def listed(names: Sequence[str]) -> str:
+def joined_names(names: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     if len(names) < 2:
         return "".join(names)

@@ -1,4 +1,4 @@
-"""Tables as LaTeX (booktabs) and Markdown, and all evaluations as one tidy table.
+"""Tables as LaTeX (booktabs) and Markdown, numbers as CSV and Parquet.
 
 Pure: text and bytes out; ``page`` writes the files.
 """
@@ -11,7 +11,6 @@ from typing import Final
 
 import pandas as pd
 
-from timetrial.framework.records import RunRecord
 from timetrial.tracking.report.cells import Cell, Table
 
 _TEX: Final = {
@@ -25,7 +24,7 @@ _MARKDOWN: Final = {ord(sign): f"\\{sign}" for sign in "\\|*_<>[]`"}
 
 
 def latex(table: Table, caption: str) -> str:
-    """The table for a paper; needs the packages booktabs and makecell."""
+    """The table in LaTeX; needs the packages booktabs and makecell."""
     columns = len(table.header)
     lines = [r"\begin{table}", r"\centering", r"\small", rf"\caption{{{tex(caption)}}}"]
     lines += [rf"\label{{tab:{table.name.replace('_', '-')}}}"]
@@ -47,7 +46,7 @@ def latex(table: Table, caption: str) -> str:
 
 
 def tex(text: str) -> str:
-    """Text with everything escaped that LaTeX would read as a command."""
+    """Text with the special characters of LaTeX escaped."""
     return "".join(_TEX.get(sign, sign) for sign in text)
 
 
@@ -77,7 +76,7 @@ def markdown(table: Table) -> str:
 
 
 def plain_markdown(text: str) -> str:
-    """Text with everything escaped that Markdown would read as a mark."""
+    """Text with the special characters of Markdown escaped."""
     return text.translate(_MARKDOWN)
 
 
@@ -94,20 +93,9 @@ def _markdown_cell(cell: Cell) -> str:
     return f"{text} ({plain_markdown(cell.sub)})" if cell.sub else text
 
 
-def evaluation_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Every evaluated value of every run, one row each, in order of the runs and steps."""
-    rows = [
-        (
-            run.run_id, run.condition, run.workload, run.optimizer, run.seed, run.status,
-            row.step, row.train_seconds, *key.split("/", 1), row.metrics[key],
-        )
-        for run in records
-        for row in run.evaluations
-        for key in sorted(row.metrics)
-        if "/" in key
-    ]  # fmt: skip
-    names = "run_id condition workload optimizer seed status step train_seconds split metric value"
-    return pd.DataFrame(rows, columns=names.split())
+def csv(frame: pd.DataFrame) -> bytes:
+    """The table as a CSV file."""
+    return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
 def parquet(frame: pd.DataFrame) -> bytes:

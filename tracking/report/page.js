@@ -1,4 +1,4 @@
-// Legends hide and show an optimizer in every plot; the point nearest to the pointer says its values.
+// Legend buttons hide and show an optimizer in every plot; a tooltip shows the point nearest to the pointer.
 (() => {
   const hidden = new Set();
   const buttons = [...document.querySelectorAll("[data-toggle]")];

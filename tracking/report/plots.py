@@ -1,8 +1,8 @@
 """Draws panels of lines: as inline SVG for the page, as PNG and SVG files.
 
-Boundary: draws numbers that others computed; writes no file. The same numbers give the same bytes:
-no clock, salted ids, one fixed style. In the page's SVG, colours are CSS variables, so that a page
-can set them for a light and for a dark background.
+Boundary: draws given numbers; writes no file. The same numbers give the same bytes: no clock,
+salted ids, one fixed style. Colours of the page's SVG are CSS variables, one value for a light and
+one for a dark background.
 """
 
 from __future__ import annotations
@@ -28,6 +28,12 @@ from timetrial.tracking.report.style import Look
 Axes = Any
 Floats = npt.NDArray[np.float64]
 
+SHARE_LIMITS: Final = (-0.04, 1.04)
+"""Ends of an axis of shares: lines at 0 and at 1 are drawn in full width."""
+
+SHARE_TICKS: Final = {0.0: "0", 0.25: "¼", 0.5: "½", 0.75: "¾", 1.0: "1"}
+"""Ticks of an axis of shares."""
+
 _INK: Final = "#24272c"
 _MUTED: Final = "#5d636c"
 _GRID: Final = "#e3e5e8"
@@ -35,7 +41,7 @@ _VARIABLES: Final = {_INK: "var(--ink)", _MUTED: "var(--muted)", _GRID: "var(--g
 _SIZE: Final = (4.6, 2.9)  # inches of one panel, its labels included
 _LEFT, _RIGHT, _BELOW, _ABOVE = 0.78, 0.25, 0.52, 0.12  # inches around its axes
 _HEAD, _LINE = 0.35, 0.21  # inches of a figure's or a panel's title, and of a line of the legend
-# Margins are fixed: to have matplotlib find them takes longer than to draw the plots.
+# Fixed margins: computing them in matplotlib takes longer than drawing the plots.
 
 _STYLE: Final = {
     "svg.hashsalt": "timetrial",
@@ -62,7 +68,7 @@ _STYLE: Final = {
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One line: of which optimizer, its points, and the ends of the band around it, if any."""
+    """One line: name of its optimizer, points, and ends of the band around it, if any."""
 
     name: str
     x: Floats
@@ -73,26 +79,26 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """One plot: what is drawn, and how its axes are labelled.
+    """One plot: lines, axes, marks.
 
     Attributes:
         title: heading of the panel.
-        x_label, y_label: what the axes show.
-        series: the lines, each in the look of its optimizer.
+        x_label, y_label: labels of the axes.
+        lines: each in the look of its optimizer.
         x_limits, y_limits: ends of the axes; NaN leaves an end to the plot.
         y_ticks: labels by value, instead of numbers.
-        steps: True draws a line level up to the next point.
+        steps: True draws steps instead of slopes.
         apart: distance, in units of y, between lines that would coincide.
         marks: crosses, as ``(name, x, y)``.
         target: height of the dashed target line, NaN = none.
         log_y: True for a logarithmic y axis.
-        whole_x: True where x counts something: ticks at whole numbers only.
+        whole_x: True for ticks at whole numbers only.
     """
 
     title: str
     x_label: str
     y_label: str
-    series: Sequence[Line]
+    lines: Sequence[Line]
     x_limits: tuple[float, float] = (math.nan, math.nan)
     y_limits: tuple[float, float] = (math.nan, math.nan)
     y_ticks: Mapping[float, str] = dataclasses.field(default_factory=dict)
@@ -108,14 +114,14 @@ def inline_svg(panel: Panel, looks: Mapping[str, Look], *, name: str, title: str
     """One panel as an ``<svg>`` element to put into a page.
 
     Args:
-        panel: what to draw.
+        panel: the plot.
         looks: look of each optimizer; the page defines ``--c-<place>`` for each, in this order.
-        name: prefix that keeps the element's ids apart from those of other plots of the page.
+        name: prefix of the element's ids, unique on the page.
         title: text alternative.
 
     Returns:
-        The element; its ``data-points`` is JSON for the page's script: where the axes lie in the
-        element, what they span, and the points of every line.
+        The element; its ``data-points`` is JSON for the page's script: position and span of the
+        axes, and the points of every line.
     """
     with _style():
         figure = Figure(figsize=_SIZE)
@@ -131,7 +137,7 @@ def files(
     panels: Sequence[Panel], looks: Mapping[str, Look], *, columns: int, title: str
 ) -> dict[str, bytes]:
     """Several panels with title and legend, as ``png`` on white and as ``svg``."""
-    drawn = {series.name for panel in panels for series in panel.series}
+    drawn = {line.name for panel in panels for line in panel.lines}
     shown = {name: look for name, look in looks.items() if name in drawn}
     columns = min(columns, len(panels))
     width, height = _SIZE[0] * columns, _SIZE[1] + _HEAD
@@ -145,19 +151,7 @@ def files(
             axes = _axes(figure, column * _SIZE[0], total - _HEAD - (row + 1) * height)
             _draw(axes, panel, looks)
             axes.set_title(panel.title)
-        handles = [
-            matplotlib.lines.Line2D([], [], color=look.light, lw=look.width, ls=_stroke(look))
-            for look in shown.values()
-        ]
-        figure.legend(
-            handles,
-            list(shown),
-            loc="lower left",
-            bbox_to_anchor=(0.0, 0.0),
-            ncols=2 * columns,
-            frameon=False,
-            handlelength=2.4,
-        )
+        _add_legend(figure, shown, 2 * columns)
         found = {}
         for kind, silent in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
             buffer = io.BytesIO()
@@ -166,14 +160,31 @@ def files(
     return found
 
 
+def _add_legend(figure: Figure, looks: Mapping[str, Look], columns: int) -> None:
+    """Adds the legend at the lower left."""
+    handles = [
+        matplotlib.lines.Line2D([], [], color=look.light, lw=look.width, ls=_stroke(look))
+        for look in looks.values()
+    ]
+    figure.legend(
+        handles,
+        list(looks),
+        loc="lower left",
+        bbox_to_anchor=(0.0, 0.0),
+        ncols=columns,
+        frameon=False,
+        handlelength=2.4,
+    )
+
+
 def slug(name: str) -> str:
-    """An optimizer's label as it stands in ids and attributes of the page."""
+    """An optimizer's label for ids and attributes of the page."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
 @contextlib.contextmanager
 def _style() -> Iterator[None]:
-    """The report's style and nothing of what others have set in this process."""
+    """The report's style alone, without other settings of this process."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
@@ -181,7 +192,7 @@ def _style() -> Iterator[None]:
 
 
 def _axes(figure: Figure, left: float, bottom: float) -> Axes:
-    """Axes of one panel, whose lower left corner lies at so many inches."""
+    """Axes of one panel with its lower left corner at these inches."""
     width, height = figure.get_size_inches()
     inside = _SIZE[0] - _LEFT - _RIGHT, _SIZE[1] - _BELOW - _ABOVE
     return figure.add_axes(
@@ -195,7 +206,7 @@ def _axes(figure: Figure, left: float, bottom: float) -> Axes:
 
 
 def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
-    order = sorted(panel.series, key=lambda series: (looks[series.name].width, series.name))
+    order = sorted(panel.lines, key=lambda line: (looks[line.name].width, line.name))
     for place, one in enumerate(order):
         look = looks[one.name]
         gid = f"series:{slug(one.name)}"
@@ -214,6 +225,11 @@ def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
     for name, x, y in panel.marks:
         color, gid = looks[name].light, f"series:{slug(name)}"
         axes.plot([x], [y], "x", color=color, ms=6, mew=1.5, gid=gid, zorder=4)
+    _set_up_axes(axes, panel)
+
+
+def _set_up_axes(axes: Axes, panel: Panel) -> None:
+    """Scale, limits, target line, labels and ticks."""
     if panel.log_y:
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -251,11 +267,11 @@ def _stroke(look: Look) -> Any:
 
 
 def _points(axes: Axes, panel: Panel) -> str:
-    """What the page's script needs to find the point nearest to the pointer."""
+    """Positions of axes and points as JSON, for the page's script."""
     width, height = (72 * inches for inches in _SIZE)
     box = axes.get_position()
 
-    def listed(values: Floats) -> list[float | None]:
+    def rounded(values: Floats) -> list[float | None]:
         return [float(f"{v:.5g}") if math.isfinite(v) else None for v in values]
 
     return json.dumps(
@@ -267,13 +283,13 @@ def _points(axes: Axes, panel: Panel) -> str:
             "log": panel.log_y,
             "labels": [panel.x_label, panel.y_label],
             "series": [
-                {"name": one.name, "slug": slug(one.name), "x": listed(one.x), "y": listed(one.y)}
+                {"name": one.name, "slug": slug(one.name), "x": rounded(one.x), "y": rounded(one.y)}
                 | (
-                    {"low": listed(one.low), "high": listed(one.high)}
+                    {"low": rounded(one.low), "high": rounded(one.high)}
                     if one.low is not None and one.high is not None
                     else {}
                 )
-                for one in panel.series
+                for one in panel.lines
             ],
         },
         separators=(",", ":"),
@@ -298,5 +314,5 @@ def _for_page(svg: str, looks: Mapping[str, Look], name: str, title: str, points
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     head, rest = svg.split(">", 1)
-    label = f'role="img" aria-label="{html.escape(title)}" data-points="{html.escape(points)}"'
-    return f"{head} {label}>{rest}".strip()
+    attributes = f'role="img" aria-label="{html.escape(title)}" data-points="{html.escape(points)}"'
+    return f"{head} {attributes}>{rest}".strip()

@@ -1,4 +1,4 @@
-"""The race as numbers: per condition and split, the targets, times to target, ratios and scores.
+"""Targets, times to target, ratios and scores of a race, per condition and split.
 
 Pure: from recorded runs to tables; nothing is formatted or drawn here.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, Literal
 
 import pandas as pd
 
 from timetrial.framework.records import RunRecord
-from timetrial.framework.types import Condition, Direction, Split, Status
+from timetrial.framework.types import Condition, Direction, Split
 from timetrial.tracking.scores.machines import differences
 from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.scores.scoring import performance_ratios, scores
@@ -20,8 +20,6 @@ from timetrial.tracking.scores.targets import (
     CONDITIONS,
     UNITS,
     Unit,
-    counts,
-    diverged,
     targets,
     time_to_target,
     trial_times,
@@ -30,16 +28,13 @@ from timetrial.tracking.scores.targets import (
 from timetrial.tracking.scores.uncertainty import RaceIntervals, race_intervals
 
 CONTROL: Final = {Condition.TIME: "time control", Condition.STEP: "step control"}
-"""What each kind of budget is called."""
+"""Names of the kinds of budget."""
 
 R_MAX: Final[Mapping[str, float]] = {Condition.TIME: 3.0, Condition.STEP: 1.5}
 """Upper limits of the score's integral that reproduce the paper's Table 3 (AlgoPerf: 4)."""
 
 SHOWN: Final = (Split.VALIDATION, Split.TRAIN, Split.TEST)
-"""Splits in the order of the report: what decides the race comes first."""
-
-Planned = Sequence[tuple[str, str, int, Condition]]
-"""Runs that a suite asks for, as ``(workload, optimizer, seed, condition)``."""
+"""Splits in the order of the report, the deciding one first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +44,7 @@ class Standing:
     Attributes:
         condition: ``time`` or ``step``.
         split: ``train``, ``validation`` or ``test``.
-        unit: what times are measured in.
+        unit: of the times.
         r_max: upper limit of the score's integral.
         targets: target by workload.
         times: optimizer by workload, in ``unit``; ``inf`` = never, NaN = no run that counts.
@@ -68,30 +63,14 @@ class Standing:
     scores: pd.Series[float]
     intervals: RaceIntervals | None = None
 
-
-@dataclasses.dataclass(frozen=True)
-class ListedRun:
-    """One run as the report lists it; ``record`` is None for a run that is missing.
-
-    Attributes:
-        workload, optimizer, seed, condition: which run of the plan.
-        outcome: ``finished``, ``diverged``, ``failed``, ``killed``, ``pruned``, ``running`` or
-            ``missing``.
-        counted: True when scores and means use the run.
-        record: the run.
-    """
-
-    workload: str
-    optimizer: str
-    seed: int
-    condition: Condition
-    outcome: str
-    counted: bool
-    record: RunRecord | None
+    @property
+    def heading(self) -> str:
+        """``Validation, time control``."""
+        return f"{self.split}, {CONTROL[self.condition]}".capitalize()
 
 
 def r_max_by_condition(r_max: float | Mapping[str, float] | None) -> dict[str, float]:
-    """One r_max for each condition: the given number, or the given ones over the defaults.
+    """One r_max for each condition: the given ones, the defaults for the others.
 
     Raises:
         ValueError: an unknown condition.
@@ -111,17 +90,17 @@ def standings(
     *,
     r_max: float | Mapping[str, float] | None = None,
     mixed_machines: bool = False,
-    options: Bootstrap | None = None,
+    bootstrap: Bootstrap | None = None,
 ) -> list[Standing]:
     """Every condition and split in which the deciding metrics were evaluated, in fixed order.
 
-    Times of runs from different machines or calibrations are not compared: there is no standing
-    under time control then (``refused`` tells), unless ``mixed_machines`` says that it is meant.
-    With ``options`` each standing has intervals.
+    Times of runs from different machines or calibrations are compared with ``mixed_machines``
+    only; without it there is no standing under time control then (see ``refused``). With
+    ``bootstrap`` each standing has intervals.
     """
     limits = r_max_by_condition(r_max)
     return [
-        _standing(records, condition, split, limits[condition], options)
+        _standing(records, condition, split, limits[condition], bootstrap)
         for condition in CONDITIONS
         if mixed_machines or not refused(records, condition)
         for split in _splits(records, condition)
@@ -129,55 +108,41 @@ def standings(
 
 
 def refused(records: Sequence[RunRecord], condition: Condition) -> dict[str, dict[str, list[str]]]:
-    """Why the runs of a condition are not compared; empty where they can be."""
+    """Differences that keep runs from being compared, by workload and tag; empty for none."""
     return differences(trials(records, condition=condition)) if condition == Condition.TIME else {}
 
 
 def headline(found: Sequence[Standing], condition: Condition) -> Standing | None:
-    """The standing that decides a condition: on validation, or else on the split there is."""
+    """The deciding standing of a condition: on validation, else on the first split present."""
     here = {standing.split: standing for standing in found if standing.condition == condition}
     return here.get(Split.VALIDATION) or next(iter(here.values()), None)
 
 
+def headlines(found: Sequence[Standing]) -> list[Standing]:
+    """The deciding standing of each condition with scores."""
+    heads = (headline(found, condition) for condition in CONDITIONS)
+    return [head for head in heads if head is not None]
+
+
+def interval_ends(
+    standing: Standing, what: Literal["scores", "times"]
+) -> dict[tuple[str, ...], tuple[float, float, bool]]:
+    """Low, high and few of scores (by optimizer) or times (by optimizer and workload)."""
+    if standing.intervals is None:
+        return {}
+    table: pd.DataFrame = getattr(standing.intervals, what)
+    keys = [name for name in ("optimizer", "workload") if name in table]
+    return {
+        tuple(row[: len(keys)]): (float(row[-3]), float(row[-2]), bool(row[-1]))
+        for row in table[[*keys, "low", "high", "few"]].itertuples(index=False, name=None)
+    }
+
+
 def order(standings: Sequence[Standing], optimizers: Iterable[str]) -> list[str]:
     """Optimizers from the best to the last, by the headline scores of all conditions."""
-    heads = [headline(standings, condition) for condition in CONDITIONS]
-    total = {
-        name: sum(head.scores.get(name, 0.0) for head in heads if head is not None)
-        for name in optimizers
-    }
+    heads = headlines(standings)
+    total = {name: sum(head.scores.get(name, 0.0) for head in heads) for name in optimizers}
     return sorted(total, key=lambda name: (-total[name], name))
-
-
-def rows(records: Sequence[RunRecord], planned: Planned | None = None) -> list[ListedRun]:
-    """Every recorded run, and every planned one that is missing; sorted.
-
-    Without a plan, every optimizer is expected on every workload with every seed that occurs in
-    the condition.
-    """
-    counted = {
-        (run.condition, run.run_id)
-        for condition in CONDITIONS
-        for run in trials(records, condition=condition)
-    }
-    found = [
-        ListedRun(r.workload, r.optimizer, r.seed, r.condition, outcome(r), is_in, r)
-        for r in records
-        for is_in in [(r.condition, r.run_id) in counted]
-    ]
-    there = {(row.workload, row.optimizer, row.seed, row.condition) for row in found}
-    expected = _product(records) if planned is None else set(planned)
-    found += [ListedRun(*key, "missing", False, None) for key in expected - there]
-    return sorted(found, key=_place)
-
-
-def outcome(record: RunRecord) -> str:
-    """What became of a run, in one word."""
-    if diverged(record):
-        return "diverged"
-    if record.status == Status.FINISHED and not counts(record):
-        return "pruned" if record.reason == "PRUNED" else "killed"
-    return record.status.lower()
 
 
 def directions(records: Iterable[RunRecord]) -> dict[tuple[str, str], Direction]:
@@ -195,16 +160,18 @@ def _standing(
     condition: Condition,
     split: Split,
     r_max: float,
-    options: Bootstrap | None,
+    bootstrap: Bootstrap | None,
 ) -> Standing:
     unit = UNITS[condition]
     goals = targets(records, split=split, condition=condition)
     times = time_to_target(records, goals, split, unit, condition=condition, mixed_machines=True)
     found = standing_of(times, goals, condition=condition, split=split, r_max=r_max)
-    if options is None:
+    if bootstrap is None:
         return found
     each = trial_times(records, goals, split, unit, condition=condition)
-    return dataclasses.replace(found, intervals=race_intervals(each, r_max=r_max, options=options))
+    return dataclasses.replace(
+        found, intervals=race_intervals(each, r_max=r_max, options=bootstrap)
+    )
 
 
 def standing_of(
@@ -238,21 +205,3 @@ def _splits(records: Iterable[RunRecord], condition: Condition) -> list[Split]:
         if f"{split}/{record.metric}" in row.metrics
     }
     return [split for split in SHOWN if split in seen]
-
-
-def _product(records: Sequence[RunRecord]) -> set[tuple[str, str, int, Condition]]:
-    expected = set()
-    for condition in CONDITIONS:
-        here = [record for record in records if record.condition == condition]
-        expected |= {
-            (workload, optimizer, seed, condition)
-            for workload in {record.workload for record in here}
-            for optimizer in {record.optimizer for record in here}
-            for seed in {record.seed for record in here}
-        }
-    return expected
-
-
-def _place(row: ListedRun) -> tuple[int, str, str, int, str]:
-    run_id = row.record.run_id if row.record else ""
-    return (CONDITIONS.index(row.condition), row.workload, row.optimizer, row.seed, run_id)

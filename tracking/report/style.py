@@ -1,6 +1,6 @@
-"""How optimizers and metrics look and are called, the same in every plot and table.
+"""Colours and line styles of optimizers, names of metrics; the same in every plot and table.
 
-Boundary: colours, line styles and words only.
+Pure: from recorded facts to looks.
 
 Colours are those of Okabe and Ito, Color Universal Design, 2008, https://jfly.uni-koeln.de/color/
 (distinct with every kind of colour blindness), adjusted in lightness for either background.
@@ -9,31 +9,31 @@ Colours are those of Okabe and Ito, Color Universal Design, 2008, https://jfly.u
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import itertools
+import math
+import re
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+import numpy as np
+
 from timetrial.framework.types import Direction
+from timetrial.tracking.report.entrants import Entrant, unrecorded
 
 _PALETTE: Final = (  # on light, on dark
     ("#0072b2", "#4da3e0"),
+    ("#e08f00", "#f2b233"),
     ("#3fa7dd", "#9ad4fb"),
     ("#009e73", "#2cc79b"),
-    ("#e08f00", "#f2b233"),
-    ("#6b6f76", "#a9b0ba"),
+    ("#6b6f76", "#9098a8"),
     ("#d1500a", "#ff7d38"),
-    ("#b8578f", "#e796c4"),
-    ("#a39200", "#e8dc4f"),
+    ("#c088a8", "#f8c8c8"),
+    ("#5b1a6b", "#a55af0"),
 )
-_PLACES: Final = {
-    "adam": 0,
-    "nadam": 1,
-    "nadamw": 2,
-    "heavy_ball": 3,
-    "nesterov": 4,
-    "velo": 5,
-    "velo_short": 6,
-}
-_LEARNED: Final = ("velo", "celo", "lopt", "learned")
+_NEAR: Final = 60.0  # colours at a smaller distance, in steps of 0 to 255, count as the same
+_LEAST_CONTRAST: Final = 1.6  # of a line on white
+_DARK_CONTRAST: Final = 4.5  # of a line on a dark background
+_DARK: Final = "#1c1f23"
 
 _LABELS: Final = {
     "loss": "loss",
@@ -45,7 +45,7 @@ _LABELS: Final = {
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """How one optimizer is drawn.
+    """Colour and line style of one optimizer.
 
     Attributes:
         light, dark: colour on a light and on a dark background.
@@ -59,61 +59,93 @@ class Look:
     dashes: tuple[float, ...]
 
 
-def is_learned(optimizer: str) -> bool:
-    """True for the families of learned optimizers, by the beginning of their label."""
-    return optimizer.lower().startswith(_LEARNED)
+def looks(names: Iterable[str], entrants: Mapping[str, Entrant]) -> dict[str, Look]:
+    """A look for each optimizer, in order of the names.
 
+    The colour is the recorded one, unless it is invisible on white or too near to another's. The
+    other optimizers take the free colours of the palette in order of their names, entrants first;
+    when none is free, colours repeat with other dashes. Lines of learned optimizers are thick,
+    those of prompted or fed variants dashed.
 
-def looks(optimizers: Iterable[str]) -> dict[str, Look]:
-    """A look for each optimizer; the known ones have the same in every report.
-
-    The others take the colours that are left in order of their names; when all are taken, colours
-    repeat with other dashes. Of a family of learned optimizers the first is solid, the others
-    are dashed.
+    Args:
+        names: labels of the optimizers to draw.
+        entrants: recorded facts by label; some may be missing.
     """
-    names = sorted(set(optimizers))
-    places: dict[str, int] = {}
-    for name in names:
-        place = _PLACES.get(family(name), -1)
-        if place >= 0 and place not in places.values():
-            places[name] = place
-    free = [place for place in range(len(_PALETTE)) if place not in places.values()]
-    found: dict[str, Look] = {}
-    for name in names:
-        lap = 0
-        if name not in places:
-            extra = sum(other not in places for other in found)
-            lap, at = (0, free[extra]) if extra < len(free) else divmod(extra, len(_PALETTE))
-            lap += extra >= len(free)
-        else:
-            at = places[name]
-        light, dark = _PALETTE[at]
-        found[name] = Look(light, dark, 2.6 if is_learned(name) else 1.5, _dashes(name, lap, found))
-    return found
+    names = sorted(set(names))
+    known = [entrants.get(name, unrecorded(name)) for name in names]
+    colors: dict[str, tuple[str, str]] = {}
+    for one in known:
+        color = one.color.lower()
+        if _is_visible(color) and not _is_taken(color, colors):
+            colors[one.label] = (color, _on_dark(color))
+    free = [(pair, 0) for pair in _PALETTE if not _is_taken(pair[0], colors)]
+    again = ((pair, lap) for lap in itertools.count(1) for pair in _PALETTE)
+    laps = dict.fromkeys(colors, 0)
+    rest = sorted(set(names) - set(colors), key=lambda name: (name not in entrants, name))
+    for label, (pair, lap) in zip(rest, itertools.chain(free, again), strict=False):
+        colors[label], laps[label] = pair, lap
+    return {
+        one.label: Look(
+            *colors[one.label], 2.6 if one.learned else 1.5, _dashes(one, laps[one.label])
+        )
+        for one in known
+    }
 
 
-def metric_label(metric: str) -> str:
-    """A metric's name as a reader knows it."""
+def metric_name(metric: str) -> str:
+    """The common name of a metric."""
     return _LABELS.get(metric, metric.replace("_", " "))
 
 
 def better(direction: Direction | None) -> str:
-    """Which way is better, in words for an axis; empty when it is not known."""
+    """The better direction in words for an axis; empty when unknown."""
     if direction is None:
         return ""
     return "lower is better" if direction is Direction.MINIMIZE else "higher is better"
 
 
-def family(optimizer: str) -> str:
-    """An optimizer's name without its variant: ``velo`` for ``velo[embedded]``."""
-    return optimizer.lower().split("[")[0]
-
-
-def _dashes(name: str, lap: int, before: Iterable[str]) -> tuple[float, ...]:
+def _dashes(entrant: Entrant, lap: int) -> tuple[float, ...]:
     if lap:
         return (1.0, 1.0 + lap)
-    if is_learned(name):
-        stem = next(stem for stem in _LEARNED if name.lower().startswith(stem))
-        if any(other.lower().startswith(stem) for other in before):
-            return (3.0, 1.2)
-    return ()
+    return (3.0, 1.2) if entrant.learned and entrant.is_variant else ()
+
+
+def _is_visible(color: str) -> bool:
+    """True for ``#rrggbb`` that stands out from a white page."""
+    return (
+        bool(re.fullmatch("#[0-9a-f]{6}", color)) and _contrast(color, "#ffffff") > _LEAST_CONTRAST
+    )
+
+
+def _is_taken(color: str, colors: Mapping[str, tuple[str, str]]) -> bool:
+    return any(math.dist(_rgb(color), _rgb(other)) < _NEAR for other, _ in colors.values())
+
+
+def _on_dark(color: str) -> str:
+    """The colour for a dark background: of the palette, or else mixed with white."""
+    for light, dark in _PALETTE:
+        if light == color:
+            return dark
+    mixed = color
+    for share in np.arange(0.0, 1.0, 0.05):
+        mixed = "#" + "".join(f"{round(c + share * (255 - c)):02x}" for c in _rgb(color))
+        if _contrast(mixed, _DARK) >= _DARK_CONTRAST:
+            break
+    return mixed
+
+
+def _contrast(one: str, other: str) -> float:
+    """Contrast of two colours, in [1, 21], as in the Web Content Accessibility Guidelines 2.1."""
+    darker, lighter = sorted(map(_luminance, (one, other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(color: str) -> float:
+    parts = (value / 255 for value in _rgb(color))
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    red, green, blue = bytes.fromhex(color[1:])
+    return red, green, blue

@@ -1,42 +1,20 @@
-"""AlgoPerf's scoring rules as options: from runs or times to its leaderboard.
+"""AlgoPerf's leaderboards: from runs or times to scores, by the rules of ``algoperf_rules``.
 
-Pure: records and tables in, tables out. ``tracking.scores.scoring`` holds the paper's rules, which
-these extend; ``tracking.read.algoperf_logs`` reads AlgoPerf's log directories.
+Pure: records and tables in, tables out. ``tracking.scores.scoring`` holds the paper's rules;
+``tracking.read.algoperf_logs`` reads AlgoPerf's log directories.
 
-Sources: Dahl et al., Benchmarking Neural Network Training Algorithms, 2023,
-https://arxiv.org/abs/2306.07179; Kasimbeg et al., Accelerating Neural Network Training: An
-Analysis of the AlgoPerf Competition, 2025, https://arxiv.org/abs/2502.15015; the rules and the
-scorer of https://github.com/mlcommons/algorithmic-efficiency (docs/DOCUMENTATION.md, scoring/).
-
-What the rules of 2023 (``FORK``: the tree that the VeLO paper started from) and those of the
-leaderboards (``V05``, ``V06``) have in common: a target is reached at ``<=`` or ``>=``, NaN never
-reaches it, a miss is inf, the profile is integrated by trapezoids over 100 factors. In what they
-differ:
-
-====================  ===========================  ============================================
-piece                 2023                         leaderboards
-====================  ===========================  ============================================
-time of a workload    best of all trials           best trial of each study, median over studies
-largest factor        the largest finite ratio     4
-4 times the best      no rule                      beyond it, a time is inf before the ratios
-held-out variants     none                         a miss on a variant is a miss on its workload
-denominator           workloads in the table       base workloads of the benchmark
-====================  ===========================  ============================================
-
-Where text and code of the leaderboards differ: the text takes the trial with the smallest time of
-each study, the code the one whose evaluation at the target has the smallest number
-(``best_trial="evaluation"``), ties in whatever order the file system lists the trials; here they go
-to the smaller time. The published scores of both leaderboards follow the code so read, all 19 of
-them; by the smallest time, some of the first leaderboard's change by up to 0.005.
+Source: the scorer of https://github.com/mlcommons/algorithmic-efficiency (scoring/). Two of its
+faults are not repeated; neither matters to the published logs. It takes the time of a hit as
+written, also where charged seconds go back after a resume (10, 20, 5): here the hit gets the
+largest time so far, because what was charged stays charged. It lets -inf reach the target of a
+loss: here only finite values do.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Literal
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -44,99 +22,10 @@ import pandas as pd
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Split
 from timetrial.tracking.record import schema
-from timetrial.tracking.scores.scoring import checked_times, ratios_to_best
+from timetrial.tracking.scores.algoperf_rules import Rules
+from timetrial.tracking.scores.evaluations import first_hit
+from timetrial.tracking.scores.scoring import checked_times, ratios_to_best, speedups
 from timetrial.tracking.scores.targets import Unit
-
-BASE_V05: Final = (
-    "criteo1tb",
-    "fastmri",
-    "imagenet_resnet",
-    "imagenet_vit",
-    "librispeech_conformer",
-    "librispeech_deepspeech",
-    "ogbg",
-    "wmt",
-)
-"""The eight workloads that both leaderboards score on."""
-
-HELD_OUT_V05: Final = (
-    "criteo1tb_embed_init",
-    "fastmri_tanh",
-    "imagenet_resnet_large_bn_init",
-    "librispeech_conformer_layernorm",
-    "ogbg_model_size",
-    "wmt_glu_tanh",
-)
-"""The held-out variants that were drawn for the first leaderboard."""
-
-RUNTIMES_V05: Final[Mapping[str, float]] = {
-    "criteo1tb": 7703,
-    "fastmri": 8859,
-    "imagenet_resnet": 63_008,
-    "imagenet_vit": 77_520,
-    "librispeech_conformer": 61_068,
-    "librispeech_deepspeech": 55_506,
-    "ogbg": 18_477,
-    "wmt": 48_151,
-}
-"""Longest allowed runtimes of the first leaderboard in seconds (self-tuning: three times that)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Rules:
-    """How times are chosen and scored.
-
-    Attributes:
-        workloads: the base workloads: the columns that are scored, and their number is the
-            denominator, whether somebody ran them or not. None takes the table's own.
-        variants: held-out variants that belong to them. None takes every other column as one.
-        cutoff: times above this multiple of the best of their workload are inf, or None.
-        r_max: largest factor of the integral; None takes the largest finite ratio.
-        points: points of the trapezoid rule, evenly spaced from 1 to ``r_max``; None is exact.
-        log_scale: points spaced evenly in log10 of the factor, and integrated over that.
-        best_trial: which trial of a study counts: the one with the smallest ``time``, or with the
-            smallest number of the ``evaluation`` at which it arrived (ties: the smaller time).
-        by_study: median over the best trials of the studies; False takes the best of all trials.
-        studies, trials: how many a submission must have; only ``shortfalls`` looks at them.
-    """
-
-    workloads: tuple[str, ...] | None = None
-    variants: tuple[str, ...] | None = ()
-    cutoff: float | None = 4.0
-    r_max: float | None = 4.0
-    points: int | None = 100
-    log_scale: bool = False
-    best_trial: Literal["time", "evaluation"] = "time"
-    by_study: bool = True
-    studies: int = 3
-    trials: int = 5
-
-    def __post_init__(self) -> None:
-        if self.r_max is not None and not 1 < self.r_max < math.inf:
-            raise ValueError(f"r_max: expected a finite number > 1 or None, got {self.r_max}")
-        if self.points is not None and self.points < 2:
-            raise ValueError(f"points: expected at least 2 or None, got {self.points}")
-        if self.points is None and self.log_scale:
-            raise ValueError("log_scale: expected a number of points, got points=None")
-        if self.cutoff is not None and not self.cutoff >= 1:
-            raise ValueError(f"cutoff: expected a multiple >= 1 or None, got {self.cutoff}")
-        if self.best_trial not in ("time", "evaluation"):
-            raise ValueError(f"best_trial: expected time or evaluation, got {self.best_trial!r}")
-
-
-V05: Final = Rules(BASE_V05, HELD_OUT_V05, best_trial="evaluation", studies=5)
-"""The first leaderboard (2024): 8 workloads, 6 held-out variants, 5 studies of 5 trials."""
-
-V06: Final = Rules(BASE_V05, None, best_trial="evaluation")
-"""The second leaderboard (2025): no variants are drawn, 3 studies of 5 trials.
-
-Whatever else was run counts as a variant, as in its scorer; there is nothing else in its logs.
-"""
-
-FORK: Final = Rules(
-    None, (), cutoff=None, r_max=None, best_trial="evaluation", by_study=False, studies=1
-)
-"""The scorer of mid-2023."""
 
 
 def study_times(
@@ -147,36 +36,55 @@ def study_times(
     split: Split = Split.VALIDATION,
     unit: Unit = "seconds",
 ) -> pd.DataFrame:
-    """Time to target per submission and workload by AlgoPerf's choice among studies and trials.
+    """Time to target per submission and workload: the median over ``best_trials``.
 
-    Evaluations count in the order in which they were recorded. All records count, however they
-    ended; a study without any record does not count, while one without a hit is inf.
-
-    Args:
-        records: runs; the tag ``study`` groups trials, a run without it is a study of its own.
-        targets: by workload; nobody reaches a target that is not given.
-        rules: which trial of a study counts, and whether studies do.
-        split: ``train``, ``validation`` or ``test``.
-        unit: charged ``seconds`` (AlgoPerf's ``score`` column) or ``steps``.
+    Further arguments are those of ``best_trials``.
 
     Returns:
         Index optimizer, columns workload, sorted; inf = never, NaN = no record.
     """
-    goals = {str(workload): float(target) for workload, target in targets.items()}
-    hits: defaultdict[tuple[str, str], dict[str, list[tuple[int, float]]]] = defaultdict(dict)
-    for run in records:
-        target = goals.get(run.workload, math.nan)
-        study = run.tags.get(schema.STUDY, f"seed {run.seed}") if rules.by_study else ""
-        trials = hits[run.optimizer, run.workload].setdefault(study, [])
-        hit = _first_hit(run, f"{split}/{run.metric}", target, unit)
-        if hit is not None:
-            trials.append(hit)
-    times = {cell: _median([*map(_chooser(rules), s.values())]) for cell, s in hits.items()}
-    table = pd.Series(times, dtype=float)
+    times: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for run, time in best_trials(records, targets, rules, split=split, unit=unit):
+        times[run.optimizer, run.workload].append(time)
+    table = pd.Series({cell: float(np.median(found)) for cell, found in times.items()}, dtype=float)
     if table.empty:
         return pd.DataFrame()
     table.index.names = ["optimizer", "workload"]
     return table.unstack("workload").sort_index(axis=0).sort_index(axis=1)
+
+
+def best_trials(
+    records: Iterable[RunRecord],
+    targets: Mapping[str, float] | pd.Series[float],
+    rules: Rules,
+    *,
+    split: Split = Split.VALIDATION,
+    unit: Unit = "seconds",
+) -> list[tuple[RunRecord, float]]:
+    """The trial that counts of each study, and its time to target; inf = never.
+
+    Evaluations count in the order in which they were recorded. All records count, however they
+    ended. A study without a hit gives its first trial; a study without a record gives none.
+
+    Args:
+        records: runs; the tag ``study`` groups trials, a run without it is a study of its own.
+        targets: by workload; one in a run's tags (``schema.GIVEN_TARGET``) goes before it. A
+            workload without a target is never reached.
+        rules: which trial of a study counts, and whether studies do.
+        split: ``train``, ``validation`` or ``test``.
+        unit: charged ``seconds`` (AlgoPerf's ``score`` column) or ``steps``.
+    """
+    goals = {str(workload): float(target) for workload, target in targets.items()}
+    studies: dict[tuple[str, str, str], list[tuple[RunRecord, tuple[float, float]]]] = {}
+    for run in records:
+        study = _study(run) if rules.by_study else ""
+        given = run.tags.get(f"{schema.GIVEN_TARGET}{split}")
+        target = goals.get(run.workload, math.nan) if given is None else float(given)
+        hit = _first_hit(run, f"{split}/{run.metric}", target, unit)
+        key = hit if rules.best_trial == "evaluation" else hit[::-1]
+        studies.setdefault((run.optimizer, run.workload, study), []).append((run, key))
+    best = [min(trials, key=lambda trial: trial[1]) for trials in studies.values()]
+    return [(run, key[1] if rules.best_trial == "evaluation" else key[0]) for run, key in best]
 
 
 def ratios(times: pd.DataFrame, rules: Rules) -> pd.DataFrame:
@@ -253,51 +161,89 @@ def scores(times: pd.DataFrame, rules: Rules) -> pd.Series[float]:
     return pd.Series(values, index=found.index, name="score")
 
 
+def largest_factor(times: pd.DataFrame, rules: Rules) -> float:
+    """Upper limit of the score's integral: the rules', or the largest finite ratio."""
+    return _r_max(ratios(times, rules), rules)
+
+
+def leaderboard(times: pd.DataFrame, rules: Rules, baseline: str) -> pd.DataFrame:
+    """Scores, targets reached and speed-ups of every submission, best score first.
+
+    A speed-up is the geometric mean over the base workloads of the baseline's time divided by the
+    submission's. As in AlgoPerf, a miss counts as the longest allowed runtime plus 1 s. Rules
+    without runtimes leave out workloads that either of the two never reaches.
+
+    Args:
+        times: as for ``ratios``.
+        rules: the rules.
+        baseline: submission that speed-ups are over.
+
+    Returns:
+        Index optimizer; columns ``score``, ``reached`` (targets of base workloads), ``counted``
+        (those that the cut-off and the variants leave), ``workloads`` (the denominator),
+        ``speedup``, ``compared`` (workloads that the speed-up rests on).
+
+    Raises:
+        KeyError: no such baseline.
+        TypeError, ValueError: as for ``ratios``.
+    """
+    within = ratios(times, rules)
+    base = times.reindex(columns=within.columns).fillna(math.inf)
+    limits = None
+    if rules.runtimes is not None and set(within.columns) <= set(rules.runtimes):
+        limits = {str(w): rules.runtimes[w] + 1 for w in within.columns}
+    faster = speedups(base, baseline, budgets=limits)
+    table = pd.DataFrame(
+        {
+            "score": scores(times, rules),
+            "reached": np.isfinite(base).sum(axis=1),
+            "counted": np.isfinite(within).sum(axis=1),
+            "workloads": within.shape[1],
+            "speedup": faster["speedup"],
+            "compared": faster["workloads"],
+        },
+        index=times.index,
+    )
+    return table.sort_index().sort_values("score", ascending=False, kind="stable")
+
+
 def shortfalls(records: Iterable[RunRecord], rules: Rules) -> list[str]:
-    """Where submissions do not have the workloads, studies and trials that the rules ask for."""
+    """The workloads, studies and trials that the rules require and a submission lacks.
+
+    Runs without the tag ``study`` are studies of one trial, whatever the rules require.
+    """
     cells: defaultdict[str, dict[str, Counter[str]]] = defaultdict(dict)
+    tagged = set()
     for run in records:
-        study = run.tags.get(schema.STUDY, f"seed {run.seed}")
-        cells[run.optimizer].setdefault(run.workload, Counter())[study] += 1
-    lines = []
+        cells[run.optimizer].setdefault(run.workload, Counter())[_study(run)] += 1
+        tagged |= {(run.optimizer, run.workload)} if schema.STUDY in run.tags else set()
+    lacks: defaultdict[str, list[str]] = defaultdict(list)
     for optimizer, found in sorted(cells.items()):
         for workload in (*(rules.workloads or ()), *(rules.variants or ())):
             if workload not in found:
-                lines.append(f"{optimizer}: no run of {workload}")
+                lacks[f"{optimizer}: no run of"].append(workload)
         for workload, studies in sorted(found.items()):
             if len(studies) != rules.studies:
-                lines.append(
-                    f"{optimizer} on {workload}: {len(studies)} studies instead of {rules.studies}"
-                )
-            lines += [
-                f"{optimizer} on {workload}, {study}: {number} trials instead of {rules.trials}"
-                for study, number in sorted(studies.items())
-                if number != rules.trials
-            ]
-    return lines
+                text = f"{optimizer}: {len(studies)} studies instead of {rules.studies} on"
+                lacks[text].append(workload)
+            for study, number in sorted(studies.items()):
+                if number != rules.trials and (optimizer, workload) in tagged:
+                    text = f"{optimizer}: {number} trials instead of {rules.trials} on"
+                    lacks[text].append(f"{workload} ({study})")
+    return [f"{text} {', '.join(where)}" for text, where in lacks.items()]
 
 
-def _first_hit(run: RunRecord, key: str, target: float, unit: Unit) -> tuple[int, float] | None:
-    """Number and time of the first recorded evaluation at or beyond the target."""
-    for place, row in enumerate(run.evaluations):
-        if run.direction.reached(row.metrics.get(key, math.nan), target):
-            return place, row.train_seconds if unit == "seconds" else float(row.step)
-    return None
+def _study(run: RunRecord) -> str:
+    return run.tags.get(schema.STUDY, f"seed {run.seed}")
 
 
-def _chooser(rules: Rules) -> Callable[[Sequence[tuple[int, float]]], float]:
-    """Time of a study: of the trial that the rules choose among those that arrived."""
-
-    def choose(hits: Sequence[tuple[int, float]]) -> float:
-        if not hits:
-            return math.inf
-        return min(hits)[1] if rules.best_trial == "evaluation" else min(t for _, t in hits)
-
-    return choose
-
-
-def _median(values: Sequence[float]) -> float:
-    return float(np.median(values))
+def _first_hit(run: RunRecord, key: str, target: float, unit: Unit) -> tuple[float, float]:
+    """Number and time of the first recorded evaluation that reaches the target; inf = never."""
+    values = np.array([row.metrics.get(key, math.nan) for row in run.evaluations])
+    times = np.array(
+        [row.train_seconds if unit == "seconds" else row.step for row in run.evaluations]
+    )
+    return first_hit(values, times, target, run.direction) or (math.inf, math.inf)
 
 
 def _bases(table: pd.DataFrame, rules: Rules) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""Targets that are given instead of established: the paper's, AlgoPerf's, or those of a file.
+"""Given targets: the paper's, AlgoPerf's, or those of a file.
 
-Boundary: reads small tables; establishing targets from runs is for ``tracking.scores.targets``.
+Boundary: reads small tables; ``tracking.scores.targets`` establishes targets from runs.
 
 Sources: Rezk et al., Is Scaling Learned Optimizers Worth It?, 2023,
 https://arxiv.org/abs/2310.18191 (Table 6); the targets of AlgoPerf's leaderboards, from
@@ -10,7 +10,9 @@ how they were set is told in Dahl et al., 2023, https://arxiv.org/abs/2306.07179
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -18,8 +20,13 @@ from typing import Final
 import pandas as pd
 
 from timetrial.framework.errors import UserError
+from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Split
+from timetrial.tracking.record import schema
 from timetrial.tracking.scores.targets import CONDITIONS, SPLITS
+
+Targets = Mapping[tuple[Condition, Split], "pd.Series[float]"]
+"""Targets by condition and split: each a series with index workload, name ``target``."""
 
 ALGOPERF_VALIDATION: Final = {
     "criteo1tb": 0.123735,
@@ -59,6 +66,47 @@ ALGOPERF_VALIDATION: Final = {
 """AlgoPerf's validation targets, versions 0.5 and 0.6, by workload and variant."""
 
 
+def named_targets(name: str) -> Targets:
+    """Every target of ``paper``, ``algoperf`` or a file, by condition and split.
+
+    A file without splits holds validation targets; one without conditions holds for both.
+
+    Raises:
+        UserError: as for ``load_targets``, or the file holds no target.
+    """
+    if name == "algoperf":
+        return {(condition, Split.VALIDATION): algoperf_targets() for condition in CONDITIONS}
+    where = "the paper's Table 6" if name == "paper" else f"targets {name}"
+    table = _paper_table() if name == "paper" else _read_table(Path(name).expanduser())
+    conditions = [
+        c for c in CONDITIONS if "condition" not in table or (table["condition"] == c).any()
+    ]
+    found = {
+        (condition, split): _chosen(table, condition, split, where)
+        for condition in conditions
+        for split in _splits_in(table)
+    }
+    if not any(len(series) for series in found.values()):
+        raise UserError(f"{where}: expected at least one target, got none")
+    return found
+
+
+def give_targets(records: Iterable[RunRecord], targets: Targets) -> list[RunRecord]:
+    """The records, each with the targets of its workload in its tags, unless it has its own.
+
+    ``tracking.scores.targets.targets`` takes such a target instead of establishing one.
+    """
+    given = []
+    for record in records:
+        tags = {
+            f"{schema.GIVEN_TARGET}{split}": repr(float(series[record.workload]))
+            for (condition, split), series in targets.items()
+            if condition == record.condition and record.workload in series
+        }
+        given.append(dataclasses.replace(record, tags={**tags, **record.tags}) if tags else record)
+    return given
+
+
 def paper_targets(condition: Condition, split: Split) -> pd.Series[float]:
     """The targets of the paper's Table 6.
 
@@ -69,8 +117,7 @@ def paper_targets(condition: Condition, split: Split) -> pd.Series[float]:
     Returns:
         Index workload (sorted), name ``target``.
     """
-    with (resources.files("timetrial.tracking") / "paper" / "targets.csv").open() as file:
-        return _chosen(pd.read_csv(file), condition, split, "the paper's Table 6")
+    return _chosen(_paper_table(), condition, split, "the paper's Table 6")
 
 
 def algoperf_targets() -> pd.Series[float]:
@@ -94,27 +141,46 @@ def load_targets(
     Raises:
         UserError: the file cannot be read, has other columns, or two targets for one workload.
     """
+    return _chosen(_read_table(path), condition, split, f"targets {path}")
+
+
+def _paper_table() -> pd.DataFrame:
+    with (resources.files("timetrial.tracking") / "paper" / "targets.csv").open() as file:
+        return pd.read_csv(file)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
     try:
         if path.suffix == ".json":
-            return _from_json(path, split)
-        table = pd.read_csv(path)
+            return _json_table(json.loads(path.read_text(encoding="utf-8-sig")))
+        return pd.read_csv(path)
     except OSError as error:
         raise UserError(f"targets {path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:  # what pandas and json raise on other content
+    except (ValueError, RecursionError) as error:  # what pandas and json raise on other content
         raise UserError(f"targets {path}: no table of targets: {error}") from error
-    return _chosen(table, condition, split, f"targets {path}")
 
 
-def _from_json(path: Path, split: Split) -> pd.Series[float]:
-    tree = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(tree, dict) and isinstance(tree.get("workloads"), dict):
-        key = f"{split}_target_value"
-        tree = {name: spec.get(key) for name, spec in tree["workloads"].items()}
-    try:
-        found = {str(name): float(value) for name, value in tree.items() if value is not None}
-    except (AttributeError, TypeError) as error:
-        raise ValueError("expected an object of workloads and numbers") from error
-    return pd.Series(found, name="target", dtype=float).rename_axis("workload").sort_index()
+def _json_table(tree: object) -> pd.DataFrame:
+    """AlgoPerf's targets per split, or one number per workload."""
+    if not isinstance(tree, dict):
+        raise ValueError("expected an object of workloads and numbers")
+    if not isinstance(tree.get("workloads"), dict):
+        return pd.DataFrame({"workload": list(tree), "target": list(tree.values())})
+    rows = [
+        (name, split, spec[f"{split}_target_value"])
+        for name, spec in tree["workloads"].items()
+        for split in SPLITS
+        if isinstance(spec, dict) and f"{split}_target_value" in spec
+    ]
+    return pd.DataFrame(rows, columns=["workload", "split", "target"])
+
+
+def _splits_in(table: pd.DataFrame) -> list[Split]:
+    if "split" in table:
+        return [split for split in SPLITS if (table["split"] == split).any()]
+    if "target" in table:
+        return [Split.VALIDATION]
+    return [split for split in SPLITS if f"{split}_target" in table] or [Split.VALIDATION]
 
 
 def _chosen(
@@ -137,5 +203,5 @@ def _chosen(
         raise UserError(f"{where}: expected one target per workload, got more for {twice}")
     try:
         return found.astype(float).rename("target").sort_index()
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"{where}: expected numbers, got {error}") from error

@@ -2,16 +2,13 @@
 
 Pure: functions of ``RunRecord``; no I/O. Ratios and scores follow in ``tracking.scores.scoring``.
 
-Which runs count (``trials``): one per workload, optimizer, seed and condition. A run that finished
-or diverged counts, and so does a failed one, which an optimizer has to answer for as much as for a
-slow one. A run that is still going, was killed, interrupted or pruned does not. Of several runs
-with the same seed, one that came to its end goes before a failed one, then the one with more
-updates, then the larger run id.
+Which runs count (``trials``): one per workload, optimizer, seed and condition. Runs that finished,
+diverged or failed count; failed runs count against the optimizer. Runs that are still going or were
+killed, interrupted or pruned do not. Of several runs with the same seed, a finished or diverged one
+goes before a failed one, then the one with more updates, then the larger run id.
 
-What a run counts for when it ended early (diverged, failed): an evaluation at or beyond the target
-before its end keeps its time, as in AlgoPerf, where a target once reached stays reached; at every
-later share of the budget, and at the end, the run has no metric (NaN), however good its last
-finite value was.
+Runs that ended early (diverged, failed): a target reached before the end stays reached, as in
+AlgoPerf. At every later share of the budget, and at the end, the run has no metric (NaN).
 
 Source: Rezk et al., Is Scaling Learned Optimizers Worth It?, 2023,
 https://arxiv.org/abs/2310.18191 (section 5, AlgoPerf's rules with targets of its own).
@@ -29,9 +26,10 @@ import pandas as pd
 
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Direction, Split, Status
+from timetrial.tracking.record import schema
+from timetrial.tracking.scores.evaluations import evaluations_of as evaluations_of
+from timetrial.tracking.scores.evaluations import first_hit, last_metrics, metric_values
 from timetrial.tracking.scores.machines import check_one_machine
-from timetrial.tracking.scores.series import evaluations_of as evaluations_of
-from timetrial.tracking.scores.series import last_metrics, series
 
 Unit = Literal["seconds", "steps"]
 
@@ -50,7 +48,7 @@ def diverged(record: RunRecord) -> bool:
 
 
 def counts(record: RunRecord) -> bool:
-    """True when the run is a result of its optimizer; False when it is merely not complete."""
+    """True when the run is a result of its optimizer, False when it is merely incomplete."""
     if diverged(record):
         return True
     return record.status in (Status.FINISHED, Status.FAILED) and record.reason not in (
@@ -80,9 +78,9 @@ def targets(
 ) -> pd.Series[float]:
     """The value that the best optimizer has reached after a share of the budget, per workload.
 
-    Each run's metric at that moment is its last evaluation at or before ``at`` of the budget, in
-    the unit of the budget; each optimizer's is the median over its trials, where a trial without
-    a finite value counts as worse than any other; the best optimizer's median is the target.
+    A run's value is its last evaluation at or before ``at`` of the budget, in the budget's unit.
+    An optimizer's value is the median over its trials; trials without a finite value rank last.
+    The target is the best optimizer's value, or that in the runs' tags (``schema.GIVEN_TARGET``).
 
     Args:
         records: runs, in any order; other conditions are ignored.
@@ -95,7 +93,7 @@ def targets(
 
     Raises:
         ValueError: unknown condition, ``at`` out of range, or the runs of a workload disagree on
-            its metric or direction.
+            its metric, direction or given target.
     """
     if not 0 < at <= 1:
         raise ValueError(f"at: expected a share of the budget in (0, 1], got {at}")
@@ -110,6 +108,7 @@ def targets(
     for workload, direction in directions.items():
         medians = [float(np.median(seeds)) for seeds in values[workload].values()]
         found[workload] = direction.best(m for m in medians if math.isfinite(m))
+    found |= _given(records, split, condition)
     return pd.Series(found, name="target", dtype=float).rename_axis("workload")
 
 
@@ -123,9 +122,9 @@ def trial_times(
 ) -> pd.DataFrame:
     """Time to target of every trial: columns workload, optimizer, seed, value; ``inf`` = never.
 
-    The time is that of the first evaluation at (``<=`` or ``>=``) or beyond the target; nothing
-    is interpolated. NaN never reaches a target, and nobody reaches a target that is NaN or not
-    given.
+    The time is that of the first evaluation at (``<=`` or ``>=``) or beyond the target; nothing is
+    interpolated. Only finite values reach a target; a target that is NaN or missing is never
+    reached. Charged seconds never go back (``evaluations.first_hit``).
 
     Args:
         records: runs, in any order.
@@ -158,16 +157,16 @@ def time_to_target(
 ) -> pd.DataFrame:
     """Median over trials of the time to target: the input of ``scoring.scores``.
 
-    Further arguments and errors are those of ``trial_times``; ``mixed_machines`` says that the
-    seconds of runs from different machines or calibrations are to be compared all the same.
+    Further arguments and errors are those of ``trial_times``. ``mixed_machines`` compares the
+    seconds of runs from different machines or calibrations, too.
 
     Returns:
         Index optimizer, columns workload (both sorted; all that occur in the condition). ``inf``
         = never, which the median counts like any other time; NaN = no run that counts.
 
     Raises:
-        MixedMachinesError: ``unit`` is seconds, the runs that count of one workload were timed on
-            different machines, and ``mixed_machines`` does not say that this is meant.
+        MixedMachinesError: ``unit`` is seconds, runs of one workload that count were timed on
+            different machines, and ``mixed_machines`` is False.
     """
     condition = condition or _only_condition(records)
     if unit == "seconds" and not mixed_machines:
@@ -266,21 +265,17 @@ def _metric_at(run: RunRecord, split: Split, at: float) -> float:
     ended_early = diverged(run) or run.status != Status.FINISHED
     if not run.budget > 0 or (ended_early and not used / run.budget >= at):
         return math.nan
-    found = series(run, f"{split}/{run.metric}")
+    found = metric_values(run, f"{split}/{run.metric}")
     moments = found.seconds if run.condition == Condition.TIME else found.steps
     (before,) = np.nonzero(moments / run.budget <= at)
     return float(found.values[before[-1]]) if len(before) else math.nan
 
 
 def _first_at(run: RunRecord, split: Split, unit: Unit, goals: Mapping[str, float]) -> float:
-    found = series(run, f"{split}/{run.metric}")
+    found = metric_values(run, f"{split}/{run.metric}")
     times = found.seconds if unit == "seconds" else found.steps
-    target = goals.get(run.workload, math.nan)
-    beyond = (
-        found.values <= target if run.direction is Direction.MINIMIZE else found.values >= target
-    )
-    (reached,) = np.nonzero(beyond & np.isfinite(found.values) & np.isfinite(times))
-    return float(times[reached[0]]) if len(reached) else math.inf
+    hit = first_hit(found.values, times, goals.get(run.workload, math.nan), run.direction)
+    return math.inf if hit is None else hit[1]
 
 
 def _mean_and_std(values: Sequence[float]) -> tuple[float, float, int, int]:
@@ -306,6 +301,20 @@ def _metric_keys(records: Iterable[RunRecord]) -> list[str]:
         return splits[split], metric not in deciding, metric
 
     return sorted((key for key in keys if key.split("/", 1)[0] in SPLITS and "/" in key), key=place)
+
+
+def _given(records: Iterable[RunRecord], split: Split, condition: Condition) -> dict[str, float]:
+    """Targets in the tags of the runs, by workload."""
+    found: dict[str, set[float]] = {}
+    for record in records:
+        text = record.tags.get(f"{schema.GIVEN_TARGET}{split}")
+        if record.condition == condition and text is not None:
+            found.setdefault(record.workload, set()).add(float(text))
+    for workload, choices in found.items():
+        if len(choices) > 1:
+            listed = ", ".join(map(str, sorted(choices)))
+            raise ValueError(f"{workload}: expected one {split} target, got {listed}")
+    return {workload: choices.copy().pop() for workload, choices in found.items()}
 
 
 def _directions(records: Iterable[RunRecord], condition: Condition) -> dict[str, Direction]:

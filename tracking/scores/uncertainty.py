@@ -1,19 +1,17 @@
-"""How sure the numbers of a race are: intervals from resampled trials, and who beats whom.
+"""Bootstrap intervals of a race's numbers, and probabilities of improvement.
 
 Pure: from tables of trials to tables; seeded, and the order of rows never matters.
 
-Trials are resampled with replacement within each optimizer and workload (stratified), because the
-workloads are what the benchmark is about, no sample of anything. With ``n`` trials a cell has few
-distinct resamples (10 for 3 trials), and one trial has a single one: every result says on how many
-trials it rests and is marked ``few`` below 3.
+Trials are resampled with replacement within each optimizer and workload (stratified): the workloads
+are fixed by the benchmark, not sampled. A cell of ``n`` trials has few distinct resamples (10 for
+3 trials, one for 1 trial). Every result gives the number of its trials and is marked ``few`` below
+3.
 
-Targets stay as they are while trials are resampled, also those that were established from the same
-trials. A score is defined against given targets, so an interval answers: what would these
-optimizers have scored, on these targets, with other seeds? To establish the targets anew in each
-resample would answer another question, mix the luck of the target-setting optimizer into the
-interval of every other one, and shift it: the best of medians over few resampled trials lies beyond
-the best median on average, which would make targets harder to reach in the resamples than in the
-race.
+Targets stay fixed while trials are resampled, also those established from the same trials. A score
+is defined against given targets, so an interval answers: what would these optimizers have scored
+on these targets with other seeds? Establishing the targets anew in each resample would answer
+another question. It would mix the luck of the target-setting optimizer into all intervals and shift
+them: the best of medians over few resampled trials lies beyond the best median on average.
 
 Sources: Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, 2021,
 https://arxiv.org/abs/2108.13264 (stratified bootstrap, probability of improvement); Efron, Better
@@ -25,9 +23,10 @@ https://arxiv.org/abs/2306.07179.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -94,84 +93,96 @@ def race_intervals(
     cells = _cells(trials, never=math.inf)
     if any((values < 0).any() for values in cells.values()):
         raise ValueError("trials: expected times >= 0, inf or NaN, got a negative one")
-    optimizers = sorted({optimizer for optimizer, _ in cells})
-    workloads = sorted({workload for _, workload in cells})
-    shape = len(optimizers), len(workloads)
+    grid = _Grid.of(cells)
+    times, samples, counts = _medians(cells, grid, options)
+    ratios, ratio_samples = ratios_to_best(times, 0), ratios_to_best(samples, 0)
+    share = 1 / max(len(grid.workloads), 1)
+    scores = areas(ratios, r_max=r_max, taus=taus).sum(axis=1) * share
+    score_samples = areas(ratio_samples, r_max=r_max, taus=taus).sum(axis=1) * share
+    speed = _Accelerations()
+    if options.method == "bca":
+        speed = _accelerations(cells, grid, times, r_max, taus)
+    of_times = interval(samples, times, options, speed.times)
+    of_ratios = interval(ratio_samples, ratios, options, speed.ratios)
+    of_scores = interval(score_samples, scores, options, speed.scores)
+    rows = pd.MultiIndex.from_product(grid, names=["optimizer", "workload"])
+    optimizers = pd.Index(grid.optimizers, name="optimizer")
+    fewest = counts.min(axis=1, initial=counts.max(initial=0))
+    best = score_samples >= score_samples.max(axis=0, initial=0.0) - 1e-12
+    return RaceIntervals(
+        times=_table(rows, times, of_times, counts),
+        ratios=_table(rows, ratios, of_ratios, counts),
+        scores=_table(optimizers, scores, of_scores, fewest),
+        first=pd.Series(best.mean(axis=1), optimizers, name="first"),
+        score_samples=pd.DataFrame(score_samples, index=optimizers),
+    )
+
+
+class _Grid(NamedTuple):
+    """The rows and columns of a race's tables, sorted."""
+
+    optimizers: list[str]
+    workloads: list[str]
+
+    @classmethod
+    def of(cls, cells: Cells) -> _Grid:
+        return cls(*(sorted({cell[axis] for cell in cells}) for axis in (0, 1)))
+
+    def place(self, cell: tuple[str, str]) -> tuple[int, int]:
+        return self.optimizers.index(cell[0]), self.workloads.index(cell[1])
+
+
+class _Accelerations(NamedTuple):
+    """BCa's accelerations by kind of table; None for percentile intervals."""
+
+    times: Floats | None = None
+    ratios: Floats | None = None
+    scores: Floats | None = None
+
+
+def _medians(cells: Cells, grid: _Grid, options: Bootstrap) -> tuple[Floats, Floats, Draws]:
+    """Median over trials of every cell, its resamples, and the number of its trials."""
+    shape = len(grid.optimizers), len(grid.workloads)
     times = np.full(shape, math.inf)
     samples = np.full((*shape, options.samples), math.inf)
     counts = np.zeros(shape, dtype=int)
     for (optimizer, workload), values in cells.items():
-        at = optimizers.index(optimizer), workloads.index(workload)
+        at = grid.place((optimizer, workload))
         times[at], counts[at] = np.median(values), len(values)
         samples[at] = median_of_draws(values, draw(len(values), (workload, optimizer), options))
-    ratios, ratio_samples = ratios_to_best(times, 0), ratios_to_best(samples, 0)
-    share = 1 / max(len(workloads), 1)
-    scores = areas(ratios, r_max=r_max, taus=taus).sum(axis=1) * share
-    score_samples = areas(ratio_samples, r_max=r_max, taus=taus).sum(axis=1) * share
-    speed: dict[str, Floats | None] = dict.fromkeys(("times", "ratios", "scores"))
-    if options.method == "bca":
-        left_out = _Jackknife(cells, optimizers, workloads, times)
-        speed["times"] = left_out.times()
-        speed["ratios"], speed["scores"] = left_out.ratios_and_scores(r_max, taus)
-    rows = pd.MultiIndex.from_product([optimizers, workloads], names=["optimizer", "workload"])
-    fewest = counts.min(axis=1, initial=counts.max(initial=0))
-    best = score_samples >= score_samples.max(axis=0, initial=0.0) - 1e-12
-    return RaceIntervals(
-        times=_table(rows, times, interval(samples, times, options, speed["times"]), counts),
-        ratios=_table(
-            rows, ratios, interval(ratio_samples, ratios, options, speed["ratios"]), counts
-        ),
-        scores=_table(
-            pd.Index(optimizers, name="optimizer"),
-            scores,
-            interval(score_samples, scores, options, speed["scores"]),
-            fewest,
-        ),
-        first=pd.Series(best.mean(axis=1), pd.Index(optimizers, name="optimizer"), name="first"),
-        score_samples=pd.DataFrame(score_samples, index=pd.Index(optimizers, name="optimizer")),
-    )
+    return times, samples, counts
 
 
-class _Jackknife:
-    """Times, ratios and scores of the race without one trial, for every trial of it."""
-
-    def __init__(
-        self, cells: Cells, optimizers: Sequence[str], workloads: Sequence[str], times: Floats
-    ) -> None:
-        self._times = times
-        self._without = [
-            (optimizers.index(optimizer), workloads.index(workload), medians_without_one(values))
-            for (optimizer, workload), values in cells.items()
-            if len(values) > 1
-        ]
-
-    def times(self) -> Floats:
-        found = np.zeros(self._times.shape)
-        for a, w, without in self._without:
-            found[a, w] = accelerate([without])
-        return found
-
-    def ratios_and_scores(
-        self, r_max: float, taus: Sequence[float] | Floats | None
-    ) -> tuple[Floats, Floats]:
-        found = np.zeros(self._times.shape)
-        influences: list[Floats] = []
-        for w in range(self._times.shape[1]):
-            columns = []
-            for a, _, without in (one for one in self._without if one[1] == w):
-                column = np.repeat(self._times[:, [w]], len(without), axis=1)
-                column[a] = without
+def _accelerations(
+    cells: Cells, grid: _Grid, times: Floats, r_max: float, taus: Sequence[float] | Floats | None
+) -> _Accelerations:
+    """From the race without one trial, for every trial of it."""
+    without = {
+        grid.place(cell): medians_without_one(values)
+        for cell, values in cells.items()
+        if len(values) > 1
+    }
+    of_times, of_ratios = np.zeros(times.shape), np.zeros(times.shape)
+    influences: list[Floats] = []
+    for w in range(times.shape[1]):
+        columns = []
+        for (a, workload), medians in without.items():
+            if workload == w:
+                of_times[a, w] = accelerate([medians])
+                column = np.repeat(times[:, [w]], len(medians), axis=1)
+                column[a] = medians
                 columns.append(ratios_to_best(column, 0).T)
-            found[:, w] = accelerate(columns) if columns else 0.0
-            # A score is a mean over workloads: what the other workloads add cancels out.
-            influences += [areas(column, r_max=r_max, taus=taus) for column in columns]
-        return found, accelerate(influences) if influences else np.zeros(len(self._times))
+        of_ratios[:, w] = accelerate(columns) if columns else 0.0
+        # A score is a mean over workloads: what the other workloads add cancels out.
+        influences += [areas(column, r_max=r_max, taus=taus) for column in columns]
+    of_scores = accelerate(influences) if influences else np.zeros(len(times))
+    return _Accelerations(of_times, of_ratios, of_scores)
 
 
 def quality_intervals(finals: pd.DataFrame, *, options: Bootstrap | None = None) -> pd.DataFrame:
     """Intervals of the mean over trials of every final metric.
 
-    Like the mean itself, they rest on the trials with a finite final metric.
+    Mean and interval use the trials with a finite final metric only.
 
     Args:
         finals: columns condition, workload, optimizer, split, metric, seed, value, from
@@ -213,7 +224,7 @@ def probability_of_improvement(
     directions: Mapping[str, Direction] | None = None,
     options: Bootstrap | None = None,
 ) -> pd.DataFrame:
-    """How likely a run of one optimizer is better than a run of another, on a random workload.
+    """Probability that a run of one optimizer beats a run of another on a random workload.
 
     ``P(X > Y)``: the mean over workloads of the share of pairs of trials in which X is better, a
     tie counting half. For times to target two runs that never arrive tie.
@@ -233,36 +244,44 @@ def probability_of_improvement(
         ValueError: a trial occurs twice.
     """
     options = dataclasses.replace(options or Bootstrap(), method="percentile")
-    cells = _cells(trials, never=math.nan)
-    for (optimizer, workload), values in cells.items():
-        up = directions is not None and directions[workload] is Direction.MAXIMIZE
-        cost = -values if up else values  # from here on smaller is better
-        cells[optimizer, workload] = np.where(np.isnan(cost), np.inf, cost)
-    optimizers = sorted({optimizer for optimizer, _ in cells})
-    workloads = sorted({workload for _, workload in cells})
-    taken = {
-        (optimizer, workload): _times_taken(values, (workload, optimizer), options)
-        for (optimizer, workload), values in cells.items()
-    }
+    cells = _costs(trials, directions)
+    grid = _Grid.of(cells)
+    taken = {cell: _times_taken(values, cell[::-1], options) for cell, values in cells.items()}
     found: dict[tuple[str, str], tuple[float, ...]] = {}
-    for place, one in enumerate(optimizers):
-        for other in optimizers[place + 1 :]:
-            both = [w for w in workloads if (one, w) in cells and (other, w) in cells]
-            if not both:
-                continue
+    for one, other in itertools.combinations(grid.optimizers, 2):
+        both = [w for w in grid.workloads if (one, w) in cells and (other, w) in cells]
+        if both:
             pairs = [((one, w), (other, w)) for w in both]
-            shares = [_better(cells[x], cells[y]).mean() for x, y in pairs]
-            estimate = float(np.mean(shares))
-            samples = np.mean(
-                [_share_of_draws(cells[x], cells[y], taken[x], taken[y]) for x, y in pairs], axis=0
-            )
-            low, high = map(float, interval(samples, np.asarray(estimate), options))
+            estimate, low, high = _improvement(cells, taken, pairs, options)
             fewest = min(len(cells[cell]) for pair in pairs for cell in pair)
             rest = (len(both), fewest, fewest < ENOUGH_TRIALS)
             found[one, other] = (estimate, low, high, *rest)
             found[other, one] = (1 - estimate, 1 - high, 1 - low, *rest)
     names = ["optimizer", "other", "probability", "low", "high", "workloads", "trials", "few"]
     return pd.DataFrame([(*pair, *found[pair]) for pair in sorted(found)], columns=names)
+
+
+def _improvement(
+    cells: Cells,
+    taken: Mapping[tuple[str, str], Floats],
+    pairs: Sequence[tuple[tuple[str, str], tuple[str, str]]],
+    options: Bootstrap,
+) -> tuple[float, float, float]:
+    """Probability and interval of one pair of optimizers, from their cells by workload."""
+    estimate = float(np.mean([_better(cells[x], cells[y]).mean() for x, y in pairs]))
+    shares = [_share_of_draws(cells[x], cells[y], taken[x], taken[y]) for x, y in pairs]
+    low, high = interval(np.mean(shares, axis=0), np.asarray(estimate), options)
+    return estimate, float(low), float(high)
+
+
+def _costs(trials: pd.DataFrame, directions: Mapping[str, Direction] | None) -> Cells:
+    """The values of each cell as costs: smaller is better, NaN is as bad as can be."""
+    costs = {}
+    for (optimizer, workload), values in _cells(trials, never=math.nan).items():
+        up = directions is not None and directions[workload] is Direction.MAXIMIZE
+        cost = -values if up else values
+        costs[optimizer, workload] = np.where(np.isnan(cost), np.inf, cost)
+    return costs
 
 
 def _better(one: Floats, other: Floats) -> Floats:
@@ -279,13 +298,13 @@ def _times_taken(values: Floats, cell: tuple[str, str], options: Bootstrap) -> F
 
 
 def _share_of_draws(one: Floats, other: Floats, mine: Floats, theirs: Floats) -> Floats:
-    """The share of pairs in each resample, from how often it takes each trial."""
+    """The share of pairs in each resample that ``one`` wins, from how often it takes each trial."""
     pairs: Floats = np.einsum("bi,bi->b", mine @ _better(one, other), theirs)
     return pairs / (len(one) * len(other))
 
 
 def _cells(trials: pd.DataFrame, *, never: float) -> Cells:
-    """The values of each optimizer and workload, in order of seed, so that no other order counts.
+    """The values of each optimizer and workload, in order of seed.
 
     Raises:
         ValueError: a trial occurs twice.

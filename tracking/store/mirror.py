@@ -1,96 +1,244 @@
-"""Brings into MLflow what a failed store or a killed process left behind.
+"""Mirrors journals into an MLflow store, during a run and afterwards.
 
-Boundary: reads spool files and process ids of this host only; runs of other hosts are left alone.
+Boundary: reads journals and the process ids of this host; a store that fails stops no run.
 """
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Mapping
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from timetrial.framework.types import Status
+from timetrial.framework.callbacks import Callback, StepInfo
+from timetrial.framework.types import Metrics, Status, TrainState
 from timetrial.tracking.record import schema
-from timetrial.tracking.record.environment import process_start
-from timetrial.tracking.record.evaluations_file import Evaluations
-from timetrial.tracking.record.journal import End, Spool, read_spool, unsent_spools
+from timetrial.tracking.record.environment import process_is_gone
+from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.record.evaluations_file import evaluations_in
+from timetrial.tracking.record.journal import (
+    End,
+    Journal,
+    journals_in,
+    last_kind,
+    read_journal,
+    rows_between,
+)
+from timetrial.tracking.record.tracker import now_ms
 from timetrial.tracking.store.listing import all_runs
 from timetrial.tracking.store.opening import Store, store_errors
-from timetrial.tracking.store.tracker import now_ms
 from timetrial.tracking.store.writer import RunWriter, points_of
 
+_log = logging.getLogger(__name__)
 
-def replay(spool_path: Path, store: Store, *, status: str | None = None) -> str:
-    """Brings a run from its spool file into a store; what is there already is not doubled.
+RETRY_SECONDS = 60.0  # after a failure a store is left alone for so long
+
+
+class Mirror(Callback):
+    """Sends one journal to a store: at evaluations, and the rest at the end.
+
+    A store that fails is retried later; one warning says so. The journal keeps everything.
 
     Args:
-        spool_path: the spool file.
-        store: where the run goes; a run of the same spool file is completed, else one is made.
-        status: what to record for a run that never ended; ``None`` leaves it ``RUNNING``.
+        store: where the run goes.
+        path: the journal.
+        flush_seconds: pause between two requests, while rows come.
+        until: returns the offset of the journal that may be sent while the run goes on, because
+            a resumed run makes again what lies behind its checkpoint. None sends everything.
+
+    Attributes:
+        path: the journal.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        path: Path,
+        *,
+        flush_seconds: float = 5.0,
+        until: Callable[[], int] | None = None,
+    ) -> None:
+        self.path = path
+        self._store = store
+        old = path.parent.name == "spool"
+        id_tag = schema.OLD_JOURNAL_ID if old else schema.JOURNAL_ID
+        contents = read_journal(path, evaluations_only=True)
+        self._writer = RunWriter(store, contents, path.name, id_tag)
+        self._flush_seconds = flush_seconds
+        self._until = until
+        self._offset = 0
+        self._last_step: int | None = None
+        self._next_flush = 0.0
+        self._failing = False
+
+    @property
+    def run_id(self) -> str | None:
+        """Id of the run in the store; None while the store does not know it."""
+        return self._writer.run_id
+
+    def on_eval_end(self, info: StepInfo, metrics: Metrics, state: TrainState) -> None:
+        self.flush()
+
+    def flush(self) -> None:
+        """Sends what is new, unless the last request was a moment ago; never raises."""
+        if time.monotonic() < self._next_flush:
+            return
+        try:
+            with store_errors(self._store.uri):
+                self._send_rows(self._until() if self._until else None)
+        except TrackingError as error:
+            if not self._failing:
+                _log.warning("%s. The run goes on and is kept in %s", error, self.path)
+            self._failing = True
+            self._next_flush = time.monotonic() + max(self._flush_seconds, RETRY_SECONDS)
+        else:
+            self._failing = False
+            self._next_flush = time.monotonic() + self._flush_seconds
+
+    def close(self) -> bool:
+        """Sends all that is left; a warning says how to send it later where that fails.
+
+        Of a killed run that a checkpoint may resume, rows behind the checkpoint are not sent.
+
+        Returns:
+            True when the store has all that it should have.
+        """
+        try:
+            self.send(resumable=self._until is not None)
+        except TrackingError as error:
+            _log.warning(
+                "%s. The run is complete in its journal; send it with: timetrial sync --file %s",
+                error,
+                self.path,
+            )
+            return False
+        return self._writer.complete
+
+    def send(self, *, resumable: bool = False) -> str:
+        """Sends the whole journal; notes in it that an ended run has arrived, artifacts included.
+
+        Args:
+            resumable: whether a killed run may go on from its checkpoint: then only what lies
+                before that is sent, and the journal does not count as sent.
+
+        Returns:
+            The id of the run.
+
+        Raises:
+            TrackingError: the journal cannot be read, or the store does not take it.
+        """
+        contents = read_journal(self.path, evaluations_only=True)
+        killed = contents.end is not None and contents.end.status == Status.KILLED
+        until = self._until() if resumable and killed and self._until else None
+        with store_errors(self._store.uri):
+            self._send_rows(until)
+            if contents.end is not None and until is not None:
+                self._writer.pause(contents.end)
+            elif contents.end is not None:
+                evaluations = evaluations_in(contents.rows)
+                self._writer.end(contents.end, self._last_step or 0, evaluations)
+        run_id = str(self._writer.run_id)
+        whole = contents.end is not None and until is None and self._writer.complete
+        if whole and self._store.name not in contents.sent:
+            journal = Journal(self.path)
+            journal.sent(self._store.name, run_id)
+            journal.close()
+        return run_id
+
+    def _send_rows(self, until: int | None) -> None:
+        """Sends the rows up to an offset; what was sent is not sent again."""
+        rows, offset = rows_between(self.path, self._offset, until)
+        self._writer.metrics(points_of(rows, self._last_step))
+        self._last_step = rows[-1].step if rows else self._last_step
+        self._offset = offset
+
+
+def sync(store: Store, files: Sequence[Path] = ()) -> list[str]:
+    """Sends journals to a store; what it has already is not doubled.
+
+    Args:
+        store: where the runs go.
+        files: journals to send; by default all below the store's root whose run has ended and
+            that the store does not have in full. One that cannot be read is skipped with a
+            warning there.
 
     Returns:
-        The id of the run.
+        Ids of the runs.
 
     Raises:
-        TrackingError: the file cannot be read, or the store does not take it.
+        TrackingError: a named file cannot be read, or the store fails.
     """
-    contents = read_spool(spool_path)
-    end = contents.end
-    if end is None and status is not None:
-        last_ms = contents.rows[-1].timestamp_ms if contents.rows else contents.started_ms
-        end = End(status, last_ms + 1, {}, {})
-    writer = RunWriter(store, spool_path, contents.spool_id, contents.started_ms, contents.identity)
-    with store_errors(store.uri):
-        writer.metrics(points_of(contents.rows, None))
-        if end is not None:
-            evaluations = Evaluations()
-            evaluations.add(contents.rows)
-            last_step = contents.rows[-1].step if contents.rows else 0
-            writer.end(end, last_step, evaluations.in_order())
-    assert writer.run_id is not None
-    if end is not None and not contents.sent:
-        spool = Spool(spool_path)
-        if contents.end is None:
-            spool.end(end)
-        spool.sent(store.uri)
-        spool.close()
-    return writer.run_id
+    if files:
+        return [Mirror(store, path).send() for path in files]
+    return [Mirror(store, path).send() for path in _unsent(store)]
 
 
-def replay_unsent(store: Store) -> list[str]:
-    """Replays every ended run that the store's spool directory holds and no store has in full."""
-    return [replay(path, store) for path in unsent_spools(store.spool_directory)]
+def _unsent(store: Store) -> Iterator[Path]:
+    """Journals of ended runs that the store does not have in full."""
+    for path in journals_in(store.root):
+        try:
+            if last_kind(path) not in ("end", "sent"):
+                continue
+            contents = read_journal(path, evaluations_only=True)
+        except (TrackingError, OSError) as error:
+            _log.warning("%s; it is skipped", error)
+            continue
+        known = store.name in contents.sent or "" in contents.sent.values()
+        if contents.end is not None and not known:
+            yield path
 
 
-def close_stale_runs(store: Store, experiment: str) -> list[str]:
-    """Marks ``RUNNING`` runs whose process on this host is gone as ``KILLED``.
+def close_dead_runs(
+    store: Store,
+    experiment: str,
+    keep: Callable[[Mapping[str, str]], bool] = lambda tags: False,
+) -> list[str]:
+    """Ends runs as ``KILLED`` whose process on this host is gone.
 
-    Rows that such a run had in its spool file but not yet in MLflow are brought in first. Call it
-    when a suite starts: MLflow itself keeps a killed run ``RUNNING`` for ever.
+    Args:
+        store: the store; journals below its root are closed and sent, and runs of the experiment
+            that MLflow alone knows are marked.
+        experiment: name of the experiment.
+        keep: tells by the tags of a run that a checkpoint will resume it: it is only marked.
 
     Returns:
-        Ids of the runs that were marked.
+        Ids in MLflow of the runs that were ended.
 
     Raises:
         TrackingError: the store fails.
     """
-    closed = []
+    closed = [
+        Mirror(store, _closed(path)).send()
+        for path, tags in _dead_journals(store, experiment)
+        if not keep(tags)
+    ]
     with store_errors(store.uri):
         experiment_id = store.experiment_id(experiment)
-        for run in all_runs(store, experiment_id, "attributes.status = 'RUNNING'"):
-            if not _process_is_gone(run.data.tags):
-                continue
-            spool = Path(run.data.tags.get(schema.SPOOL, ""))
-            if spool.is_file() and read_spool(spool).spool_id == run.data.tags[schema.SPOOL_ID]:
-                replay(spool, store, status=Status.KILLED)
-            else:
+        for run in list(all_runs(store, experiment_id, f"attributes.status = '{Status.RUNNING}'")):
+            if process_is_gone(run.data.tags):
                 store.client.set_terminated(run.info.run_id, Status.KILLED, now_ms())
-            closed.append(str(run.info.run_id))
+                closed.append(str(run.info.run_id))
     return closed
 
 
-def _process_is_gone(tags: Mapping[str, str]) -> bool:
-    """Whether the process of a run can be known to be dead: only on the host that it ran on."""
-    if tags.get(schema.HOST) != socket.gethostname() or schema.PID not in tags:
-        return False
-    return process_start(int(tags[schema.PID])) != tags.get(schema.PROCESS_START)
+def _dead_journals(store: Store, experiment: str) -> Iterator[tuple[Path, Mapping[str, str]]]:
+    for path in journals_in(store.root):
+        try:
+            if last_kind(path) in ("end", "sent"):
+                continue
+            contents = read_journal(path, evaluations_only=True)
+        except (TrackingError, OSError) as error:
+            _log.warning("%s; it is skipped", error)
+            continue
+        if contents.header.experiment == experiment and process_is_gone(contents.tags):
+            yield path, contents.tags
+
+
+def _closed(path: Path) -> Path:
+    """Ends the journal of a killed run, just behind its last row."""
+    contents = read_journal(path, evaluations_only=True)
+    last_ms = contents.rows[-1].timestamp_ms if contents.rows else contents.started_ms
+    journal = Journal(path)
+    journal.end(End(Status.KILLED, last_ms + 1, {}, {}))
+    journal.close()
+    return path

@@ -1,6 +1,6 @@
-"""Opens the MLflow store that runs are recorded in: where it is, and ready for many processes.
+"""Opens the MLflow store that journals are mirrored to, ready for many processes.
 
-Boundary: the only place that decides on URIs, directories and MLflow's environment settings; it
+Boundary: the only place that decides on URIs, directories and MLflow's environment settings;
 reads and writes no run. Uses ``MlflowClient``, never MLflow's global "active run".
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import logging
 import os
@@ -21,9 +22,12 @@ from urllib.parse import urlsplit
 
 from timetrial.framework.files import removed_on_error
 from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.record.journal import DIRECTORIES
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_ROOT = Path("runs")
 """Default directory of everything that is recorded, under the current directory."""
@@ -31,6 +35,7 @@ DEFAULT_ROOT = Path("runs")
 ALLOWED_URIS = (
     "sqlite:///<path>, http(s)://<host>:<port> of a running MLflow server, postgresql://..."
 )
+_SERVERS = ("http", "https", "databricks")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _FIRST_CONTACT_SECONDS = 4
 
@@ -47,11 +52,11 @@ _MLFLOW_ENVIRONMENT = {
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """An MLflow store that has answered.
+    """An open connection to an MLflow store.
 
     Attributes:
         uri: tracking URI; a sqlite path in it is absolute.
-        root: absolute directory of what is kept beside the store (spool files).
+        root: absolute directory of journals, reports and checkpoints.
         client: the client of that store.
         artifact_location: absolute directory for artifacts, ``None`` where a server decides.
     """
@@ -62,9 +67,17 @@ class Store:
     artifact_location: Path | None
 
     @property
-    def spool_directory(self) -> Path:
-        """Directory of the spool files, one per run."""
-        return self.root / "spool"
+    def journals(self) -> Path:
+        """Directory of the journals, one file per run."""
+        return self.root / DIRECTORIES[0]
+
+    @property
+    def name(self) -> str:
+        """The URI without password; a sqlite path below the root is relative to it."""
+        path = sqlite_path(self.uri)
+        if path is not None and path.is_relative_to(self.root):
+            return f"sqlite:///{path.relative_to(self.root).as_posix()}"
+        return _without_password(self.uri)
 
     def experiment_id(self, name: str, *, create: bool = True) -> str:
         """Id of the experiment called ``name``; created when missing, by one process only.
@@ -88,8 +101,10 @@ class Store:
                 )
         if found.lifecycle_stage != "active":
             raise TrackingError(
-                f"experiment {name!r} in {self.uri} was deleted: restore it with "
-                f"'mlflow experiments restore -x {found.experiment_id}' or use another name"
+                f"experiment {name!r} in {_without_password(self.uri)} was deleted; restore it "
+                f"with: MLFLOW_TRACKING_URI={_without_password(self.uri)} mlflow experiments "
+                f"restore --experiment-id {found.experiment_id}; or choose another "
+                "tracking.experiment"
             )
         return str(found.experiment_id)
 
@@ -117,7 +132,7 @@ def sqlite_path(uri: str) -> Path | None:
     name = uri.partition(":///")[2]
     if not name or name.startswith(":memory:"):
         raise TrackingError(f"tracking URI: expected a file, as in sqlite:///<path>; got {uri!r}")
-    path = Path(name).absolute()
+    path = Path(name).expanduser().absolute()
     if "%" in str(path) or "?" in str(path):  # versions of SQLAlchemy read these differently
         raise TrackingError(f"tracking URI: expected a path without '%' and '?', got {path}")
     return path
@@ -131,35 +146,74 @@ def open_store(uri: str | None = None, *, root: Path = DEFAULT_ROOT, create: boo
     Args:
         uri: tracking URI; ``None`` takes ``MLFLOW_TRACKING_URI`` and, where that is not set
             either, ``sqlite:///<root>/mlflow.db``.
-        root: directory of spool files and of the default store. Artifacts of a local store lie in
-            ``artifacts`` beside the sqlite file.
+        root: directory of journals and of the default store. Artifacts of a local store lie in
+            ``artifacts`` beside the sqlite file; where the file was moved, the paths in it follow.
         create: whether a missing sqlite file is created; readers say no.
 
     Raises:
         TrackingError: no such kind of URI, a directory cannot be written, the server cannot be
             reached within a few seconds, the file is no MLflow store or of another version.
     """
-    root = root.absolute()
+    root = root.expanduser().absolute()
     uri = resolve_uri(uri, root)
+    if _scheme(uri) not in (*_DATABASES, *_SERVERS):
+        raise TrackingError(f"tracking URI: expected {ALLOWED_URIS}; got {uri!r}")
     database = sqlite_path(uri)
     if database is not None and not create and not database.exists():
         raise TrackingError(
             f"no runs recorded yet: {database} does not exist; make some with 'timetrial bench' "
             "or name another store in MLFLOW_TRACKING_URI"
         )
+    if create:
+        _check_writable(root)
     _prepare_environment()
-    if database is None:
-        client = _connect(uri)
-        if create:
-            _make_writable(root / "spool")
-    elif create:
-        client = _create(uri, database, root)
-    else:
-        client = _connect(uri)
+    client = _connect(uri) if database is None else _open_sqlite(uri, database, create)
     artifacts = None
     if _scheme(uri) in _DATABASES:
         artifacts = (database.parent if database else root) / "artifacts"
     return Store(uri=uri, root=root, client=client, artifact_location=artifacts)
+
+
+def _open_sqlite(uri: str, database: Path, create: bool) -> MlflowClient:
+    """Opens a local store, made where it is new; a failed attempt leaves no file behind."""
+    if not create:
+        client = _connect(uri)
+        _follow_move(database)
+        return client
+    files = [database.with_name(database.name + end) for end in ("", "-wal", "-shm", "-journal")]
+    lock = database.with_name(database.name + ".lock")
+    with removed_on_error(lock):
+        _make_writable(database.parent)
+        # Inside the lock: a database that another process has made meanwhile is not ours to remove.
+        with _exclusive(lock), removed_on_error(*files):
+            client = _connect(uri)
+            _allow_readers_while_writing(database)
+            _follow_move(database)
+    return client
+
+
+def _follow_move(database: Path) -> None:
+    """Corrects the artifact paths in a database whose directory was moved or copied.
+
+    MLflow stores them as absolute addresses: artifacts would go on to the old place.
+    """
+    here = (database.parent / "artifacts").as_uri()
+    with contextlib.closing(sqlite3.connect(database, timeout=20)) as connection, connection:
+        found = connection.execute("SELECT DISTINCT artifact_location FROM experiments")
+        moved = [old for (old,) in found if str(old).endswith("/artifacts") and old != here]
+        for old in moved:
+            if not str(old).startswith("file:"):
+                continue
+            connection.execute(
+                "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?",
+                (here, old),
+            )
+            connection.execute(
+                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
+                "WHERE substr(artifact_uri, 1, ?) = ?",
+                (here, len(old) + 1, len(old) + 1, f"{old}/"),
+            )
+            _log.warning("%s was moved: its artifact paths lead to %s now", database, here)
 
 
 @contextlib.contextmanager
@@ -174,20 +228,6 @@ def store_errors(uri: str, hint: str = "") -> Iterator[None]:
         raise TrackingError(
             f"tracking store {_without_password(uri)}: {_reason(error)}{hint}"
         ) from error
-
-
-def _create(uri: str, database: Path, root: Path) -> MlflowClient:
-    """Opens a sqlite store, made where it is new; a failed attempt leaves no file behind."""
-    files = [database.with_name(database.name + end) for end in ("", "-wal", "-shm", "-journal")]
-    lock = database.with_name(database.name + ".lock")
-    with removed_on_error(root / "spool", lock):
-        for directory in (root / "spool", database.parent):
-            _make_writable(directory)
-        # Inside the lock: a database that another process has made meanwhile is not ours to remove.
-        with _exclusive(lock), removed_on_error(*files):
-            client = _connect(uri)
-            _allow_readers_while_writing(database)
-    return client
 
 
 def _connect(uri: str) -> MlflowClient:
@@ -282,6 +322,17 @@ def _allow_readers_while_writing(database: Path) -> None:
         contextlib.closing(sqlite3.connect(database, timeout=5)) as connection,
     ):
         connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _check_writable(directory: Path) -> None:
+    """Refuses a directory that could not be made or written to, without making it."""
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        code = errno.EACCES if existing.is_dir() else errno.ENOTDIR
+        raise TrackingError(
+            f"tracking directory {directory}: expected one that can be created and written to, "
+            f"got: {os.strerror(code)}: {existing}"
+        )
 
 
 def _make_writable(directory: Path) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
+from timetrial.tracking.record.tracker import now_ms
 from timetrial.tracking.store.listing import all_runs
 from timetrial.tracking.store.opening import Store, store_errors
-from timetrial.tracking.store.tracker import now_ms
 
 
 def log_report(store: Store, experiment: str, suite: str, directory: Path) -> str:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
+from timetrial.tracking.record.tracker import now_ms
 from timetrial.tracking.store.listing import all_runs
 from timetrial.tracking.store.opening import Store, store_errors
-from timetrial.tracking.store.tracker import now_ms
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

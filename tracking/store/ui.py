@@ -52,12 +52,14 @@ def ui_address(store: Store, path: str = "/", host: str = "127.0.0.1", port: int
 
 
 def run_address(store: Store, experiment: str, server: str = "") -> str:
-    """Address of an experiment's runs in the web interface, but for a run's id at its end.
+    """Address of a run in the web interface, with ``{run_id}`` in place of its id.
 
-    ``server`` is where the interface is served; by default where ``ui_address`` expects it.
+    ``server`` is where the interface is served; by default where ``ui_address`` expects it. Without
+    ``workflowType`` MLflow opens its pages for generative AI.
 
     Raises:
         TrackingError: no such experiment.
     """
-    path = f"/#/experiments/{store.experiment_id(experiment, create=False)}/runs/"
+    experiment_id = store.experiment_id(experiment, create=False)
+    path = f"/#/experiments/{experiment_id}/runs/{{run_id}}?workflowType=machine_learning"
     return server.rstrip("/") + path if server else ui_address(store, path)

@@ -1,4 +1,4 @@
-"""Writes saved chart views into an MLflow experiment, and the command that opens them.
+"""Writes saved chart views into an MLflow experiment and links to them.
 
 Boundary: the format of saved views is MLflow's own and undocumented (read from its web interface,
 3.10 to 3.17); where it cannot be used, the link leads to the plain list of runs.
@@ -20,9 +20,15 @@ from typing import Any
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
-from timetrial.tracking.store.listing import metric_history
+from timetrial.tracking.record.tracker import now_ms
+from timetrial.tracking.store.groups import (
+    BY_OPTIMIZER,
+    BY_OPTIMIZER_AND_WORKLOAD,
+    group_id,
+    write_groups,
+)
+from timetrial.tracking.store.listing import all_runs, metric_history
 from timetrial.tracking.store.opening import Store, store_errors
-from timetrial.tracking.store.tracker import now_ms
 from timetrial.tracking.store.writer import METRICS_PER_REQUEST
 
 OVERVIEW = "all workloads"
@@ -30,16 +36,18 @@ TAG_PREFIX = "mlflow.sharedViewState."
 _FIRST_WITH_VIEWS = (3, 10)
 _FIRST_WITH_ENVELOPE = (3, 15)  # before, the tag held nothing but the state
 _TAG_CHARACTERS = 5000  # limit before 3.16
+_KIND = "mlflow.experimentKind"  # without it the web interface asks what the experiment is
+_TRAINING = "custom_model_development"
 
 
 def write_views(store: Store, experiment: str, runs: Sequence[RunRecord]) -> dict[str, str]:
     """Writes one saved view per workload and one of all; doing it again replaces them.
 
-    Each shows, mean and range over seeds per optimizer, the deciding metric and the losses over
-    charged seconds and over steps; then, as bars, their final values, and where the seconds of a
-    run went: training, evaluation, logging, compilation. The web interface averages only what lies
-    at the very same x, and no two seeds take the very same time: the runs therefore get the metric
-    ``time/mean_train_seconds``, the mean over seeds of the seconds at their k-th evaluation.
+    Each shows the deciding metric and the losses, mean and range over seeds per optimizer, over
+    charged seconds and over steps; then, as bars, their final values, and what the seconds of a run
+    were spent on: training, evaluation, logging, compilation. The web interface averages values at
+    the very same x only, and no two seeds take the very same time. The runs therefore get the
+    metric ``time/mean_train_seconds``: the mean over seeds of the seconds at the k-th evaluation.
 
     Args:
         store: where the runs are.
@@ -55,17 +63,21 @@ def write_views(store: Store, experiment: str, runs: Sequence[RunRecord]) -> dic
     """
     with store_errors(store.uri):
         experiment_id = store.experiment_id(experiment, create=False)
-        finished = [run for run in runs if run.status == Status.FINISHED]
+        there = {str(run.info.run_id) for run in all_runs(store, experiment_id)}
+        finished = [r for r in runs if r.status == Status.FINISHED and r.run_id in there]
         names = [OVERVIEW, *sorted({run.workload for run in finished})]
         version = _server_version(store)
         if version < _FIRST_WITH_VIEWS:
             return {name: _link(experiment_id, None) for name in names}
         _write_mean_seconds(store, finished)
+        groups = write_groups(store, finished)
+        store.client.set_experiment_tag(experiment_id, _KIND, _TRAINING)
         links = {}
         for name in names:
             shown = [run for run in finished if name in (OVERVIEW, run.workload)]
             view_id = "timetrial-" + name.replace(" ", "-")
-            value = _encode(f"timetrial: {name}", _state(name, shown), version)
+            state = _state(name, shown, [groups[run.run_id] for run in shown])
+            value = _encode(f"timetrial: {name}", state, version)
             if version < _FIRST_WITH_ENVELOPE and len(value) > _TAG_CHARACTERS:
                 links[name] = _link(experiment_id, None)
                 continue
@@ -115,49 +127,64 @@ def _write_mean_seconds(store: Store, runs: Iterable[RunRecord]) -> None:
                 store.client.log_batch(run.run_id, points[start : start + METRICS_PER_REQUEST])
 
 
-def _state(name: str, runs: Sequence[RunRecord]) -> dict[str, Any]:
+def _state(
+    name: str, runs: Sequence[RunRecord], groups: Iterable[Mapping[str, str]]
+) -> dict[str, Any]:
     """State of the chart page: which runs, grouped how, drawn in which charts."""
-    conditions = {run.condition for run in runs}
-    keys = [schema.WORKLOAD] if name == OVERVIEW else []
-    keys += [schema.OPTIMIZER] + ([schema.CONDITION] if len(conditions) > 1 else [])
-    where = "attributes.status = 'FINISHED'"
-    if name == OVERVIEW:
-        where += f" and tags.{schema.SEED} LIKE '%'"  # neither reports nor summaries of studies
-    else:
-        where += f" and tags.{schema.WORKLOAD} = '{name}'"
-    metrics = _metrics_to_draw(name, runs)
+    tag = BY_OPTIMIZER_AND_WORKLOAD if name == OVERVIEW else BY_OPTIMIZER
     return {
-        "searchFilter": where,
+        "searchFilter": _filter(name),
         "orderByKey": "attributes.start_time",
         "orderByAsc": True,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "modelVersionFilter": "All Runs",
         "datasetsFilter": [],
-        "selectedColumns": [f"tags.`{key}`" for key in (*keys, schema.SEED)],
+        "selectedColumns": _columns(name, runs),
         "runsHiddenMode": "SHOW_ALL",
         "groupBy": {
             "aggregateFunction": "average",
-            "groupByKeys": [{"mode": "tag", "groupByData": key} for key in keys],
+            "groupByKeys": [{"mode": "tag", "groupByData": tag}],
         },
-        "groupsExpanded": dict.fromkeys(_groups(keys, runs), False),
+        "groupsExpanded": {group_id(tag, value[tag]): False for value in groups},
         "useGroupedValuesInCharts": True,
         "hideEmptyCharts": True,
         "autoRefreshEnabled": False,
         "isAccordionReordered": True,
         "compareRunSections": [
-            _section("seconds", "Over charged seconds"),
-            _section("steps", "Over steps"),
+            _section("seconds", "Over charged seconds", columns=1),
+            _section("steps", "Over steps", columns=1),
             _section("final", "Final quality"),
             _section("split", "Where the seconds went"),
         ],
-        "compareRunCharts": [
-            *(_chart(metric, "seconds") for metric in metrics),
-            *(_chart(metric, "steps") for metric in metrics),
-            *(_bars(f"{schema.FINAL_PREFIX}{metric}", "final") for metric in metrics),
-            *(_bars(metric, "split") for metric in schema.TIME_SPLIT),
-        ],
+        "compareRunCharts": _charts(_metrics_to_draw(name, runs)),
     }
+
+
+def _filter(name: str) -> str:
+    """MLflow's filter for the runs of a view."""
+    finished = "attributes.status = 'FINISHED'"
+    if name == OVERVIEW:  # neither reports nor summaries of studies
+        return f"{finished} and tags.{schema.SEED} LIKE '%'"
+    return f"{finished} and tags.{schema.WORKLOAD} = '{name}'"
+
+
+def _columns(name: str, runs: Iterable[RunRecord]) -> list[str]:
+    """Columns of the list of runs, in their order: who, then how well, then how long."""
+    tags = [schema.OPTIMIZER, *([schema.WORKLOAD] if name == OVERVIEW else [])]
+    tags += [schema.CONDITION, schema.SEED, schema.STOP_REASON]
+    metrics = [f"{schema.FINAL_PREFIX}{metric}" for metric in _metrics_to_draw(OVERVIEW, runs)]
+    metrics += [schema.TRAIN_SECONDS]
+    return [*(f"tags.`{tag}`" for tag in tags), *(f"metrics.`{metric}`" for metric in metrics)]
+
+
+def _charts(metrics: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        *(_chart(metric, "seconds") for metric in metrics),
+        *(_chart(metric, "steps") for metric in metrics),
+        *(_bars(f"{schema.FINAL_PREFIX}{metric}", "final") for metric in metrics),
+        *(_bars(metric, "split") for metric in schema.TIME_SPLIT),
+    ]
 
 
 def _metrics_to_draw(name: str, runs: Iterable[RunRecord]) -> list[str]:
@@ -168,17 +195,13 @@ def _metrics_to_draw(name: str, runs: Iterable[RunRecord]) -> list[str]:
     return list(dict.fromkeys([*deciding, *training, "validation/loss", "train/loss"]))
 
 
-def _groups(keys: Sequence[str], runs: Iterable[RunRecord]) -> list[str]:
-    """What the web interface calls the groups of runs that agree in all ``keys``."""
-    return sorted({",".join(f"tag.{key}.{getattr(run, key)}" for key in keys) for run in runs})
-
-
-def _section(uuid: str, title: str) -> dict[str, Any]:
+def _section(uuid: str, title: str, *, columns: int = 2) -> dict[str, Any]:
+    """A section of charts; the legend of a chart is cut where two share a line."""
     return {
         "uuid": uuid,
         "name": title,
         "display": True,
-        "columns": 2,
+        "columns": columns,
         "isReordered": True,
         "deleted": False,
         "isGenerated": False,

@@ -1,7 +1,7 @@
-"""Turns what was recorded about a run into MLflow calls, each of which may be repeated.
+"""Turns what a journal holds into MLflow calls, each of which may be repeated without effect.
 
-Boundary: raises whatever MLflow raises, except about artifacts, which a run can do without; what
-to do about it is for ``tracking.store.tracker`` (live) and ``tracking.store.mirror`` (afterwards).
+Boundary: raises whatever MLflow raises, except about artifacts; when to send is for
+``tracking.store.mirror``.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from timetrial.framework.records import Row
+from timetrial.framework.types import Status
 from timetrial.tracking.record import evaluations_file, schema
 from timetrial.tracking.record.errors import TrackingError
-from timetrial.tracking.record.journal import End, RunHeader
+from timetrial.tracking.record.journal import End, JournalContents
 from timetrial.tracking.store.opening import Store, store_errors
 
 if TYPE_CHECKING:
@@ -34,38 +34,46 @@ DIGEST_CHARACTERS = 36
 
 
 class RunWriter:
-    """Turns a run into MLflow calls, each of which may be repeated without effect."""
+    """Writes the run of one journal to a store.
+
+    Args:
+        store: where the run goes.
+        contents: the journal at its start, or later.
+        journal: its file name.
+        id_tag: tag that holds the journal's identity in MLflow.
+
+    Attributes:
+        run_id: id of the run in the store, None while the store has not been told of it.
+        complete: False while an artifact of the run is missing in the store.
+    """
 
     def __init__(
         self,
         store: Store,
-        spool_path: Path,
-        spool_id: str,
-        started_ms: int,
-        identity: RunHeader,
+        contents: JournalContents,
+        journal: str,
+        id_tag: str = schema.JOURNAL_ID,
     ) -> None:
-        self.started_ms = started_ms
-        self.identity = identity
         self.run_id: str | None = None
+        self.complete = True
         self._store = store
         self._client = store.client
-        self._spool_id = spool_id
-        self._tags = {
-            **identity.tags,
-            schema.SPOOL_ID: spool_id,
-            schema.SPOOL: str(spool_path.absolute()),
-        }
+        self._header = contents.header
+        self._started_ms = contents.started_ms
+        self._identity = f"tags.{id_tag} = '{contents.journal_id}'"
+        own = {id_tag: contents.journal_id, schema.JOURNAL: journal}
+        self._tags = _fitting_tags({**contents.tags, **own, **_source_tags(contents.tags)})
+        self._resumed = bool(contents.resumed) and contents.end is None
         self._described = False
 
-    def metrics(self, points: list[Metric]) -> None:
-        """Sends points and takes those off the list that arrived; tells of the run first."""
+    def metrics(self, points: Sequence[Metric]) -> None:
+        """Sends points; makes the run first where the store does not have it."""
         run_id = self._ensure_run()
-        while points:
-            self._client.log_batch(run_id, metrics=points[:METRICS_PER_REQUEST])
-            del points[:METRICS_PER_REQUEST]
+        for start in range(0, len(points), METRICS_PER_REQUEST):
+            self._client.log_batch(run_id, metrics=points[start : start + METRICS_PER_REQUEST])
 
     def end(self, end: End, last_step: int, evaluations: Sequence[Row]) -> None:
-        """Sends the summary, and all evaluations once more in one file, and ends the run."""
+        """Sends the summary and all evaluations in one file, then ends the run."""
         from mlflow.entities import RunTag
 
         run_id = self._ensure_run()
@@ -79,48 +87,57 @@ class RunWriter:
             self._upload(run_id, text, schema.EVALUATIONS_ARTIFACT)
         self._client.set_terminated(run_id, end.status, end.timestamp_ms)
 
+    def pause(self, end: End) -> None:
+        """Shows a run that may go on later as ended, without a summary."""
+        self._client.set_terminated(self._ensure_run(), end.status, end.timestamp_ms)
+
     def _ensure_run(self) -> str:
         if self.run_id is None:
-            experiment_id = self._store.experiment_id(self.identity.experiment)
-            found = self._client.search_runs(
-                [experiment_id], f"tags.{schema.SPOOL_ID} = '{self._spool_id}'", max_results=1
-            )
+            experiment_id = self._store.experiment_id(self._header.experiment)
+            found = self._client.search_runs([experiment_id], self._identity, max_results=1)
+            name = self._header.run_name
             run = (
                 found[0]
                 if found
-                else self._client.create_run(
-                    experiment_id,
-                    self.started_ms,
-                    _fitting_tags(self._tags),
-                    self.identity.run_name,
-                )
+                else self._client.create_run(experiment_id, self._started_ms, self._tags, name)
             )
             self.run_id = str(run.info.run_id)
             self._described = schema.DESCRIBED in run.data.tags
+            if found and self._resumed:
+                self._reopen(self.run_id)
         if not self._described:
             self._describe(self.run_id)
             self._described = True
         return self.run_id
 
+    def _reopen(self, run_id: str) -> None:
+        """Shows a run that goes on as running, with the tags of its new process."""
+        from mlflow.entities import RunTag
+
+        self._client.update_run(run_id, status=Status.RUNNING)
+        tags = [RunTag(key, value) for key, value in self._tags.items()]
+        self._client.log_batch(run_id, tags=tags)
+
     def _describe(self, run_id: str) -> None:
         """Sends the configuration and the data sets."""
         from mlflow.entities import Param
 
-        params = [Param(key, value) for key, value in _fitting_params(self.identity.params).items()]
+        params = [Param(key, value) for key, value in _fitting_params(self._header.params).items()]
         for start in range(0, len(params), PARAMS_PER_REQUEST):
             self._client.log_batch(run_id, params=params[start : start + PARAMS_PER_REQUEST])
-        if self.identity.datasets and not self._client.get_run(run_id).inputs.dataset_inputs:
-            self._client.log_inputs(run_id, _dataset_inputs(self.identity.datasets))
-        if self._upload(run_id, self.identity.config_yaml, schema.CONFIG_ARTIFACT):
+        if self._header.datasets and not self._client.get_run(run_id).inputs.dataset_inputs:
+            self._client.log_inputs(run_id, _dataset_inputs(self._header.datasets))
+        if self._upload(run_id, self._header.config_yaml, schema.CONFIG_ARTIFACT):
             self._client.set_tag(run_id, schema.DESCRIBED, "true")
 
     def _upload(self, run_id: str, text: str, name: str) -> bool:
-        """Keeps a text as an artifact; without an artifact store a run loses nothing but that."""
+        """Keeps a text as an artifact; the run goes on without it where that fails."""
         try:
             with store_errors(self._store.uri):
                 self._client.log_text(run_id, text, name)
         except TrackingError as error:
             _log.warning("%s: artifact %s of run %s is missing", error, name, run_id)
+            self.complete = False
             return False
         return True
 
@@ -143,7 +160,7 @@ def points_of(rows: Iterable[Row], previous_step: int | None) -> list[Metric]:
 
 
 def _finite_points(metrics: Mapping[str, float], step: int, timestamp_ms: int) -> list[Metric]:
-    """One point per metric; for nan and inf, which MLflow would garble, a mark instead."""
+    """One point per metric; non-finite values are logged as ``KEY_nonfinite`` = 1."""
     from mlflow.entities import Metric
 
     return [
@@ -152,6 +169,13 @@ def _finite_points(metrics: Mapping[str, float], step: int, timestamp_ms: int) -
         else Metric(_legal_key(key) + schema.NONFINITE_SUFFIX, 1.0, timestamp_ms, step)
         for key, value in metrics.items()
     ]
+
+
+def _source_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """What MLflow shows as the run's source."""
+    found = {"mlflow.source.name": "timetrial", "mlflow.source.type": "LOCAL"}
+    commit = tags.get(schema.GIT_COMMIT, "unknown")
+    return found if commit == "unknown" else {**found, "mlflow.source.git.commit": commit}
 
 
 def _fitting_params(params: Mapping[str, str]) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""VeLO's update in tiles of bounded memory."""
+"""Storage of a model's tensors as tiles of one shape; knows no optimizer."""

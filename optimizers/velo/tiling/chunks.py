@@ -1,6 +1,6 @@
-"""Running a function over tiles a few at a time on CPUs, all at once on other devices.
+"""Applies a function to tiles, a few at a time on CPUs, all at once on other devices.
 
-Boundary: control flow only; what the function computes is up to the caller.
+Boundary: control flow only; the function is the caller's.
 
 A CPU is fastest when the intermediate values of a few tiles stay in its cache; a GPU when one
 kernel sees all tiles.
@@ -30,15 +30,15 @@ def over_tiles(
     """Applies a function that treats every tile by itself.
 
     Args:
-        function: maps the state and the inputs of some tiles to their new state and to what else
-            was found; all arrays have a leading axis of tiles.
-        state: arrays that are updated in place where the compiler can.
-        inputs: arrays that are only read.
+        function: maps the state and the inputs of some tiles to their new state and to further
+            results; all arrays have a leading axis of tiles.
+        state: arrays to update, in place where the compiler can.
+        inputs: arrays to read.
         chunk: tiles to take at a time on a CPU; divides their number.
-        live: scalar bool that is always true but that the compiler cannot prove to be.
+        live: scalar bool, always true, which the compiler cannot prove.
 
     Returns:
-        The new state and the findings for all tiles.
+        The new state and the further results of all tiles.
     """
     tiles = jax.tree.leaves((state, inputs))[0].shape[0]
     if jax.default_backend() != "cpu":
@@ -46,6 +46,16 @@ def over_tiles(
         return made
     if tiles == chunk:
         return _apart(function, state, inputs, live)
+    return _in_chunks(function, state, inputs, tiles, chunk)
+
+
+def _in_chunks(
+    function: Callable[[State, PyTree], tuple[State, Found]],
+    state: State,
+    inputs: PyTree,
+    tiles: int,
+    chunk: int,
+) -> tuple[State, Found]:
     shapes = jax.eval_shape(lambda s, x: function(*_slice((s, x), 0, chunk))[1], state, inputs)
     found = jax.tree.map(lambda x: jnp.zeros((tiles, *x.shape[1:]), x.dtype), shapes)
 
@@ -76,7 +86,7 @@ def _apart(
     """Calls the function as the branch of a conditional.
 
     XLA's CPU compiler drops optimization barriers before it fuses. Without a boundary it merges
-    the slices with the arithmetic, which then is not vectorised (measured: 7 times slower), or
+    the slices with the arithmetic, which is then not vectorised (7 times slower, measured), or
     copies the arithmetic into every consumer.
     """
 

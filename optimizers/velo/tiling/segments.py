@@ -1,9 +1,9 @@
-"""Sums over groups of rows as a tree of padded gathers: the same bits at every call.
+"""Sums of rows by segment as a tree of padded gathers: the same bits at every call.
 
 Boundary: index arithmetic in NumPy when traced, gathers and sums when run; knows no optimizer.
 
-A scatter-add would do the same, but GPUs add in the order in which threads arrive: a resumed run
-would not be bitwise the uninterrupted one.
+A scatter-add gives the same sums, but a GPU adds in the order in which threads arrive: a resumed
+run would not be bitwise the uninterrupted one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy.typing as npt
 Indices = npt.NDArray[np.int32]
 
 NOTHING = np.iinfo(np.int32).max
-"""An index that is past the end of every array."""
+"""An index past the end of every array."""
 
 _WIDTHS = (2, 4, 8, 16, 32)
 
@@ -28,8 +28,8 @@ class SegmentSum:
     """Sums the rows of an array that belong to the same segment.
 
     Attributes:
-        levels: per level of the tree, the (groups, width) rows of the level below that each group
-            adds up; ``NOTHING`` stands for zero.
+        levels: for each level of the tree, (groups, width) rows of the level below; a group is
+            their sum, and ``NOTHING`` stands for zero.
         segments: number of segments.
     """
 
@@ -37,7 +37,7 @@ class SegmentSum:
     segments: int
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps rows ``(rows, ...)`` to sums ``(segments, ...)``; later rows are left out."""
+        """Maps ``(rows, ...)`` to sums ``(segments, ...)``; rows beyond the planned are ignored."""
         for index in self.levels:
             x = jnp.take(x, index, axis=0, mode="fill", fill_value=0).sum(1)
         return x[: self.segments]
@@ -72,7 +72,7 @@ def _level(segment: Indices, segments: int) -> tuple[Indices, Indices]:
 
 
 def _best_width(counts: npt.NDArray[np.intp]) -> int:
-    """The width that gathers the fewest rows, counting what the next level still has to add."""
+    """The width that gathers the fewest rows, those of the next level included."""
     if counts.max() == 1:
         return 1
     return min(_WIDTHS, key=lambda width: int((-(-counts // width)).sum()) * (width + 2))

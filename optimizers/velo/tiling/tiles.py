@@ -2,10 +2,10 @@
 
 Boundary: shapes and index arithmetic in NumPy, and the two copies in and out; no optimizer.
 
-A tensor of rank >= 2 is seen as a stack of matrices over its two largest axes, and each matrix is
-cut into tiles, padded with zeros where it does not fill the last one. What the network of a model
-with 161 tensors needs is then a handful of operations on arrays (tiles, rows, columns): compile
-time does not grow with the number of tensors, and a GPU launches a handful of kernels.
+A tensor of rank >= 2 is seen as a stack of matrices over its two largest axes. Each matrix is cut
+into tiles, padded with zeros where it does not fill the last one. A model with 161 tensors then
+takes a handful of operations on arrays (tiles, rows, columns): compile time does not grow with the
+number of tensors, and a GPU launches a handful of kernels.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from timetrial.optimizers.velo.tiling.segments import Indices, SegmentSum, segment_sum
-
-Shape = tuple[int, ...]
+from timetrial.optimizers.velo.tiling.views import Shape, TensorView, view
 
 MATRIX_TILES = ((64, 64), (16, 16), (8, 512), (512, 8), (1, 4096), (4096, 1))
-"""Tile shapes to choose from; the first serves alone unless it wastes much."""
+"""Tile shapes to choose from; several are used only where one wastes much."""
 
 VECTOR_TILE = (1, 256)
 """Tile shape of vectors and scalars, which have no row and column statistics."""
@@ -35,62 +34,14 @@ _TILE_COST = 300
 _NEW_SHAPE_COST = 1_000_000
 
 
-@dataclasses.dataclass(frozen=True)
-class TensorView:
-    """How one tensor is seen as ``batches`` matrices of ``rows`` by ``columns``.
-
-    Attributes:
-        leaf: index of the tensor among all leaves.
-        shape: its own shape.
-        order: its axes, the batch axes first, then the row and the column axis.
-        batches, rows, columns: sizes of the view.
-        swapped: the largest axis (d0) is the row axis, not the column axis.
-    """
-
-    leaf: int
-    shape: Shape
-    order: tuple[int, ...]
-    batches: int
-    rows: int
-    columns: int
-    swapped: bool
-
-    def grid(self, tile: Shape) -> Shape:
-        """Number of tiles as ``(batches, down, across)``."""
-        return self.batches, -(-self.rows // tile[0]), -(-self.columns // tile[1])
-
-
-def factored_axes(shape: Shape) -> tuple[int, int]:
-    """The two largest axes ``(d1, d0)``, d0 the largest; of equal axes the later is the larger.
-
-    Row statistics are means over d0, column statistics means over d1. The sort is stable, as
-    NumPy's was for so few elements when the weights were trained.
-    """
-    order = np.argsort(shape, kind="stable")
-    return int(order[-2]), int(order[-1])
-
-
-def view(leaf: int, shape: Shape) -> TensorView:
-    """The view of one tensor; vectors and scalars are one row."""
-    if len(shape) < 2:
-        return TensorView(leaf, shape, tuple(range(len(shape))), 1, 1, math.prod(shape), False)
-    d1, d0 = factored_axes(shape)
-    major, minor = sorted((d1, d0))
-    batch = [axis for axis in range(len(shape)) if axis not in (d1, d0)]
-    batches = math.prod(shape[axis] for axis in batch)
-    return TensorView(
-        leaf, shape, (*batch, major, minor), batches, shape[major], shape[minor], d0 == major
-    )
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Blocks:
-    """Slices of a vector statistic (per row, or per column) as long as one tile side.
+    """Slices of a row or column statistic, each as long as one tile side.
 
     Attributes:
         tensor: (blocks,) tensor of each block.
         matrix: (blocks,) matrix of each block, counted over all tensors of the group.
-        mask: (blocks, side) where the block is inside its matrix.
+        mask: (blocks, side) True inside the matrix.
         of_tile: (tiles,) block beside each tile.
         sum_tiles: sums over the tiles beside the same block.
         sum_tensor, sum_matrix: sums over the blocks of the same tensor, of the same matrix.
@@ -107,7 +58,7 @@ class Blocks:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Group:
-    """Tensors that are stored together as tiles of the same shape.
+    """Tensors stored together as tiles of the same shape.
 
     Attributes:
         tile: (rows, columns) of a tile.
@@ -115,10 +66,10 @@ class Group:
         views: the tensors, in order.
         swapped: (tensors,) ``TensorView.swapped``.
         sizes: (tensors,) number of elements.
-        chunk: tiles that are worked on together on a CPU; divides the number of tiles, for
-            which empty tiles are added at the end.
+        chunk: tiles that a CPU works on together; it divides the number of tiles, to which empty
+            ones are added at the end.
         tensor: (tiles,) tensor of each tile, counted within the group.
-        rows, columns: (tiles,) how much of each tile is inside its matrix, 0 for empty tiles.
+        rows, columns: (tiles,) size of the part inside the matrix, 0 for empty tiles.
         sum_tensor: sums over the tiles of the same tensor.
         by_row, by_column: the blocks of row and of column statistics.
     """
@@ -157,13 +108,13 @@ class Group:
         out = jnp.zeros((self.tiles, *self.tile), jnp.float32)
         first = 0
         for v in self.views:
-            x = _cut(leaves[v.leaf].astype(jnp.float32), v, self.tile)
+            x = v.cut(leaves[v.leaf].astype(jnp.float32), self.tile)
             out = jax.lax.dynamic_update_slice_in_dim(out, x, first, 0)
             first += x.shape[0]
         return out
 
     def _flat_index(self) -> Indices:
-        """For every place in the tiles of vectors, its place when they are laid end to end."""
+        """Index of every tile element in the vectors laid end to end; past the end for padding."""
         used = np.arange(self.tile[1]) < self.columns[:, None]
         index = np.full(used.shape, used.sum(), np.int32)
         index[used] = np.arange(used.sum())
@@ -174,37 +125,20 @@ class Group:
         out, first = [], 0
         for v in self.views:
             last = first + math.prod(v.grid(self.tile))
-            out.append(_join(packed[first:last], v, self.tile))
+            out.append(v.join(packed[first:last], self.tile))
             first = last
         return out
 
 
-def _cut(x: jax.Array, v: TensorView, tile: Shape) -> jax.Array:
-    batches, down, across = v.grid(tile)
-    x = x.transpose(v.order).reshape(v.batches, v.rows, v.columns)
-    over = (down * tile[0] - v.rows, across * tile[1] - v.columns)
-    x = jnp.pad(x, ((0, 0), (0, over[0]), (0, over[1])))
-    x = x.reshape(batches, down, tile[0], across, tile[1]).transpose(0, 1, 3, 2, 4)
-    return x.reshape(-1, *tile)
-
-
-def _join(tiles: jax.Array, v: TensorView, tile: Shape) -> jax.Array:
-    batches, down, across = v.grid(tile)
-    x = tiles.reshape(batches, down, across, *tile).transpose(0, 1, 3, 2, 4)
-    x = x.reshape(batches, down * tile[0], across * tile[1])[:, : v.rows, : v.columns]
-    x = x.reshape([v.shape[axis] for axis in v.order])
-    return x.transpose(np.argsort(v.order))
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
-class Plan:
-    """How the tensors of a model are stored.
+class Tiling:
+    """The storage of all tensors of a model.
 
     Attributes:
         groups: the groups of tiles.
         leaves: index among all leaves of every tensor, in order of groups; leaves without
             elements are left out.
-        position: for every tensor in order of leaves, where it is in the order of groups.
+        position: for every tensor in order of leaves, its place in the order of groups.
         members: for every group the positions of its tensors in order of leaves.
         kinds: (tensors,) number of axes longer than 1, in order of leaves.
     """
@@ -217,15 +151,15 @@ class Plan:
 
 
 @functools.lru_cache(maxsize=64)
-def plan(
+def make_tiling(
     shapes: tuple[Shape, ...],
     matrix_tiles: tuple[Shape, ...] = MATRIX_TILES,
     vector_tile: Shape = VECTOR_TILE,
-) -> Plan:
-    """Plans the storage of tensors of the given shapes, in order of leaves.
+) -> Tiling:
+    """Chooses the storage of tensors of the given shapes.
 
     Args:
-        shapes: of the tensors.
+        shapes: of the tensors, in order of leaves.
         matrix_tiles: tile shapes to choose from.
         vector_tile: tile shape of vectors, (1, any).
     """
@@ -240,18 +174,18 @@ def plan(
     rank = np.argsort(position).astype(np.int32)
     ends = np.cumsum([len(g.views) for g in groups])[:-1]
     kinds = np.array([sum(size > 1 for size in v.shape) for v in views], np.int32)
-    return Plan(tuple(groups), leaves, position, tuple(np.split(rank, ends)), kinds)
+    return Tiling(tuple(groups), leaves, position, tuple(np.split(rank, ends)), kinds)
 
 
 def _cost(v: TensorView, tile: Shape) -> int:
-    """Elements that a tensor occupies, with what each tile costs beside its elements."""
+    """Elements that a tensor occupies, plus a constant cost per tile."""
     return math.prod(v.grid(tile)) * (math.prod(tile) + _TILE_COST)
 
 
 def _assign(
     views: Sequence[TensorView], allowed: tuple[Shape, ...] = MATRIX_TILES
 ) -> dict[Shape, list[TensorView]]:
-    """Gives every matrix a tile shape: as few shapes as possible, more where padding is large."""
+    """Matrices by tile shape: as few shapes as possible, more where padding is large."""
     if not views:
         return {}
 

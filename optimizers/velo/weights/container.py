@@ -1,25 +1,30 @@
-"""Bytes of a VeLO checkpoint container to named float32 arrays and back, on msgpack alone.
+"""Bytes of a VeLO checkpoint container to named float32 arrays and back.
 
 Boundary: bytes in, arrays out, and the reverse; no files. Input is untrusted: nothing in it is
-executed, and no more memory is taken than a small multiple of its length.
+executed, and decoding takes no more memory than a small multiple of its length.
 
-The container is what ``flax.serialization.to_bytes`` makes of the checkpoints of
+The container is the output of ``flax.serialization.to_bytes`` for the checkpoints of
 google/learned_optimization: a map ``{"params", "gen_id", "step"}``, or just the tree under
 ``params``. Arrays are msgpack extensions of type 1 whose payload is again msgpack:
 ``[shape, dtype name, little-endian C-order bytes]``; type 3 is the same for a NumPy scalar. See
 https://flax.readthedocs.io/en/latest/api_reference/flax.serialization.html and the msgpack
 specification, https://github.com/msgpack/msgpack/blob/master/spec.md.
+
+Flax writes it. Flax does not read it: ``msgpack_restore`` bounds neither the number of objects (a
+hostile file of 64 MiB would take 4.6 GB) nor the types of arrays, and accepts keys twice.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgpack
 import numpy as np
+from flax import serialization
 
 from timetrial.optimizers.velo import layout
 from timetrial.optimizers.velo.layout import Path, WeightsError
@@ -41,7 +46,7 @@ _MAX_RANK = 8
 
 @dataclasses.dataclass(frozen=True)
 class Container:
-    """What a container holds.
+    """The content of a container.
 
     Attributes:
         arrays: every tensor by path, in container order; names, shapes and values are valid.
@@ -71,12 +76,8 @@ def decode(data: bytes) -> Container:
     if data[0] not in _MAP_BYTES:
         raise WeightsError(f"expected a msgpack map, got bytes that begin with {data[:12]!r}")
     tree = _unpack(data, "container", max_maps=_MAX_MAPS, max_arrays=0)
-    if "params" in tree:
-        return _decode_wrapped(tree)
-    return Container(_decode_arrays(tree), None, None)
-
-
-def _decode_wrapped(tree: Mapping[str, Any]) -> Container:
+    if "params" not in tree:
+        return Container(_decode_arrays(tree), None, None)
     if tree.keys() != _WRAPPER:
         found = ", ".join(layout.show([str(key)]) for key in tree)
         raise WeightsError(f"expected the keys params, gen_id, step and no other, got {found}")
@@ -126,7 +127,7 @@ def validate(arrays: Mapping[Path, np.ndarray[Any, Any]]) -> Float32Arrays:
 def _decode_array(
     leaf: Any, where: str, dtypes: Mapping[str, str], codes: tuple[int, ...]
 ) -> np.ndarray[Any, Any]:
-    """A view of the bytes of an extension, once shape, dtype and length are known to agree."""
+    """A view of an extension's bytes; shape, dtype and length are checked to agree first."""
     if not isinstance(leaf, _Extension) or leaf.code not in codes:
         raise WeightsError(f"{where}: expected a tensor (extension type 1), got {_kind(leaf)}")
     triple = _unpack(leaf.payload, where, max_maps=0, max_arrays=2)
@@ -161,30 +162,17 @@ def _decode_step(value: Any) -> int:
 
 
 def _unpack(data: bytes, where: str, *, max_maps: int, max_arrays: int) -> Any:
-    """Decodes msgpack; the number and size of the objects made are bounded beforehand."""
-    limits = {
-        "max_str_len": _MAX_TEXT,
-        "max_map_len": _MAX_KEYS,
-        "max_array_len": _MAX_RANK,
-        "max_bin_len": len(data),
-        "max_ext_len": len(data),
-    }
-    take_map = _counter(max_maps, f"{where}: expected at most {max_maps} maps, got more")
-    take_array = _counter(max_arrays, f"{where}: expected at most {max_arrays} arrays, got more")
+    """Decodes msgpack within limits on the number and the size of objects."""
+    maps, arrays = itertools.count(1), itertools.count(1)
 
     def make_map(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-        take_map()
-        made = dict(pairs)
-        if len(made) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise WeightsError(f"{where}: the key {layout.show([str(twice)])} occurs twice")
-        if _CHUNKED in made:
-            raise WeightsError(f"{where}: tensors in chunks are not supported, VeLO has none")
-        return made
+        if next(maps) > max_maps:
+            raise WeightsError(f"{where}: expected at most {max_maps} maps, got more")
+        return _map_of(pairs, where)
 
     def make_array(items: list[Any]) -> list[Any]:
-        take_array()
+        if next(arrays) > max_arrays:
+            raise WeightsError(f"{where}: expected at most {max_arrays} arrays, got more")
         return items
 
     try:
@@ -194,33 +182,39 @@ def _unpack(data: bytes, where: str, *, max_maps: int, max_arrays: int) -> Any:
             object_pairs_hook=make_map,
             list_hook=make_array,
             ext_hook=_Extension,
-            **limits,
+            max_str_len=_MAX_TEXT,
+            max_map_len=_MAX_KEYS,
+            max_array_len=_MAX_RANK,
+            max_bin_len=len(data),
+            max_ext_len=len(data),
         )
     except WeightsError:
         raise
-    except msgpack.ExtraData as error:
-        raise WeightsError(
-            f"{where}: {len(error.extra):,} bytes follow after the end of the data"
-        ) from None
-    except msgpack.StackError:
-        raise WeightsError(f"{where}: nested too deeply") from None
     except (ValueError, OverflowError) as error:
-        detail = str(error) or "no msgpack"
-        if "incomplete" in detail:
-            detail = f"the data end too early, after {len(data):,} bytes"
-        raise WeightsError(f"{where}: truncated, corrupt or foreign: {detail}") from None
+        raise WeightsError(f"{where}: {_reason(error, len(data))}") from None
 
 
-def _counter(allowed: int, message: str) -> Callable[[], None]:
-    made = 0
+def _map_of(pairs: list[tuple[Any, Any]], where: str) -> dict[Any, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise WeightsError(f"{where}: the key {layout.show([str(twice)])} occurs twice")
+    if _CHUNKED in made:
+        raise WeightsError(f"{where}: tensors in chunks are not supported, VeLO has none")
+    return made
 
-    def take() -> None:
-        nonlocal made
-        made += 1
-        if made > allowed:
-            raise WeightsError(message)
 
-    return take
+def _reason(error: Exception, length: int) -> str:
+    """One line for an error of msgpack's decoder."""
+    if isinstance(error, msgpack.ExtraData):
+        return f"{len(error.extra):,} bytes follow after the end of the data"
+    if isinstance(error, msgpack.StackError):
+        return "nested too deeply"
+    detail = str(error) or "no msgpack"
+    if "incomplete" in detail:
+        detail = f"the data end too early, after {length:,} bytes"
+    return f"truncated, corrupt or foreign: {detail}"
 
 
 def _kind(value: Any) -> str:
@@ -240,7 +234,7 @@ def encode(arrays: Mapping[Path, np.ndarray[Any, Any]], gen_id: str, step: int) 
         step: meta-training steps made, 0 to 2^31 - 1.
 
     Raises:
-        WeightsError: anything is not as ``decode`` would want it back.
+        WeightsError: ``decode`` would refuse the result.
     """
     if not isinstance(gen_id, str) or len(gen_id.encode()) > _MAX_TEXT:
         raise WeightsError(
@@ -249,17 +243,11 @@ def encode(arrays: Mapping[Path, np.ndarray[Any, Any]], gen_id: str, step: int) 
     if isinstance(step, bool) or not isinstance(step, int) or not 0 <= step < 2**31:
         raise WeightsError(f"step: expected a whole number from 0 to 2^31 - 1, got {step!r:.80}")
     valid = validate(arrays)
-    packed = {path: _extension(valid[path], "<f4", "float32") for path in layout.PATHS}
-    wrapper = {
-        "params": layout.nest(packed),
+    tree = {
+        "params": layout.nest({path: valid[path] for path in layout.PATHS}),
         "gen_id": gen_id,
-        # The reference's own trainer writes the step as an array of rank 0.
-        "step": _extension(np.asarray(step), "<i4", "int32"),
+        "step": np.asarray(step, np.int32),  # an array of rank 0, as in the released file
     }
-    data: bytes = msgpack.packb(wrapper)
+    # In place, because a copy would have its keys sorted.
+    data: bytes = serialization.msgpack_serialize(tree, in_place=True)
     return data
-
-
-def _extension(array: np.ndarray[Any, Any], dtype: str, name: str) -> msgpack.ExtType:
-    payload = msgpack.packb([list(array.shape), name, array.astype(dtype).tobytes()])
-    return msgpack.ExtType(_ARRAY, payload)

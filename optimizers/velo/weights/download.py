@@ -1,10 +1,11 @@
 """Downloads one file of known size over HTTPS, resuming and retrying, with the standard library.
 
-Boundary: an open file and a URL; knows nothing of what is in the file, nor where it goes.
+Boundary: an open file and a URL; knows neither the file's format nor its place.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import http.client
 import re
@@ -17,7 +18,9 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-Progress = Callable[[int, int], None]
+from timetrial.framework.ranges import check
+
+OnBytes = Callable[[int, int], None]
 """Called with (bytes so far, bytes in all)."""
 
 _CHUNK_BYTES = 1 << 16
@@ -29,75 +32,95 @@ _NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN})
 
 
 class DownloadError(Exception):
-    """The file cannot be had from this URL; trying again at once would not help."""
+    """The URL does not give the file; trying again at once would not help."""
 
 
 class _AttemptError(Exception):
-    """One attempt failed in a way that another one may not."""
+    """One attempt failed for a reason that may pass."""
 
 
-def check_url(url: str) -> None:
-    """Raises ``ValueError`` for anything but HTTPS, or plain HTTP from this very machine."""
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One file on a server, and the patience with the server.
+
+    Attributes:
+        url: HTTPS, or plain HTTP from this very machine.
+        expected_bytes: exact size of the file, >= 1.
+        timeout_seconds: longest silence, and window over which 1 kB/s must be kept up, > 0.
+        attempts: failures in a row without progress before giving up, >= 1.
+        backoff_seconds: pause after the first failure, >= 0; doubles each time, up to 30 s.
+    """
+
+    url: str
+    expected_bytes: int
+    timeout_seconds: float
+    attempts: int
+    backoff_seconds: float
+
+    def __post_init__(self) -> None:
+        _check_url(self.url)
+        check(
+            self,
+            expected_bytes=">= 1",
+            timeout_seconds="> 0",
+            attempts=">= 1",
+            backoff_seconds=">= 0",
+        )
+
+
+def _check_url(url: str) -> None:
     parts = urllib.parse.urlsplit(url)
-    if parts.scheme == "https" and parts.hostname:
-        return
-    if parts.scheme != "http" or parts.hostname not in _LOOPBACK:
+    safe = parts.scheme == "https" and parts.hostname
+    if not safe and (parts.scheme != "http" or parts.hostname not in _LOOPBACK):
         raise ValueError(f"expected a URL that begins with https://, got {url}")
 
 
 def download(
-    url: str,
-    file: BinaryIO,
-    expected_bytes: int,
-    *,
-    check: Callable[[], str | None],
-    progress: Progress | None,
-    timeout_seconds: float,
-    attempts: int,
-    backoff_seconds: float,
+    request: Request, file: BinaryIO, is_wrong: Callable[[], str | None], on_bytes: OnBytes | None
 ) -> None:
-    """Completes ``file``, which may hold the first part of the download already.
+    """Completes a file that may hold the first part of the download already.
 
     Args:
-        url: see ``check_url``.
-        file: open for reading and writing; flushed before ``check`` is called.
-        expected_bytes: exact size of the complete file.
-        check: says what is wrong with the complete file, or ``None``.
-        progress: called whenever bytes have arrived, and when an attempt starts.
-        timeout_seconds: longest silence, and window over which 1 kB/s must be kept up.
-        attempts: failures in a row, without progress, after which to give up.
-        backoff_seconds: pause after the first of them; doubles each time, up to 30 s.
+        request: what to ask for.
+        file: open for reading and writing; flushed before ``is_wrong`` is called.
+        is_wrong: the fault of the complete file, or ``None``.
+        on_bytes: called when an attempt starts and whenever bytes have arrived.
 
     Raises:
         DownloadError: the server is out of reach, refuses, or has something else. The file keeps
-            what is worth resuming from.
+            its bytes where they are worth resuming from.
         OSError: the file cannot be written.
     """
-    most, failures, from_scratch = _size(file), 0, False
     while True:
-        start = _size(file)
-        from_scratch = from_scratch or start == 0
-        if start < expected_bytes:
-            try:
-                _attempt(url, file, start, expected_bytes, progress, timeout_seconds)
-            except _AttemptError as error:
-                # A gain of less than 1 % is no progress, so that the number of attempts is
-                # bounded whatever the server does.
-                advanced = (_size(file) - most) * 100 >= expected_bytes
-                failures = 1 if advanced else failures + 1
-                most = max(most, _size(file))
-                if failures >= attempts:
-                    raise DownloadError(f"{error} (gave up after {attempts} attempts)") from None
-                time.sleep(min(backoff_seconds * 2 ** (failures - 1), _MAX_PAUSE_SECONDS))
-                continue
+        from_scratch = _complete(request, file, on_bytes)
         file.flush()
-        problem = check()
+        problem = is_wrong()
         if problem is None:
             return
         _empty(file)
         if from_scratch:
             raise DownloadError(f"the server sent something else: {problem}")
-        # What an earlier call had left may have been at fault: once more, from the beginning.
+        # The part left by an earlier call may be wrong: once more, from the beginning.
+
+
+def _complete(request: Request, file: BinaryIO, on_bytes: OnBytes | None) -> bool:
+    """Asks until all bytes are there; returns whether any attempt began with an empty file."""
+    most, failures, from_scratch = _size(file), 0, False
+    while (start := _size(file)) < request.expected_bytes:
+        from_scratch |= start == 0
+        try:
+            _attempt(request, file, start, on_bytes)
+        except _AttemptError as error:
+            # A gain below 1 % is no progress: this bounds the attempts for any server.
+            advanced = (_size(file) - most) * 100 >= request.expected_bytes
+            failures = 1 if advanced else failures + 1
+            most = max(most, _size(file))
+            if failures >= request.attempts:
+                count = request.attempts
+                raise DownloadError(f"{error} (gave up after {count} attempts)") from None
+            pause = request.backoff_seconds * 2 ** (failures - 1)
+            time.sleep(min(pause, _MAX_PAUSE_SECONDS))
+    return from_scratch
 
 
 def _size(file: BinaryIO) -> int:
@@ -109,26 +132,19 @@ def _empty(file: BinaryIO) -> None:
     file.truncate()
 
 
-def _attempt(
-    url: str,
-    file: BinaryIO,
-    start: int,
-    expected_bytes: int,
-    progress: Progress | None,
-    timeout_seconds: float,
-) -> None:
-    """Asks once for what is missing and appends it to the file."""
-    reply = _open(url, start, timeout_seconds)
+def _attempt(request: Request, file: BinaryIO, start: int, on_bytes: OnBytes | None) -> None:
+    """Asks once for the missing bytes and appends them to the file."""
+    reply = _open(request, start)
     if reply is None:
         _empty(file)
         raise _AttemptError(f"the server does not have the bytes from {start:,} on")
     with reply:
-        if not _continues(reply, start, expected_bytes):
+        if not _continues(reply, start, request.expected_bytes):
             _empty(file)
             start = 0
-        if progress is not None:
-            progress(start, expected_bytes)
-        _receive(reply, file, start, expected_bytes, progress, timeout_seconds)
+        if on_bytes is not None:
+            on_bytes(start, request.expected_bytes)
+        _receive(request, reply, file, start, on_bytes)
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
@@ -136,22 +152,21 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         try:
-            check_url(newurl)
+            _check_url(newurl)
         except ValueError as error:
             fp.close()
             raise DownloadError(f"the server redirects elsewhere: {error}") from None
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _open(url: str, start: int, timeout_seconds: float) -> http.client.HTTPResponse | None:
+def _open(request: Request, start: int) -> http.client.HTTPResponse | None:
     """The server's answer to a request from ``start`` on; ``None`` if that is beyond the end."""
     headers = {"User-Agent": "timetrial", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    request = urllib.request.Request(url, headers=headers)
     try:
         reply: http.client.HTTPResponse = urllib.request.build_opener(_SafeRedirects).open(
-            request, timeout=timeout_seconds
+            urllib.request.Request(request.url, headers=headers), timeout=request.timeout_seconds
         )
     except urllib.error.HTTPError as error:
         error.close()
@@ -173,13 +188,13 @@ def _continues(reply: http.client.HTTPResponse, start: int, expected_bytes: int)
     """Whether the reply goes on from ``start``; otherwise it is the whole file.
 
     Raises:
-        DownloadError: it is neither; whatever we have got so far stays.
+        DownloadError: it is neither; the bytes received so far stay.
     """
     length, kind = reply.headers.get("Content-Length"), reply.headers.get_content_type()
     if kind == "text/html":
         raise DownloadError("the server sends a web page instead of the file")
     if reply.headers.get("Content-Encoding", "identity") != "identity":
-        raise DownloadError("the server sends the file compressed, which it was asked not to do")
+        raise DownloadError("the server sends the file compressed, although asked not to")
     if reply.status == 206:
         span = reply.headers.get("Content-Range", "")
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", span.strip())
@@ -198,38 +213,38 @@ def _continues(reply: http.client.HTTPResponse, start: int, expected_bytes: int)
 
 
 def _receive(
+    request: Request,
     reply: http.client.HTTPResponse,
     file: BinaryIO,
     received: int,
-    expected_bytes: int,
-    progress: Progress | None,
-    timeout_seconds: float,
+    on_bytes: OnBytes | None,
 ) -> None:
+    """Appends the reply's bytes to the ``received`` ones; gives up when they come too slowly."""
+    expected = request.expected_bytes
     file.seek(received)
     window_start, window_bytes = time.monotonic(), 0
-    while True:
-        try:
-            chunk = reply.read1(_CHUNK_BYTES)
-        except (OSError, http.client.HTTPException) as error:
-            raise _AttemptError(
-                f"the connection broke after {received:,} of {expected_bytes:,} bytes: {error}"
-            ) from None
-        if not chunk:
-            break
+    while chunk := _read(reply, f"{received:,} of {expected:,} bytes"):
         received += len(chunk)
-        if received > expected_bytes:
+        if received > expected:
             _empty(file)
-            raise DownloadError(f"expected a file of {expected_bytes:,} bytes, got more")
+            raise DownloadError(f"expected a file of {expected:,} bytes, got more")
         file.write(chunk)
-        if progress is not None:
-            progress(received, expected_bytes)
+        if on_bytes is not None:
+            on_bytes(received, expected)
         window_bytes += len(chunk)
         waited = time.monotonic() - window_start
-        if waited > timeout_seconds:
+        if waited > request.timeout_seconds:
             if window_bytes < waited * _MIN_BYTES_PER_SECOND:
                 raise _AttemptError(
-                    f"the connection stalled after {received:,} of {expected_bytes:,} bytes"
+                    f"the connection stalled after {received:,} of {expected:,} bytes"
                 )
             window_start, window_bytes = time.monotonic(), 0
-    if received < expected_bytes:
-        raise _AttemptError(f"the connection ended after {received:,} of {expected_bytes:,} bytes")
+    if received < expected:
+        raise _AttemptError(f"the connection ended after {received:,} of {expected:,} bytes")
+
+
+def _read(reply: http.client.HTTPResponse, so_far: str) -> bytes:
+    try:
+        return reply.read1(_CHUNK_BYTES)
+    except (OSError, http.client.HTTPException) as error:
+        raise _AttemptError(f"the connection broke after {so_far}: {error}") from None

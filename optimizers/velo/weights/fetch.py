@@ -1,11 +1,14 @@
-"""Fetches Google's released VeLO weights into the cache: what ``timetrial fetch velo`` does.
+"""Fetches Google's released VeLO weights into the cache: the command ``timetrial fetch velo``.
 
 Boundary: the only module of the optimizer that talks to the network. POSIX only (file locks).
 
-A download goes to ``<destination>.part``, which a later call resumes, is checked for its exact size
-and by loading it, and is renamed into place with its sha256 recorded beside it. What is in place is
-therefore always whole. Processes that fetch at the same time do not share a part: the second one
-downloads into a part of its own.
+A download goes to ``<destination>.part``, which a later call resumes. The complete part is checked
+for its exact size, loaded, and renamed into place with its sha256 recorded beside it: the file in
+place is always whole. Processes that fetch at the same time do not share a part; the second one
+downloads into its own.
+
+Pooch would not do: it neither resumes nor limits sizes or stalls, tries a 404 again, follows a
+redirect to plain HTTP, and its check needs a published hash, which these weights lack.
 """
 
 from __future__ import annotations
@@ -22,14 +25,19 @@ from typing import BinaryIO
 
 from timetrial.framework.errors import UserError
 from timetrial.framework.files import write_atomically
-from timetrial.optimizers.velo.layout import WeightsError
-from timetrial.optimizers.velo.weights.checkpoint import MAX_FILE_BYTES, digest_path, load_weights
-from timetrial.optimizers.velo.weights.choice import (
+from timetrial.optimizers.velo.layout import WeightsError, one_line
+from timetrial.optimizers.velo.weights.catalogue import (
     RELEASED_BYTES,
     RELEASED_URL,
     google_weights_path,
 )
-from timetrial.optimizers.velo.weights.download import DownloadError, Progress, check_url, download
+from timetrial.optimizers.velo.weights.download import DownloadError, OnBytes, Request, download
+from timetrial.optimizers.velo.weights.formats import (
+    MAX_FILE_BYTES,
+    digest_path,
+    load_weights,
+    record_digest,
+)
 
 __all__ = ["LICENCE_NOTE", "FetchError", "fetch_velo"]
 
@@ -38,7 +46,7 @@ LICENCE_NOTE = (
     "https://github.com/google/learned_optimization/issues/272). They are fetched from Google's "
     "public bucket for your own use; timetrial neither contains nor redistributes them."
 )
-"""To be shown to whoever fetches the weights."""
+"""Shown before the weights are fetched."""
 
 
 class FetchError(UserError, RuntimeError):
@@ -50,65 +58,56 @@ def fetch_velo(
     url: str = RELEASED_URL,
     destination: str | os.PathLike[str] | None = None,
     source_file: str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
+    progress: OnBytes | None = None,
     timeout_seconds: float = 30.0,
     attempts: int = 5,
     backoff_seconds: float = 1.0,
     expected_bytes: int = RELEASED_BYTES,
 ) -> pathlib.Path:
-    """Downloads the weights, or takes them from a file, unless they are in place already.
+    """Downloads the weights, or copies them from a file, unless they are in place already.
 
     Args:
-        url: where to download from; HTTPS, or plain HTTP from this very machine.
+        url: as in ``download.Request``.
         destination: file to make; ``google_weights_path()`` by default. Directories are made.
         source_file: a copy of the released file, for a machine without network; always copied.
         progress: called with (bytes so far, bytes in all) while bytes arrive.
-        timeout_seconds: how long a connection may be silent, or slower than 1 kB/s, > 0.
-        attempts: how often in a row a download may fail without getting on, >= 1.
-        backoff_seconds: pause after the first failure, >= 0; doubles with every further one, up
-            to 30 s.
+        timeout_seconds: as in ``download.Request``.
+        attempts: as in ``download.Request``.
+        backoff_seconds: as in ``download.Request``.
         expected_bytes: exact size of the file.
 
     Returns:
         The destination, which holds valid weights.
 
     Raises:
-        FetchError: no network, a server that refuses or serves something else, a full disk or an
-            unwritable directory, or a ``source_file`` that is not the released file. Whatever was
-            at the destination is still there; of an interrupted download only the part is left.
+        FetchError: no network, a server that refuses or has another file, a full disk, an
+            unwritable directory, or a ``source_file`` that is not the released file. The file at
+            the destination stays; an interrupted download leaves only its part.
     """
     target = pathlib.Path(destination) if destination is not None else google_weights_path()
-    _check_settings(url, timeout_seconds, attempts, backoff_seconds, expected_bytes)
-    try:
+    request = Request(url, expected_bytes, timeout_seconds, attempts, backoff_seconds)
+    if expected_bytes > MAX_FILE_BYTES:
+        raise ValueError(f"expected_bytes: expected at most {MAX_FILE_BYTES}, got {expected_bytes}")
+    with _fetch_errors(url, target):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a directory, expected a file", str(target))
         target.parent.mkdir(parents=True, exist_ok=True)
         if source_file is not None:
-            _take(pathlib.Path(source_file), target, expected_bytes)
-            return target
-        if _problem(target, expected_bytes) is None:
-            return target
-        with _part(target) as (part, file):
-            if _problem(target, expected_bytes) is None:  # made by another while we waited
-                return target
-            download(
-                url,
-                file,
-                expected_bytes,
-                check=lambda: _problem(part, expected_bytes),
-                progress=progress,
-                timeout_seconds=timeout_seconds,
-                attempts=attempts,
-                backoff_seconds=backoff_seconds,
-            )
-            os.fsync(file.fileno())
-            _put_in_place(part, target)
+            _copy(pathlib.Path(source_file), target, expected_bytes)
+        elif _problem(target, expected_bytes) is not None:
+            _download(request, target, progress)
+    return target
+
+
+@contextlib.contextmanager
+def _fetch_errors(url: str, target: pathlib.Path) -> Iterator[None]:
+    """Turns errors of the network and of the disk into a FetchError."""
+    try:
+        yield
     except DownloadError as error:
-        # Part of it may be the server's words: one printable line of them.
-        reason = "".join(c if c.isprintable() else " " for c in str(error))[:500]
         raise FetchError(
-            f"cannot fetch VeLO's weights: {reason}; by other means: download {url} and run "
-            f"`timetrial fetch velo --from FILE`, or put it at {target}"
+            f"cannot fetch VeLO's weights: {one_line(error, 500)}; by other means: download {url} "
+            f"and run `timetrial fetch velo --from FILE`, or put it at {target}"
         ) from error
     except OSError as error:
         where = error.filename or target
@@ -116,25 +115,10 @@ def fetch_velo(
             f"cannot write VeLO's weights: {where}: {error.strerror or error}; choose another "
             f"cache directory with TIMETRIAL_CACHE, or put {url} at {target} yourself"
         ) from error
-    return target
-
-
-def _check_settings(
-    url: str, timeout_seconds: float, attempts: int, backoff_seconds: float, expected_bytes: int
-) -> None:
-    check_url(url)
-    if not timeout_seconds > 0:
-        raise ValueError(f"timeout_seconds: expected seconds > 0, got {timeout_seconds}")
-    if attempts < 1:
-        raise ValueError(f"attempts: expected a whole number >= 1, got {attempts}")
-    if not backoff_seconds >= 0:
-        raise ValueError(f"backoff_seconds: expected seconds >= 0, got {backoff_seconds}")
-    if not 0 < expected_bytes <= MAX_FILE_BYTES:
-        raise ValueError(f"expected_bytes: expected 1 to {MAX_FILE_BYTES}, got {expected_bytes}")
 
 
 def _problem(path: pathlib.Path, expected_bytes: int) -> str | None:
-    """Why a file is not the weights, or ``None`` when it is."""
+    """Why a file cannot be the weights; ``None`` if it can."""
     try:
         size = path.stat().st_size
         if size != expected_bytes:
@@ -147,15 +131,24 @@ def _problem(path: pathlib.Path, expected_bytes: int) -> str | None:
     return None
 
 
-def _take(source: pathlib.Path, target: pathlib.Path, expected_bytes: int) -> None:
-    """Copies a file that somebody brought along, once it has proved to be the weights."""
+def _download(request: Request, target: pathlib.Path, progress: OnBytes | None) -> None:
+    with _part(target) as (part, file):
+        if _problem(target, request.expected_bytes) is None:
+            return  # another process made it while this one waited
+        download(request, file, lambda: _problem(part, request.expected_bytes), progress)
+        os.fsync(file.fileno())
+        _put_in_place(part, target)
+
+
+def _copy(source: pathlib.Path, target: pathlib.Path, expected_bytes: int) -> None:
+    """Copies a file that the user brought, once it is known to be the weights."""
     try:
         problem = _problem(source, expected_bytes)
     except OSError as error:
         problem = f"{source}: cannot be read: {error.strerror}"
     if problem is not None:
         raise FetchError(f"not taken, this is not the file of {RELEASED_URL}: {problem}")
-    copy = target.with_name(f"{target.name}.part.{os.getpid()}.{secrets.token_hex(4)}")
+    copy = _own_part(target)
     try:
         write_atomically(copy, source.read_bytes())
         problem = _problem(copy, expected_bytes)
@@ -166,12 +159,17 @@ def _take(source: pathlib.Path, target: pathlib.Path, expected_bytes: int) -> No
         copy.unlink(missing_ok=True)
 
 
+def _own_part(target: pathlib.Path) -> pathlib.Path:
+    """A name beside the target that no other process uses."""
+    return target.with_name(f"{target.name}.part.{os.getpid()}.{secrets.token_hex(4)}")
+
+
 @contextlib.contextmanager
 def _part(target: pathlib.Path) -> Iterator[tuple[pathlib.Path, BinaryIO]]:
     """The unfinished download, opened for this process alone.
 
-    It is the resumable part of the target, or, while another process is at work on that one, a
-    part of our own that is thrown away if it does not become the target.
+    It is the resumable part of the target. While another process holds that one, it is a part of
+    this process, deleted unless it becomes the target.
     """
     shared = target.with_name(f"{target.name}.part")
     file = _open_locked(shared)
@@ -183,7 +181,7 @@ def _part(target: pathlib.Path) -> Iterator[tuple[pathlib.Path, BinaryIO]]:
                 if os.fstat(file.fileno()).st_size == 0:
                     shared.unlink(missing_ok=True)
         return
-    own = target.with_name(f"{target.name}.part.{os.getpid()}.{secrets.token_hex(4)}")
+    own = _own_part(target)
     try:
         with own.open("x+b") as file:
             yield own, file
@@ -192,12 +190,12 @@ def _part(target: pathlib.Path) -> Iterator[tuple[pathlib.Path, BinaryIO]]:
 
 
 def _open_locked(path: pathlib.Path) -> BinaryIO | None:
-    """Opens a file under an exclusive lock; ``None`` while another holds it."""
+    """Opens a file under an exclusive lock; ``None`` while another process holds it."""
     while True:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Its former owner may have renamed it into place before we got the lock.
+            # Its former owner may have renamed it into place before this lock was granted.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                     return file
@@ -220,7 +218,7 @@ def _put_in_place(part: pathlib.Path, target: pathlib.Path) -> None:
         # of its predecessor would be refused.
         digest_path(target).unlink(missing_ok=True)
         part.replace(target)
-        write_atomically(digest_path(target), f"{digest}  {target.name}\n".encode())
+        record_digest(target, digest)
 
 
 @contextlib.contextmanager

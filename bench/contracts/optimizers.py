@@ -1,0 +1,241 @@
+"""Contract checks of an optimizer: what every entry of ``OPTIMIZERS`` must do.
+
+Boundary: each check takes a Subject and raises ContractError or AssertionError; nothing is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from timetrial.bench.contracts import NotApplicableError, require
+from timetrial.bench.contracts.regression import Regression
+from timetrial.bench.tune import space as spaces
+from timetrial.framework import callbacks as cb
+from timetrial.framework.budget import Budget, StopReason
+from timetrial.framework.config import Choice, RunConfig
+from timetrial.framework.entries import Horizon, OptimizerEntry
+from timetrial.framework.records import RunResult
+from timetrial.framework.step import Program
+from timetrial.framework.trainer import Trainer
+from timetrial.framework.types import PyTree
+from timetrial.optimizers import OPTIMIZERS
+from timetrial.optimizers.schedules import sampled
+from timetrial.workloads import WORKLOADS
+
+STEPS: Final = 200
+HORIZON: Final = Horizon(step_hint=STEPS, steps=STEPS)
+PARAMS: Final = {
+    "scalar": np.float32(0.3),
+    "vector": np.linspace(-1, 1, 5, dtype=np.float32),
+    "matrix": np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4),
+    "kernel": np.linspace(-1, 1, 54, dtype=np.float32).reshape(3, 3, 2, 3),
+    "empty": {},
+}
+"""Parameters of every rank that models have."""
+
+_MOST_UPDATES: Final = 32  # some optimizers average gradients over several updates
+
+
+class Subject:
+    """An optimizer under test.
+
+    Args:
+        choice: its name in the registry, and settings.
+    """
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+        self.settings: Any = choice.settings
+        self.entry: OptimizerEntry = OPTIMIZERS[choice.name]
+
+    @functools.cached_property
+    def tx(self) -> optax.GradientTransformationExtraArgs:
+        """Its transformation, for ``HORIZON``.
+
+        Raises:
+            ContractError: ``make`` returns something else.
+        """
+        made = self.entry.make(self.settings, HORIZON)
+        expected = "make(settings, horizon) to return an optax.GradientTransformation"
+        require(isinstance(made, optax.GradientTransformation), expected, type(made).__name__)
+        return optax.with_extra_args_support(made)
+
+    @functools.cached_property
+    def trained(self) -> tuple[RunResult, RunResult]:
+        """Two equal runs of ``STEPS`` updates on a small regression problem."""
+        workload = Regression(step_hint=STEPS, eval_every_steps=STEPS // 2)
+        program = Program(workload, self.tx, self.entry.eval_params)
+        callbacks = [cb.StopIfDiverged(), cb.StopAtBudget(), cb.FeedRemainingFraction()]
+        first, again = (
+            Trainer(program, Budget(steps=STEPS), callbacks).fit(program.init(0)) for _ in range(2)
+        )
+        return first, again
+
+
+Check = Callable[[Subject], None]
+
+
+def _start() -> PyTree:
+    return jax.tree.map(jnp.asarray, PARAMS)
+
+
+def _step(tx: optax.GradientTransformationExtraArgs, params: PyTree, state: PyTree) -> Any:
+    """One update with the gradients of a bowl; returns ``(params, state)``."""
+    grads = jax.tree.map(lambda p: 0.1 * p + 0.01, params)
+    inputs = {"value": jnp.float32(1.0), "remaining_fraction": jnp.float32(1.0)}
+    updates, state = tx.update(grads, state, params, **inputs)
+    return optax.apply_updates(params, updates), state
+
+
+def _types(tree: PyTree) -> dict[str, str]:
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+
+
+def _assert_close(tree: PyTree, other: PyTree) -> None:
+    for one, two in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(one, two, rtol=2e-5, atol=1e-7)
+
+
+def settings_are_frozen_and_described(subject: Subject) -> None:
+    """The settings are a frozen dataclass; the summary is one line."""
+    settings, summary = subject.settings, subject.entry.summary
+    name = next((field.name for field in dataclasses.fields(settings)), "any")
+    try:
+        setattr(settings, name, getattr(settings, name, None))
+    except dataclasses.FrozenInstanceError:
+        pass
+    else:
+        require(False, "settings with @dataclasses.dataclass(frozen=True)", "one that is not")
+    require(bool(summary) and "\n" not in summary, "a summary of one line", repr(summary))
+
+
+def records_text_and_finite_learning_rates(subject: Subject) -> None:
+    """Variant and notes are text; learning rates, where there are some, are finite numbers."""
+    entry, settings = subject.entry, subject.settings
+    variant, notes = entry.variant(settings), dict(entry.notes(settings, HORIZON))
+    require(isinstance(variant, str), "text from variant(settings)", repr(variant))
+    texts = all(isinstance(text, str) for item in notes.items() for text in item)
+    require(texts, "text by text from notes(settings, horizon)", notes)
+    last = entry.last_step(settings, HORIZON)
+    require(last is None or last >= 1, "last_step to be None or >= 1", last)
+    rates = entry.learning_rates and entry.learning_rates(settings, HORIZON)
+    if rates is not None:
+        made = len(sampled(rates, STEPS, STEPS + 1))
+        require(made == STEPS + 1, f"finite learning rates at {STEPS + 1} steps", f"{made} of them")
+
+
+def takes_every_value_of_its_search_space(subject: Subject) -> None:
+    """Both ends of every range and every choice of the search space are valid settings."""
+    if subject.entry.space is None:
+        raise NotApplicableError("it has no search space and cannot be tuned without study.space=")
+    own = {key: v for key, v in subject.entry.space.items() if not key.startswith("workload.")}
+    workload, entry = next(iter(WORKLOADS.built_in.items()))
+    choice = Choice(workload, entry.settings())
+    spaces.check(own, RunConfig(choice, subject.choice, Budget(steps=STEPS)))
+
+
+def keeps_shapes_and_dtypes_and_moves_every_tensor(subject: Subject) -> None:
+    """Updates change every parameter, and never a shape or a dtype of parameters or state."""
+    params = _start()
+    state = subject.tx.init(params)
+    types, state_types = _types(params), _types(state)
+    moved: set[str] = set()
+    for update in range(_MOST_UPDATES):
+        before, (params, state) = params, _step(subject.tx, params, state)
+        require(_types(params) == types, f"parameters {types}", _types(params))
+        require(_types(state) == state_types, f"a state {state_types}", _types(state))
+        leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+        for (path, new), old in zip(leaves, jax.tree.leaves(before), strict=True):
+            name = jax.tree_util.keystr(path)
+            require(bool(jnp.all(jnp.isfinite(new))), f"finite parameters {name}", new)
+            moved |= set() if np.array_equal(new, old) else {name}
+        if update >= 2 and moved == set(types):
+            return
+    stuck = ", ".join(sorted(set(types) - moved))
+    require(False, f"every tensor to move within {_MOST_UPDATES} updates", f"{stuck} unmoved")
+
+
+def updates_alike_compiled_one_by_one_and_under_scan(subject: Subject) -> None:
+    """Four compiled updates, one by one and in one ``lax.scan``, give equal parameters."""
+    tx = subject.tx
+
+    def scanned(params: PyTree) -> PyTree:
+        def body(carry: Any, _: None) -> tuple[Any, None]:
+            return _step(tx, *carry), None
+
+        return jax.lax.scan(body, (params, tx.init(params)), length=4)[0][0]
+
+    params = _start()
+    state, compiled = tx.init(params), jax.jit(functools.partial(_step, tx))
+    for _ in range(4):
+        params, state = compiled(params, state)
+    _assert_close(params, jax.jit(scanned)(_start()))
+
+
+def vmap_over_seeds_equals_a_loop_over_seeds(subject: Subject) -> None:
+    """Two updates under ``vmap`` over three sets of parameters equal those of each set alone."""
+    many = jax.tree.map(lambda p: jnp.stack([p, 2 * p, p - 1]), _start())
+
+    def two_steps(params: PyTree) -> PyTree:
+        state = subject.tx.init(params)
+        for _ in range(2):
+            params, state = _step(subject.tx, params, state)
+        return params
+
+    together, alone = jax.jit(jax.vmap(two_steps))(many), jax.jit(two_steps)
+    for i in range(3):
+        one = jax.tree.map(lambda p, i=i: p[i], many)
+        _assert_close(alone(one), jax.tree.map(lambda p, i=i: p[i], together))
+
+
+def works_in_a_chain_and_masked(subject: Subject) -> None:
+    """Behind ``clip_by_global_norm`` and inside ``optax.masked`` its updates stay finite."""
+    start = _start()
+    chained = optax.chain(optax.clip_by_global_norm(1.0), subject.tx)
+    params, _ = _step(optax.with_extra_args_support(chained), start, chained.init(start))
+    mask = {"scalar": False, "vector": True, "matrix": True, "kernel": False, "empty": {}}
+    masked = optax.with_extra_args_support(optax.masked(subject.tx, mask))
+    _, state = _step(masked, start, masked.init(start))
+    for leaf in jax.tree.leaves((params, state)):
+        require(bool(jnp.all(jnp.isfinite(leaf))), "finite numbers", leaf)
+
+
+def evaluates_at_parameters_of_the_same_shapes(subject: Subject) -> None:
+    """``eval_params(opt_state, params)`` is jittable and has the parameters' shapes and dtypes."""
+    params = _start()
+    found = jax.jit(subject.entry.eval_params)(subject.tx.init(params), params)
+    require(_types(found) == _types(params), f"parameters {_types(params)}", _types(found))
+
+
+def training_lowers_the_loss_and_repeats_bitwise(subject: Subject) -> None:
+    """On a small regression problem the loss falls, and a second run is bitwise the first."""
+    first, again = subject.trained
+    reason = first.reason
+    require(reason is StopReason.BUDGET, f"a run of {STEPS} updates", f"it ended as {reason.name}")
+    before, after = (first.evaluations[i].metrics["train/loss"] for i in (0, -1))
+    require(after < before, f"a loss below {before:.6g} after {STEPS} updates", f"{after:.6g}")
+    for one, two in zip(*(jax.tree.leaves(r.state.params) for r in subject.trained), strict=True):
+        require(np.array_equal(one, two), f"equal parameters {one} of two runs", two)
+    require(first.evaluations[-1].metrics == again.evaluations[-1].metrics, "equal metrics", "not")
+
+
+CHECKS: Final[tuple[Check, ...]] = (
+    settings_are_frozen_and_described,
+    records_text_and_finite_learning_rates,
+    takes_every_value_of_its_search_space,
+    keeps_shapes_and_dtypes_and_moves_every_tensor,
+    updates_alike_compiled_one_by_one_and_under_scan,
+    vmap_over_seeds_equals_a_loop_over_seeds,
+    works_in_a_chain_and_masked,
+    evaluates_at_parameters_of_the_same_shapes,
+    training_lowers_the_loss_and_repeats_bitwise,
+)

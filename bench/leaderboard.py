@@ -1,0 +1,164 @@
+"""AlgoPerf's leaderboard of runs from anywhere: chooses rules and baseline, prints, writes.
+
+Boundary: ``tracking.scores.algoperf`` scores; ``tracking.report.leaderboard`` formats.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from timetrial.framework.errors import UserError
+from timetrial.framework.files import write_atomically
+from timetrial.framework.records import RunRecord
+from timetrial.framework.types import Condition, Split
+from timetrial.tracking.read.times_csv import METRIC, as_times
+from timetrial.tracking.record import schema
+from timetrial.tracking.record.schema import GIVEN_TARGET
+from timetrial.tracking.report import exports
+from timetrial.tracking.report.leaderboard import leaderboard_table, leaderboard_text
+from timetrial.tracking.scores import algoperf
+from timetrial.tracking.scores.algoperf_rules import Rules
+from timetrial.tracking.scores.machines import check_one_machine
+
+TARGET_TAG: Final = f"{GIVEN_TARGET}{Split.VALIDATION}"
+"""Tag with the target that AlgoPerf's rules score a run against."""
+
+_LEARNED: Final = "learned"  # tag; "false" for a hand-made optimizer, which can be a baseline
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaderboard:
+    """Runs scored by AlgoPerf's rules.
+
+    Attributes:
+        rules: the rules, with the workloads that were scored.
+        board: from ``algoperf.leaderboard``.
+        times: seconds to target, optimizer by workload.
+        targets: by workload.
+        baseline: submission that speed-ups are over.
+        shortfalls: workloads, studies and trials that the rules require and that are missing.
+        trials: the trial that counts of each study, as a run of its own.
+    """
+
+    rules: Rules
+    board: pd.DataFrame
+    times: pd.DataFrame
+    targets: Mapping[str, float]
+    baseline: str
+    shortfalls: Sequence[str]
+    trials: Sequence[RunRecord]
+
+
+def leaderboard_of(
+    records: Sequence[RunRecord],
+    rules: Rules,
+    *,
+    baseline: str | None = None,
+    mixed_machines: bool = False,
+) -> Leaderboard:
+    """Scores the runs under time control; the others are ignored.
+
+    Args:
+        records: runs; the tag ``TARGET_TAG`` gives the target of each.
+        rules: AlgoPerf's rules. Where none of their workloads was run, those that were run and
+            have a target are scored instead.
+        baseline: as for ``bench.report.report_from``.
+        mixed_machines: score seconds of runs from different machines, too.
+
+    Raises:
+        UserError: no run under time control, no target, or no such baseline; or seconds of
+            different machines.
+    """
+    timed = [record for record in records if record.condition == Condition.TIME]
+    if not timed:
+        raise UserError("AlgoPerf's rules: expected runs under time control, got none")
+    if not mixed_machines:
+        check_one_machine(timed)
+    rules = _with_workloads(rules, timed)
+    times = algoperf.study_times(timed, {}, rules)
+    chosen = _baseline(algoperf.scores(times, rules), timed, baseline)
+    return Leaderboard(
+        rules=rules,
+        board=algoperf.leaderboard(times, rules, chosen),
+        times=times,
+        targets={r.workload: float(r.tags[TARGET_TAG]) for r in timed if TARGET_TAG in r.tags},
+        baseline=chosen,
+        shortfalls=algoperf.shortfalls(timed, rules),
+        trials=_counting_trials(timed, rules),
+    )
+
+
+def print_leaderboard(found: Leaderboard) -> None:
+    """Prints what is missing, the scores and who reaches which target."""
+    for line in found.shortfalls:
+        print(f"missing  {line}")
+    print(f"\n{leaderboard_text(found.board, found.times, found.targets, found.baseline)}")
+
+
+def write_leaderboard(found: Leaderboard, directory: Path, title: str) -> None:
+    """Writes the leaderboard as CSV, LaTeX and Markdown, and the times to target as CSV."""
+    table = leaderboard_table(found.board, title, found.baseline)
+    files = {
+        "leaderboard.csv": found.board.rename_axis("submission").to_csv(lineterminator="\n"),
+        "leaderboard_times.csv": found.times.rename_axis("submission").to_csv(lineterminator="\n"),
+        "tables/leaderboard.tex": exports.latex(table, title),
+        "tables/leaderboard.md": exports.markdown(table),
+    }
+    try:
+        for name, text in files.items():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(directory / name, text.encode())
+    except OSError as error:
+        raise UserError(f"cannot write to {directory}: {error.strerror}") from error
+
+
+def _with_workloads(rules: Rules, records: Iterable[RunRecord]) -> Rules:
+    """The rules as they are, or with the workloads at hand where none of theirs was run."""
+    there = {record.workload: TARGET_TAG in record.tags for record in records}
+    if rules.workloads is None or set(rules.workloads) & set(there):
+        return rules
+    scored = tuple(sorted(workload for workload, has_target in there.items() if has_target))
+    if not scored:
+        raise UserError(
+            f"workloads: expected some of {', '.join(rules.workloads)}, or targets for others "
+            f"(--targets FILE), got {', '.join(sorted(there))}"
+        )
+    return dataclasses.replace(rules, workloads=scored, variants=(), runtimes=None)
+
+
+def _baseline(scores: pd.Series[float], records: Iterable[RunRecord], wanted: str | None) -> str:
+    """The wanted submission, or the best one called baseline, hand-made, or at all."""
+    names = [str(name) for name in scores.index]
+    if wanted is not None:
+        if wanted not in names:
+            raise UserError(f"baseline: expected one of {', '.join(names)}, got {wanted!r}")
+        return wanted
+    called = [name for name in names if name.rsplit("/", 1)[-1].startswith("baseline")]
+    hand_made = {r.optimizer for r in records if r.tags.get(_LEARNED) == "false"}
+    chosen = called or [name for name in names if name in hand_made] or names
+    return str(scores[chosen].fillna(-1.0).idxmax())
+
+
+def _counting_trials(records: Sequence[RunRecord], rules: Rules) -> list[RunRecord]:
+    """The best trial of each study of a base workload, with the number of its study as seed.
+
+    Where some runs of a workload are mere times, all of them become times.
+    """
+    numbers: Counter[tuple[str, str]] = Counter()
+    trials = []
+    mere_times = {record.workload for record in records if record.metric == METRIC}
+    for run, time in algoperf.best_trials(records, {}, rules):
+        if rules.workloads is None or run.workload in rules.workloads:
+            number = numbers[run.optimizer, run.workload]
+            numbers[run.optimizer, run.workload] += 1
+            tags = {key: value for key, value in run.tags.items() if key != schema.STUDY}
+            trial = dataclasses.replace(run, seed=number, tags=tags)
+            mixed = run.workload in mere_times
+            trials.append(as_times(trial, {Split.VALIDATION: time}) if mixed else trial)
+    return trials

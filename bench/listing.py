@@ -1,0 +1,230 @@
+"""The command ``timetrial list``: what there is, and everything about one name.
+
+Boundary: text only; plug-ins are loaded here, and a broken one is a line of the list.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import textwrap
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from timetrial.bench.docstrings import attribute_texts
+from timetrial.bench.suite import presets, suites
+from timetrial.framework import config as configuration
+from timetrial.framework.config import ConfigError
+from timetrial.framework.entries import Entry, OptimizerEntry, WorkloadEntry
+from timetrial.framework.errors import UserError
+from timetrial.framework.ranges import ranges_of
+from timetrial.framework.registry import PluginError, Registry
+from timetrial.framework.spaces import OneOf, Range
+from timetrial.framework.types import Direction
+from timetrial.optimizers import OPTIMIZERS
+from timetrial.workloads import WORKLOADS
+
+Lines = Sequence[Sequence[str]]
+"""Rows of a table without rules: name first, text last."""
+
+
+def listing() -> str:
+    """Workloads, optimizers, suites and presets with one line each; plug-ins with their origin."""
+    files = presets()
+    missing = {name: _missing(path) for name, path in files.items()}
+    sections: dict[str, Lines] = {
+        "workloads": _entry_lines(WORKLOADS),
+        "optimizers": _entry_lines(OPTIMIZERS),
+        "suites": [(name, _summary(path)) for name, path in suites().items()],
+        "presets": [(name, _header(files[name])) for name in files if not missing[name]],
+        "presets that cannot run here": [(name, why) for name, why in missing.items() if why],
+    }
+    return "\n\n".join(f"{title}\n{_table(lines)}" for title, lines in sections.items() if lines)
+
+
+def describe(name: str) -> str:
+    """Everything about a workload, optimizer, suite or preset; all of them where names are equal.
+
+    Raises:
+        UserError: an unknown name (with the nearest known one), or a plug-in that cannot be used.
+    """
+    found, broken = [], []
+    for registry in (WORKLOADS, OPTIMIZERS):
+        if name in registry:
+            try:
+                found.append(_entry_text(registry, name))
+            except PluginError as error:
+                broken.append(error)
+    for what, files in (("suite", suites()), ("preset", presets())):
+        if name in files:
+            text = files[name].read_text(encoding="utf-8").rstrip()
+            note = f"cannot run here: {_missing(files[name])}\n" if _missing(files[name]) else ""
+            found.append(f"{what} {name}: {files[name]}\n{note}\n{textwrap.indent(text, '  ')}")
+    if broken and not found:
+        raise broken[-1]
+    if not found:
+        known = [*WORKLOADS, *OPTIMIZERS, *suites(), *presets()]
+        raise ConfigError(configuration.unknown("name", name, known))
+    return "\n\n".join(found)
+
+
+def _entry_lines(registry: Registry[Any]) -> Lines:
+    """Name, origin and summary of every entry; what is wrong with a plug-in that is of no use."""
+    lines = [
+        (name, registry.origin(name), _summary_of(entry))
+        for name, entry in registry.built_in.items()
+    ]
+    for plugin in registry.plugins():
+        if plugin.name in registry.built_in:
+            text = f"refused: {plugin.name} is the name of a built-in {registry.what}"
+        else:
+            try:
+                text = _summary_of(registry[plugin.name])
+            except PluginError as error:
+                text = f"broken: {error.reason}"
+        lines.append((plugin.name, plugin.origin, text))
+    return lines
+
+
+def _summary_of(entry: Entry[Any]) -> str:
+    """The summary; a workload's ends with its metric, where that can be told."""
+    if isinstance(entry, WorkloadEntry):
+        with contextlib.suppress(Exception):  # whatever a workload of others raises when it is made
+            return f"{entry.summary} ({_metric(entry)})"
+    return entry.summary
+
+
+def _metric(entry: WorkloadEntry) -> str:
+    better = "lower" if entry.direction is Direction.MINIMIZE else "higher"
+    return f"{entry.metric}, {better} is better"
+
+
+def _missing(path: Path) -> str:
+    """What this installation lacks to run a preset, in words; "" where nothing is missing."""
+    try:
+        tree = configuration.read_yaml(path)
+    except UserError as error:
+        return str(error)
+    wanted = [
+        (registry, tree[registry.what]["name"])
+        for registry in (WORKLOADS, OPTIMIZERS)
+        if isinstance(tree.get(registry.what), dict) and "name" in tree[registry.what]
+    ]
+    lacking = [f"{registry.what} {name}" for registry, name in wanted if name not in registry]
+    return f"needs {' and '.join(lacking)}, which is not installed" if lacking else ""
+
+
+def _summary(path: Path) -> str:
+    return str(configuration.read_yaml(path).get("summary", ""))
+
+
+def _header(path: Path) -> str:
+    """First line of a preset's header comment."""
+    return path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")
+
+
+def _entry_text(registry: Registry[Any], name: str) -> str:
+    """An entry's summary, its facts, its settings and its search space."""
+    entry: Entry[Any] = registry[name]
+    parts = [f"{registry.what} {name} ({registry.origin(name)}): {entry.summary}"]
+    if isinstance(entry, OptimizerEntry):
+        parts.append(_table(_optimizer_facts(entry)))
+    elif isinstance(entry, WorkloadEntry):
+        parts.append(_table(_workload_facts(entry)))
+    parts.append(f"\nsettings ({registry.what}.KEY=VALUE)\n{_settings_text(entry.settings)}")
+    space = entry.space if isinstance(entry, OptimizerEntry) else None
+    if space:
+        lines = [(key, _values(values)) for key, values in space.items()]
+        parts.append(f"\nsearch space (timetrial tune)\n{_table(lines)}")
+    return "\n".join(parts)
+
+
+def _optimizer_facts(entry: OptimizerEntry) -> Lines:
+    needs = [
+        text
+        for needed, text in (
+            (entry.needs_steps, "the number of steps that the budget allows"),
+            (entry.needs_feed, "the remaining share of a time budget, at every update"),
+        )
+        if needed
+    ]
+    return [
+        ("learned", "yes" if entry.learned else "no"),
+        ("needs", " and ".join(needs) or "nothing beyond gradients and parameters"),
+        ("tuning", "has a search space" if entry.space else "none without study.space=FILE"),
+    ]
+
+
+def _workload_facts(entry: WorkloadEntry) -> Lines:
+    facts = [("metric", _metric(entry))]
+    return [*facts, *((f"{split} target", f"{value:g}") for split, value in entry.targets.items())]
+
+
+def _settings_text(settings: type[Any]) -> str:
+    """Two lines per setting: type, range and default; then the meaning."""
+    fields = [field for field in dataclasses.fields(settings) if field.init]
+    texts, ranges, hints = attribute_texts(settings), ranges_of(settings), _hints(settings)
+    width = max((len(field.name) for field in fields), default=0)
+    margin = " " * (width + 4)
+    lines = []
+    for field in fields:
+        kind = _type_words(hints[field.name], ranges.get(field.name, ""))
+        lines.append(f"  {field.name:<{width}}  {kind}; {_default(field)}")
+        text = texts.get(field.name, "").replace("`", "")
+        lines += textwrap.wrap(text, 100, initial_indent=margin, subsequent_indent=margin)
+    return "\n".join(lines) or "  none"
+
+
+def _hints(settings: type[Any]) -> dict[str, Any]:
+    """Type by setting; as it is written where it cannot be resolved."""
+    try:
+        return configuration.hints(settings)
+    except (NameError, TypeError):
+        return {field.name: field.type for field in dataclasses.fields(settings)}
+
+
+def _type_words(hint: Any, allowed: str = "") -> str:
+    """A type and its range in words: ``a number >= 0``, ``a list of whole numbers``, ..."""
+    args = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        some = [_type_words(arg, allowed) for arg in args if arg is not type(None)]
+        return " or ".join([*some, *(["null"] if type(None) in args else [])])
+    if typing.get_origin(hint) is tuple:
+        return f"a list of {_type_words(args[0]).removeprefix('a ')}s"
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(map(str, args))
+    words = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
+    known = str(words.get(hint) or getattr(hint, "__name__", hint))
+    return f"{known} {'in ' if allowed[:1] in ('[', '(') else ''}{allowed}" if allowed else known
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    """The default as it would be typed; a computed one is computed."""
+    if field.default is not dataclasses.MISSING:
+        value = field.default
+    elif field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
+    else:
+        return "required"
+    shown = value if isinstance(value, str) and value else json.dumps(value, default=str)
+    return f"default {shown}"
+
+
+def _values(values: Range | OneOf) -> str:
+    if isinstance(values, Range):
+        return f"{values.low:g} to {values.high:g}, {values.scale}"
+    return " or ".join(json.dumps(choice).strip('"') for choice in values.choices)
+
+
+def _table(lines: Lines) -> str:
+    """Columns of equal width, indented by two."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]) - 1)]
+    return "\n".join(
+        "  "
+        + "  ".join([*(f"{cell:<{w}}" for cell, w in zip(line, widths, strict=False)), line[-1]])
+        for line in lines
+    )

@@ -1,0 +1,298 @@
+"""Scores recorded runs and writes reports: the command ``timetrial report``.
+
+Boundary: chooses the runs and prints what came of them; ``tracking.report`` writes the files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from timetrial.bench import suite as suites
+from timetrial.bench.invocation import program
+from timetrial.bench.leaderboard import (
+    TARGET_TAG,
+    leaderboard_of,
+    print_leaderboard,
+    write_leaderboard,
+)
+from timetrial.bench.naming import label
+from timetrial.bench.planning import planned
+from timetrial.bench.schedule import learning_rates, paper_learning_rates
+from timetrial.bench.suite import Suite
+from timetrial.framework import config as configuration
+from timetrial.framework.config import RunConfig, Tracking
+from timetrial.framework.errors import UserError
+from timetrial.framework.records import RunRecord
+from timetrial.framework.types import Condition, Split
+from timetrial.tracking.read.algoperf_logs import FRAMEWORK
+from timetrial.tracking.read.places import gather
+from timetrial.tracking.read.runs import load_runs, read_experiment
+from timetrial.tracking.record import schema
+from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.report import (
+    ReportOptions,
+    score_table_text,
+    write_paper_report,
+    write_report,
+)
+from timetrial.tracking.scores.algoperf import largest_factor
+from timetrial.tracking.scores.algoperf_rules import RULES, Rules
+from timetrial.tracking.scores.conditions import by_condition
+from timetrial.tracking.scores.fixed_targets import give_targets, named_targets
+from timetrial.tracking.scores.resampling import Bootstrap
+from timetrial.tracking.store.listing import has_experiment
+from timetrial.tracking.store.opening import Store, open_store
+from timetrial.tracking.store.report_run import log_report
+from timetrial.tracking.store.ui import run_address
+from timetrial.tracking.store.views import write_views
+
+PAPER: Final = "paper"
+"""Name of the paper's rules, and of its targets."""
+
+
+def report(
+    suite: Suite,
+    tracking: Tracking,
+    store: Store | None = None,
+    *,
+    mixed_machines: bool = False,
+    options: Bootstrap | None = None,
+    studies: str = schema.STUDIES,
+    mlflow_url: str = "",
+) -> int:
+    """Scores the recorded runs of a suite, writes the report and prints the score table.
+
+    Args:
+        suite: which runs.
+        tracking: where they are recorded.
+        store: the same, where it is open already.
+        mixed_machines: score seconds of runs from different machines, too.
+        options: how intervals are made.
+        studies: experiment with the trials of tuning studies, beside the suite's own.
+        mlflow_url: where the web interface is served, for links to the runs.
+    """
+    store = store or open_store(tracking.uri, root=Path(tracking.root), create=False)
+    configs = planned(suite, tracking, store)
+    records, others = _runs_of(suite, tracking, store, configs)
+    scored = by_condition(records)
+    report_options = ReportOptions(
+        title=f"Timetrial: suite {suite.name}",
+        planned=_planned_runs(configs, suite),
+        mixed_machines=mixed_machines,
+        bootstrap=options or Bootstrap(),
+        rates=learning_rates(configs, scored),
+        run_url=_run_url(store, tracking.experiment, mlflow_url),
+    )
+    directory = Path(tracking.root).absolute() / "reports" / suite.name
+    shown = [*scored, *study_trials(suite, tracking, store, studies)]
+    page = write_page(shown, directory, report_options)
+    print(f"\n{score_table_text(scored, report_options)}")
+    if others:
+        print(f"\n{others} other runs in {tracking.experiment!r} do not belong to this suite")
+    print(f"\nreport   {page}")
+    print(f"MLflow   {ui_command_line(tracking, suite)}")
+    _show_in_mlflow(store, tracking.experiment, suite.name, directory, records)
+    return 0
+
+
+def _run_url(store: Store, experiment: str, mlflow_url: str) -> str:
+    """Where links to runs lead; "" while no run has reached MLflow."""
+    return run_address(store, experiment, mlflow_url) if has_experiment(store, experiment) else ""
+
+
+def _show_in_mlflow(
+    store: Store, experiment: str, suite: str, directory: Path, records: Sequence[RunRecord]
+) -> None:
+    """Logs the report and writes the views; a store that refuses costs a warning only."""
+    try:
+        log_report(store, experiment, suite, directory)
+        write_views(store, experiment, records)
+    except TrackingError as error:
+        print(f"timetrial: warning: the report is not in MLflow: {error}", file=sys.stderr)
+
+
+def _planned_runs(
+    configs: Sequence[RunConfig], suite: Suite
+) -> list[tuple[str, str, int, Condition]]:
+    return [
+        (config.workload.name, label(config), config.seed, condition)
+        for config in configs
+        for condition in served_conditions(config, suite)
+    ]
+
+
+def _runs_of(
+    suite: Suite, tracking: Tracking, store: Store, configs: Sequence[RunConfig]
+) -> tuple[list[RunRecord], int]:
+    """The recorded runs that a suite plans, and how many others its experiment holds."""
+    identities = {configuration.digest(config) for config in configs}
+    recorded = load_runs(store, tracking.experiment)
+    records = [run for run in recorded if run.tags[schema.CONFIG_HASH] in identities]
+    if not records:
+        raise UserError(
+            f"experiment {tracking.experiment!r} in {store.uri} holds no runs of suite "
+            f"{suite.name}; make them with: timetrial bench suite={suite.name}"
+        )
+    return records, len(recorded) - len(records)
+
+
+def write_page(records: Sequence[RunRecord], directory: Path, options: ReportOptions) -> Path:
+    """``tracking.report.write_report``, with a ``UserError`` where the disk refuses."""
+    try:
+        return write_report(records, directory, options)
+    except OSError as error:
+        raise UserError(f"cannot write the report to {directory}: {error.strerror}") from error
+
+
+def study_trials(
+    suite: Suite, tracking: Tracking, store: Store, experiment: str
+) -> list[RunRecord]:
+    """Trials of tuning studies on the suite's workloads, of its experiment and of another one."""
+    found = {
+        run.run_id: run
+        for name in (tracking.experiment, experiment)
+        if has_experiment(store, name) or name == tracking.experiment
+        for run in read_experiment(store, name).records
+        if schema.STUDY in run.tags
+    }
+    return [run for run in found.values() if run.workload in suite.workloads]
+
+
+def paper_report(tracking: Tracking) -> int:
+    """Writes the report of the paper's own tables; it needs no recorded run."""
+    directory = Path(tracking.root).absolute() / "reports" / "paper"
+    try:
+        page = write_paper_report(directory, ReportOptions(rates=paper_learning_rates()))
+    except OSError as error:
+        raise UserError(f"cannot write the report to {directory}: {error.strerror}") from error
+    print(f"report   {page}")
+    return 0
+
+
+def served_conditions(config: RunConfig, suite: Suite) -> list[Condition]:
+    """The conditions that a planned run gives a result for."""
+    pace = configuration.digest(suites.pacemaker(suite, config.tracking, config.workload.name))
+    has_pacemaker = Condition.TIME in suite.conditions and not suite.calibrations
+    sets_pace = has_pacemaker and configuration.digest(config) == pace
+    if config.budget.also_seconds is not None or sets_pace:
+        return [Condition.STEP, Condition.TIME]
+    return [config.budget.condition]
+
+
+def ui_command_line(tracking: Tracking, suite: Suite | None = None) -> str:
+    """The one command that opens MLflow at the right view."""
+    default = Tracking(experiment=f"timetrial-{suite.name if suite else 'quick'}")
+    given = [
+        shlex.quote(f"tracking.{key}={value}")
+        for key, value in vars(tracking).items()
+        if value is not None and value != getattr(default, key)
+    ]
+    return " ".join([f"{program()} ui", *([f"suite={suite.name}"] if suite else []), *given])
+
+
+def report_from(
+    sources: Sequence[str],
+    *,
+    rules: str = PAPER,
+    targets: str | None = None,
+    experiment: str | None = None,
+    out: Path,
+    mixed_machines: bool = False,
+    baseline: str | None = None,
+) -> int:
+    """Scores the runs of some places together; the command ``timetrial report --from``.
+
+    Args:
+        sources: places as for ``tracking.read.places.read_place``.
+        rules: ``paper``, or a name in ``algoperf_rules.RULES``.
+        targets: ``paper``, ``algoperf`` or a file; by default AlgoPerf's under its rules, else
+            established from the runs.
+        experiment: name of the MLflow experiment in each store; None takes the only one.
+        out: directory for the report's files.
+        mixed_machines: score seconds of runs from different machines, too.
+        baseline: submission that speed-ups are over; None takes the best one called baseline, else
+            the best hand-made optimizer, else the best submission.
+
+    Raises:
+        UserError: an argument names nothing that there is, a place holds no run, or the runs
+            cannot be scored together.
+    """
+    if rules != PAPER and rules not in RULES:
+        raise UserError(f"rules: expected one of {', '.join([PAPER, *RULES])}, got {rules!r}")
+    name = targets or ("" if rules == PAPER else "algoperf")
+    records = _read(sources, experiment, name)
+    options = ReportOptions(
+        title=f"Timetrial: {rules} rules",
+        meta={"sources": ", ".join(sources), "targets": name or "established from the runs"},
+        mixed_machines=mixed_machines,
+    )
+    try:
+        if rules == PAPER:
+            page = _report_race(records, out, options)
+        else:
+            page = _report_leaderboard(records, RULES[rules], out, options, baseline)
+    except ValueError as error:  # the runs of a workload disagree on metric, direction or target
+        raise UserError(str(error)) from error
+    print(f"\nreport   {page}")
+    return 0
+
+
+def _read(sources: Sequence[str], experiment: str | None, targets: str) -> list[RunRecord]:
+    """The runs with their targets, if any are named; prints every problem."""
+    given = named_targets(targets) if targets else {}
+    records, problems = gather(sources, experiment)
+    records = give_targets(by_condition(records), given)
+    for place, problem in problems:
+        print(f"problem  {place}: {problem}")
+    for line in _lacking_targets(records, targets):
+        print(f"problem  {line}")
+    return records
+
+
+def _lacking_targets(records: Sequence[RunRecord], name: str) -> list[str]:
+    """A line per workload that the named targets lack, or that no target can be established for."""
+    lines = []
+    for workload in sorted({record.workload for record in records}):
+        here = [record for record in records if record.workload == workload]
+        if any(TARGET_TAG in record.tags for record in here):
+            continue
+        if name:
+            lines.append(f"{name}: no {Split.VALIDATION} target of {workload}")
+        elif not any(record.budget > 0 for record in here):
+            lines.append(f"{workload}: no budget is recorded, so no target can be established")
+    return lines
+
+
+def _report_race(records: Sequence[RunRecord], out: Path, options: ReportOptions) -> Path:
+    """By the paper's rules; the trials of AlgoPerf's studies are runs of the race."""
+    raced = [
+        dataclasses.replace(r, tags={k: v for k, v in r.tags.items() if k != schema.STUDY})
+        if FRAMEWORK in r.tags
+        else r
+        for r in records
+    ]
+    text = score_table_text(raced, options)
+    page = write_page(raced, out, options)
+    print(f"\n{text}")
+    return page
+
+
+def _report_leaderboard(
+    records: Sequence[RunRecord],
+    rules: Rules,
+    out: Path,
+    options: ReportOptions,
+    baseline: str | None,
+) -> Path:
+    """By AlgoPerf's rules."""
+    found = leaderboard_of(records, rules, baseline=baseline, mixed_machines=options.mixed_machines)
+    print_leaderboard(found)
+    write_leaderboard(found, out, options.title)
+    limit = largest_factor(found.times, found.rules)
+    limits = limit if limit > 1 else None  # nobody differs: any limit gives the same scores
+    return write_page(found.trials, out, dataclasses.replace(options, r_max=limits))

@@ -1,0 +1,61 @@
+"""Paths and addresses that users type: ``~`` is their home directory in each of them.
+
+Boundary: pure but for looking up home directories; opens no file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+from timetrial.framework.errors import UserError
+
+
+class PathError(UserError, ValueError):
+    """A path that starts with ``~`` and names no home directory."""
+
+
+def expanded(path: str) -> str:
+    """A path with ``~`` or ``~USER`` at its start replaced by that home directory.
+
+    Raises:
+        PathError: there is no such user, or this user has no home directory.
+    """
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        raise PathError(
+            f"expected a path, got {path!r}: {path.split('/')[0]} has no home directory here "
+            f"(set HOME, or write ./{path} for a file of that name)"
+        )
+    return found
+
+
+def expanded_uri(uri: str) -> str:
+    """An address with ``~`` at the start of its path replaced: ``sqlite:///~/m.db``, ``~/runs``.
+
+    Raises:
+        PathError: as in ``expanded``.
+    """
+    head = re.match(r"(?:[a-z][a-z0-9+.-]*:(?:///?)?)?(?=~)", uri, re.IGNORECASE)
+    if head is None:
+        return uri
+    scheme = head[0].replace("file:///", "file://")  # sqlite wants a fourth slash, file does not
+    return scheme + expanded(uri[head.end() :])
+
+
+def user_path(path: str) -> Path:
+    """The path that a user has typed, with ``~`` expanded.
+
+    Raises:
+        PathError: as in ``expanded``.
+    """
+    return Path(expanded(path))
+
+
+UserPath = Annotated[str, expanded]
+"""Type of a setting that names a file or directory."""
+
+UserUri = Annotated[str, expanded_uri]
+"""Type of a setting that is an address, such as ``sqlite:///PATH``, or a path."""

@@ -1,0 +1,102 @@
+"""Reads the runs of an experiment: journals first, MLflow for the runs that have none here.
+
+Boundary: decides where each run is read from; ``journals`` and ``mlflow`` read it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+
+from timetrial.framework.records import RunRecord
+from timetrial.framework.types import Status
+from timetrial.tracking.read.journals import JournaledRun, read_journals
+from timetrial.tracking.read.mlflow import records_of
+from timetrial.tracking.read.sources import Source, check, journal_id
+from timetrial.tracking.record import schema
+from timetrial.tracking.record.journal import journals_in
+from timetrial.tracking.store.listing import all_runs, has_experiment
+from timetrial.tracking.store.opening import Store, store_errors
+
+_log = logging.getLogger(__name__)
+
+
+def read_experiment(
+    store: Store, experiment: str, *, tags: Mapping[str, str] | None = None
+) -> Source:
+    """The runs of an experiment, whatever their status, in order of their start.
+
+    A run that has a journal below the store's root is read from it; its ``run_id`` is the one in
+    MLflow where that is known. All others are read from MLflow.
+
+    Args:
+        store: the store, and the root of the journals.
+        experiment: name of the experiment.
+        tags: only runs that have all of these, for example ``{"suite": "quick"}``.
+
+    Raises:
+        TrackingError: neither journals nor the store know the experiment, or the store fails.
+    """
+    local, problems = read_journals(journals_in(store.root), experiment)
+    if local and not has_experiment(store, experiment):
+        listed = []  # not mirrored yet
+    else:
+        with store_errors(store.uri):
+            listed = list(all_runs(store, store.experiment_id(experiment, create=False)))
+    mirrored = {journal_id(run.data.tags): str(run.info.run_id) for run in listed}
+    here = {run.contents.journal_id for run in local}
+    elsewhere = records_of(store, [r for r in listed if journal_id(r.data.tags) not in here])
+    started = {str(run.info.run_id): int(run.info.start_time) for run in listed}
+    found = [(run.started_ms, _named(run, store, mirrored)) for run in local]
+    found += [(started[record.run_id], record) for record in elsewhere.records]
+    records = [
+        record
+        for _, record in sorted(found, key=lambda item: item[0])
+        if (tags or {}).items() <= record.tags.items()
+    ]
+    problems += [p for record in records for p in check(record)]
+    lost = [problem for problem in elsewhere.problems if problem.lost]
+    return Source(records, [*problems, *lost])
+
+
+def load_runs(
+    store: Store, experiment: str, *, tags: Mapping[str, str] | None = None
+) -> list[RunRecord]:
+    """The records of ``read_experiment``; runs that cannot be read are logged as warnings.
+
+    Raises:
+        TrackingError: as for ``read_experiment``.
+    """
+    source = read_experiment(store, experiment, tags=tags)
+    for problem in source.problems:
+        if problem.lost:
+            _log.warning("run %s", problem)
+    return list(source.records)
+
+
+def finished_configs(store: Store, experiment: str) -> set[str]:
+    """The ``config_hash`` of every finished run; empty without the experiment.
+
+    Raises:
+        TrackingError: the store fails.
+    """
+    local, _ = read_journals(journals_in(store.root), experiment)
+    done = {
+        run.record.tags[schema.CONFIG_HASH]
+        for run in local
+        if run.record.status == Status.FINISHED and schema.CONFIG_HASH in run.record.tags
+    }
+    with store_errors(store.uri):
+        if not has_experiment(store, experiment):
+            return done
+        experiment_id = store.experiment_id(experiment, create=False)
+        runs = all_runs(store, experiment_id, f"attributes.status = '{Status.FINISHED}'")
+        tags = [run.data.tags for run in runs]
+    return done | {t[schema.CONFIG_HASH] for t in tags if schema.CONFIG_HASH in t}
+
+
+def _named(run: JournaledRun, store: Store, mirrored: Mapping[str, str]) -> RunRecord:
+    """The record of a journal under its id in MLflow, where it has one."""
+    known = mirrored.get(run.contents.journal_id) or run.contents.sent.get(store.name)
+    return dataclasses.replace(run.record, run_id=known or run.contents.journal_id)
