@@ -19,17 +19,14 @@ from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Split
 from timetrial.tracking.read.times_csv import METRIC, as_times
 from timetrial.tracking.record import schema
-from timetrial.tracking.record.schema import GIVEN_TARGET
 from timetrial.tracking.report import exports
 from timetrial.tracking.report.leaderboard import leaderboard_table, leaderboard_text
 from timetrial.tracking.scores import algoperf
 from timetrial.tracking.scores.algoperf_rules import Rules
 from timetrial.tracking.scores.machines import check_one_machine
 
-TARGET_TAG: Final = f"{GIVEN_TARGET}{Split.VALIDATION}"
+TARGET_TAG: Final = f"{schema.GIVEN_TARGET}{Split.VALIDATION}"
 """Tag with the target that AlgoPerf's rules score a run against."""
-
-_LEARNED: Final = "learned"  # tag; "false" for a hand-made optimizer, which can be a baseline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +137,7 @@ def _baseline(scores: pd.Series[float], records: Iterable[RunRecord], wanted: st
             raise UserError(f"baseline: expected one of {', '.join(names)}, got {wanted!r}")
         return wanted
     called = [name for name in names if name.rsplit("/", 1)[-1].startswith("baseline")]
-    hand_made = {r.optimizer for r in records if r.tags.get(_LEARNED) == "false"}
+    hand_made = {r.optimizer for r in records if r.tags.get(schema.LEARNED) == "false"}
     chosen = called or [name for name in names if name in hand_made] or names
     return str(scores[chosen].fillna(-1.0).idxmax())
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timetrial.framework.errors import UserError
-from timetrial.framework.paths import user_path
+from timetrial.framework.paths import PathError, user_path
 
 if TYPE_CHECKING:
     from timetrial.bench.suite import Suite
@@ -64,9 +64,17 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
     return number
 
 
+def user_file(text: str) -> Path:
+    """The type of an argument that names a file or directory, with ``~`` expanded."""
+    try:
+        return user_path(text)
+    except PathError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def export_argument(parser: Parser, text: str) -> None:
     """Adds ``--export FILE``."""
-    parser.add_argument("--export", type=user_path, metavar="FILE", help=text)
+    parser.add_argument("--export", type=user_file, metavar="FILE", help=text)
 
 
 def check_export(path: Path | None) -> None:

@@ -17,9 +17,9 @@ from timetrial.bench.commands.command import (
     load_checked_suite,
     require_devices,
     show,
+    user_file,
     whole_number,
 )
-from timetrial.framework.paths import user_path
 from timetrial.tracking.record import schema
 
 # As in ``running``, each prepare function imports what it needs itself.
@@ -76,7 +76,7 @@ def _report_arguments(parser: Parser) -> None:
     add("--targets", metavar="FILE", help="with --from: paper, algoperf or a file of targets")
     add("--baseline", metavar="NAME", help="with --from: optimizer that speed-ups are over")
     add("--experiment", metavar="NAME", help="with --from URI: which MLflow experiment")
-    add("--out", type=user_path, metavar="DIR", help="with --from: where the report goes")
+    add("--out", type=user_file, metavar="DIR", help="with --from: where the report goes")
     add("--mixed-machines", action="store_true", help="score seconds of different machines, too")
     add(
         "--intervals",
@@ -155,7 +155,7 @@ def _fetch(options: Options) -> Job:
 def _fetch_arguments(parser: Parser) -> None:
     parser.add_argument("what", choices=["velo"], help="learned optimizer")
     parser.add_argument(
-        "--from", dest="source", type=user_path, metavar="FILE", help="take this copy"
+        "--from", dest="source", type=user_file, metavar="FILE", help="take this copy"
     )
 
 
@@ -179,7 +179,7 @@ def _sync(options: Options) -> Job:
 def _sync_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--file",
-        type=user_path,
+        type=user_file,
         action="append",
         default=[],
         metavar="JOURNAL",

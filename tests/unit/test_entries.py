@@ -50,7 +50,9 @@ def record(config: RunConfig, step: int, **tags: str) -> RunRecord:
 
 
 def test_built_in_optimizers_record_what_a_report_needs_to_draw_them():
-    tags = {name: entry_tags(config(name), HORIZON) for name in OPTIMIZERS.built_in}
+    tags = {
+        name: entry_tags(OPTIMIZERS[name], config(name), HORIZON) for name in OPTIMIZERS.built_in
+    }
     assert all(tags[name][schema.OPTIMIZER_NAME] == name for name in tags)
     learned = {name for name in tags if tags[name][schema.LEARNED] == "true"}
     assert learned == {"velo", "velo_short", "velo_feed"}
@@ -62,14 +64,14 @@ def test_built_in_optimizers_record_what_a_report_needs_to_draw_them():
 
 
 def test_a_run_with_a_label_of_its_own_has_no_colour_of_its_optimizer():
-    tags = entry_tags(config("adam", "label=hpo"), HORIZON)
+    tags = entry_tags(OPTIMIZERS["adam"], config("adam", "label=hpo"), HORIZON)
     assert schema.COLOR not in tags
     assert tags[schema.OPTIMIZER_NAME] == "adam"
 
 
 def test_recorded_learning_rates_are_at_most_101_points_of_5_digits_over_the_horizon():
     long = Horizon(186_666, None)
-    points = json.loads(entry_tags(config("adam"), long)[schema.LEARNING_RATES])
+    points = json.loads(entry_tags(OPTIMIZERS["adam"], config("adam"), long)[schema.LEARNING_RATES])
     assert len(points) == 101
     assert [points[0][0], points[-1][0]] == [0, 186_666]
     schedule = baselines.AdamSettings().learning_rates(long)

@@ -46,7 +46,7 @@ def test_changed_and_never_added_code_make_it_dirty(source: Path):
 
 def test_the_commit_of_another_repository_around_is_not_taken(source: Path):
     installed = source / "runs" / "site-packages"
-    (installed / "tracking").mkdir(parents=True)
+    (installed / "tracking" / "record").mkdir(parents=True)
     (installed / "tracking" / "record" / "environment.py").write_text("a = 1\n")
     unknown = {schema.GIT_COMMIT: "unknown", schema.GIT_DIRTY: "unknown"}
     assert git_tags(installed) == unknown

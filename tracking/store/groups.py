@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from timetrial.framework.records import RunRecord
+from timetrial.tracking.record import schema
 from timetrial.tracking.store.opening import Store
 
 BY_OPTIMIZER: Final = "mlflow.timetrial.optimizer"
@@ -35,7 +36,6 @@ _FIRST: Final = (
 )
 """Colours that are easy to tell apart on white, to be taken first."""
 
-_COLOR: Final = "color"  # tag: hex colour of the optimizer
 _MOST_SPACES: Final = 400
 
 
@@ -71,7 +71,7 @@ def write_groups(
     """
     from mlflow.entities import RunTag
 
-    colors = assign_colors({run.optimizer: run.tags.get(_COLOR, "") for run in runs})
+    colors = assign_colors({run.optimizer: run.tags.get(schema.COLOR, "") for run in runs})
     several = len({run.condition for run in runs}) > 1
     found = {}
     for run in runs:

@@ -62,7 +62,8 @@ class RunWriter:
         self._started_ms = contents.started_ms
         self._identity = f"tags.{id_tag} = '{contents.journal_id}'"
         own = {id_tag: contents.journal_id, schema.JOURNAL: journal}
-        self._tags = _fitting_tags({**contents.tags, **own, **_source_tags(contents.tags)})
+        tags = {**contents.tags, **own, **_source_tags(contents.tags)}
+        self._tags = _fitting_tags(dict(sorted(tags.items())))
         self._resumed = bool(contents.resumed) and contents.end is None
         self._described = False
 
