@@ -143,7 +143,6 @@ BAD = {
     ("tune", *FLIGHTS, "study.points={tmp}/none"): "{tmp}/none",
     ("tune", *FLIGHTS, "--export", "{tmp}/none/x"): "--export: expected a file in an existing",
     ("tune", *FLIGHTS, "--workers", "0"): "--workers: expected a whole number >= 1, got 0",
-    ("metatrain", "tracking.uri=http://127.0.0.1:9"): "127.0.0.1:9",
     ("metatrain", "--export", "{tmp}/none/x"): "--export: expected a file in an existing",
     ("metatrain", "pair=4"): "did you mean 'pairs'",
     ("calibrate", "flight_dlrm"): "did you mean 'flights_dlrm'",
@@ -398,6 +397,14 @@ def test_a_device_that_is_not_there_is_named(words: list[str], tmp_path: Path):
     assert done.code == 2
     (line,) = done.err.splitlines()
     assert "JAX_PLATFORMS=cuda: JAX finds no such device on this machine" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metatrain_with_an_unreachable_store_leaves_no_file(tmp_path: Path):
+    """In a process of its own, because it decides where JAX keeps what it compiles."""
+    done = run_python(MAIN, "metatrain", "tracking.uri=http://127.0.0.1:9", cwd=tmp_path)
+    assert done.code == 2
+    assert "127.0.0.1:9" in done.err
     assert list(tmp_path.iterdir()) == []
 
 
