@@ -41,7 +41,8 @@ def check(overrides: Sequence[str]) -> int:
                 word, reason = _outcome(run)
             print(f"  {word:<6} {text}" + (f"\n         {reason}" if reason else ""), flush=True)
             failed += word == "FAILED"
-    print(f"{failed} checks failed" if failed else "all checks passed")
+    count = "1 check" if failed == 1 else f"{failed} checks"
+    print(f"{count} failed" if failed else "all checks passed")
     return 1 if failed else 0
 
 

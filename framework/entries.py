@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -101,6 +102,7 @@ class OptimizerEntry(Entry[optax.GradientTransformation]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_takes(self.make, "settings", "horizon")
         if self.color and not re.fullmatch("#[0-9a-fA-F]{6}", self.color):
             raise ValueError(f'color: expected "" or #rrggbb, got {self.color!r}')
 
@@ -114,6 +116,10 @@ class WorkloadEntry(Entry[Workload]):
     """
 
     targets: Mapping[Split, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_takes(self.make, "settings")
 
     @property
     def metric(self) -> str:
@@ -132,6 +138,19 @@ class WorkloadEntry(Entry[Workload]):
         if hasattr(cls, "metric") and hasattr(cls, "direction"):
             return typing.cast("type[Workload]", cls)
         return self.make(self.settings())
+
+
+def _check_takes(function: Callable[..., object], *names: str) -> None:
+    """Raises TypeError for a function that cannot be called with so many arguments."""
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):  # written in C: known only when it is called
+        return
+    try:
+        signature.bind(*names)
+    except TypeError as error:
+        expected = f"make({', '.join(names)})"
+        raise TypeError(f"make: expected {expected}, got make{signature}: {error}") from error
 
 
 def _returned(function: Callable[..., object]) -> object:

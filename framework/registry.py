@@ -160,9 +160,10 @@ def entry_of(found: Any, kind: type[E]) -> E:
             if isinstance(made, kind):
                 return made
             raise TypeError(f"expected it to return {_a(kind)}, got {type(made).__name__}")
+    got = getattr(found, "__qualname__", type(found).__name__)
     raise TypeError(
         f"expected {_a(kind)}, a function without parameters that returns one, or a factory "
-        f"whose first parameter is annotated with its settings' dataclass; got {found!r}"
+        f"whose first parameter is annotated with its settings' dataclass; got {got}"
     )
 
 

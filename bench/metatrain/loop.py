@@ -1,6 +1,6 @@
 """The loop of a meta-training: outer steps, validations and checkpoints, in pieces.
 
-Boundary: owns the state while it runs; what is shown and where it is recorded is handed in.
+Boundary: owns the state while it runs; the caller gives display and recording.
 """
 
 from __future__ import annotations
@@ -8,15 +8,13 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from timetrial.framework.checkpoint import Saved, save
+from timetrial.bench.metatrain.recording import Recording
 from timetrial.framework.records import Row
 from timetrial.framework.types import TrainState
 from timetrial.optimizers.metatraining import outer
@@ -25,23 +23,20 @@ from timetrial.optimizers.metatraining.pairs import Sizes
 from timetrial.optimizers.metatraining.rules import Rule, velo_rule
 from timetrial.optimizers.metatraining.settings import MetatrainSettings, knobs
 from timetrial.optimizers.metatraining.validation import Validation
-from timetrial.tracking.record.tracker import JournalTracker
 
 LOG_EVERY = 20
 """Outer steps between two recorded rows; not a multiple of the usual number of families."""
 
-Seconds = dict[str, float]
-
 
 @dataclasses.dataclass
 class Accounts:
-    """Seconds by account, over all pieces; ``cpu`` is that of all threads, the others are wall."""
+    """Seconds by account over all pieces: ``cpu`` of all threads, the others on the wall clock."""
 
-    seconds: Seconds
+    seconds: dict[str, float]
     _cpu: float = dataclasses.field(default_factory=time.process_time)
 
     def charge(self, account: str, since: float) -> None:
-        """Adds the wall seconds since a moment of ``time.perf_counter``."""
+        """Adds the wall seconds since a time of ``time.perf_counter``."""
         self.seconds[account] = self.seconds.get(account, 0.0) + time.perf_counter() - since
         now = time.process_time()
         self.seconds["cpu"] = self.seconds.get("cpu", 0.0) + now - self._cpu
@@ -49,13 +44,13 @@ class Accounts:
 
 
 @dataclasses.dataclass(frozen=True)
-class Moment:
-    """How far a training is, for whoever shows it.
+class OuterStepInfo:
+    """Progress of a training after one outer step.
 
     Attributes:
         step, steps: outer steps made, and in all.
-        metrics: of the last outer step.
-        seconds_per_step: mean of the last outer steps; None while all of them had to compile.
+        metrics: of this outer step.
+        seconds_per_step: mean over the last outer steps; None while each one had to compile.
     """
 
     step: int
@@ -68,38 +63,27 @@ class Training:
     """A meta-training in progress.
 
     Args:
-        settings: what is trained.
+        settings: settings of the meta-training.
         sizes: hidden and bank size.
-        identity: what a checkpoint must belong to.
-        path: the checkpoint.
-        state: where it is, on its devices.
-        tracker: records rows.
-        seconds: of earlier pieces, by account.
-        evaluations: of earlier pieces.
         mesh: devices.
-        saved: called after every checkpoint.
+        state: the state to start from, on its devices.
+        recording: records rows, validations and checkpoints.
+        seconds: seconds by account of earlier pieces.
     """
 
     def __init__(
         self,
         settings: MetatrainSettings,
         sizes: Sizes,
-        identity: str,
-        path: Path,
-        state: TrainState,
-        tracker: JournalTracker,
-        seconds: Mapping[str, float],
-        evaluations: Sequence[Row],
         mesh: Mesh,
-        saved: Callable[[], None],
+        state: TrainState,
+        recording: Recording,
+        seconds: Mapping[str, float],
     ) -> None:
         self.state = state
-        self._saved = saved
-        self.evaluations = list(evaluations)
+        self.sizes = sizes
         self.accounts = Accounts(dict(seconds))
-        self.saved_offset = 0
-        self._settings, self._sizes, self._mesh = settings, sizes, mesh
-        self._identity, self._path, self._tracker = identity, path, tracker
+        self._settings, self._mesh, self._recording = settings, mesh, recording
         self._programs: dict[str, OuterStep] = {}
         self._recent: list[float] = []
 
@@ -111,6 +95,11 @@ class Training:
         )
 
     @property
+    def evaluations(self) -> Sequence[Row]:
+        """Validations so far, those of earlier pieces included."""
+        return self._recording.evaluations
+
+    @property
     def step(self) -> int:
         """Outer steps made."""
         return int(self.state.step)
@@ -118,11 +107,17 @@ class Training:
     def run(
         self,
         stop: Callable[[], bool],
-        show: Callable[[Moment], None],
+        show: Callable[[OuterStepInfo], None],
         say: Callable[[str], None],
         checkpoint_seconds: float,
     ) -> bool:
-        """Goes on until the end, or until ``stop`` says so; saves now and then, and at the end.
+        """Trains until the end or until ``stop`` returns True; saves at times and at the end.
+
+        Args:
+            stop: asked between two steps.
+            show: called after every outer step.
+            say: called with lines to print.
+            checkpoint_seconds: pause between two checkpoints.
 
         Returns:
             Whether all outer steps are made and validated.
@@ -153,37 +148,36 @@ class Training:
         return last != step and (at_end or step % self._settings.validate_every == 0)
 
     def _outer_step(
-        self, step: int, show: Callable[[Moment], None], say: Callable[[str], None]
+        self, step: int, show: Callable[[OuterStepInfo], None], say: Callable[[str], None]
     ) -> None:
         started, account = time.perf_counter(), "train"
         name = self._settings.families[step % len(self._settings.families)]
         if name not in self._programs:
             say(f"compiling {name}")
             self._programs[name] = outer.make_outer_step(
-                self._settings, name, self._sizes, self._mesh
+                self._settings, name, self.sizes, self._mesh
             )
             account = "compile"
         now = knobs(self._settings, step)
         self.state, found = self._programs[name](self.state, now)
-        metrics = {key: float(value) for key, value in found.items()}  # waits for the device
+        metrics = {f"batch/{key}_{name}": float(value) for key, value in found.items()}  # waits
         self.accounts.charge(account, started)
         if account == "train":
             self._recent = [*self._recent[-49:], time.perf_counter() - started]
         mean = sum(self._recent) / len(self._recent) if self._recent else None
-        shown = {f"batch/{key}_{name}": value for key, value in metrics.items()}
-        show(Moment(step + 1, self._settings.steps, shown, mean))
+        show(OuterStepInfo(step + 1, self._settings.steps, metrics, mean))
         if step % LOG_EVERY == 0:
-            shown |= {
+            metrics |= {
                 "metatrain/learning_rate": now.learning_rate,
                 "metatrain/longest": now.longest,
                 "metatrain/truncation": float(now.truncation),
                 "metatrain/inner_steps": 1e3 * float(self.state.opt_state.unrolled),
                 "metatrain/cpu_seconds": self.accounts.seconds["cpu"],
             }
-            self._tracker.log([Row(step + 1, self.accounts.seconds.get("train", 0.0), shown)])
+            self._recording.log(Row(step + 1, self.accounts.seconds.get("train", 0.0), metrics))
 
     def _validate(self, step: int, stop: Callable[[], bool], say: Callable[[str], None]) -> bool:
-        """Validates the running mean; False where it was told to stop before it was done."""
+        """Validates the running mean; returns False if it was stopped before the end."""
         started = time.perf_counter()
         vector = jnp.asarray(np.asarray(self.state.opt_state.mean))
         scores = []
@@ -196,16 +190,10 @@ class Training:
         self.accounts.charge("validation", started)
         self.state = outer.keep_best(self.state, metrics["validation/score"])
         seconds = self.accounts.seconds.get("train", 0.0)
-        self.evaluations.append(Row(step, seconds, metrics))
-        self._tracker.log([self.evaluations[-1]])
+        self._recording.log_validation(Row(step, seconds, metrics))
         say(f"outer step {step}: validation score {metrics['validation/score']:.4f}")
         return True
 
     def save(self) -> None:
         """Writes the checkpoint."""
-        jax.block_until_ready(self.state)
-        offset = self._tracker.offset
-        saved = Saved({}, self.accounts.seconds, self._tracker.path.name, offset, {})
-        save(self._path, self.state, saved, self._identity)
-        self.saved_offset = offset
-        self._saved()
+        self._recording.save(self.state, self.accounts.seconds)

@@ -242,6 +242,8 @@ def test_an_entry_is_checked_where_it_is_made():
         (lambda: OptimizerEntry(3, Rate, make), "summary: expected text, got 3"),
         (lambda: entry(settings=dict), "settings: expected a class decorated with @dataclasses"),
         (lambda: entry(made=None), "make: expected a function, got None"),
+        (lambda: entry(made=lambda settings: 3), r"expected make\(settings, horizon\), got make"),
+        (lambda: WorkloadEntry("x", Sizes, lambda: 3), r"expected make\(settings\), got make\(\)"),
         (lambda: entry(color="red"), "color: expected \"\" or #rrggbb, got 'red'"),
     ):
         with pytest.raises((TypeError, ValueError), match=message):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import re
 import zlib
@@ -117,6 +118,14 @@ def test_the_groups_of_a_view_are_those_of_the_runs_tags(store: Store):
     assert store.client.get_experiment(store.experiment_id("quick")).tags[
         "mlflow.experimentKind"
     ] == ("custom_model_development")
+
+
+def test_runs_that_the_store_lacks_are_not_drawn(store: Store):
+    runs = load_runs(store, "quick")
+    elsewhere = dataclasses.replace(runs[0], run_id="0" * 32, optimizer="elsewhere")
+    links = write_views(store, "quick", [*runs, elsewhere])
+    _, state = state_of(store, links["tiny"])
+    assert not any("elsewhere" in group for group in state["groupsExpanded"])
 
 
 def test_the_list_of_runs_has_few_columns(store: Store):

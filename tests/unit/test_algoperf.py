@@ -10,7 +10,7 @@ import pytest
 
 from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Direction
-from timetrial.tracking.scores import algoperf
+from timetrial.tracking.scores import algoperf, algoperf_rules
 from timetrial.tracking.scores.algoperf import profile, ratios, shortfalls, study_times
 from timetrial.tracking.scores.algoperf_rules import FORK, Rules
 
@@ -168,6 +168,34 @@ def test_a_workload_nobody_reaches_and_times_of_zero():
 def test_rules_are_checked_when_made(field: str, value: object):
     with pytest.raises(ValueError, match=f"{field}: expected"):
         Rules(**{field: value})
+
+
+def test_the_leaderboard_is_sorted_and_says_who_reaches_what():
+    times = table(slow=[20, 20, INF], fast=[10, 10, 5], base=[40, INF, 5])
+    rules = Rules(("w", "v"), ("w_variant",), runtimes={"w": 99, "v": 159})
+    board = algoperf.leaderboard(times, rules, "base")
+    assert list(board.index) == ["fast", "slow", "base"]
+    assert board["reached"].tolist() == [2, 2, 1]
+    assert board["counted"].tolist() == [2, 1, 1]  # slow misses the variant of w
+    assert board["wins"].tolist() == [2, 0, 0]
+    assert board["workloads"].tolist() == [2, 2, 2]
+    assert board["compared"].tolist() == [2, 2, 2]
+    # A miss of base on v counts as 159 + 1 seconds.
+    assert board["speedup"].tolist() == pytest.approx([8.0, 4.0, 1.0])
+    without = algoperf.leaderboard(times, dataclasses.replace(rules, runtimes=None), "base")
+    assert without["compared"].tolist() == [1, 1, 1]
+    assert without["speedup"].tolist() == pytest.approx([4.0, 2.0, 1.0])
+    with pytest.raises(KeyError, match="baseline: expected one of slow, fast, base"):
+        algoperf.leaderboard(times, rules, "nobody")
+
+
+def test_self_tuning_rules_allow_one_trial_and_longer_runtimes():
+    for name, factor in (("algoperf-v05", 3), ("algoperf-v06", 1.5)):
+        external, own = algoperf_rules.RULES[name], algoperf_rules.RULES[f"{name}-self"]
+        assert (external.trials, own.trials) == (5, 1)
+        assert own.runtimes == {w: factor * s for w, s in external.runtimes.items()}
+        assert dataclasses.replace(own, trials=5, runtimes=external.runtimes) == external
+    assert algoperf_rules.RULES["algoperf"] == algoperf_rules.V06
 
 
 def test_shortfalls_list_what_is_missing():

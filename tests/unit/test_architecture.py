@@ -76,6 +76,29 @@ def test_arrows_between_the_rooms_point_down(path: Path):
         assert package not in packages or relative.startswith(places), f"{package} in {relative}"
 
 
+OPTIMIZERS_MAY_IMPORT = {
+    "velo/tiling": ("velo.tiling",),
+    "velo/weights": ("velo.weights", "velo.layout"),
+    "velo": ("velo",),
+    "metatraining": ("metatraining", "velo"),
+    "adapters": (),
+}
+
+
+@pytest.mark.parametrize("folder", OPTIMIZERS_MAY_IMPORT)
+def test_arrows_between_the_parts_of_optimizers_point_down(folder: str):
+    """Weights know names and shapes only, tiles know no optimizer, VeLO no meta-training."""
+    place = ROOT / "optimizers" / folder
+    inner = [place / "tiling", place / "weights"]
+    paths = [path for path in place.rglob("*.py") if path.parent not in inner]
+    assert paths
+    for path in paths:
+        for name in imported(path):
+            part = name.removeprefix("timetrial.optimizers.")
+            allowed = tuple(f"{one}." for one in OPTIMIZERS_MAY_IMPORT[folder])
+            assert part == name or f"{part}.".startswith(allowed), f"{path} imports {name}"
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_module_is_longer_than_400_lines(path: Path):
     assert len(path.read_text().splitlines()) <= 400

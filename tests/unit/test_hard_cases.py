@@ -16,7 +16,8 @@ from timetrial.framework.types import Direction
 from timetrial.tracking.report.sections.notes import notes
 from timetrial.tracking.report.standings import standings
 from timetrial.tracking.scores import algoperf
-from timetrial.tracking.scores.algoperf import Rules, study_times
+from timetrial.tracking.scores.algoperf import study_times
+from timetrial.tracking.scores.algoperf_rules import Rules
 from timetrial.tracking.scores.evaluations import evaluations_of, last_metrics, metric_values
 from timetrial.tracking.scores.machines import MixedMachinesError, check_one_machine, differences
 from timetrial.tracking.scores.ranks import leave_one_workload_out

@@ -16,7 +16,11 @@ from timetrial.framework.errors import UserError
 from timetrial.framework.records import RunRecord
 from timetrial.tracking.read.times_csv import TARGET, read_times, records_from_times
 from timetrial.tracking.report.paper import paper_times
-from timetrial.tracking.scores.fixed_targets import algoperf_targets, load_targets, paper_targets
+from timetrial.tracking.scores.fixed_targets import (
+    algoperf_targets,
+    named_targets,
+    paper_targets,
+)
 from timetrial.tracking.scores.scoring import scores
 from timetrial.tracking.scores.targets import final_quality, targets, time_to_target
 
@@ -136,19 +140,54 @@ def test_targets_from_files(tmp_path: Path):
     long.write_text(
         "workload,split,condition,target\nw,train,time,1\nw,test,time,2\nw,test,step,3\n"
     )
-    assert load_targets(long, condition="time", split="test").to_dict() == {"w": 2}
+    found = named_targets(str(long))
+    assert found["time", "test"].to_dict() == {"w": 2}
+    assert found["step", "test"].to_dict() == {"w": 3}
     wide = tmp_path / "wide.csv"
     wide.write_text("workload,train_target,validation_target\nw,1,2\nv,3,\n")
-    found = load_targets(wide, split="validation")
-    assert found["w"] == 2
-    assert math.isnan(found["v"])
+    found = named_targets(str(wide))
+    assert found["time", "train"].to_dict() == {"w": 1, "v": 3}
+    assert found["time", "validation"].to_dict() == {"w": 2}  # an empty cell gives no target
     theirs = tmp_path / "workload_targets.json"
     theirs.write_text(
         json.dumps({"workloads": {"w": {"validation_target_value": 0.5, "step_hint": 1}, "x": {}}})
     )
-    assert load_targets(theirs).to_dict() == {"w": 0.5}
+    assert named_targets(str(theirs))["time", "validation"].to_dict() == {"w": 0.5}
     theirs.write_text('{"w": 0.25}')
-    assert load_targets(theirs).to_dict() == {"w": 0.25}
+    assert named_targets(str(theirs))["step", "validation"].to_dict() == {"w": 0.25}
+
+
+def test_every_target_of_a_file_by_condition_and_split(tmp_path: Path):
+    path = tmp_path / "targets.csv"
+
+    def found(text: str) -> dict[tuple[str, str], dict[str, float]]:
+        path.write_text(text)
+        return {key: series.to_dict() for key, series in named_targets(str(path)).items()}
+
+    both = {("time", "validation"): {"w": 1.0}, ("step", "validation"): {"w": 1.0}}
+    assert found("workload,target\nw,1\n") == both
+    assert found("\ufeffworkload,target\nw,1\n") == both
+    assert found("workload,condition,train_target\nw,step,2\n") == {("step", "train"): {"w": 2.0}}
+    assert found("workload,split,target\nw,test,3\n") == {
+        ("time", "test"): {"w": 3.0},
+        ("step", "test"): {"w": 3.0},
+    }
+    with pytest.raises(UserError, match="expected at least one target, got none"):
+        found("workload,target\n")
+    theirs = tmp_path / "workload_targets.json"
+    spec = {"validation_target_value": 0.5, "test_target_value": 0.6, "step_hint": 1}
+    theirs.write_text(json.dumps({"workloads": {"w": spec}}), encoding="utf-8-sig")
+    assert {split: series["w"] for (_, split), series in named_targets(str(theirs)).items()} == {
+        "validation": 0.5,
+        "test": 0.6,
+    }
+
+
+def test_targets_by_name():
+    paper = named_targets("paper")
+    assert set(paper) == {(c, s) for c in ("time", "step") for s in ("train", "validation")}
+    assert paper["step", "train"].equals(paper_targets("step", "train"))
+    assert named_targets("algoperf")["time", "validation"].equals(algoperf_targets())
 
 
 @pytest.mark.parametrize(
@@ -166,12 +205,4 @@ def test_targets_from_files(tmp_path: Path):
 def test_bad_files_of_targets_are_refused(tmp_path: Path, name: str, text: str):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match="targets"):
-        load_targets(tmp_path / name)
-    with pytest.raises(UserError, match="split: expected one of"):
-        load_targets(wide_file(tmp_path), split="dev")
-
-
-def wide_file(folder: Path) -> Path:
-    path = folder / "good.csv"
-    path.write_text("workload,target\nw,1\n")
-    return path
+        named_targets(str(tmp_path / name))

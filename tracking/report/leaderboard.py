@@ -25,10 +25,9 @@ def leaderboard_text(
         targets: by workload.
         baseline: submission that the speed-ups are over.
     """
-    rows = [["submission", "score", "targets reached", f"speed-up over {baseline}"]]
+    rows = [list(_head(baseline))]
     for name, row in board.iterrows():
-        faster = f"{row['speedup']:.3f}" if math.isfinite(row["speedup"]) else "–"
-        rows.append([str(name), f"{row['score']:.4f}", _reached(row), faster])
+        rows.append([str(name), *_texts(row)])
     compared = sorted({int(number) for number in board["compared"]})
     note = (
         "score: 1 = the fastest on every workload, 0 = never close to it; speed-up: geometric mean "
@@ -43,17 +42,22 @@ def leaderboard_text(
 def leaderboard_table(board: pd.DataFrame, title: str, baseline: str) -> Table:
     """The leaderboard with score, targets reached and speed-up."""
     best = board["score"].max()
-    body = [
-        [
-            Cell(str(name), kind="label"),
-            Cell(f"{row['score']:.4f}", kind="best" if row["score"] == best > 0 else ""),
-            Cell(_reached(row)),
-            Cell(f"{row['speedup']:.3f}" if math.isfinite(row["speedup"]) else "–"),
-        ]
-        for name, row in board.iterrows()
-    ]
-    head = header("submission", "score", "targets reached", f"speed-up over {baseline}")
-    return Table("leaderboard", title, head, body)
+    body = []
+    for name, row in board.iterrows():
+        score, *others = _texts(row)
+        first = Cell(score, kind="best" if row["score"] == best > 0 else "")
+        body.append([Cell(str(name), kind="label"), first, *map(Cell, others)])
+    return Table("leaderboard", title, header(*_head(baseline)), body)
+
+
+def _head(baseline: str) -> tuple[str, ...]:
+    return "submission", "score", "targets reached", "fastest on", f"speed-up over {baseline}"
+
+
+def _texts(row: pd.Series[float]) -> list[str]:
+    """Score, targets reached, wins and speed-up of a submission."""
+    faster = f"{row['speedup']:.3f}" if math.isfinite(row["speedup"]) else "–"
+    return [f"{row['score']:.4f}", _reached(row), str(int(row["wins"])), faster]
 
 
 def _reached(row: pd.Series[float]) -> str:

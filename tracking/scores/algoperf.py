@@ -24,7 +24,7 @@ from timetrial.framework.types import Split
 from timetrial.tracking.record import schema
 from timetrial.tracking.scores.algoperf_rules import Rules
 from timetrial.tracking.scores.evaluations import first_hit
-from timetrial.tracking.scores.scoring import checked_times, ratios_to_best, speedups
+from timetrial.tracking.scores.scoring import checked_times, ratios_to_best, speedups, wins
 from timetrial.tracking.scores.targets import Unit
 
 
@@ -90,9 +90,8 @@ def best_trials(
 def ratios(times: pd.DataFrame, rules: Rules) -> pd.DataFrame:
     """Ratios to the best on the base workloads, after variants and cut-off.
 
-    In this order: a variant whose base is not reached is not reached; what is above the cut-off
-    is not reached; a base one of whose variants is not reached is not reached; only then is
-    divided by the best of those that are left.
+    In this order: a variant is missed where its base is missed; times above the cut-off are missed;
+    a base is missed where one of its variants is missed; the rest is divided by the best.
 
     Args:
         times: index optimizer, columns workload and variant; inf = never, NaN = never ran.
@@ -180,8 +179,9 @@ def leaderboard(times: pd.DataFrame, rules: Rules, baseline: str) -> pd.DataFram
 
     Returns:
         Index optimizer; columns ``score``, ``reached`` (targets of base workloads), ``counted``
-        (those that the cut-off and the variants leave), ``workloads`` (the denominator),
-        ``speedup``, ``compared`` (workloads that the speed-up rests on).
+        (those that the cut-off and the variants leave), ``wins`` (base workloads on which it is
+        the fastest), ``workloads`` (the denominator), ``speedup``, ``compared`` (number of
+        workloads that the speed-up is the mean of).
 
     Raises:
         KeyError: no such baseline.
@@ -198,6 +198,7 @@ def leaderboard(times: pd.DataFrame, rules: Rules, baseline: str) -> pd.DataFram
             "score": scores(times, rules),
             "reached": np.isfinite(base).sum(axis=1),
             "counted": np.isfinite(within).sum(axis=1),
+            "wins": wins(base),
             "workloads": within.shape[1],
             "speedup": faster["speedup"],
             "compared": faster["workloads"],

@@ -1,6 +1,6 @@
-"""Reads a run that served two budgets as the two runs that it stands for.
+"""Splits a run that served two budgets into one record per condition.
 
-Boundary: pure functions of RunRecords.
+Pure: functions of ``RunRecord``.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from timetrial.tracking.record import schema
 def by_condition(records: Iterable[RunRecord]) -> list[RunRecord]:
     """Splits each run that served a step and a time budget into one record per condition.
 
-    An optimizer that does not look at its budget makes the same updates under either, so a suite
-    lets one run go on until both are used up (``budget.also_seconds``). Its record for the step
-    condition ends at the last allowed update; that for the time condition ends at the first
-    evaluation at which the seconds were used up. Other records pass unchanged.
+    An optimizer that does not use its budget makes the same updates under either condition. A suite
+    therefore lets one run go on until both budgets are used up (``budget.also_seconds``). The
+    record of the step condition ends at the last allowed update; that of the time condition ends
+    at the first evaluation after the seconds are used up. Other records pass unchanged.
     """
     return [part for record in records for part in _parts(record)]
 
 
 def time_budget(record: RunRecord) -> float | None:
-    """Seconds of the time budget that a run under a step budget also served, if it did.
+    """Seconds of the time budget that a run under a step budget served as well, else None.
 
     A run that sets the time budget of its suite serves it with all its seconds.
     """
@@ -52,7 +52,7 @@ def _parts(record: RunRecord) -> list[RunRecord]:
 
 
 def _until(record: RunRecord, met: int | None) -> RunRecord:
-    """The record up to the evaluation at which its budget was met; what came later is not its."""
+    """The record up to the evaluation at which its budget was met; later ones are dropped."""
     if met is None:
         return record
     last = record.evaluations[met]

@@ -69,10 +69,14 @@ ALGOPERF_VALIDATION: Final = {
 def named_targets(name: str) -> Targets:
     """Every target of ``paper``, ``algoperf`` or a file, by condition and split.
 
-    A file without splits holds validation targets; one without conditions holds for both.
+    A CSV file has a column ``workload`` and either a column ``target`` (and ``condition`` and
+    ``split`` where targets differ by these) or columns ``train_target``, ``validation_target``,
+    ``test_target``. A JSON file is AlgoPerf's (``workload_targets.json``), or maps workloads to
+    numbers. Without splits, targets are for validation; without conditions, for both.
 
     Raises:
-        UserError: as for ``load_targets``, or the file holds no target.
+        UserError: the file cannot be read, has other columns, two targets for one workload, or
+            none at all.
     """
     if name == "algoperf":
         return {(condition, Split.VALIDATION): algoperf_targets() for condition in CONDITIONS}
@@ -123,25 +127,6 @@ def paper_targets(condition: Condition, split: Split) -> pd.Series[float]:
 def algoperf_targets() -> pd.Series[float]:
     """AlgoPerf's validation targets: index workload (sorted), name ``target``."""
     return pd.Series(ALGOPERF_VALIDATION, name="target").rename_axis("workload").sort_index()
-
-
-def load_targets(
-    path: Path, *, condition: Condition = Condition.TIME, split: Split = Split.VALIDATION
-) -> pd.Series[float]:
-    """Targets from a file.
-
-    A CSV file has a column ``workload`` and either a column ``target`` (and ``condition`` and
-    ``split`` where they differ by these) or columns ``train_target``, ``validation_target``,
-    ``test_target``. A JSON file is AlgoPerf's (``workload_targets.json``), or maps workloads to
-    numbers.
-
-    Returns:
-        Index workload (sorted), name ``target``.
-
-    Raises:
-        UserError: the file cannot be read, has other columns, or two targets for one workload.
-    """
-    return _chosen(_read_table(path), condition, split, f"targets {path}")
 
 
 def _paper_table() -> pd.DataFrame:
@@ -202,6 +187,6 @@ def _chosen(
         twice = sorted(set(found.index[found.index.duplicated()]))
         raise UserError(f"{where}: expected one target per workload, got more for {twice}")
     try:
-        return found.astype(float).rename("target").sort_index()
+        return found.astype(float).dropna().rename("target").sort_index()
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: expected numbers, got {error}") from error

@@ -1,11 +1,12 @@
-"""Performance over the number of tuning trials: the expected best of k, with intervals.
+"""Expected best of k tuning trials, with intervals.
 
-Boundary: pure functions of the trials' values; which runs are trials, the caller knows.
+Pure: functions of the trials' values; the caller chooses the trials.
 
-The question was asked by Dodge et al., "Show Your Work: Improved Reporting of Experimental
-Results", 2019, https://arxiv.org/abs/1909.03004. Their estimator draws with replacement and is too
-pessimistic; the one here averages over all sets of k different trials and is unbiased: Tang et
-al., "Showing Your Work Doesn't Always Work", 2020, https://arxiv.org/abs/2004.13705.
+Sources: Dodge et al., Show Your Work: Improved Reporting of Experimental Results, 2019,
+https://arxiv.org/abs/1909.03004 (the question; their estimator draws with replacement and is too
+pessimistic); Tang et al., Showing Your Work Doesn't Always Work, 2020,
+https://arxiv.org/abs/2004.13705 (the unbiased estimator used here: the mean over all sets of k
+different trials).
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ Floats = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class HpoCurve:
-    """What so many tuning trials are expected to give.
+    """Expected best of every number of tuning trials.
 
     Attributes:
         trials: 1, 2, ..., number of trials.
-        expected: expected best value of so many trials, per entry of ``trials``.
+        expected: expected best value, per entry of ``trials``.
         low, high: bounds of the bootstrap interval of ``expected``.
         confidence: of that interval, in (0, 1).
     """
@@ -56,7 +57,7 @@ def hpo_curve(
     trial gives the same value; read it for k up to about n / 2.
 
     Args:
-        values: value of each trial; nan for one that diverged or failed, which still cost a trial.
+        values: value of each trial; nan for one that diverged or failed, which counts as a trial.
         direction: whether smaller or larger values are better.
         bad: what a nan counts as; None takes the worst of the others.
         confidence: of the interval, in (0, 1).

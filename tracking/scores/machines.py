@@ -1,7 +1,7 @@
-"""Whether runs were timed alike: on one machine, under one calibration.
+"""Checks that runs were timed alike: on one machine, under one calibration.
 
-Pure: reads the tags of ``RunRecord``s. Seconds from different machines say nothing about which
-optimizer is faster; steps and final metrics stay comparable.
+Pure: reads the tags of ``RunRecord``s. Seconds from different machines do not say which optimizer
+is faster; steps and final metrics stay comparable.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ MACHINE_TAGS: Final = (
     schema.HOST_CORES,
     schema.HOST,
 )
-"""Tags that tell machines and calibrations apart; one that a run lacks is not held against it."""
+"""Tags that tell machines and calibrations apart; a missing tag is ignored."""
 
 
 class MixedMachinesError(UserError):
-    """Seconds of runs from different machines or calibrations would be compared."""
+    """Seconds of runs from different machines or calibrations cannot be compared."""
 
 
 def differences(records: Iterable[RunRecord]) -> dict[str, dict[str, list[str]]]:
     """By workload, the machine tags whose values differ between its runs, and those values.
 
-    Only runs of one workload are compared with each other, so that the workloads of a suite may
-    be spread over machines.
+    Only runs of one workload are compared, so that the workloads of a suite may run on several
+    machines.
     """
     values: dict[str, dict[str, set[str]]] = {}
     for record in records:

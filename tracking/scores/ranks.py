@@ -1,4 +1,4 @@
-"""How much the order of the optimizers hangs on one workload or on the choice of r_max.
+"""How sensitive the ranking is to one workload and to r_max.
 
 Pure: from a table of times to tables of ranks.
 
@@ -47,8 +47,8 @@ def leave_one_workload_out(
         taus: as for ``scoring.scores``.
 
     Returns:
-        Index ``left_out``: ``none``, then each workload, sorted; columns optimizer. Ratios do not
-        change, because each is within one workload.
+        Index ``left_out``: ``none``, then each workload, sorted; columns optimizer. Ratios stay
+        the same, because each is within one workload.
     """
     left_out = sorted(map(str, times.columns)) if times.shape[1] > 1 else []
     rows = {ALL: ranks(scores(times, r_max=r_max, taus=taus))}
@@ -95,9 +95,9 @@ def stability(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement(table: pd.DataFrame) -> pd.Series[float]:
-    """Share of the pairs of optimizers that each row orders as the first row does.
+    """Share of the pairs of optimizers that each row orders like the first row.
 
-    A pair that ties in one row and not in the other counts half.
+    A pair that ties in one of the two rows only counts half.
 
     Returns:
         Index as ``table``, values in ``[0, 1]``; NaN with fewer than two optimizers.

@@ -1,7 +1,7 @@
-"""The stratified bootstrap: resampled trials of every cell, and intervals from what they give.
+"""The stratified bootstrap: resampled trials of a cell, and intervals from the resamples.
 
-Pure: arrays in, arrays out, the random numbers from a seed. What is resampled is the business of
-``tracking.scores.uncertainty``.
+Pure: arrays in, arrays out; random numbers come from a seed. ``tracking.scores.uncertainty``
+chooses what is resampled.
 
 Sources: Efron, Better Bootstrap Confidence Intervals, 1987,
 https://doi.org/10.1080/01621459.1987.10478410 (percentile and BCa intervals); Davison and Hinkley,
@@ -61,8 +61,8 @@ class Bootstrap:
 def draw(trials: int, cell: Sequence[str], options: Bootstrap) -> Draws:
     """Which trials each resample takes, with replacement: shape ``(trials, samples)``.
 
-    The numbers depend on the seed and on the cell's name only, so that neither the order of the
-    cells nor other cells change them, and all metrics of a cell see the same resamples.
+    The numbers depend on the seed and the cell's name only, not on other cells or their order. All
+    metrics of a cell use the same resamples.
     """
     name = zlib.crc32("\0".join(cell).encode())
     random = np.random.default_rng([options.seed, name])
@@ -100,7 +100,7 @@ def _places(values: Floats) -> Draws:
 
 
 def _middle(low: Floats, high: Floats) -> Floats:
-    """Mean of two neighbours in order, which is inf where one of them is."""
+    """Mean of two neighbours in order; inf where one of them is inf."""
     return np.where(low == high, low, low / 2 + high / 2)
 
 
@@ -112,8 +112,8 @@ def interval(
 ) -> tuple[Floats, Floats]:
     """Lower and upper end of the interval of each statistic.
 
-    The ends are values that occurred (no interpolation), so that inf stays inf. NaN among the
-    resamples is left out; all NaN gives NaN.
+    The ends are values of resamples (no interpolation), so that inf stays inf. NaN among the
+    resamples is ignored; all NaN gives NaN.
 
     Args:
         samples: shape ``(..., samples)``.
@@ -137,7 +137,7 @@ def interval(
 def _corrected(
     shares: Floats, ordered: Floats, estimate: Floats, counts: Draws, acceleration: Floats
 ) -> Floats:
-    """The shares at which BCa reads the resamples off; a tie with the estimate counts half."""
+    """The quantiles of the resamples that BCa takes; a tie with the estimate counts half."""
     below = (ordered < estimate[:, None]).sum(axis=1)
     equal = (ordered == estimate[:, None]).sum(axis=1)
     total = np.maximum(counts, 1)
@@ -158,7 +158,7 @@ def accelerate(influences: Sequence[Floats]) -> Floats:
 
     Args:
         influences: per sample the leave-one-out statistics, shape ``(trials, ...)``; samples of
-            one trial have none and say nothing.
+            one trial have none.
 
     Returns:
         Shape ``(...)``; 0 where the statistic does not change or is not finite.

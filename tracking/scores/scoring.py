@@ -1,11 +1,11 @@
 """Performance ratios, performance profiles and scores of a race, from a table of times.
 
-Pure: tables in, tables out; no I/O, no clock, no random numbers. How the times come from recorded
-runs is the business of ``tracking.scores.targets``.
+Pure: tables in, tables out; no I/O, no clock, no random numbers. ``tracking.scores.targets`` makes
+tables of times from recorded runs.
 
-A table of times has one row per optimizer and one column per workload; each value is the time
-until the target, in seconds or in steps. ``inf`` and NaN both mean that it was never reached.
-The order of rows and columns never changes a number; results keep the order of their input.
+A table of times has one row per optimizer and one column per workload; each value is the time to
+target, in seconds or in steps. ``inf`` and NaN both mean never. The order of rows and columns
+never changes a number; results keep the order of their input.
 
 Sources: Dolan and More, Benchmarking optimization software with performance profiles, 2002,
 https://arxiv.org/abs/cs/0102001 (ratios and profiles); Dahl et al., Benchmarking Neural Network
@@ -28,10 +28,10 @@ Floats = npt.NDArray[np.float64]
 def performance_ratios(times: pd.DataFrame) -> pd.DataFrame:
     """How many times longer each optimizer takes than the fastest one on that workload.
 
-    ``r[a, w] = t[a, w] / min over a of t[a, w]``. Ties for the best all get 1. A workload that
-    nobody reaches gives ``inf`` to everyone and keeps its column, so that it still counts in the
-    denominator of profiles and scores, as in AlgoPerf. Where the best time is 0 (the target is
-    reached before the first update), the optimizers at 0 get 1 and all others ``inf``.
+    ``r[a, w] = t[a, w] / min over a of t[a, w]``. All ties for the best get 1. A workload whose
+    target nobody reaches gives ``inf`` to all and keeps its column: as in AlgoPerf, it counts in
+    the denominator of profiles and scores. Where the best time is 0 (the target is reached before
+    the first update), the optimizers at 0 get 1 and all others ``inf``.
 
     Args:
         times: index optimizer, columns workload, values in seconds or steps, >= 0; ``inf`` or
@@ -69,8 +69,7 @@ def performance_profile(times: pd.DataFrame, taus: Sequence[float] | Floats) -> 
         taus: factors, in any order; below 1 the profile is 0.
 
     Returns:
-        Index optimizer, columns ``taus`` as given, values in ``[0, 1]``; NaN if there is no
-        workload at all, because a share of nothing has no value.
+        Index optimizer, columns ``taus`` as given, values in ``[0, 1]``; NaN without a workload.
 
     Raises:
         TypeError, ValueError: as for ``performance_ratios``, or ``taus`` is no list of numbers.
@@ -86,8 +85,8 @@ def scores(
 ) -> pd.Series[float]:
     """Mean height of each optimizer's performance profile between 1 and ``r_max``.
 
-    ``B[a] = 1 / (r_max - 1) * integral from 1 to r_max of rho[a, tau] d tau``: 1 is the fastest on
-    every workload, 0 is never within a factor ``r_max`` of the fastest.
+    ``B[a] = 1 / (r_max - 1) * integral from 1 to r_max of rho[a, tau] d tau``: 1 means the fastest
+    on every workload, 0 means never within a factor ``r_max`` of the fastest.
 
     Args:
         times: as for ``performance_ratios``.
@@ -109,9 +108,9 @@ def scores(
 
 
 def areas(ratios: Floats, *, r_max: float, taus: Sequence[float] | Floats | None = None) -> Floats:
-    """What each ratio adds to its optimizer's score; the score is the mean over the workloads.
+    """Contribution of each ratio to its optimizer's score, the mean over the workloads.
 
-    A workload at ratio r lifts the profile from ``tau = r`` on: exactly ``(r_max - r) /
+    A workload at ratio r raises the profile from ``tau = r`` on: exactly ``(r_max - r) /
     (r_max - 1)``; over a grid, the trapezoid of the step from the first ``tau >= r`` on.
 
     Args:
@@ -164,13 +163,13 @@ def speedups(
     Args:
         times: as for ``performance_ratios``.
         baseline: which optimizer to compare with.
-        budgets: by workload, what a time that is never counts as; AlgoPerf takes the longest
-            allowed runtime plus one second. Without it, workloads that either of the two never
-            reaches are left out, which flatters whoever fails.
+        budgets: by workload, the time that never counts as; AlgoPerf takes the longest allowed
+            runtime plus one second. Without it, workloads that either of the two never reaches
+            are left out, which favours the one that fails.
 
     Returns:
         Index optimizer; columns ``speedup`` (NaN without a workload to compare on) and
-        ``workloads``, how many it rests on.
+        ``workloads``, the number of workloads compared.
 
     Raises:
         KeyError: no such baseline, or a workload without a budget.

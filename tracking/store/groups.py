@@ -53,11 +53,18 @@ def color_of(group: str) -> str:
     return PALETTE[(low | high << 8) % len(PALETTE)]
 
 
-def write_groups(store: Store, runs: Sequence[RunRecord]) -> dict[str, dict[str, str]]:
-    """Tags the runs with the groups that they belong to.
+def write_groups(
+    store: Store, runs: Sequence[RunRecord], known: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, str]]:
+    """Tags the runs with their groups.
 
     A group is named after the optimizer first, then the workload, then the condition where several
     occur. An optimizer has one colour everywhere.
+
+    Args:
+        store: where the runs are.
+        runs: the runs to draw.
+        known: by run id, the tags that the store has.
 
     Returns:
         By run id, the value of each of the two tags.
@@ -75,7 +82,7 @@ def write_groups(store: Store, runs: Sequence[RunRecord]) -> dict[str, dict[str,
         }
         color = colors[run.optimizer]
         found[run.run_id] = {tag: _padded(tag, label, color) for tag, label in labels.items()}
-        new = [RunTag(*pair) for pair in (found[run.run_id].items() - run.tags.items())]
+        new = [RunTag(*pair) for pair in found[run.run_id].items() - known[run.run_id].items()]
         if new:
             store.client.log_batch(run.run_id, tags=new)
     return found

@@ -52,7 +52,7 @@ def write_views(store: Store, experiment: str, runs: Sequence[RunRecord]) -> dic
     Args:
         store: where the runs are.
         experiment: name of their experiment.
-        runs: the runs to show; only finished ones appear.
+        runs: the runs to show; only finished ones that the store has appear.
 
     Returns:
         Per workload, and under ``OVERVIEW``, the path of the view on the MLflow server, for
@@ -63,41 +63,47 @@ def write_views(store: Store, experiment: str, runs: Sequence[RunRecord]) -> dic
     """
     with store_errors(store.uri):
         experiment_id = store.experiment_id(experiment, create=False)
-        there = {str(run.info.run_id) for run in all_runs(store, experiment_id)}
-        finished = [r for r in runs if r.status == Status.FINISHED and r.run_id in there]
+        tags = {run.info.run_id: run.data.tags for run in all_runs(store, experiment_id)}
+        finished = [r for r in runs if r.status == Status.FINISHED and r.run_id in tags]
         names = [OVERVIEW, *sorted({run.workload for run in finished})]
         version = _server_version(store)
         if version < _FIRST_WITH_VIEWS:
             return {name: _link(experiment_id, None) for name in names}
         _write_mean_seconds(store, finished)
-        groups = write_groups(store, finished)
+        groups = write_groups(store, finished, tags)
         store.client.set_experiment_tag(experiment_id, _KIND, _TRAINING)
         links = {}
         for name in names:
             shown = [run for run in finished if name in (OVERVIEW, run.workload)]
-            view_id = "timetrial-" + name.replace(" ", "-")
             state = _state(name, shown, [groups[run.run_id] for run in shown])
-            value = _encode(f"timetrial: {name}", state, version)
-            if version < _FIRST_WITH_ENVELOPE and len(value) > _TAG_CHARACTERS:
-                links[name] = _link(experiment_id, None)
-                continue
-            store.client.set_experiment_tag(experiment_id, TAG_PREFIX + view_id, value)
-            links[name] = _link(experiment_id, view_id)
+            links[name] = _write_view(store, experiment_id, name, state, version)
     return links
 
 
+def _write_view(
+    store: Store, experiment_id: str, name: str, state: Mapping[str, Any], version: tuple[int, int]
+) -> str:
+    """Saves one view; returns its path, or that of all runs where the view does not fit."""
+    view_id = "timetrial-" + name.replace(" ", "-")
+    value = _encode(f"timetrial: {name}", state, version)
+    if version < _FIRST_WITH_ENVELOPE and len(value) > _TAG_CHARACTERS:
+        return _link(experiment_id, None)
+    store.client.set_experiment_tag(experiment_id, TAG_PREFIX + view_id, value)
+    return _link(experiment_id, view_id)
+
+
 def _link(experiment_id: str, view_id: str | None) -> str:
-    """Path of the chart page; ``workflowType`` leaves the start page for generative AI out."""
+    """Path of the chart page; ``workflowType`` skips the start page for generative AI."""
     path = f"/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
     path += "&compareRunsMode=CHART"
     return path if view_id is None else f"{path}&viewStateShareKey={view_id}"
 
 
 def _write_mean_seconds(store: Store, runs: Iterable[RunRecord]) -> None:
-    """Gives each run the mean over its group's seeds of the charged seconds at each evaluation.
+    """Writes to each run the mean over its group's seeds of the charged seconds per evaluation.
 
-    The evaluations are matched by their number, so that it also holds where they are made every
-    so many seconds. Points that are there already are not written again.
+    Evaluations are matched by their number, because some are made every so many seconds. Points
+    that are there already are not written again.
     """
     from mlflow.entities import Metric
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import pathlib
 import secrets
@@ -212,13 +211,12 @@ def _open_locked(path: pathlib.Path) -> BinaryIO | None:
 
 def _put_in_place(part: pathlib.Path, target: pathlib.Path) -> None:
     """Renames a checked file to its final name and records its sha256 beside it."""
-    digest = hashlib.sha256(part.read_bytes()).hexdigest()
     with _directory_lock(target.parent):
         # In this order: a file without a recorded digest is merely unchecked, a file with that
         # of its predecessor would be refused.
         digest_path(target).unlink(missing_ok=True)
         part.replace(target)
-        record_digest(target, digest)
+        record_digest(target)
 
 
 @contextlib.contextmanager

@@ -165,9 +165,11 @@ def digest_path(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(path.name + ".sha256")
 
 
-def record_digest(path: pathlib.Path, digest: str) -> None:
-    """Records the sha256 of a file beside it; ``load_weights`` then notices any change."""
+def record_digest(path: pathlib.Path) -> str:
+    """Records the sha256 of a file beside it, so that ``load_weights`` notices any change."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     write_atomically(digest_path(path), f"{digest}  {path.name}\n".encode())
+    return digest
 
 
 def _compare_digest(path: pathlib.Path, data: bytes) -> None:

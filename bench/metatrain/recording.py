@@ -1,0 +1,126 @@
+"""The record of a meta-training: its journal, the mirror of it in MLflow, and its checkpoint.
+
+Boundary: the only module of the command that knows tracker and mirror; it makes no steps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+
+from timetrial.bench.metatrain.config import Command
+from timetrial.framework.checkpoint import Saved, save
+from timetrial.framework.records import Row
+from timetrial.framework.types import Condition, Direction, Status, TrainState
+from timetrial.framework.yaml_files import yaml_of
+from timetrial.optimizers.metatraining.settings import MetatrainSettings
+from timetrial.tracking.record import schema
+from timetrial.tracking.record.environment import environment_tags
+from timetrial.tracking.record.evaluations_file import evaluations_in
+from timetrial.tracking.record.journal import RunHeader, read_journal
+from timetrial.tracking.record.tracker import resume_run, start_run
+from timetrial.tracking.store.mirror import Mirror
+from timetrial.tracking.store.opening import open_store
+
+
+class Recording:
+    """Records one meta-training; all pieces share one journal and one run in MLflow.
+
+    MLflow gets the rows before the last checkpoint only: a later piece makes the others again.
+
+    Args:
+        settings: settings of the meta-training.
+        command: name of the training, and where to record it.
+        identity: digest that the checkpoint gets; see ``config.identity``.
+        saved: checkpoint to resume from, or None.
+
+    Attributes:
+        evaluations: validations so far, those of earlier pieces included.
+    """
+
+    def __init__(
+        self, settings: MetatrainSettings, command: Command, identity: str, saved: Saved | None
+    ) -> None:
+        self._path, self._identity = checkpoint_path(command), identity
+        store = open_store(command.tracking.uri, root=Path(command.tracking.root))
+        header = run_header(settings, command, identity)
+        self.evaluations: list[Row] = []
+        if saved is None:
+            self._tracker = start_run(store.journals, header)
+        else:
+            journal = store.journals / saved.journal
+            rows = read_journal(journal, until=saved.offset, evaluations_only=True).rows
+            self.evaluations = evaluations_in(rows)
+            tags = {**header.tags, schema.RESUMED_AT: str(saved.step)}
+            self._tracker = resume_run(journal, saved.offset, tags)
+        self._saved_offset = 0
+        self._mirror = Mirror(store, self._tracker.path, until=lambda: self._saved_offset)
+        self._mirror.flush()  # the run shows in MLflow from the start
+
+    def log(self, row: Row) -> None:
+        """Records a row of an outer step."""
+        self._tracker.log([row])
+
+    def log_validation(self, row: Row) -> None:
+        """Records a validation."""
+        self.evaluations.append(row)
+        self.log(row)
+
+    def save(self, state: TrainState, seconds: Mapping[str, float]) -> None:
+        """Writes the checkpoint and sends the rows before it.
+
+        Args:
+            state: state of the training.
+            seconds: seconds by account.
+        """
+        jax.block_until_ready(state)
+        offset = self._tracker.offset
+        save(
+            self._path,
+            state,
+            Saved({}, seconds, self._tracker.path.name, offset, {}),
+            self._identity,
+        )
+        self._saved_offset = offset
+        self._mirror.flush()
+
+    def finish(self, status: Status, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
+        """Ends the journal and sends what is left."""
+        self._tracker.finish(status, tags, summary)
+        self._mirror.close()
+
+
+def checkpoint_path(command: Command) -> Path:
+    """File that the training is saved to and resumed from."""
+    return command.directory / "checkpoint"
+
+
+def run_header(settings: MetatrainSettings, command: Command, identity: str) -> RunHeader:
+    """The header of the journal: name, tags to group by, configuration."""
+    tree = {**dataclasses.asdict(settings), **dataclasses.asdict(command)}
+    params = {
+        key: json.dumps(value) if isinstance(value, tuple | dict) else str(value)
+        for key, value in tree.items()
+    }
+    tags = {
+        schema.WORKLOAD: "metatraining",
+        schema.OPTIMIZER: command.name,
+        schema.SEED: str(settings.seed),
+        schema.CONDITION: Condition.STEP,
+        schema.BUDGET: str(settings.steps),
+        schema.METRIC: "score",
+        schema.DIRECTION: Direction.MINIMIZE.value,
+        schema.CONFIG_HASH: identity,
+        **environment_tags(),
+    }
+    return RunHeader(
+        experiment=command.tracking.experiment,
+        run_name=f"metatrain {command.name} seed {settings.seed}",
+        tags=tags,
+        params=params,
+        config_yaml=yaml_of(json.loads(json.dumps(tree))),
+    )
