@@ -65,9 +65,9 @@ def keys(text: str) -> list[str]:
     return list(dict.fromkeys(_KEY.findall(text)))
 
 
-def optimizers() -> list[str]:
-    """Names of all optimizers, plug-ins included."""
-    return _names("optimizer")
+def listed() -> list[str]:
+    """Names of all workloads, optimizers, suites and presets, plug-ins included."""
+    return [name for key in ("workload", "optimizer", "suite", "preset") for name in _names(key)]
 
 
 def workloads() -> list[str]:
@@ -90,30 +90,30 @@ def _names(key: str) -> list[str]:
 
 
 def _settings_keys(text: str, chosen: dict[str, str]) -> Iterator[str]:
-    """``optimizer.KEY`` and ``workload.KEY`` of the entries that have been chosen."""
+    """``optimizer.KEY`` and ``workload.KEY`` of the built-in entries that have been chosen."""
     for choice, (room, registry) in _CHOICES.items():
         entry = _registry(room, registry).get(chosen.get(choice, ""))
         if entry is not None and choice in keys(text):
-            source = _source(f"timetrial.{room}")
-            yield from (f"{choice}.{field}" for field in _settings_of(entry, source))
+            yield from (f"{choice}.{field}" for field in _settings_of(entry, _source(room)))
 
 
 def _registry(room: str, registry: str) -> dict[str, ast.expr]:
     """The dict literal of a registry: source of each entry by name."""
-    for node in _source(f"timetrial.{room}").body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        value = getattr(node, "value", None)
-        named = any(isinstance(target, ast.Name) and target.id == registry for target in targets)
-        if named and isinstance(value, ast.Dict):
-            pairs = zip(value.keys, value.values, strict=True)
-            return {str(k.value): v for k, v in pairs if isinstance(k, ast.Constant)}
-    return {}
+    found = _definition(registry, _source(room))
+    literals = [node for node in ast.walk(found[0]) if isinstance(node, ast.Dict)] if found else []
+    if not literals:
+        return {}
+    pairs = zip(literals[0].keys, literals[0].values, strict=True)
+    return {str(k.value): value for k, value in pairs if isinstance(k, ast.Constant)}
 
 
 def _settings_of(entry: ast.expr, module: ast.Module) -> list[str]:
-    """Fields of the settings class that an entry names: its second argument, or ``settings=``."""
+    """Fields of the settings class of an entry: its second argument, or ``settings=``."""
     if not isinstance(entry, ast.Call):
-        return []
+        found = _definition(ast.unparse(entry), module)
+        if found is None or not isinstance(found[0], ast.Assign | ast.AnnAssign):
+            return []
+        return _settings_of(found[0].value, found[1]) if found[0].value is not None else []
     named = [keyword.value for keyword in entry.keywords if keyword.arg == "settings"]
     settings = [*named, *entry.args[1:2]]
     return _fields(ast.unparse(settings[0]), module) if settings else []
@@ -121,24 +121,33 @@ def _settings_of(entry: ast.expr, module: ast.Module) -> list[str]:
 
 def _fields(name: str, module: ast.Module) -> list[str]:
     """Fields of a dataclass, with those of the classes that it inherits from."""
+    found = _definition(name, module)
+    if found is None or not isinstance(found[0], ast.ClassDef):
+        return []
+    fields = [f for base in found[0].bases for f in _fields(ast.unparse(base), found[1])]
+    own = [node.target for node in found[0].body if isinstance(node, ast.AnnAssign)]
+    return list(dict.fromkeys([*fields, *(t.id for t in own if isinstance(t, ast.Name))]))
+
+
+def _definition(name: str, module: ast.Module) -> tuple[ast.stmt, ast.Module] | None:
+    """The statement that defines a dotted name, and its module; imports are followed."""
     head, _, rest = name.partition(".")
     for node in module.body:
-        if isinstance(node, ast.ImportFrom) and not node.level:
+        if isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                if head == (alias.asname or alias.name):
-                    if rest:
-                        return _fields(rest, _source(f"{node.module}.{alias.name}"))
-                    return _fields(alias.name, _source(str(node.module)))
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            found = [field for base in node.bases for field in _fields(ast.unparse(base), module)]
-            own = [n.target for n in node.body if isinstance(n, ast.AnnAssign)]
-            found += [target.id for target in own if isinstance(target, ast.Name)]
-            return list(dict.fromkeys(found))
-    return []
+                if head != (alias.asname or alias.name):
+                    continue
+                inside = f"{node.module}.{alias.name}" if rest else str(node.module)
+                return _definition(rest or alias.name, _source(inside.removeprefix("timetrial.")))
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names = [target.id for target in targets if isinstance(target, ast.Name)]
+        if name in [*names, getattr(node, "name", None)]:
+            return node, module
+    return None
 
 
 def _source(module: str) -> ast.Module:
-    """The parsed source of a module of ours, which is not imported."""
-    path = _BENCH.parent.joinpath(*module.split(".")[1:])
+    """The parsed source of a module of this package, dotted; nothing is imported."""
+    path = _BENCH.parent.joinpath(*module.split("."))
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     return ast.parse(file.read_text(encoding="utf-8") if file.exists() else "")

@@ -20,6 +20,7 @@ from timetrial.framework.budget import Budget
 from timetrial.framework.callbacks import Callback
 from timetrial.framework.config import Choice, ConfigError, RunConfig, Tracking
 from timetrial.framework.entries import Entry, OptimizerEntry
+from timetrial.framework.paths import expanded, expanded_uri
 from timetrial.framework.records import RunRecord, RunResult
 from timetrial.framework.types import Split
 from timetrial.framework.workload import Workload
@@ -55,10 +56,9 @@ def train(
     uri: str | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> RunResult:
-    """Makes one run and records it, as ``timetrial train`` does.
+    """Makes one run, records it and returns how it ended, with all evaluations and the last state.
 
-    The settings of objects are not known and not recorded: give transformations with different
-    settings different names.
+    Settings of objects are not known and not recorded: other settings need another name.
 
     Args:
         workload: a ``Workload``, or the name of one (``timetrial list``).
@@ -72,25 +72,16 @@ def train(
         uri: MLflow tracking URI; ``MLFLOW_TRACKING_URI`` by default, else a database in ``root``.
         callbacks: further callbacks.
 
-    Returns:
-        Why the run ended, its evaluations and the last state (``result.state.params``).
-
     Raises:
         UserError: an unknown name, settings that do not fit, or a store that cannot be opened.
     """
-    workload_choice, workloads = _chosen_workload(workload)
-    optimizer_choice, optimizers, label = _chosen_optimizer(optimizer, name, settings or {})
+    task, workloads = _chosen_workload(workload)
+    method, optimizers, label = _chosen_optimizer(optimizer, name, settings or {})
     workshop = Workshop(workloads, optimizers)
-    hint = workshop.workload(workload_choice).step_hint
-    config = RunConfig(
-        workload=workload_choice,
-        optimizer=optimizer_choice,
-        budget=budget or Budget(steps=hint),
-        seed=seed,
-        label=label,
-        tracking=Tracking(uri, experiment, str(root)),
-    )
-    return run(config, open_store(uri, root=Path(root)), workshop, callbacks=callbacks)
+    budget = Budget(steps=workshop.workload(task).step_hint) if budget is None else budget
+    tracking = Tracking(uri, experiment, str(root))
+    config = RunConfig(task, method, budget, seed, label, tracking=tracking)
+    return run(config, _store(uri, root, create=True), workshop, callbacks=callbacks)
 
 
 def load_runs(
@@ -111,7 +102,7 @@ def load_runs(
     Raises:
         UserError: no such store or experiment.
     """
-    return recorded.load_runs(_opened(uri, root), experiment, tags=tags)
+    return recorded.load_runs(_store(uri, root, create=False), experiment, tags=tags)
 
 
 def score(
@@ -134,8 +125,9 @@ def score(
     return pd.DataFrame({str(s.condition): s.scores for s in found if s.split == split})
 
 
-def _opened(uri: str | None, root: str | Path) -> Store:
-    return open_store(uri, root=Path(root), create=False)
+def _store(uri: str | None, root: str | Path, *, create: bool) -> Store:
+    uri = None if uri is None else expanded_uri(uri)
+    return open_store(uri, root=Path(expanded(str(root))), create=create)
 
 
 def _chosen_workload(given: Workload | str) -> tuple[Choice, Mapping[str, Entry[Workload]]]:

@@ -54,7 +54,7 @@ BENCH = """\
 Races the optimizers of a suite, then scores the race and writes the report. Finished runs are not
 repeated: after an interruption the same command continues.
 
-  suite=NAME              which suite (timetrial list; default: quick)
+  suite=NAME|FILE.yaml    which suite (timetrial list; default: quick)
   optimizers=[a,b]        only these        workloads=[a,b]   only these
   seeds=[0,1]             other seeds       tracking.KEY      as in timetrial train
   conditions=[step,time]  kinds of budget
@@ -151,11 +151,11 @@ REPORT = """\
 Scores recorded runs and writes report.html, with the numbers (CSV, Parquet), every table (LaTeX,
 Markdown) and every plot (PNG, SVG) beside it. There are three sources:
 
-  suite=NAME              the runs of a suite (default: quick), into tracking.root/reports/NAME;
+  suite=NAME|FILE.yaml    the runs of a suite (default: quick), into tracking.root/reports/NAME;
                           also logged to MLflow, as the run "report" of the suite's experiment
   --paper                 the paper's own tables; needs no run
-  --from SOURCE ...       directories of journals or of AlgoPerf's logs, tables of times (CSV),
-                          MLflow stores (URI)
+  --from SOURCE ...       directories of runs or of AlgoPerf's logs, tables of times (CSV), MLflow
+                          stores (URI)
 
   tracking.experiment=, tracking.root=, tracking.uri=    as in timetrial train
 """
@@ -168,8 +168,8 @@ examples:
 """
 
 LIST = """\
-Lists workloads, optimizers, suites and presets, one line each. With NAME: every setting of one
-optimizer or workload with its type, range, default and meaning.
+Lists workloads, optimizers, suites and presets, one line each. With NAME: all about one of them;
+of an optimizer or workload every setting with its type, range, default and meaning.
 """
 
 LIST_EXAMPLES = """\

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from timetrial.bench.library import load_runs, score, train
     from timetrial.framework.budget import Budget, StopReason
     from timetrial.framework.callbacks import Callback
-    from timetrial.framework.entries import Entry, Horizon, OptimizerEntry
+    from timetrial.framework.entries import Horizon, OptimizerEntry, WorkloadEntry
     from timetrial.framework.errors import UserError
     from timetrial.framework.records import Row, RunRecord, RunResult
     from timetrial.framework.step import Program
@@ -35,7 +35,6 @@ __all__ = [
     "Callback",
     "Condition",
     "Direction",
-    "Entry",
     "Horizon",
     "OptimizerEntry",
     "Program",
@@ -48,6 +47,7 @@ __all__ = [
     "Trainer",
     "UserError",
     "Workload",
+    "WorkloadEntry",
     "__version__",
     "load_runs",
     "score",
@@ -59,7 +59,7 @@ _HOMES = {
     "bench.library": ("load_runs", "score", "train"),
     "framework.budget": ("Budget", "StopReason"),
     "framework.callbacks": ("Callback",),
-    "framework.entries": ("Entry", "Horizon", "OptimizerEntry"),
+    "framework.entries": ("Horizon", "OptimizerEntry", "WorkloadEntry"),
     "framework.errors": ("UserError",),
     "framework.records": ("Row", "RunRecord", "RunResult"),
     "framework.step": ("Program",),

@@ -107,8 +107,8 @@ def _list(options: Options) -> Job:
 
 
 def _list_arguments(parser: Parser) -> None:
-    name = parser.add_argument("name", nargs="?", metavar="NAME", help="optimizer or workload")
-    completion.complete(name, completion.optimizers, completion.workloads)
+    name = parser.add_argument("name", nargs="?", metavar="NAME", help="one of those listed")
+    completion.complete(name, completion.listed)
 
 
 def _check(options: Options) -> Job:
@@ -205,7 +205,7 @@ READING = {
         interrupted="the report is not complete; the same command writes it again",
     ),
     "list": Command(
-        "list workloads, optimizers, suites, presets, or the settings of one",
+        "list workloads, optimizers, suites, presets, or all about one",
         _list,
         usage.LIST,
         usage.LIST_EXAMPLES,

@@ -19,7 +19,7 @@ import timetrial as api
 from timetrial.bench import cli, completion, invocation, usage
 from timetrial.bench.commands import COMMANDS
 from timetrial.bench.metatrain.config import Command
-from timetrial.bench.suite import load_run
+from timetrial.bench.suite import Suite, load_run
 from timetrial.bench.tune.settings import load_plan
 from timetrial.framework.budget import Budget
 from timetrial.framework.config import Stop, Tracking, hints
@@ -130,7 +130,11 @@ BAD = {
     ("bench", "sedes=[1]"): "did you mean 'seeds'",
     ("bench", "seeds=[1,1]"): "seeds: expected different ones",
     ("report", "tracking.root={tmp}/empty"): "no runs recorded yet",
-    ("bench", "presets=nope"): "unknown preset 'nope/",
+    ("bench", "presets=nope"): "presets: expected a directory with fashion_mnist_resnet.yaml",
+    ("bench", "suite={tmp}/none.yaml"): "{tmp}/none.yaml",
+    ("list", "adan"): "did you mean 'adam'",
+    ("check", "optimizer=adan"): "did you mean 'adam'",
+    ("report", "--from", "{tmp}/none.csv"): "{tmp}/none.csv",
     ("bench", "conditions=[time]", "calibrations={tmp}/none"): "{tmp}/none/",
     ("bench", "tracking.uri=http://127.0.0.1:9"): "127.0.0.1:9",
     ("tune", *FLIGHTS, "tracking.uri=http://127.0.0.1:9"): "127.0.0.1:9",
@@ -139,13 +143,12 @@ BAD = {
     ("tune", *FLIGHTS, "study.points={tmp}/none"): "{tmp}/none",
     ("tune", *FLIGHTS, "--export", "{tmp}/none/x"): "--export: expected a file in an existing",
     ("tune", *FLIGHTS, "--workers", "0"): "--workers: expected a whole number >= 1, got 0",
-    ("metatrain", "tracking.uri=http://127.0.0.1:9"): "127.0.0.1:9",
     ("metatrain", "--export", "{tmp}/none/x"): "--export: expected a file in an existing",
     ("metatrain", "pair=4"): "did you mean 'pairs'",
     ("calibrate", "flight_dlrm"): "did you mean 'flights_dlrm'",
     ("calibrate", "flights_dlrm", "--share", "7"): "--share: expected a share",
     ("report", "suite=nope"): "unknown suite 'nope'",
-    ("report", "--rules", "nope"): "--rules: invalid choice: 'nope'",
+    ("report", "--from", "{tmp}/none.csv", "--rules", "nope"): "rules: expected one of paper,",
     ("sync", "--file", "{tmp}/nope.jsonl"): "nope.jsonl",
     ("replay", "--file", "{tmp}/nope.jsonl"): "nope.jsonl",
     ("sync", "tracking.uri=http://127.0.0.1:9"): "127.0.0.1:9",
@@ -235,6 +238,10 @@ def test_the_keys_in_the_help_of_train_are_its_settings():
     known |= {key for key in hints(type(config)) if key not in names} | {"preset"}
     known.remove("budget.also_seconds")  # of suites only
     assert set(completion.keys(usage.TRAIN)) == known
+
+
+def test_the_keys_in_the_help_of_bench_are_settings_of_a_suite():
+    assert set(completion.keys(usage.BENCH)) <= {*hints(Suite), "suite"}
 
 
 def test_the_keys_in_the_help_of_metatrain_are_its_settings():
@@ -393,6 +400,14 @@ def test_a_device_that_is_not_there_is_named(words: list[str], tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_metatrain_with_an_unreachable_store_leaves_no_file(tmp_path: Path):
+    """In a process of its own, because it decides where JAX keeps what it compiles."""
+    done = run_python(MAIN, "metatrain", "tracking.uri=http://127.0.0.1:9", cwd=tmp_path)
+    assert done.code == 2
+    assert "127.0.0.1:9" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_exception_without_text_has_a_name_and_a_place(timetrial, monkeypatch):
     def broken(options: object):
         raise AssertionError
@@ -404,7 +419,7 @@ def test_an_exception_without_text_has_a_name_and_a_place(timetrial, monkeypatch
 
 
 def test_a_run_can_be_debugged_without_jit(tmp_path: Path):
-    words = ["train", *FLIGHTS, "budget.steps=3", "workload.eval_every_steps=3"]
+    words = ["train", "workload=flights_dlrm", "optimizer=adam", "budget.steps=3"]
     plain = run_python(MAIN, *words, cwd=tmp_path)
     unjitted = run_python(MAIN, *words, cwd=tmp_path, JAX_DISABLE_JIT="1")
     assert unjitted.code == 0, unjitted.err

@@ -56,7 +56,8 @@ def test_each_run_is_recorded_with_what_is_known_of_it(root: Path):
     assert {run.workload for run in (sgd, lion, nesterov)} == {"tiny"}
     assert {run.status for run in (sgd, lion, nesterov)} == {"FINISHED"}
     assert {run.step for run in (sgd, lion, nesterov)} == {20}  # the step hint is the default
-    assert sgd.config["workload.code"] == "timetrial.bench.contracts.regression.Regression"
+    cls = TinyWorkload
+    assert sgd.config["workload.code"] == f"{cls.__module__}.{cls.__qualname__}"
     assert sgd.config["optimizer.code"].startswith("optax.")
     assert lion.config["optimizer.learning_rate"] == "0.1"
     assert lion.seed == 3
