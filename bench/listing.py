@@ -106,7 +106,7 @@ def _metric(entry: WorkloadEntry) -> str:
 def _missing(path: Path) -> str:
     """What this installation lacks to run a preset, in words; "" where nothing is missing."""
     try:
-        tree = configuration.read_yaml(path)
+        tree = configuration.read_preset(path)
     except UserError as error:
         return str(error)
     wanted = [

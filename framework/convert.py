@@ -82,7 +82,9 @@ def construct(cls: Any, parts: Mapping[str, Any], path: str) -> Any:
         default = field.default is dataclasses.MISSING
         required = default and field.default_factory is dataclasses.MISSING and field.init
         if required and field.name not in parts:
-            raise ConfigError(f"{at(path, field.name)}: expected a value, got none")
+            raise ConfigError(
+                f"{at(path, field.name)}: expected a value, as it has no default; got none"
+            )
     try:
         return cls(**parts)
     except ValueError as error:

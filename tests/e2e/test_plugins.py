@@ -214,7 +214,7 @@ def test_settings_without_a_default_are_asked_for_by_name(capsys: pytest.Capture
 def test_a_function_that_returns_an_entry_and_needs_steps(capsys: pytest.CaptureFixture[str]):
     assert check(["optimizer=by_function"]) == 0, capsys.readouterr().out
     config = load_run(["workload=clouds", "optimizer=by_function", "budget.steps=40"])
-    tags = entry_tags(config, Horizon(40, 40))
+    tags = entry_tags(OPTIMIZERS[config.optimizer.name], config, Horizon(40, 40))
     assert tags[schema.OPTIMIZER_NAME] == "by_function"
     assert tags[schema.COLOR] == "#123456"
     points = json.loads(tags[schema.LEARNING_RATES])
