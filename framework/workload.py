@@ -86,6 +86,6 @@ class Workload(abc.ABC):
         All batches have the same shapes; padding has weight 0 in ``batch["weight"]``.
         """
 
-    @abc.abstractmethod
     def datasets(self) -> Mapping[str, str]:
         """Maps the name of each data set used to the sha256 digest of its file(s)."""
+        return {}
