@@ -287,6 +287,9 @@ def header(setup: Setup, tags: Mapping[str, str]) -> RunHeader:
     notes = setup.entry.notes(setup.config.optimizer.settings, setup.horizon)
     if "warning" in notes:
         _log.warning("%s", notes["warning"])
+    if not setup.program.compiled:
+        _log.warning("JAX_DISABLE_JIT is set: seconds compare with those of no other run")
+        tags = {schema.UNCOMPILED: "true", **tags}
     found = {
         **entry_tags(setup.entry, setup.config, setup.horizon),
         **calibration_tags(setup.config.budget),

@@ -26,6 +26,7 @@ from timetrial.framework.config import Stop, Tracking, hints
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.metatraining.settings import MetatrainSettings
 from timetrial.tracking.read.runs import load_runs
+from timetrial.tracking.scores.machines import MixedMachinesError, check_one_machine
 from timetrial.tracking.store.opening import open_store
 from timetrial.workloads import WORKLOADS, flights
 from timetrial.workloads.data import embedded_data
@@ -425,6 +426,9 @@ def test_a_run_can_be_debugged_without_jit(tmp_path: Path):
     assert unjitted.code == 0, unjitted.err
     values = [float(done.out.split()[1]) for done in (plain, unjitted)]
     assert values[0] == pytest.approx(values[1], rel=1e-3)
+    assert "seconds compare with those of no other run" in unjitted.err
+    with pytest.raises(MixedMachinesError, match="uncompiled: false / true"):
+        check_one_machine(records(tmp_path / "runs"))
 
 
 def test_a_run_needs_no_home_directory(tmp_path: Path):

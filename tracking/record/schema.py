@@ -40,6 +40,7 @@ REPORT: Final = "report"  # name of the suite that a run holds the report of
 ABOUT_RUNS: Final = (STUDY_SUMMARY, REPORT)  # a run with one of these tags is about other runs
 RESUMED_AT: Final = "resumed_at"  # step of the checkpoint that a run went on from
 CONCURRENT_RUNS: Final = "concurrent_runs"  # workers of the study on this host: no valid timing
+UNCOMPILED: Final = "uncompiled"  # "true": run without jit; its seconds compare with no others
 EXPECTED_STEPS_SOURCE: Final = "expected_steps_source"  # how budget.expected_steps came about
 GIVEN_TARGET: Final = "target."  # "target.<split>": a target that comes with the run
 STOP_REASON: Final = "stop_reason"  # name of a StopReason, set at the end

@@ -41,8 +41,11 @@ def differences(records: Iterable[RunRecord]) -> dict[str, dict[str, list[str]]]
         for tag in MACHINE_TAGS:
             if record.tags.get(tag):
                 found.setdefault(tag, set()).add(record.tags[tag])
+        compiled = record.tags.get(schema.UNCOMPILED, "false")
+        found.setdefault(schema.UNCOMPILED, set()).add(compiled)
+    names = (*MACHINE_TAGS, schema.UNCOMPILED)
     mixed = {
-        workload: {tag: sorted(found[tag]) for tag in MACHINE_TAGS if len(found.get(tag, ())) > 1}
+        workload: {tag: sorted(found[tag]) for tag in names if len(found.get(tag, ())) > 1}
         for workload, found in sorted(values.items())
     }
     return {workload: tags for workload, tags in mixed.items() if tags}
