@@ -42,7 +42,7 @@ def train(config: RunConfig) -> int:
         display.done(result, workshop.workload(config.workload).metric)
     for name_, value in sorted(result.evaluations[-1].metrics.items()):
         print(f"{name_:<40} {value:.6g}")
-    print(f"recorded in {store.uri}, experiment {config.tracking.experiment}")
+    print(f"recorded in {store.journals}, experiment {config.tracking.experiment}")
     print(ui_command_line(config.tracking))
     return 0
 

@@ -29,6 +29,7 @@ from timetrial.optimizers.metatraining.warm_start import warm_start
 from timetrial.optimizers.velo import entry as learned
 from timetrial.optimizers.velo.weights import save_weights
 from timetrial.tracking.read.runs import load_runs
+from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.scores.conditions import by_condition
 from timetrial.tracking.store.opening import Store, open_store
 
@@ -230,3 +231,29 @@ def test_the_estimate_measures_this_machine():
     assert len(estimate.step_seconds) == 2
     assert estimate.steps == steps_within(1.0, estimate.step_seconds)
     assert 1 <= estimate.steps < 1e6
+
+
+def test_a_deleted_experiment_is_refused_before_the_training(tmp_path: Path):
+    store = open_store(root=tmp_path)
+    store.client.delete_experiment(store.experiment_id("gone"))
+    config = load_run(["workload=flights_dlrm", "optimizer=adam", "budget.steps=1",
+                       f"tracking.root={tmp_path}", "tracking.experiment=gone"])  # fmt: skip
+    with pytest.raises(TrackingError, match=r"'gone'.*was deleted"):
+        races.train(config)
+    assert not (tmp_path / "journals").exists()
+
+
+def test_a_run_whose_store_fails_is_said_to_be_in_its_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def refused(*arguments: object, **options: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("mlflow.MlflowClient.log_batch", refused)
+    config = load_run(["workload=flights_dlrm", "optimizer=adam", "budget.steps=1",
+                       f"tracking.root={tmp_path}"])  # fmt: skip
+    assert races.train(config) == 0
+    out = capsys.readouterr().out
+    assert f"recorded in {tmp_path}/journals, experiment timetrial" in out
+    (run,) = load_runs(open_store(root=tmp_path, create=False), "timetrial")
+    assert (run.status, run.step) == ("FINISHED", 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import os
 from pathlib import Path
 
 import matplotlib
@@ -25,6 +26,7 @@ from timetrial.bench.tune.space import configured
 from timetrial.framework.callbacks import StepInfo
 from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.errors import UserError
+from timetrial.framework.files import write_atomically
 from timetrial.framework.records import RunRecord
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.read.runs import load_runs
@@ -533,3 +535,16 @@ def test_the_command_exits_with_2_and_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert line.startswith("timetrial: ")
+
+
+def test_half_files_of_dead_workers_go_with_their_checkpoint(tmp_path: Path):
+    checkpoint, other = tmp_path / "1.msgpack", tmp_path / "11.msgpack"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda file: os._exit(9))  # the worker dies while it writes
+        if (child := os.fork()) == 0:
+            write_atomically(checkpoint, b"x")
+        os.waitpid(child, 0)
+    assert len(list(tmp_path.iterdir())) == 1
+    other.write_bytes(b"of another point")
+    trial.forget(checkpoint)
+    assert list(tmp_path.iterdir()) == [other]
