@@ -159,8 +159,8 @@ def load_tree(
     Without a budget, the step hint of the workload is the number of steps.
 
     Raises:
-        ConfigError: a key or name is unknown (the message suggests the nearest known one), or a
-            value has a wrong type or is out of range.
+        ConfigError: a key or name is unknown, or a value has a wrong type or is out of range. The
+            message suggests the nearest known name.
     """
     rest = {key: value for key, value in tree.items() if key not in CHOICES}
     entries = {"workload": workloads, "optimizer": optimizers}

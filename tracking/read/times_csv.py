@@ -103,7 +103,7 @@ def records_from_times(path: Path | IO[str]) -> Source:
 
     The metric is 0 before the time to target and 1 from then on; the tags give ``TARGET`` as the
     target of each split. The budget is unknown (nan), so these runs establish no other target. Rows
-    with a fractional number of updates (a median of two) are skipped.
+    with a fractional number of updates (a median of two) are skipped and listed as problems.
     """
     rows, problems = read_times(path)
     cells: dict[tuple[Condition, str, str, int], dict[str, float]] = {}

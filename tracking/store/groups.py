@@ -1,7 +1,7 @@
 """Names and colours of groups of runs in MLflow's charts.
 
 Boundary: writes two tags per run; ``tracking.store.views`` draws the charts. MLflow derives the
-colour of a group from a hash of its name, so two optimizers often get the same colour. Invisible
+colour of a group from a hash of its name. Two optimizers often get the same colour. Invisible
 trailing spaces in the name select the chosen colour. Palette and hash are those of MLflow 3.17's
 web interface; in other versions only the colours differ.
 """

@@ -43,8 +43,8 @@ class Mirror(Callback):
         store: destination of the run.
         path: the journal.
         flush_seconds: minimum seconds between two requests.
-        until: returns the offset up to which rows are sent while the run continues, because a
-            resumed run repeats the rows behind its checkpoint. None sends everything.
+        until: returns the offset up to which rows are sent during the run. A resumed run repeats
+            the rows behind its checkpoint. None sends everything.
 
     Attributes:
         path: the journal.

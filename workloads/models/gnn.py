@@ -44,7 +44,7 @@ class GNN(nn.Module):
         """Returns the logits of every graph.
 
         Args:
-            graphs: a mapping with at least these arrays (others are ignored), for G graphs with
+            graphs: a mapping with at least these arrays; others are ignored. It holds G graphs with
                 N nodes and E directed edges in total, padding included. Nodes and edges are
                 ordered by graph. Padding belongs to one more graph at the end, so that
                 ``n_node`` sums to N and ``n_edge`` to E.
