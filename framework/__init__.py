@@ -1,4 +1,4 @@
 """The training framework: one loop, one clock, one budget.
 
-Boundary: knows no concrete workload, optimizer or tracking store.
+Boundary: independent of any concrete workload, optimizer or tracking store.
 """

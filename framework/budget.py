@@ -1,6 +1,6 @@
-"""Budgets of steps or seconds, and the reasons why a run ends.
+"""Budgets of steps or charged seconds, and stop reasons.
 
-Boundary: data and arithmetic; measuring is for ``framework.clock``.
+Boundary: data and arithmetic; ``framework.clock`` measures.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from timetrial.framework.types import Condition
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What a run may use up: a number of updates or of charged seconds, exactly one of the two.
+    """Limit of a run: a number of updates or of charged seconds, exactly one of the two.
 
     Attributes:
         steps: updates allowed, > 0.
-        seconds: seconds of training allowed, > 0, finite; evaluation and logging are not charged.
+        seconds: charged seconds allowed, > 0, finite; evaluation and logging are not charged.
         charge_compile: also charge the compilation of the training step.
-        also_seconds: with ``steps``: go on until this many seconds are used up as well, so that
-            one run shows what both budgets would have given; it is evaluated where either ends.
-        calibration: with ``seconds`` or ``also_seconds``: the file that they come from, recorded
-            with the run.
-        expected_steps: with ``seconds``: updates that they are expected to allow, for optimizers
-            that must be told; measured when it is needed and not given.
+        also_seconds: charged seconds to use up as well, only with ``steps``. One run then covers
+            both budgets, with an evaluation at the end of each.
+        calibration: source file of ``seconds`` or ``also_seconds``, recorded with the run.
+        expected_steps: number of steps the optimizer is built for, only with ``seconds``; measured
+            when needed and not given.
     """
 
     steps: int | None = None
@@ -55,31 +54,31 @@ class Budget:
             raise ValueError("budget.calibration goes with budget.seconds, which is not given")
 
     def shares(self, steps: int, seconds: float) -> list[float]:
-        """Share used of each limit after ``steps`` updates and ``seconds`` charged; 1 is all."""
+        """Share used of each limit after ``steps`` updates and ``seconds`` charged seconds."""
         limits = ((steps, self.steps), (seconds, self.seconds), (seconds, self.also_seconds))
         return [used / limit for used, limit in limits if limit is not None]
 
     def used(self, steps: int, seconds: float) -> float:
-        """Share of the budget used: of its only limit, or of the one used less; 1 is all."""
+        """Share of the budget used, 1 is all; the smaller share where there are two limits."""
         return min(self.shares(steps, seconds))
 
     def limits_reached(self, steps: int, seconds: float) -> int:
-        """How many limits are used up: an evaluation is due where one is."""
+        """Number of limits used up; an evaluation is due at each."""
         return sum(share >= 1 for share in self.shares(steps, seconds))
 
     @property
     def limit_seconds(self) -> float | None:
-        """The limit in seconds, where there is one."""
+        """The limit in charged seconds, or None."""
         return self.seconds if self.seconds is not None else self.also_seconds
 
     @property
     def condition(self) -> Condition:
-        """The paper's name for the kind of budget."""
+        """Kind of budget, as named in the paper."""
         return Condition.STEP if self.steps is not None else Condition.TIME
 
 
 class StopReason(enum.Enum):
-    """Why a run ended; the value is the message."""
+    """Reason for the end of a run; the value is the message."""
 
     BUDGET = "the budget is used up"
     COMPLETE = "the optimizer has made all its updates"

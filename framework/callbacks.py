@@ -1,6 +1,6 @@
-"""Callbacks: they watch a run and answer; they never change it.
+"""Callbacks observe a run and may ask it to stop.
 
-Boundary: numbers in, an answer out. Where the numbers go (MLflow, a terminal) is injected.
+Boundary: numbers in, a stop reason out; sinks of the numbers (MLflow, a terminal) are arguments.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from timetrial.framework.types import Direction, Metrics, TrainState
 
 @dataclasses.dataclass(frozen=True)
 class StepInfo:
-    """What a callback may know about the run at one moment: numbers only.
+    """Numbers of a run at one moment.
 
     Attributes:
         step: updates made.
-        train_seconds: seconds charged for them.
-        used: share of the budget used, 1 is all of it.
-        issued: updates issued: ``step``, or one more while the next is under way.
-        metrics: ``loss`` and ``grad_norm`` of the last of these updates; empty where none is known.
-        ending: at an evaluation: why the run ends after it, where its updates have ended it.
+        train_seconds: charged seconds so far.
+        used: share of the budget used; 1 is all of it.
+        issued: updates issued: ``step``, or ``step + 1`` while the next one runs.
+        metrics: ``loss`` and ``grad_norm`` of the last update; empty outside ``on_step_end``.
+        ending: stop reason already decided before this evaluation, else None.
     """
 
     step: int
@@ -36,29 +36,29 @@ class StepInfo:
 
 
 class Callback:
-    """Five hooks, all optional; a hook that returns a StopReason ends the run."""
+    """Five optional hooks; a StopReason returned by a hook ends the run."""
 
     def on_fit_start(self, info: StepInfo) -> None:
         """Called once, before the first evaluation."""
 
     def step_inputs(self, info: StepInfo) -> Mapping[str, float]:
-        """Numbers to feed the next update; always the same names."""
+        """Inputs of the next update; the names never change."""
         return {}
 
     def on_step_end(self, info: StepInfo) -> StopReason | None:
-        """Called once per finished update, in order. Timed: no I/O, no device array."""
+        """Called once per finished update, in order. Timed: no I/O, no device arrays."""
         return None
 
     def on_eval_end(self, info: StepInfo, metrics: Metrics, state: TrainState) -> StopReason | None:
-        """Called after each evaluation, the clock paused: any I/O is free."""
+        """Called after each evaluation. The clock is paused, so I/O is not charged."""
         return None
 
     def on_fit_end(self, result: RunResult | None) -> None:
-        """Called exactly once, also after an exception: then ``result`` is None."""
+        """Called exactly once; ``result`` is None after an exception."""
 
 
 class StopAtBudget(Callback):
-    """Ends the run when its budget is used up."""
+    """Stops when the budget is used up."""
 
     def on_step_end(self, info: StepInfo) -> StopReason | None:
         return StopReason.BUDGET if info.used >= 1 else None
@@ -66,7 +66,7 @@ class StopAtBudget(Callback):
 
 @dataclasses.dataclass(frozen=True)
 class StopAtStep(Callback):
-    """Ends the run when its optimizer has made all the updates that it was told of.
+    """Stops after the number of steps the optimizer was built for.
 
     Attributes:
         step: number of updates.
@@ -79,7 +79,7 @@ class StopAtStep(Callback):
 
 
 class FeedRemainingFraction(Callback):
-    """Feeds every update ``remaining_fraction``: the share of the budget left, from 1 to 0."""
+    """Gives every update ``remaining_fraction``: the share of the budget left, from 1 to 0."""
 
     def step_inputs(self, info: StepInfo) -> Mapping[str, float]:
         return {"remaining_fraction": max(0.0, 1.0 - info.used)}
@@ -87,12 +87,12 @@ class FeedRemainingFraction(Callback):
 
 @dataclasses.dataclass(frozen=True)
 class StopAtTarget(Callback):
-    """Ends the run once an evaluated metric is at the target or beyond it.
+    """Stops once an evaluated metric reaches the target.
 
     Attributes:
         metric: name as evaluated, for example ``"validation/accuracy"``.
-        target: the value to reach.
-        direction: whether the metric is minimised or maximised.
+        target: value to reach.
+        direction: direction of the metric.
     """
 
     metric: str
@@ -110,7 +110,7 @@ class StopAtTarget(Callback):
 
 
 class StopIfDiverged(Callback):
-    """Ends the run when the training loss, of a batch or evaluated, is NaN or infinite."""
+    """Stops when the training loss, of a batch or evaluated, is NaN or infinite."""
 
     def on_step_end(self, info: StepInfo) -> StopReason | None:
         return None if math.isfinite(info.metrics.get("loss", 0.0)) else StopReason.DIVERGED
@@ -120,11 +120,12 @@ class StopIfDiverged(Callback):
 
 
 class Prune(Callback):
-    """Ends a run that is judged hopeless, at an evaluation; a run that has ended is not pruned.
+    """Stops a hopeless run at an evaluation, unless another stop reason is already decided.
 
     Args:
         metric: name as evaluated, for example ``"validation/accuracy"``.
-        hopeless: judges by the moment and the value of ``metric``, the clock paused: any I/O.
+        hopeless: decides from the moment and the value of ``metric``. The clock is paused, so I/O
+            is not charged.
     """
 
     def __init__(self, metric: str, hopeless: Callable[[StepInfo, float], bool]) -> None:
@@ -138,7 +139,7 @@ class Prune(Callback):
 
 
 class Track(Callback):
-    """Hands every number of the run to a tracker, only while the clock is paused."""
+    """Sends every number of the run to a tracker while the clock is paused."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
@@ -167,8 +168,8 @@ class Watch(Callback):
     """Reports the progress of a run.
 
     Args:
-        on_step: must only take note, since it is called in timed code.
-        on_eval: called with the metrics of each evaluation, the clock paused: may print.
+        on_step: called after each update. Timed: no I/O.
+        on_eval: called with the metrics of each evaluation. The clock is paused, so it may print.
     """
 
     def __init__(

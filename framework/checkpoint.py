@@ -1,12 +1,11 @@
-"""Checkpoints: all that a run needs to go on after its process is gone, in one file.
+"""Checkpoints: the full state of a run in one file, for resuming in another process.
 
-Boundary: one file per run, written whole or not at all; which runs have one, the caller decides.
+Boundary: one file per run, written atomically; the caller chooses the runs.
 
-Checkpoints are written just before an evaluation. A resumed run starts, as every run does, with
-an evaluation: that one is made again, with the same result, and so are the answers of the
-callbacks to it. Because update t draws from ``fold_in(key, t)`` and the order of the data is a
-function of (seed, step), the resumed run is bitwise the uninterrupted one. What was recorded stays
-in the run's journal: a checkpoint holds its name and the offset to go on from.
+Checkpoints are written just before an evaluation. A resumed run starts with an evaluation, like
+every run, and repeats that one with the same result. Update t draws from ``fold_in(key, t)`` and
+the order of the data is a function of (seed, step): the resumed run is bitwise the uninterrupted
+one. Recorded rows stay in the journal; a checkpoint holds the journal's name and an offset.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ from timetrial.framework.files import write_atomically
 from timetrial.framework.types import Metrics, TrainState
 
 FORMAT = 2
-"""Version of the file's layout."""
+"""Version of the file format."""
 
 
 class JournaledTracker(Protocol):
-    """What a checkpoint asks of the tracker of its run."""
+    """Tracker of a run with a journal."""
 
     @property
     def path(self) -> Path:
-        """The journal."""
+        """Path of the journal."""
 
     @property
     def last_row_offset(self) -> int:
-        """Where the last logged row begins in the journal, in bytes."""
+        """Offset of the last logged row in the journal, in bytes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +48,11 @@ class Saved:
     """A checkpoint as read back.
 
     Attributes:
-        leaves: every array of the state, by its path in the state.
+        leaves: arrays of the state, by path in the state.
         seconds: seconds by account of the clock.
         journal: file name of the run's journal.
         offset: size of the journal at this moment, in bytes.
-        notes: what the caller wants back.
+        notes: data of the caller, returned unchanged.
     """
 
     leaves: Mapping[str, np.ndarray]
@@ -71,10 +70,10 @@ class Saved:
         """The saved state.
 
         Args:
-            like: a fresh state of the same run: tells structure, shapes, types and devices.
+            like: fresh state of the same run; gives structure, shapes, types and devices.
 
         Raises:
-            UserError: the saved state is one of another model or optimizer.
+            UserError: the saved state belongs to another model or optimizer.
         """
         with_paths, structure = jax.tree_util.tree_flatten_with_path(like)
         expected = {jax.tree_util.keystr(path): leaf for path, leaf in with_paths}
@@ -92,13 +91,13 @@ class Saved:
 
 
 def save(path: Path, state: TrainState, saved: Saved, identity: str) -> None:
-    """Writes a checkpoint: a reader sees the one before or this one, never half of it.
+    """Writes a checkpoint atomically: a reader sees the previous one or this one.
 
     Args:
-        path: the file; its directory is made.
-        state: the live state; ``saved.leaves`` is not looked at.
-        saved: everything else.
-        identity: what is run; ``load`` refuses a checkpoint of anything else.
+        path: the file; a missing directory is made.
+        state: state of the run; ``saved.leaves`` is ignored.
+        saved: all other contents.
+        identity: digest of the configuration; ``load`` raises for any other.
     """
     meta = {
         "format": FORMAT,
@@ -121,7 +120,7 @@ def load(path: Path, identity: str) -> Saved:
     """Reads a checkpoint.
 
     Raises:
-        UserError: it cannot be read, or belongs to another run.
+        UserError: the file is unreadable or belongs to another run.
     """
     try:
         content: Any = serialization.msgpack_restore(path.read_bytes())
@@ -135,7 +134,7 @@ def load(path: Path, identity: str) -> Saved:
             offset=meta["offset"],
             notes=meta["notes"],
         )
-    except Exception as error:  # whatever a damaged file makes the decoders raise
+    except Exception as error:  # decoders raise many types for a damaged file
         raise UserError(
             f"checkpoint {path}: expected one of format {FORMAT}, got one that cannot be read "
             f"({type(error).__name__}: {error}); without the file the run starts anew"
@@ -149,17 +148,17 @@ def load(path: Path, identity: str) -> Saved:
 
 
 class Checkpoint(Callback):
-    """Saves the run at every evaluation after which it goes on; asked after ``Track``.
+    """Saves the run at each evaluation without a stop reason; comes after ``Track``.
 
     Args:
         path: the file.
-        identity: what is run.
-        clock: the clock of the run; its accounts go on where they were.
-        tracker: the tracker of the run, whose last row is the evaluation.
-        notes: what the caller wants back.
+        identity: digest of the configuration.
+        clock: clock of the run; a resumed run continues its accounts.
+        tracker: tracker of the run; its last row is the evaluation.
+        notes: data of the caller, returned unchanged.
 
     Attributes:
-        offset: of the journal at the last checkpoint, 0 before the first.
+        offset: offset of the journal at the last checkpoint, 0 before the first.
     """
 
     def __init__(
@@ -180,7 +179,7 @@ class Checkpoint(Callback):
     def on_eval_end(self, info: StepInfo, metrics: Metrics, state: TrainState) -> None:
         if info.ending is not None:
             return
-        # The last row is this evaluation's own, which a resumed run makes again.
+        # The last row is this evaluation; a resumed run repeats it.
         offset = self._tracker.last_row_offset
         name = self._tracker.path.name
         saved = Saved({}, self._clock.accounts(), name, offset, self._notes)
@@ -198,7 +197,7 @@ def _data(leaf: Any) -> Any:
 
 
 def _described(leaf: Any) -> str:
-    """Shape and type of an array in words, ``nothing`` where there is none."""
+    """Shape and type of an array as text; ``nothing`` for None."""
     if leaf is None:
         return "nothing"
     data = _data(leaf)
@@ -206,7 +205,7 @@ def _described(leaf: Any) -> str:
 
 
 def _restored(saved: np.ndarray, like: jax.Array) -> jax.Array:
-    """The array on the device again; a copy, because the state's buffers are donated."""
+    """The array on the device; a copy, because the buffers of the state are donated."""
     array: jax.Array = jnp.array(saved, copy=True)
     if _is_key(like):
         array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))

@@ -1,6 +1,6 @@
-"""The clock: a ledger of wall time in which exactly one account is charged at any moment.
+"""The clock: a ledger of wall time; exactly one account is charged at any moment.
 
-Boundary: measures only; it never stops a run and never looks at a metric.
+Boundary: measures time; stops no run and reads no metric.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import jax
 from timetrial.framework.types import PyTree
 
 TRAIN = "train"
-"""The account that a time budget is compared with."""
+"""Account of the charged seconds, which a time budget limits."""
 
 
 class Clock:
     """Books wall time to accounts: ``compile``, ``train``, ``eval``, ``log`` and ``other``.
 
-    Because every moment belongs to exactly one account, the accounts sum to the wall time since
-    the clock was made. Dispatch in JAX is asynchronous, so an account is left only after the
-    device has finished the work that was issued on it: ``charge(..., after=state)``.
+    Every moment belongs to exactly one account, so the accounts sum to the wall time since the
+    clock was made. Dispatch in JAX is asynchronous: an account is charged until the device has
+    finished the work issued under it (``charge(..., after=state)``).
 
     Args:
         now: returns seconds on a monotonic clock; replaced in tests.
         wait: blocks until arrays are computed; replaced in tests.
-        account: charged first, and whenever nothing else is (set-up, mostly).
+        account: charged first, and outside every ``charge`` block (mostly set-up).
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class Clock:
         """Charges ``account`` inside the ``with`` block, and the previous one again after it.
 
         Args:
-            account: whom to charge.
-            after: arrays that the previous account is still computing; it pays until they are
-                ready. The block itself must end with its own arrays ready.
+            account: account to charge.
+            after: arrays still being computed under the previous account, which is charged until
+                they are ready. The block must end with its own arrays ready.
         """
         self._wait(after)
         previous = self._account
@@ -65,17 +65,17 @@ class Clock:
             self._switch(previous)
 
     def resume(self, accounts: Mapping[str, float]) -> None:
-        """Adds the seconds of an earlier part of the run, as ``accounts`` gave them."""
+        """Adds the seconds of an earlier part of the run, as returned by ``accounts``."""
         for name, seconds in accounts.items():
             self._booked[name] = self._booked.get(name, 0.0) + seconds
 
     def wait(self, arrays: PyTree) -> float:
-        """Waits until ``arrays`` are computed; returns the train seconds at that moment."""
+        """Waits until ``arrays`` are computed; returns the charged seconds at that moment."""
         self._wait(arrays)
         return self.train_seconds
 
     def seconds(self, account: str, now: float | None = None) -> float:
-        """Seconds charged to ``account`` so far."""
+        """Seconds of ``account`` so far."""
         running = 0.0
         if account == self._account:
             running = (self._now() if now is None else now) - self._since
@@ -83,7 +83,7 @@ class Clock:
 
     @property
     def train_seconds(self) -> float:
-        """Seconds charged to training so far: what a time budget is compared with."""
+        """Charged seconds so far; a time budget limits them."""
         return self.seconds(TRAIN)
 
     def accounts(self) -> Mapping[str, float]:

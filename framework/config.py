@@ -1,7 +1,6 @@
 """The configuration of a run: presets and ``key=value`` words become one frozen RunConfig.
 
-Boundary: decides which settings there are and what they are called; ``convert`` reads their
-values, ``yaml_files`` the files.
+Boundary: defines settings and their names; ``convert`` reads values, ``yaml_files`` reads files.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """A registry entry by name, with its settings (the frozen dataclass of that entry)."""
+    """Name of a registry entry and its settings (the frozen dataclass of that entry)."""
 
     name: str
     settings: Any
@@ -71,8 +70,8 @@ class Stop:
     """When to end a run before its budget is used up.
 
     Attributes:
-        target: value of the workload's metric to stop at; None trains on.
-        split: split whose metric is compared with ``target``.
+        target: value of the deciding metric at which the run ends; None never ends it.
+        split: split of the metric compared with ``target``.
     """
 
     target: float | None = None
@@ -88,12 +87,12 @@ class Stop:
 
 @dataclasses.dataclass(frozen=True)
 class Tracking:
-    """Where runs are recorded; no part of what is run.
+    """Place where runs are recorded; does not affect what is run.
 
     Attributes:
         uri: MLflow tracking URI; None takes MLFLOW_TRACKING_URI, else a database in ``root``.
         experiment: MLflow experiment.
-        root: directory of everything that is written locally.
+        root: directory of all local files.
     """
 
     uri: UserUri | None = None
@@ -103,15 +102,15 @@ class Tracking:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides what a run computes, and where it is recorded.
+    """Configuration of a run: everything that determines its result, and its place of record.
 
     Attributes:
-        workload, optimizer: what is trained, and with what.
-        budget: for how long.
-        seed: initialisation and order of the data, in [0, 2**32).
-        label: name to show in the place of the optimizer's; "" shows that.
-        stop: when to end early.
-        tracking: where the run is recorded.
+        workload, optimizer: registry entries and their settings.
+        budget: limit of the run.
+        seed: seed of initialisation and order of the data, in [0, 2**32).
+        label: name shown instead of the optimizer's; "" shows the optimizer's.
+        stop: conditions of an early end.
+        tracking: place where the run is recorded.
     """
 
     workload: Choice
@@ -136,11 +135,11 @@ def load(
 ) -> RunConfig:
     """Builds a RunConfig from ``key=value`` words.
 
-    ``preset=NAME`` (or the path of a YAML file) is laid under the other words;
-    ``workload=NAME`` is short for ``workload.name=NAME``, ``optimizer=NAME`` likewise.
+    Other words override ``preset=NAME`` (or the path of a YAML file). ``workload=NAME`` is short
+    for ``workload.name=NAME``, ``optimizer=NAME`` likewise.
 
     Raises:
-        ConfigError: as ``load_tree``, or a word or file that cannot be read.
+        ConfigError: as ``load_tree``, or a word or file is not readable.
     """
     tree = parse(overrides)
     if "preset" in tree:
@@ -157,11 +156,11 @@ def load_tree(
 ) -> RunConfig:
     """Builds a RunConfig from a tree of settings, as ``parse`` and ``read_preset`` return them.
 
-    Without a budget a run makes as many steps as the workload's step hint.
+    Without a budget, the step hint of the workload is the number of steps.
 
     Raises:
-        ConfigError: an unknown key or name (with the nearest known one), a wrong type, a value
-            out of range.
+        ConfigError: a key or name is unknown, or a value has a wrong type or is out of range. The
+            message suggests the nearest known name.
     """
     rest = {key: value for key, value in tree.items() if key not in CHOICES}
     entries = {"workload": workloads, "optimizer": optimizers}
@@ -190,10 +189,10 @@ def _name(what: str, tree: Any, entries: Mapping[str, Entry[Any]]) -> str:
 def _refuse_unknown_keys(
     rest: Tree, settings: Mapping[str, Tree], types: Mapping[str, type]
 ) -> None:
-    """Raises a ConfigError with all keys that no part of a RunConfig has."""
+    """Raises a ConfigError that names all unknown keys."""
     known = hints(RunConfig)
     found = [*unknown_keys(rest, known, "")]
-    dotted = ["preset"]  # what may have been meant by a key at the top
+    dotted = ["preset"]  # candidates to suggest for a key at the top
     for key in CHOICES:
         found += unknown_keys(settings[key], hints(types[key]), key)
         dotted += [f"{key}.{name}" for name in hints(types[key])]
@@ -203,7 +202,7 @@ def _refuse_unknown_keys(
 
 
 def _with_limit(budget: Any, workload: Choice) -> Any:
-    """The budget, with a limit where none is given: of its calibration, or the step hint."""
+    """The budget; a missing limit is taken from its calibration or the step hint."""
     if not isinstance(budget, dict) or {"steps", "seconds"} & budget.keys():
         return budget
     file = convert(budget.get("calibration"), UserPath | None, "budget.calibration")
@@ -218,7 +217,7 @@ def _with_limit(budget: Any, workload: Choice) -> Any:
 
 
 def _calibrated_seconds(path: str, workload: str) -> Any:
-    """The budget that a calibration file holds for the workload."""
+    """The budget in seconds of the workload in a calibration file."""
     tree = read_yaml(Path(path))
     if tree.get("workload") != workload or "budget_seconds" not in tree:
         raise ConfigError(
@@ -229,7 +228,7 @@ def _calibrated_seconds(path: str, workload: str) -> Any:
 
 
 def tree_of(config: RunConfig) -> dict[str, Any]:
-    """The configuration as nested dicts; ``load`` reads its YAML back as a preset."""
+    """The configuration as nested dicts; their YAML is a valid preset."""
     tree = dataclasses.asdict(config)
     for key in CHOICES:
         tree[key] = {"name": tree[key]["name"], **tree[key]["settings"]}
@@ -253,17 +252,17 @@ def flat(config: RunConfig) -> dict[str, str]:
             result[path] = json.dumps(node) if isinstance(node, (list, tuple)) else str(node)
 
     tree = tree_of(config)
-    for key in CHOICES:  # as the user types it: workload=NAME
+    for key in CHOICES:  # as typed: workload=NAME
         result[key] = tree[key].pop("name")
     walk(tree, "")
     return result
 
 
 def digest(config: RunConfig) -> str:
-    """Identity of what is run: the same for equal configurations, wherever they are recorded."""
+    """Identity of a configuration; independent of the place of record."""
     tree = tree_of(config)
     del tree["tracking"]
-    del tree["budget"]["calibration"]  # where the seconds come from is no part of what is run
+    del tree["budget"]["calibration"]  # the origin of the seconds does not affect the run
     if not config.label:
         del tree["label"]
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,12 +1,12 @@
-"""Reads texts by the types of settings: dataclasses give the keys, their annotations the types.
+"""Reads texts by type: dataclass fields give the keys, their annotations the types.
 
 Pure: trees in, frozen dataclasses out.
 
-    int      decimal digits with a sign: ``300``; ``010`` is 10; ``1e3`` and ``1_000`` are refused
-    float    ``3``, ``.5``, ``1e-3``; ``inf`` or ``.inf``, which most settings refuse; never ``nan``
+    int      decimal digits with a sign: ``300``; ``010`` is 10; ``1e3`` and ``1_000`` are errors
+    float    ``3``, ``.5``, ``1e-3``; ``inf`` or ``.inf`` (outside most ranges); never ``nan``
     bool     ``true`` or ``false``, in any case
-    str      as typed, whatever it looks like
-    X | None as X; ``null``, ``none``, ``~`` and nothing, not in quotes, are None
+    str      as typed, also when it looks like a number
+    X | None as X; unquoted ``null``, ``none``, ``~`` and empty text are None
     tuple    ``[1, 2]``, ``1,2``, or one value
     path     as typed, with ``~`` expanded
 """
@@ -36,12 +36,12 @@ def convert(value: Any, hint: Any, path: str) -> Any:
     """Reads a value by the type of its setting.
 
     Args:
-        value: a text, a list or a tree, as typed; or a value of that type already.
-        hint: the annotation of the setting.
-        path: its dotted name, for errors.
+        value: a text, list or tree as typed, or a value of the right type.
+        hint: annotation of the setting.
+        path: dotted name of the setting, for errors.
 
     Raises:
-        ConfigError: another type, or an unknown, missing or impossible value in a dataclass.
+        ConfigError: the type is wrong, or a key of a dataclass is unknown, missing or invalid.
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -62,10 +62,10 @@ def convert(value: Any, hint: Any, path: str) -> Any:
 
 
 def fields_of(tree: Mapping[str, Any], cls: type, path: str) -> dict[str, Any]:
-    """The settings of a dataclass that a tree gives, each read by its type.
+    """The settings of a dataclass from a tree, each read by its type.
 
     Raises:
-        ConfigError: unknown keys, all of them, or a value of another type.
+        ConfigError: keys are unknown (all are named), or a value has another type.
     """
     known = hints(cls)
     refuse_unknown(unknown_keys(tree, known, path))
@@ -76,7 +76,7 @@ def construct(cls: Any, parts: Mapping[str, Any], path: str) -> Any:
     """Makes a dataclass from its settings.
 
     Raises:
-        ConfigError: a setting is missing, or the dataclass refuses one.
+        ConfigError: a setting is missing or invalid.
     """
     for field in dataclasses.fields(cls):
         default = field.default is dataclasses.MISSING
@@ -92,7 +92,7 @@ def construct(cls: Any, parts: Mapping[str, Any], path: str) -> Any:
 
 
 def prefixed(message: str, cls: type, path: str) -> str:
-    """A message of a dataclass about its values, with the dotted name of what it is about."""
+    """The message of a dataclass, preceded by the dotted name of the setting."""
     first = re.match(r"\w*", message)
     if first and first[0] in hints(cls):
         return at(path, message)
@@ -112,12 +112,12 @@ def at(path: str, key: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Unknown:
-    """A key that does not exist.
+    """An unknown key.
 
     Attributes:
-        name: its dotted name.
+        name: dotted name.
         where: file and line, or "".
-        known: dotted names of the keys beside it.
+        known: dotted names of the known keys at its place.
     """
 
     name: str
@@ -126,7 +126,7 @@ class Unknown:
 
 
 def unknown_keys(tree: Mapping[str, Any], known: Mapping[str, Any], path: str) -> Iterator[Unknown]:
-    """Keys of a tree that do not exist, those of its dataclasses included."""
+    """Unknown keys of a tree, nested dataclasses included."""
     for key, value in tree.items():
         if key not in known:
             names = tuple(at(path, name) for name in known)
@@ -137,7 +137,7 @@ def unknown_keys(tree: Mapping[str, Any], known: Mapping[str, Any], path: str) -
 
 
 def refuse_unknown(found: collections.abc.Iterable[Unknown], hidden: tuple[str, ...] = ()) -> None:
-    """Raises a ConfigError that names all unknown keys; ``hidden`` may be suggested, too."""
+    """Raises a ConfigError that names all unknown keys; suggests ``hidden`` keys, too."""
     keys = list(found)
     if not keys:
         return
@@ -160,7 +160,7 @@ def _is_none(value: Any) -> bool:
 
 
 def _one_of(value: Any, options: list[Any], path: str) -> Any:
-    """Reads a value by the first type that takes it."""
+    """Reads a value by the first type that fits."""
     for option in options[:-1]:
         try:
             return convert(value, option, path)
@@ -189,7 +189,7 @@ def _expanded(text: str, notes: tuple[Any, ...], path: str) -> str:
 
 
 def _listed(value: Any, path: str) -> list[Any]:
-    """The items of a list, however it was typed."""
+    """The items of a list in any notation."""
     if isinstance(value, (list, tuple)):
         return list(value)
     if not isinstance(value, str):
@@ -273,7 +273,7 @@ def _scalar(value: Any, hint: Any, path: str) -> Any:
 
 
 def refused(path: str, expected: str, value: Any) -> ConfigError:
-    """The error for a value of another type than its setting."""
+    """The error for a value of the wrong type."""
     where = f" ({value.where})" if isinstance(value, Scalar) else ""
     return ConfigError(f"{path}: expected {expected}, got {shown(value)}{where}")
 

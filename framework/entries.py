@@ -1,4 +1,4 @@
-"""Registry entries: all that is known of a workload or an optimizer, in one place.
+"""Registry entries: the description of one workload or one optimizer.
 
 Boundary: data only; ``framework.registry`` looks up names.
 """
@@ -27,12 +27,13 @@ class Entry(Generic[T]):
     """One line of a registry.
 
     Attributes:
-        summary: description in one line, as ``timetrial list`` shows it.
-        settings: frozen dataclass of everything a user may set, validated at construction.
-        make: builds it from its settings.
+        summary: one-line description, shown by ``timetrial list``.
+        settings: frozen dataclass of all settings, validated at construction.
+        make: builds the workload or optimizer from its settings.
 
     Raises:
-        TypeError: the summary is no text, the settings no dataclass, or ``make`` no function.
+        TypeError: the summary is not text, the settings are not a dataclass, or ``make`` is not a
+            function.
     """
 
     summary: str
@@ -56,9 +57,9 @@ class Horizon:
     """Expected length of a training, for optimizers with a schedule.
 
     Attributes:
-        step_hint: the workload's step hint; schedules are laid out over it in both conditions.
-        steps: updates that the budget allows: exact for a step budget, estimated for a time
-            budget (``None`` while there is no estimate).
+        step_hint: step hint of the workload: length of schedules in both conditions.
+        steps: updates within the budget: exact for a step budget, estimated for a time budget
+            (``None`` before the estimate).
     """
 
     step_hint: int
@@ -66,7 +67,7 @@ class Horizon:
 
 
 def current_params(opt_state: PyTree, params: PyTree) -> PyTree:
-    """The parameters themselves: what most optimizers are evaluated at."""
+    """The parameters themselves; most optimizers are evaluated at them."""
     return params
 
 
@@ -75,18 +76,19 @@ class OptimizerEntry(Entry[optax.GradientTransformation]):
     """One optimizer; ``make(settings, horizon)`` builds its optax transformation.
 
     Attributes:
-        needs_steps: needs the number of updates that the budget allows.
-        needs_feed: needs ``remaining_fraction`` at every update; raced under time budgets only,
-            because a step budget tells it no more than a number of steps does.
-        variant: of its settings; tables show ``name[variant]``. "" shows the name alone.
-        notes: tags to record with a run, by settings and horizon.
-        last_step: updates after which a run ends, or None.
-        space: search space for tuning, by name of the setting; None cannot be tuned.
-        learning_rates: learning rate by settings and horizon, as a number or a schedule; None (or
-            a function that returns None) has no learning rate to draw.
+        needs_steps: True when it needs the number of updates within the budget.
+        needs_feed: True when it needs ``remaining_fraction`` at every update. It is raced under
+            time budgets only: under a step budget the number of steps is the same information.
+        variant: name of the variant, from the settings. Tables show ``name[variant]``, or the
+            name alone for "".
+        notes: tags to record with a run, from settings and horizon.
+        last_step: number of updates at which a run ends, or None.
+        space: search space for tuning, by name of the setting; None excludes it from tuning.
+        learning_rates: learning rate from settings and horizon, a number or a schedule. Without
+            it, or where it returns None, no learning rate is plotted.
         eval_params: parameters to evaluate, from ``(opt_state, params)``. Pure, jittable.
-        learned: whether its update rule is learned.
-        color: colour in plots, as ``#rrggbb``; "" leaves the choice to the report.
+        learned: True when the update rule is learned.
+        color: colour in plots, as ``#rrggbb``; "" takes one from the palette of the report.
     """
 
     needs_steps: bool = False
@@ -109,10 +111,10 @@ class OptimizerEntry(Entry[optax.GradientTransformation]):
 
 @dataclasses.dataclass(frozen=True)
 class WorkloadEntry(Entry[Workload]):
-    """One workload; ``make(settings)`` builds it. Metric and direction are its class's own.
+    """One workload; ``make(settings)`` builds it. Its class gives metric and direction.
 
     Attributes:
-        targets: fixed targets of the metric, by split; empty where runs establish them.
+        targets: fixed targets of the metric, by split; empty when runs establish them.
     """
 
     targets: Mapping[Split, float] = dataclasses.field(default_factory=dict)
@@ -123,17 +125,17 @@ class WorkloadEntry(Entry[Workload]):
 
     @property
     def metric(self) -> str:
-        """The metric whose value decides the race."""
+        """The deciding metric."""
         return self._stated.metric
 
     @property
     def direction(self) -> Direction:
-        """Whether the metric is minimised or maximised."""
+        """Direction of the metric: minimised or maximised."""
         return self._stated.direction
 
     @functools.cached_property
     def _stated(self) -> type[Workload] | Workload:
-        """The class that ``make`` is or is annotated to return; else a workload of defaults."""
+        """The class of the workload, from ``make`` or its annotation; else a default instance."""
         cls = self.make if isinstance(self.make, type) else _returned(self.make)
         if hasattr(cls, "metric") and hasattr(cls, "direction"):
             return typing.cast("type[Workload]", cls)
@@ -141,10 +143,10 @@ class WorkloadEntry(Entry[Workload]):
 
 
 def _check_takes(function: Callable[..., object], *names: str) -> None:
-    """Raises TypeError for a function that cannot be called with so many arguments."""
+    """Raises TypeError when the function does not take these arguments."""
     try:
         signature = inspect.signature(function)
-    except (ValueError, TypeError):  # written in C: known only when it is called
+    except (ValueError, TypeError):  # written in C, without a signature
         return
     try:
         signature.bind(*names)
@@ -154,8 +156,8 @@ def _check_takes(function: Callable[..., object], *names: str) -> None:
 
 
 def _returned(function: Callable[..., object]) -> object:
-    """What a function is annotated to return; None where that is not known."""
+    """The return annotation of a function; None when it is unknown."""
     try:
         return typing.get_type_hints(function).get("return")
-    except (NameError, TypeError):  # a name for type checkers only; no function of Python
+    except (NameError, TypeError):  # a name for type checkers only; not a Python function
         return None

@@ -1,15 +1,15 @@
-"""The errors that a user can mend, as opposed to bugs.
+"""Errors that users can correct, as opposed to bugs.
 
-Boundary: imports nothing, so that the command line can catch them before anything is loaded.
+Boundary: imports nothing, so that the command line catches them before it loads anything.
 """
 
 
 class UserError(Exception):
-    """Something the user can mend; the command line prints it as one line and exits with 2.
+    """An error that the user can correct; the command line prints one line and exits with 2.
 
-    The message says what was expected, what came and what is allowed.
+    The message states the expected value, the value given and the allowed values.
     """
 
 
 class ConfigError(UserError):
-    """A configuration that cannot be run."""
+    """A configuration is invalid."""

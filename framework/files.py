@@ -1,6 +1,6 @@
-"""Atomic file writes, and removal of the files that a failed step has made.
+"""Atomic file writes, and removal of the files of a failed step.
 
-Boundary: paths and bytes; what they hold is for the caller.
+Boundary: paths and bytes; independent of their content.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all: under another name first, renamed once it is on disk."""
+    """Writes a file atomically: writes to a temporary name, then renames it."""
     part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         with part.open("xb") as file:
@@ -29,17 +29,17 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def drafts_of(path: Path) -> list[Path]:
-    """Half files that ``write_atomically`` has left where its process was killed."""
+    """Temporary files left by a ``write_atomically`` whose process was killed."""
     return sorted(path.parent.glob(f".{glob.escape(path.name)}.*.*"))
 
 
 @contextlib.contextmanager
 def removed_on_error(*paths: Path) -> Iterator[None]:
-    """Removes files and empty directories that a failed block has made, also when interrupted.
+    """Removes files and empty directories made by a failed or interrupted block.
 
     Args:
-        paths: files and directories that the block may make; their missing parents count as well.
-            What existed before stays.
+        paths: files and directories that the block may make, missing parents included. Existing
+            ones are kept.
     """
     missing = {
         part for path in paths for part in (path, *path.parents) if not os.path.lexists(part)

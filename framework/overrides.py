@@ -1,6 +1,6 @@
-"""Settings as typed: words of the command line and presets become trees, one laid over the other.
+"""Settings as typed: command-line words and presets become trees and are merged.
 
-Boundary: knows keys, no types; the values are texts, ``framework.config`` reads them.
+Boundary: keys only, no types; values stay texts, ``framework.config`` reads them.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from timetrial.framework.suggestions import unknown
 from timetrial.framework.yaml_files import Tree, read_yaml
 
 CHOICES = ("workload", "optimizer")
-"""Keys that name an entry of a registry: ``workload=NAME`` is short for ``workload.name=NAME``."""
+"""Keys of registry entries: ``workload=NAME`` is short for ``workload.name=NAME``."""
 
-_LIMITS = ("steps", "seconds", "calibration")  # of the budget: one given replaces the others
+_LIMITS = ("steps", "seconds", "calibration")  # of the budget; a new one replaces the others
 
 
 def parse(overrides: Sequence[str]) -> Tree:
     """Turns ``["a.b=1", "c=x"]`` into ``{"a": {"b": "1"}, "c": "x"}``; values stay texts.
 
     Raises:
-        ConfigError: a word that is no ``key=value``, or a key that is given two values.
+        ConfigError: a word is not ``key=value``, or a key has two values.
     """
     tree: Tree = {}
     given: dict[str, str] = {}
@@ -66,7 +66,7 @@ def read_preset(path: Path) -> Tree:
 
 
 def file_of(what: str, name: str, known: Mapping[str, Path]) -> Path:
-    """The file of a preset or suite, by its name or by the path of a YAML file."""
+    """The file of a preset or suite, from its name or the path of a YAML file."""
     if name.endswith((".yaml", ".yml")):
         return user_path(name)
     if name not in known:
@@ -77,8 +77,8 @@ def file_of(what: str, name: str, known: Mapping[str, Path]) -> Path:
 def merge(*trees: Mapping[str, Any]) -> Tree:
     """Lays later trees over earlier ones.
 
-    Choosing another workload or optimizer discards the settings of the one before; a limit of the
-    budget replaces the others.
+    Choosing another name discards the old entry's settings. A limit of the budget replaces the
+    other limits.
     """
     result: Tree = {}
     for tree in trees:

@@ -1,6 +1,6 @@
-"""Paths and addresses that users type: ``~`` is their home directory in each of them.
+"""Paths and addresses as typed by users: ``~`` is the home directory.
 
-Boundary: pure but for looking up home directories; opens no file.
+Boundary: looks up home directories; opens no file.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from timetrial.framework.errors import UserError
 
 
 class PathError(UserError, ValueError):
-    """A path that starts with ``~`` and names no home directory."""
+    """A path starts with ``~`` but names no home directory."""
 
 
 def expanded(path: str) -> str:
-    """A path with ``~`` or ``~USER`` at its start replaced by that home directory.
+    """The path with a leading ``~`` or ``~USER`` replaced by that home directory.
 
     Raises:
         PathError: there is no such user, or this user has no home directory.
@@ -33,7 +33,7 @@ def expanded(path: str) -> str:
 
 
 def expanded_uri(uri: str) -> str:
-    """An address with ``~`` at the start of its path replaced: ``sqlite:///~/m.db``, ``~/runs``.
+    """The address with ``~`` at the start of its path replaced: ``sqlite:///~/m.db``, ``~/runs``.
 
     Raises:
         PathError: as in ``expanded``.
@@ -41,12 +41,12 @@ def expanded_uri(uri: str) -> str:
     head = re.match(r"(?:[a-z][a-z0-9+.-]*:(?:///?)?)?(?=~)", uri, re.IGNORECASE)
     if head is None:
         return uri
-    scheme = head[0].replace("file:///", "file://")  # sqlite wants a fourth slash, file does not
+    scheme = head[0].replace("file:///", "file://")  # sqlite needs a fourth slash, file does not
     return scheme + expanded(uri[head.end() :])
 
 
 def user_path(path: str) -> Path:
-    """The path that a user has typed, with ``~`` expanded.
+    """A typed path with ``~`` expanded.
 
     Raises:
         PathError: as in ``expanded``.
@@ -55,7 +55,7 @@ def user_path(path: str) -> Path:
 
 
 UserPath = Annotated[str, expanded]
-"""Type of a setting that names a file or directory."""
+"""Type of a setting for a file or directory."""
 
 UserUri = Annotated[str, expanded_uri]
-"""Type of a setting that is an address, such as ``sqlite:///PATH``, or a path."""
+"""Type of a setting for an address, such as ``sqlite:///PATH``, or a path."""

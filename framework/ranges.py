@@ -1,6 +1,6 @@
-"""Range checks for settings, written as the ranges are: ``check(self, momentum="[0, 1)")``.
+"""Range checks for settings: ``check(self, momentum="[0, 1)")``.
 
-Boundary: raises ValueError; the configuration composes the user's message.
+Boundary: raises ValueError; ``framework.convert`` adds the dotted name.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ def check(settings: object, **ranges: str) -> None:
     """Checks numeric attributes against their ranges.
 
     Args:
-        settings: any object with the named attributes; None passes (an option that is not set).
+        settings: any object with the named attributes; None is always allowed (an unset option).
         **ranges: ``"> 0"``, ``">= 0"``, or an interval such as ``"[0, 1)"``.
 
     Raises:
-        ValueError: a value is outside its range or not finite.
+        ValueError: a value is out of range or not finite.
     """
     if (noted := _noted.get()) is not None:
         noted.update(ranges)
@@ -34,13 +34,13 @@ def check(settings: object, **ranges: str) -> None:
 
 
 def ranges_of(settings: type) -> Mapping[str, str]:
-    """The ranges that settings check at construction, by name, as ``check`` was given them.
+    """The ranges checked at construction of settings, by name.
 
-    Found by making settings of defaults; settings without defaults have none.
+    They come from an instance of defaults; without defaults the result is empty.
     """
     token = _noted.set({})
     try:
-        with contextlib.suppress(Exception):  # whatever settings of others raise
+        with contextlib.suppress(Exception):  # settings of plug-ins may raise anything
             settings()
         return dict(_noted.get() or {})
     finally:

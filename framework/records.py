@@ -1,6 +1,6 @@
-"""What a run leaves behind: evaluations, its result, its record as read back.
+"""Data of one run: its evaluations, its result, its record as read back.
 
-Boundary: data only; writing and reading are for ``tracking``.
+Boundary: data only; ``tracking`` writes and reads it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from timetrial.framework.types import Condition, Direction, Status, TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Metrics at one moment of a run; an evaluation is a row of evaluated metrics.
+    """Metrics at one moment of a run; a row of evaluated metrics is an evaluation.
 
     Attributes:
         step: updates made.
-        train_seconds: seconds charged so far.
+        train_seconds: charged seconds so far.
         metrics: value by name, for example ``"validation/accuracy"`` or ``"batch/loss"``; may be
             nan or inf.
-        timestamp_ms: when it was recorded, in ms since 1970; 0 while it has not been.
+        timestamp_ms: time of recording, in ms since 1970; 0 before it is recorded.
     """
 
     step: int
@@ -33,15 +33,15 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """What ``Trainer.fit`` returns.
+    """The result of ``Trainer.fit``.
 
     Attributes:
-        reason: why the run ended.
+        reason: reason for the end of the run.
         step: updates made.
         seconds: seconds by account (``train``, ``eval``, ``log``, ``compile``, ...); they sum to
             the wall time of the run.
         evaluations: all evaluations, in order.
-        state: the last state.
+        state: state after the last update.
     """
 
     reason: StopReason
@@ -53,22 +53,22 @@ class RunResult:
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord:
-    """One recorded run as read back from a tracking store: the only input of scoring.
+    """One recorded run as read from a tracking store: the only input of scoring.
 
     Attributes:
-        run_id: identity in the store it came from.
-        workload, optimizer: registry names; ``optimizer`` is the label to show, which tells
-            variants apart (``velo[embedded]``).
-        seed: the run's seed.
+        run_id: identity of the run in its store.
+        workload, optimizer: registry name and label. The label distinguishes variants
+            (``velo[embedded]``).
+        seed: seed of the run.
         condition: kind of the budget.
         budget: limit of the budget, in steps or seconds.
-        metric, direction: the workload's deciding metric and its direction.
-        status: how it stands.
+        metric, direction: deciding metric of the workload and its direction.
+        status: status of the run.
         reason: name of the ``StopReason``, or ``""`` when there is none.
-        step, train_seconds: updates made and seconds charged in all.
+        step, train_seconds: updates and charged seconds in total.
         evaluations: in order of step.
-        config: the flat configuration, as strings.
-        tags: everything else that was recorded about the run.
+        config: flat configuration, as strings.
+        tags: all other recorded facts about the run.
     """
 
     run_id: str
@@ -89,10 +89,10 @@ class RunRecord:
 
 
 class Tracker(Protocol):
-    """Where the numbers of one run go. Implementations live in ``tracking``."""
+    """Records the numbers of one run; ``tracking`` implements it."""
 
     def log(self, rows: Sequence[Row]) -> None:
-        """Records rows; called while the clock is paused."""
+        """Records rows. The clock is paused meanwhile."""
 
     def finish(self, status: Status, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
         """Ends the run with ``status`` (``FINISHED``, ``FAILED``, ``KILLED``), exactly once."""

@@ -1,7 +1,7 @@
-"""Registries: entries by name; built in, of installed packages, or ``package.module:entry``.
+"""Registries: entries by name, built in, from plug-ins, or as ``package.module:entry``.
 
-Boundary: imports a plug-in when its name is looked up, never otherwise; entry points of installed
-packages are read for names that are not built in.
+Boundary: imports a plug-in only at the lookup of its name; reads the entry points of installed
+packages only for names that are not built in.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 class PluginError(UserError):
-    """A plug-in that cannot be used; ``reason`` says why, in one line."""
+    """A plug-in is not usable; ``reason`` is the cause, in one line."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(f"{message}: {reason}")
@@ -36,8 +36,8 @@ class Plugin:
     """An entry point of an installed package.
 
     Attributes:
-        name: name that it declares.
-        point: where its entry is.
+        name: declared name.
+        point: location of its entry.
         origin: distribution and version, as in ``timetrial-lion 0.1``.
     """
 
@@ -47,12 +47,12 @@ class Plugin:
 
 
 class Registry(MutableMapping[str, E]):
-    """Entries by name, as a mapping; iteration gives built-in names, then those of plug-ins.
+    """Entries by name, as a mapping; iterates over built-in names, then those of plug-ins.
 
     Names are looked up among the built-in entries, then among the entry points
-    ``timetrial.<what>s`` of installed packages, then as ``package.module:entry``. A plug-in gives
-    an entry, a function without parameters that returns one, or a factory: a function or class
-    whose first parameter is annotated with the dataclass of its settings.
+    ``timetrial.<what>s`` of installed packages, then as ``package.module:entry``. A plug-in is an
+    entry, a function without parameters that returns one, or a factory. A factory is a function or
+    class with its first parameter annotated as the dataclass of its settings.
 
     Args:
         what: ``optimizer`` or ``workload``.
@@ -60,8 +60,8 @@ class Registry(MutableMapping[str, E]):
         built_in: entries of this package.
 
     Raises:
-        KeyError: looking up an unknown name.
-        PluginError: looking up a plug-in that cannot be used.
+        KeyError: at lookup, the name is unknown.
+        PluginError: at lookup, the plug-in is not usable.
     """
 
     def __init__(self, what: str, kind: type[E], built_in: Mapping[str, E]) -> None:
@@ -95,21 +95,21 @@ class Registry(MutableMapping[str, E]):
         del self.built_in[name]
 
     def plugins(self) -> list[Plugin]:
-        """The plug-ins of installed packages, in order of their names; nothing is imported."""
+        """Plug-ins of installed packages, by name; imports nothing."""
         found: dict[tuple[str, str], Plugin] = {}
         for distribution in metadata.distributions():
             try:
                 points = distribution.entry_points.select(group=f"timetrial.{self.what}s")
                 origin = f"{distribution.name} {distribution.version}" if points else ""
-            except Exception:  # damaged metadata, of whatever package
+            except Exception:  # damaged metadata of any package
                 continue
-            for point in points:  # of two installations of one package, the first is imported
+            for point in points:  # Python imports the first of two installations of a package
                 key = (point.name, origin.split(" ")[0])
                 found.setdefault(key, Plugin(point.name, point, origin))
         return [found[key] for key in sorted(found)]
 
     def origin(self, name: str) -> str:
-        """Where an entry comes from: ``built in``, a distribution, or the name itself."""
+        """Origin of an entry: ``built in``, a distribution, or the name itself."""
         if name in self.built_in:
             return "built in"
         return ", ".join(plugin.origin for plugin in self._declared(name)) or name
@@ -129,23 +129,23 @@ class Registry(MutableMapping[str, E]):
         try:
             point = declared[0].point if declared else _point_here(name)
             return entry_of(point.load(), self.kind)
-        except (Exception, SystemExit) as error:  # whatever code of others raises
+        except (Exception, SystemExit) as error:  # plug-ins may raise anything
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise PluginError(message, reason) from error
 
 
 def _point_here(target: str) -> metadata.EntryPoint:
-    """An entry point for ``package.module:entry``; modules of this directory are found, too."""
+    """Entry point of ``package.module:entry``; also finds modules of this directory."""
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
     return metadata.EntryPoint(target, target, "")
 
 
 def entry_of(found: Any, kind: type[E]) -> E:
-    """The entry that a plug-in means; see ``Registry``.
+    """The entry of a plug-in; see ``Registry``.
 
     Raises:
-        TypeError: it is none of the forms that are allowed.
+        TypeError: the object has none of the allowed forms.
     """
     if isinstance(found, kind):
         return found
@@ -172,5 +172,5 @@ def _a(kind: type) -> str:
 
 
 def _summary(found: Any) -> str:
-    """First line of the documentation, else the name."""
+    """First line of the docstring, else the name."""
     return (inspect.getdoc(found) or found.__qualname__).split("\n")[0]

@@ -1,6 +1,6 @@
 """Search spaces for tuning, as plain data.
 
-Boundary: data and its own consistency; ``bench.tune`` applies a space to a run.
+Boundary: data and checks of its consistency; ``bench.tune`` applies a space to a run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class Range:
     """Real numbers between two bounds.
 
     Attributes:
-        low, high: the bounds, low < high.
+        low, high: bounds, low < high.
         scale: ``log`` (uniform in the logarithm) or ``linear``.
     """
 
@@ -34,7 +34,7 @@ class Range:
             raise ValueError(f"expected low > 0 on a log scale, got low={self.low}")
 
     def at(self, share: float) -> float:
-        """The value at a share of the way, in [0, 1], from ``low`` to ``high``."""
+        """The value at a share in [0, 1] of the way from ``low`` to ``high``."""
         if self.scale == "linear":
             value = self.low + share * (self.high - self.low)
         else:
@@ -44,10 +44,10 @@ class Range:
 
 @dataclasses.dataclass(frozen=True)
 class OneOf:
-    """A few values, all equally likely.
+    """Several values, all equally likely.
 
     Attributes:
-        choices: different ones, at least one.
+        choices: distinct values, at least one.
     """
 
     choices: tuple[float | int | str | bool, ...]
@@ -59,14 +59,14 @@ class OneOf:
             raise ValueError(f"expected different choices, got {list(self.choices)}")
 
     def at(self, share: float) -> float | int | str | bool:
-        """The value at a share of the way, in [0, 1], from the first choice to the last."""
+        """The value at a share in [0, 1] of the way from the first choice to the last."""
         return self.choices[min(int(share * len(self.choices)), len(self.choices) - 1)]
 
 
 Space = Mapping[str, Range | OneOf]
-"""Values to search, by key.
+"""Search space: ranges or choices by key.
 
-A key names a setting of the optimizer. ``one_minus_b1`` is ``1 - b1``: a decay close to 1 is
-searched on the scale on which it acts. ``workload.dropout_rate`` is a setting of the workload; such
-keys are searched on request, on workloads that have them. A single choice fixes a setting.
+A key names a setting of the optimizer. ``one_minus_b1`` is ``1 - b1``: a log scale of it suits a
+decay close to 1. ``workload.dropout_rate`` is a setting of the workload. Such keys are searched on
+request, on workloads with that setting. A single choice fixes a setting.
 """

@@ -1,6 +1,6 @@
 """The compiled program of a run: initialise, one update, one evaluation.
 
-Boundary: pure functions of arrays and their compilation; knows no clock, budget or callback.
+Boundary: pure functions of arrays and their compilation; no clock, budget or callback.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from timetrial.framework.types import Metrics, PyTree, Split, TrainState
 from timetrial.framework.workload import Batch, Sums, Workload
 
 Inputs = Mapping[str, np.ndarray]
-"""What the callbacks feed an update, as float32 scalars: ``{"remaining_fraction": 0.73}``."""
+"""Inputs of an update from callbacks, float32 scalars: ``{"remaining_fraction": 0.73}``."""
 
 _COMPILE_FAST = {"xla_backend_optimization_level": 0}
-# Initialisers run once and are mostly random numbers, which LLVM optimises for a long time: 16.3 s
-# of CPU time for a U-Net of 19 tensors, 2.0 s without; the numbers are the same.
+# Initialisers run once and are mostly random numbers. LLVM optimises them for a long time: 16.3 s
+# of CPU time for a U-Net of 19 tensors, 2.0 s without. The numbers are the same.
 
 EvalParams = Callable[[PyTree, PyTree], PyTree]
 """Parameters to evaluate, from ``(opt_state, params)``."""
@@ -33,9 +33,10 @@ TrainStep = Callable[[TrainState, Batch, Inputs], tuple[TrainState, dict[str, ja
 def make_train_step(workload: Workload, tx: optax.GradientTransformation) -> TrainStep:
     """Returns the pure function of one update: ``(state, batch, inputs) -> (state, metrics)``.
 
-    Every optimizer is called alike: ``tx.update(grads, opt_state, params, value=loss, **inputs)``;
-    those that need none of it ignore it. The metrics are ``loss``, the mean training loss before
-    the update, and ``grad_norm``, the Euclidean norm of its gradient over all parameters.
+    Every optimizer is called alike: ``tx.update(grads, opt_state, params, value=loss, **inputs)``.
+    Optimizers ignore extra arguments that they do not need. The metrics are ``loss``, the mean
+    training loss before the update, and ``grad_norm``, the Euclidean norm of its gradient over all
+    parameters.
     """
     update = optax.with_extra_args_support(tx).update
 
@@ -60,19 +61,19 @@ def make_train_step(workload: Workload, tx: optax.GradientTransformation) -> Tra
 
 
 class Program:
-    """The functions of one (workload, optimizer), each compiled once and reused over seeds.
+    """The functions of one (workload, optimizer), compiled once and reused for all seeds.
 
-    Compilation happens ahead of time, in ``compile``, so that it is timed separately from the
-    first update. With ``JAX_DISABLE_JIT=1`` nothing is compiled: every operation runs by itself,
-    for debugging; such seconds compare with no other run's.
+    ``compile`` compiles ahead of time, so that compilation is timed separately from the first
+    update. With ``JAX_DISABLE_JIT=1`` nothing is compiled and every operation runs by itself, for
+    debugging. The seconds of such a run are not comparable with those of others.
 
     Args:
-        workload: the problem to train.
-        tx: the optimizer.
+        workload: training problem.
+        tx: optimizer.
         eval_params: parameters to evaluate, from ``(opt_state, params)``. Pure, jittable.
 
     Attributes:
-        compiled: whether the update and the evaluation are compiled functions.
+        compiled: True when the update and the evaluation are compiled.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Program:
     def with_optimizer(
         self, tx: optax.GradientTransformation, eval_params: EvalParams = current_params
     ) -> Program:
-        """A program of the same workload that reuses what does not depend on the optimizer."""
+        """A program of the same workload; shares all functions independent of the optimizer."""
         program = Program(self.workload, tx, eval_params)
         program._init_model = self._init_model
         program._eval_step = self._eval_step
@@ -108,11 +109,11 @@ class Program:
         return TrainState(jnp.zeros((), jnp.int32), params, model_state, opt_state, key)
 
     def compile(self, state: TrainState, inputs: Inputs) -> None:
-        """Compiles the update and the evaluation for these shapes; does nothing when called again.
+        """Compiles the update and the evaluation for these shapes; a second call does nothing.
 
         Args:
             state: a state of the run; only its shapes matter.
-            inputs: what every update will be fed; only the names matter.
+            inputs: inputs of an update; only the names matter.
         """
         if self._train_step is None:
             batch = self.workload.train_batch(0, 0)
@@ -129,8 +130,8 @@ class Program:
     def _ahead(
         self, function: Callable[..., Any], *arguments: PyTree, donate: int | None = None
     ) -> Callable[..., Any]:
-        """The function compiled for arguments of these shapes, or as it is without jit."""
-        if not self.compiled:  # a compiled function gets JAX's arrays, never NumPy's
+        """The function compiled for arguments of these shapes; unchanged without jit."""
+        if not self.compiled:  # compiled functions take JAX arrays, never NumPy's
             return lambda *given: function(*jax.tree.map(jnp.asarray, given))
         donated = () if donate is None else donate
         return jax.jit(function, donate_argnums=donated).lower(*arguments).compile()
@@ -138,7 +139,7 @@ class Program:
     def train_step(
         self, state: TrainState, batch: Batch, inputs: Inputs
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """One update. The buffers of ``state`` are donated: it must not be used afterwards."""
+        """One update. Donates the buffers of ``state``: do not use it afterwards."""
         result: tuple[TrainState, dict[str, jax.Array]] = self._train_step(state, batch, inputs)
         return result
 
@@ -167,8 +168,8 @@ class Program:
 def weighted_mean(sums: Sequence[tuple[Any, Any]]) -> float:
     """Mean from the (weighted sum, weight) of each batch, added up in float64.
 
-    Float32 sums over millions of examples lose digits, and a mean of batch means would give the
-    examples of a ragged last batch another weight than the rest. Zero weight gives NaN.
+    Float32 sums over millions of examples lose digits. A mean of batch means would weight the
+    examples of a ragged last batch differently. Zero weight gives NaN.
     """
     total = sum(np.float64(value) for value, _ in sums)
     weight = sum(np.float64(weight) for _, weight in sums)

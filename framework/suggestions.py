@@ -1,4 +1,4 @@
-"""Messages about unknown names: the nearest known one, then all of them.
+"""Messages about unknown names: the nearest known name, then all known names.
 
 Boundary: pure functions of texts.
 """
@@ -10,17 +10,17 @@ import re
 from collections.abc import Iterable
 
 CUTOFF = 0.6
-"""Least likeness of a name that is suggested, in [0, 1]."""
+"""Minimum similarity of a suggested name, in [0, 1]."""
 
 
 def unknown(what: str, name: str, known: Iterable[str], hidden: Iterable[str] = ()) -> str:
-    """Message for an unknown name: the nearest known one, then all of them.
+    """Message for an unknown name: the nearest known name, then all known names.
 
     Args:
-        what: what the name should be one of, such as ``optimizer``.
+        what: kind of the name, such as ``optimizer``.
         name: the unknown name.
         known: names to list.
-        hidden: further names that may be suggested, but are not listed.
+        hidden: further names to suggest but not list.
     """
     names = sorted(map(str, known))
     near = nearest(name, [*names, *hidden])
@@ -29,7 +29,7 @@ def unknown(what: str, name: str, known: Iterable[str], hidden: Iterable[str] = 
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that was most probably meant; None where none is near.
+    """The most similar known name; None when no name is similar enough.
 
     Only the last parts of dotted names are compared, as typed (``steps``) or abbreviated:
     ``lr`` is near ``learning_rate``, and ``mom`` is near ``momentum``.
@@ -45,7 +45,7 @@ def _last(name: str) -> str:
 
 
 def _likeness(typed: str, known: str) -> float:
-    """How alike two names are, in [0, 1]."""
+    """Similarity of two names, in [0, 1]."""
     short, long = sorted((typed, known), key=len)
     parts = known.split("_")
     if typed == known:
@@ -66,6 +66,6 @@ def _ratio(one: str, other: str) -> float:
 
 
 def _abbreviates(short: str, long: str) -> bool:
-    """Whether the letters of ``short`` come in ``long`` in that order, the first one first."""
+    """True when ``short`` is a subsequence of ``long`` with the same first letter."""
     letters = iter(long)
     return short[:1] == long[:1] and all(letter in letters for letter in short)

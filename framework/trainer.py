@@ -1,6 +1,6 @@
-"""The trainer: one loop that feeds updates, keeps time, evaluates and asks its callbacks.
+"""The trainer: one loop of updates and evaluations, with a clock and callbacks.
 
-Boundary: decides when things happen, never what they mean; no I/O of its own.
+Boundary: order and timing only; no I/O, no judgement of metrics.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class Trainer:
     """Trains one workload with one optimizer until a callback ends the run.
 
     Args:
-        program: the compiled functions of the workload and the optimizer.
-        budget: what may be used up; ``StopAtBudget`` ends the run.
-        callbacks: asked in this order; the first StopReason wins.
-        seed: decides the order of the batches.
-        clock: books the time; it is running when it is handed over.
-        evaluations: those of an earlier part of the run, which its result includes.
+        program: compiled functions of the workload and the optimizer.
+        budget: limit of the run; ``StopAtBudget`` enforces it.
+        callbacks: called in this order; the first StopReason counts.
+        seed: seed of the order of the batches.
+        clock: clock of the run, already running.
+        evaluations: evaluations of an earlier part of the run; the result includes them.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class Trainer:
         self._recent_step_seconds: deque[float] = deque(maxlen=16)
 
     def fit(self, state: TrainState) -> RunResult:
-        """Trains from ``state``, whose buffers are donated; evaluates first and last.
+        """Trains from ``state`` and donates its buffers; evaluates first and last.
 
         Returns:
-            Why the run ended, its evaluations, its seconds by account and the last state.
+            Stop reason, evaluations, seconds by account and the last state.
         """
         result = None
         try:
@@ -74,16 +74,16 @@ class Trainer:
             result = RunResult(reason, step, seconds, tuple(self._evaluations), state)
             return result
         finally:
-            with contextlib.ExitStack() as ending:  # calls all of them, whatever one of them raises
+            with contextlib.ExitStack() as ending:  # calls every callback, even when one raises
                 for callback in reversed(self.callbacks):
                     ending.callback(callback.on_fit_end, result)
 
     def _train(self, state: TrainState, step: int) -> tuple[TrainState, int, StopReason | None]:
         """Updates until an evaluation is due or a callback ends the run.
 
-        Update t is issued while update t-1 still runs, so that the device is never idle; then the
-        loop waits for t-1, so that the charged time is that of finished updates. Close to the end
-        of a time budget nothing is issued ahead: the budget is overshot by one update at most.
+        Update t is issued while update t-1 still runs, so that the device is never idle. Then the
+        loop waits for t-1, so that charged seconds cover finished updates only. Close to the end of
+        a time budget nothing is issued ahead, so the overshoot is at most one update.
         """
         reason: StopReason | None = None
         start = self._info(step)
@@ -106,7 +106,7 @@ class Trainer:
     def _finish(
         self, step: int, metrics: Mapping[str, jax.Array], issued: int
     ) -> StopReason | None:
-        """Waits for update ``step`` and tells the callbacks about it."""
+        """Waits for update ``step`` and calls the callbacks."""
         before = self._finished_at
         self._finished_at = self.clock.wait(metrics)
         self._recent_step_seconds.append(self._finished_at - before)
@@ -120,7 +120,7 @@ class Trainer:
         return first_reason([callback.on_step_end(info) for callback in self.callbacks])
 
     def _issued_ahead(self) -> int:
-        """How many updates may be under way: 1, and 0 where a limit in seconds may soon be met."""
+        """Updates that may be issued ahead: 1, or 0 close to a limit in seconds."""
         limit = self.budget.limit_seconds
         if limit is None or self._finished_at >= limit:
             return 1
@@ -129,7 +129,7 @@ class Trainer:
         return 0 if limit - self._finished_at < 3 * max(self._recent_step_seconds) else 1
 
     def _evaluation_due(self, step: int, start: StepInfo) -> bool:
-        """True at the workload's cadence, and where a limit of the budget has been reached."""
+        """True at the workload's cadence and at each limit of the budget."""
         every_steps = self.workload.eval_every_steps
         every_seconds = self.workload.eval_every_seconds
         seconds = self._finished_at
@@ -143,7 +143,7 @@ class Trainer:
     def _evaluate(
         self, state: TrainState, step: int, ending: StopReason | None = None
     ) -> StopReason | None:
-        """Evaluates with the clock paused, then lets the callbacks do their I/O."""
+        """Evaluates with the clock paused, then calls the callbacks."""
         with self.clock.charge("eval", after=state):
             metrics = self.program.evaluate(state)
         info = dataclasses.replace(self._info(step), ending=ending)
@@ -158,7 +158,7 @@ class Trainer:
         return StepInfo(step, seconds, self.budget.used(step, seconds), issued=step)
 
     def _inputs(self, step: int) -> dict[str, np.ndarray]:
-        """What the callbacks feed the next update, as float32 scalars."""
+        """Inputs of the next update from the callbacks, float32 scalars."""
         info = self._info(step)
         fed: dict[str, np.ndarray] = {}
         for callback in self.callbacks:
@@ -168,5 +168,5 @@ class Trainer:
 
 
 def first_reason(answers: Sequence[StopReason | None]) -> StopReason | None:
-    """The first answer that is a reason to stop; every callback has been asked by then."""
+    """The first StopReason among the results of all callbacks, or None."""
     return next((answer for answer in answers if answer is not None), None)

@@ -1,6 +1,6 @@
-"""Basic types that every room uses: trees, metrics, the training state, directions.
+"""Basic types: trees, metrics, the training state, conditions, splits, directions.
 
-Boundary: data only; imports nothing of ours.
+Boundary: data only; imports no other module of this package.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Metrics = dict[str, float]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Everything a training run needs to go on: the unit of checkpointing, donated by the step.
+    """State of a training run: saved by checkpoints, donated by each update.
 
     Attributes:
         step: int32 scalar, number of updates made.
         params: trainable parameters.
-        model_state: non-trainable variables (batch-norm statistics); ``{}`` where there are none.
+        model_state: non-trainable variables (batch-norm statistics); ``{}`` without any.
         opt_state: state of the optimizer.
         key: PRNG key of the run; update ``t`` draws from ``fold_in(key, t)``.
     """
@@ -42,14 +42,14 @@ class TrainState:
 
 
 class Condition(enum.StrEnum):
-    """Which kind of budget a run has: the paper's time control or step control."""
+    """Kind of budget: the paper's time control or step control."""
 
     TIME = "time"
     STEP = "step"
 
     @property
     def unit(self) -> str:
-        """What budgets and times to target are measured in: ``seconds`` or ``steps``."""
+        """Unit of budgets and times to target: ``seconds`` or ``steps``."""
         return "seconds" if self is Condition.TIME else "steps"
 
 
@@ -62,7 +62,7 @@ class Split(enum.StrEnum):
 
 
 class Status(enum.StrEnum):
-    """How a run stands, in MLflow's words."""
+    """Status of a run, with MLflow's names."""
 
     RUNNING = "RUNNING"
     FINISHED = "FINISHED"
@@ -71,18 +71,18 @@ class Status(enum.StrEnum):
 
 
 class Direction(enum.Enum):
-    """Whether a metric is better when it is smaller or when it is larger."""
+    """Direction of a metric: smaller or larger is better."""
 
     MINIMIZE = "minimize"
     MAXIMIZE = "maximize"
 
     def reached(self, value: float, target: float) -> bool:
-        """True when ``value`` is finite and at ``target`` or beyond it."""
+        """True when ``value`` is finite and at least as good as ``target``."""
         beyond = value <= target if self is Direction.MINIMIZE else value >= target
         return beyond and math.isfinite(value)
 
     def best(self, values: Iterable[float]) -> float:
-        """The best of ``values``; NaN is skipped, and NaN is returned when nothing is left."""
+        """The best of ``values`` that are not NaN; NaN when there is none."""
         finite = [v for v in values if not math.isnan(v)]
         if not finite:
             return math.nan

@@ -1,6 +1,6 @@
 """The contract of a workload: model, loss, metrics and data of one training problem.
 
-Boundary: the abstract class and the types in its signatures; no loop, no I/O.
+Boundary: the abstract class and its types; no loop, no I/O.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ Sums = dict[str, tuple[jax.Array, jax.Array]]
 class Workload(abc.ABC):
     """One training problem: model, loss, metrics, data. Subclasses are final.
 
-    A workload fixes all that must be equal for every optimizer: the model and its
-    initialisation, the order of the batches, how often and on what is evaluated.
+    A workload fixes everything that is equal for all optimizers: the model and its
+    initialisation, the order of the batches, the cadence and the examples of evaluation.
 
     Attributes:
         name: key of the workload in the registry.
-        metric: the metric whose value decides the race (``accuracy``, ``ssim``, ...).
-        direction: whether ``metric`` is minimised or maximised.
-        step_hint: updates that AlgoPerf-style learning-rate schedules are laid out for.
+        metric: deciding metric (``accuracy``, ``ssim``, ...).
+        direction: direction of ``metric``.
+        step_hint: length of AlgoPerf-style learning-rate schedules, in updates.
         eval_every_steps: updates between two evaluations, or None.
         eval_every_seconds: charged seconds between two evaluations, or None.
-        splits: the splits that ``eval_batches`` knows, in order of evaluation.
+        splits: splits of ``eval_batches``, in order of evaluation.
     """
 
     name: ClassVar[str]
@@ -56,27 +56,27 @@ class Workload(abc.ABC):
     ) -> tuple[jax.Array, PyTree]:
         """Returns ``(mean training loss, new model_state)`` in training mode. Pure, jittable.
 
-        ``key`` drives whatever is random inside the model (dropout).
+        ``key`` is the source of randomness in the model (dropout).
         """
 
     @abc.abstractmethod
     def eval_step(self, params: PyTree, model_state: PyTree, batch: Batch) -> tuple[Sums, PyTree]:
         """Returns ``(sums, outputs)`` of one evaluation batch in evaluation mode. Pure, jittable.
 
-        ``sums`` holds every metric that is a weighted mean over examples, always with ``loss``.
-        ``outputs`` goes, batch by batch and on the host, to ``finish``; it is ``{}`` where no
-        metric needs it. Padding examples have weight 0.
+        ``sums`` holds all metrics that are weighted means over examples, always ``loss``.
+        ``finish`` receives the ``outputs`` of all batches on the host; they are ``{}`` when no
+        metric needs them. Padding examples have weight 0.
         """
 
     def finish(self, outputs: Sequence[PyTree]) -> dict[str, float]:
-        """Metrics that are no means over examples, from the outputs of all batches of a split."""
+        """Metrics that are not means over examples, from the outputs of all batches of a split."""
         return {}
 
     @abc.abstractmethod
     def train_batch(self, seed: int, step: int) -> Batch:
-        """The batch of update ``step`` (0-based): a pure function of ``(seed, step)``, any order.
+        """The batch of update ``step`` (0-based): a pure function of ``(seed, step)``.
 
-        Examples are reshuffled for every pass over the data; augmentation is included.
+        Every pass over the data has a new order of examples. Augmentation is included.
         """
 
     @abc.abstractmethod

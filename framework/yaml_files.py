@@ -1,7 +1,7 @@
-"""YAML files as trees of texts: a scalar keeps what was typed until the type of its field is known.
+"""YAML files as trees of texts; a scalar stays as typed until its field's type is applied.
 
-Boundary: the only importer of PyYAML. Tags, aliases and ``${...}`` do nothing: a file cannot run
-code, read the environment, or grow when it is read.
+Boundary: the only importer of PyYAML. Tags and aliases are errors, ``${...}`` is plain text: a file
+cannot run code, read the environment or expand.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ Tree = dict[str, Any]
 """Values by key; a value is a text, a list of values or another tree."""
 
 MAX_BYTES = 2**18
-"""A larger file is no configuration."""
+"""Maximum size of a configuration file."""
 
 MAX_DEPTH = 20
-"""Levels of nesting; a configuration has four."""
+"""Maximum levels of nesting; a configuration has four."""
 
 NULLS = ("", "~", "null", "none")
-"""Texts that mean None, in any case, for a setting that may be None."""
+"""Texts for None, in upper or lower case, where a setting may be None."""
 
 
 class Scalar(str):
     """A scalar of a YAML file, as typed.
 
     Attributes:
-        quoted: whether it is in quotes: a quoted ``null`` is always text.
-        where: its file and line.
+        quoted: True when it is in quotes; a quoted ``null`` is always text.
+        where: file and line.
     """
 
     quoted: bool
@@ -40,7 +40,7 @@ class Scalar(str):
 
 
 class _Refused(yaml.MarkedYAMLError):
-    """Valid YAML that is not read."""
+    """Valid YAML that is not allowed here."""
 
     def __init__(self, problem: str, mark: Any) -> None:
         super().__init__(problem=problem, problem_mark=mark)
@@ -50,7 +50,7 @@ def read_yaml(path: Path) -> Tree:
     """Reads a mapping from a YAML file; its scalars are ``Scalar`` texts.
 
     Raises:
-        ConfigError: the file cannot be read, is empty, or is no mapping; names file and line.
+        ConfigError: the file is unreadable, empty or not a mapping; names file and line.
     """
     tree = parse_yaml(_text(path), str(path))
     if tree is None:
@@ -79,14 +79,14 @@ def _text(path: Path) -> str:
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """The tree of a YAML text: dicts, lists and ``Scalar`` texts; None where there is nothing.
+    """The tree of a YAML text: dicts, lists and ``Scalar`` texts; None for an empty text.
 
     Args:
         text: one YAML document.
-        source: what errors call it.
+        source: name of the text in errors.
 
     Raises:
-        ConfigError: it is no YAML, repeats a key, or holds a tag or an alias.
+        ConfigError: the text is not YAML, repeats a key, or has a tag or an alias.
     """
     try:
         node = yaml.compose(text, _Loader)
@@ -108,7 +108,7 @@ def _place(source: str, mark: Any) -> str:
 
 
 class _Loader(yaml.BaseLoader):
-    """Composes the nodes of a document; refuses tags, aliases and deep nesting."""
+    """Composes the nodes of a document; raises for tags, aliases and deep nesting."""
 
     _depth = 0
 
@@ -159,19 +159,19 @@ class _Dumper(yaml.SafeDumper):
         return True
 
     def write_text(self, text: str) -> yaml.Node:
-        """A text; quoted where it would be read as None, or a line break in it as a blank."""
+        """A text; quoted when it reads as None or contains a Unicode line break."""
         quotes = "'" if text and text.lower() in NULLS else None
         if any(character in text for character in "\x85\u2028\u2029"):
             quotes = '"'
         return self.represent_scalar("tag:yaml.org,2002:str", str(text), style=quotes)
 
 
-_Dumper.add_multi_representer(str, _Dumper.write_text)  # members of a StrEnum, too
+_Dumper.add_multi_representer(str, _Dumper.write_text)  # also members of a StrEnum
 _Dumper.add_representer(str, _Dumper.write_text)
 
 
 def yaml_of(tree: Mapping[str, Any]) -> str:
-    """Nested dicts of plain values as YAML; ``read_yaml`` reads the same texts back."""
+    """Nested dicts of plain values as YAML; ``read_yaml`` returns the same texts."""
     return yaml.dump(
         dict(tree), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf")
     )

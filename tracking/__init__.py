@@ -1,1 +1,1 @@
-"""Tracking: MLflow in, run records out, scores and reports. Imports framework only."""
+"""Tracking: records runs, reads them back, scores and reports them. Imports framework only."""

@@ -1,4 +1,4 @@
-"""Workloads: the fixed training problems, by name in ``WORKLOADS``.
+"""Workloads: fixed training problems by name, in ``WORKLOADS``.
 
 Boundary: imports framework only.
 """
@@ -19,4 +19,4 @@ WORKLOADS: Registry[WorkloadEntry] = Registry(
         "flights_dlrm": flights.ENTRY,
     },
 )
-"""Every workload that can be trained, also those of plug-ins."""
+"""All workloads, plug-ins included."""

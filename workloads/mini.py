@@ -1,6 +1,6 @@
-"""Settings that all mini workloads share: sizes of batches and of evaluation, and cadence.
+"""Settings of all mini workloads: sizes of batches and evaluations, and cadence.
 
-Boundary: values and their ranges; the data of a workload set the largest sizes.
+Boundary: values and their ranges; each workload checks sizes against its data.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from timetrial.framework.types import Split
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoopSettings:
-    """Sizes and cadence; each workload has its own defaults.
+    """Sizes and cadence; each workload defines its own defaults.
 
     Attributes:
         batch_size: examples per update, >= 1.
-        step_hint: updates that learning-rate schedules are laid out for, >= 1.
-        eval_every_steps: updates between two evaluations, >= 1, or null for none by steps.
+        step_hint: length of learning-rate schedules in updates, >= 1.
+        eval_every_steps: updates between two evaluations, >= 1, or null.
         eval_every_seconds: charged seconds between two evaluations, > 0, or null.
-        eval_batch_size: examples per evaluation batch, >= 1; changes no metric.
-        train_examples: number of training examples to evaluate, >= 1, always the same.
+        eval_batch_size: examples per evaluation batch, >= 1; does not affect metrics.
+        train_examples: number of training examples to evaluate, >= 1; a fixed subset.
         validation_examples: number of validation examples to evaluate, >= 1.
         test_examples: number of test examples to evaluate, >= 1.
     """
@@ -41,7 +41,7 @@ class LoopSettings:
         check(self, train_examples=">= 1", validation_examples=">= 1", test_examples=">= 1")
 
     def examples(self, split: Split) -> int:
-        """Number of examples to evaluate of a split."""
+        """Number of evaluated examples of a split."""
         counts: dict[Split, int] = {
             Split.TRAIN: self.train_examples,
             Split.VALIDATION: self.validation_examples,

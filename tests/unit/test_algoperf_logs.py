@@ -130,7 +130,7 @@ def test_what_is_incomplete_is_told_run_by_run(logs: Path):
             "no evaluations",
         ],
         "my_own_jax/trial_1": [
-            "my_own is no workload of AlgoPerf; judged by its loss",
+            "my_own is not a workload of AlgoPerf; scored by its loss",
             "no column validation/loss",
         ],
         "trial_1": ["expected <workload>_<framework>/trial_k"],

@@ -100,7 +100,7 @@ def test_records_give_the_times_of_the_papers_tables_back():
 def test_half_steps_cannot_be_a_runs():
     source = records_from_times(lines("optimizer,workload,value,unit", "a,w,4057.5,steps"))
     assert source.records == []
-    assert "no whole number of updates" in str(source.problems[0])
+    assert "not a whole number of updates" in str(source.problems[0])
 
 
 @pytest.mark.parametrize("text", ["", "optimizer,value\na,1\n", '"a\n'])

@@ -3,14 +3,13 @@
 Boundary: reads CSV and JSON files only; ``tracking.scores.algoperf`` scores them.
 
 A trial is a directory ``<submission>/<study>/<workload>_<framework>/trial_k``. Its evaluations
-are in ``eval_measurements.csv``. Loggers of before 2024 wrote them between the training rows of
-``measurements.csv`` only, whose evaluation columns are empty otherwise. The charged seconds are the
-column ``score`` (or ``accumulated_submission_time``, its copy). The longest allowed runtime is in
-``meta_data_0.json``.
+are in ``eval_measurements.csv``. Before 2024 they were in ``measurements.csv`` only, between
+training rows with empty evaluation columns. The charged seconds are the column ``score`` (or its
+copy ``accumulated_submission_time``). The longest allowed runtime is in ``meta_data_0.json``.
 
-Differences from AlgoPerf's scorer: a trial whose file lacks a column has no values for it (there it
-inherits those of the trial read before); nan stays nan (its parser of ``.log`` files makes it 0,
-which reaches the target of any loss); symbolic links are followed, but no directory is read twice.
+Differences from AlgoPerf's scorer: a trial without a column has no values for it (AlgoPerf reuses
+the values of the previous trial). nan stays nan (AlgoPerf's parser of ``.log`` files turns it into
+0, below the target of any loss). Symbolic links are followed; no directory is read twice.
 
 Source: https://github.com/mlcommons/algorithmic-efficiency (logger_utils.py, scoring/) and the
 logs of https://github.com/mlcommons/submissions_algorithms.
@@ -46,10 +45,10 @@ METRICS: Final[Mapping[str, tuple[str, Direction]]] = {
     "cifar": ("accuracy", Direction.MAXIMIZE),
     "mnist": ("accuracy", Direction.MAXIMIZE),
 }
-"""The deciding metric by how the name of the workload begins, variants included."""
+"""Deciding metric by prefix of the workload name, variants included."""
 
 FRAMEWORK: Final = "framework"
-"""Tag that every trial of AlgoPerf has: ``jax``, ``pytorch`` or empty."""
+"""Tag of every AlgoPerf trial: ``jax``, ``pytorch`` or empty."""
 
 _UNKNOWN: Final = ("loss", Direction.MINIMIZE)
 _PREFIXES: Final = tuple(f"{split}/" for split in Split)
@@ -64,17 +63,17 @@ _TRIAL: Final = re.compile(r"trial_\d+$")
 def read_algoperf_logs(directory: Path) -> Source:
     """Every trial below a directory, sorted by submission, workload, study and trial.
 
-    The part of the path above ``<study>/<workload>_<framework>/trial_k`` names the submission (the
-    optimizer label); directly below ``directory`` it is that directory's own name. Directories of
-    one submission that differ in a time stamp (``-2024-05-28-10-00-00``) are one submission. The
-    seed of a record is the number of its trial among those of the submission's workload; its tags
-    say study, trial, framework and path. Evaluations stay in the order of the file.
+    The path above ``<study>/<workload>_<framework>/trial_k`` is the name of the submission (the
+    optimizer label). Without such a part it is the name of ``directory``. Directories that differ
+    only in a time stamp (``-2024-05-28-10-00-00``) are one submission. The seed of a record is the
+    number of its trial within the submission and workload. Tags hold study, trial, framework and
+    path. Evaluations stay in the order of the file.
 
     Args:
         directory: a submission, or a directory of submissions.
 
     Raises:
-        UserError: no trial below ``directory``.
+        UserError: ``directory`` contains no trial.
     """
     trials, problems = find_trials(directory)
     if not trials:
@@ -99,17 +98,17 @@ def read_algoperf_logs(directory: Path) -> Source:
 
 
 def find_trials(directory: Path) -> tuple[list[Path], list[Problem]]:
-    """The trial directories below a directory, and what is left out.
+    """The trial directories below a directory, and problems with other directories.
 
-    Symbolic links are followed. A directory that several paths lead to is read once, under the
-    path without links where there is one.
+    Symbolic links are followed. A directory with several paths is read once, by the path without
+    links if there is one.
     """
     trials: list[Path] = []
     problems: list[Problem] = []
     seen: dict[tuple[int, int], str] = {}
     waiting, linked = [directory], list[Path]()
     while waiting or linked:
-        path = waiting.pop() if waiting else linked.pop(0)  # links come after all else
+        path = waiting.pop() if waiting else linked.pop(0)  # links come last
         name = path.relative_to(directory).as_posix()
         entries, complaint = _opened(path, name, seen)
         complaint = complaint or _misplaced(path, entries)
@@ -126,7 +125,7 @@ def find_trials(directory: Path) -> tuple[list[Path], list[Problem]]:
 def _opened(
     path: Path, name: str, seen: dict[tuple[int, int], str]
 ) -> tuple[list[os.DirEntry[str]], str]:
-    """The entries of a directory that was not read before, or why there are none."""
+    """The entries of a directory, or a complaint; each directory is opened once."""
     try:
         status = path.stat()
         first = seen.setdefault((status.st_dev, status.st_ino), name)
@@ -138,7 +137,7 @@ def _opened(
 
 
 def _misplaced(path: Path, entries: Sequence[os.DirEntry[str]]) -> str:
-    """What is wrong with the place of a directory, where something is."""
+    """A complaint about the location of a directory, or ""."""
     if _TRIAL.match(path.name):
         return "expected <workload>_<framework>/trial_k" if _STUDY.match(path.parent.name) else ""
     logs = any(entry.name in _FILES for entry in entries)
@@ -146,11 +145,11 @@ def _misplaced(path: Path, entries: Sequence[os.DirEntry[str]]) -> str:
 
 
 def _evaluations(path: Path) -> tuple[list[Row] | None, list[str]]:
-    """The evaluations of a trial directory, and what is wrong with it; None without any file.
+    """The evaluations of a trial directory, and complaints; None without any file.
 
-    As in AlgoPerf's scorer, a trial without ``eval_measurements.csv`` is no trial, unless its
-    ``measurements.csv`` has evaluations; an empty ``eval_measurements.csv`` is a trial that never
-    reached anything.
+    A directory without ``eval_measurements.csv`` is skipped, as in AlgoPerf's scorer, unless its
+    ``measurements.csv`` has evaluations. An empty ``eval_measurements.csv`` is a trial without
+    evaluations.
     """
     complaints: list[str] = []
     for name in _FILES:
@@ -171,9 +170,9 @@ def _evaluations(path: Path) -> tuple[list[Row] | None, list[str]]:
 
 
 def _rows(name: str, table: Sequence[Sequence[str]], complaints: list[str]) -> Iterator[Row]:
-    """The rows with evaluated metrics; appends what is wrong with the table.
+    """The rows with evaluated metrics; appends complaints about the table.
 
-    The row of an empty or infinite ``global_step`` gets the step after the one before it.
+    A row with an empty or infinite ``global_step`` gets the previous step plus 1.
     """
     head = [column.strip() for column in table[0]]
     if "global_step" not in head or not any(column in head for column in _SECONDS):
@@ -203,7 +202,7 @@ def _rows(name: str, table: Sequence[Sequence[str]], complaints: list[str]) -> I
 
 
 def _values(head: Sequence[str], cells: Sequence[str]) -> dict[str, float]:
-    """The filled cells of a row by column, the first of a repeated column; other text raises."""
+    """The filled cells of a row by column; the first of a repeated column counts."""
     values: dict[str, float] = {}
     for column, cell in zip(head, cells, strict=False):
         wanted = column == "global_step" or column in _SECONDS or _is_metric(column)
@@ -243,7 +242,7 @@ def _record(path: Path, root: Path, evaluations: list[Row]) -> RunRecord:
 
 
 def _longest_runtime(path: Path) -> float:
-    """The longest allowed seconds of a trial's workload; nan where they are not recorded."""
+    """The longest allowed runtime of a trial's workload in seconds; nan when not recorded."""
     try:
         text = (path / "meta_data_0.json").read_text(encoding="utf-8-sig")
         return float(json.loads(text)["workload.max_allowed_runtime_sec"])
@@ -253,7 +252,7 @@ def _longest_runtime(path: Path) -> float:
 
 def _complaints(record: RunRecord) -> Iterator[str]:
     if not record.workload.startswith(tuple(METRICS)):
-        yield f"{record.workload} is no workload of AlgoPerf; judged by its loss"
+        yield f"{record.workload} is not a workload of AlgoPerf; scored by its loss"
     if not record.evaluations:
         yield "no evaluations"
         return
@@ -271,7 +270,7 @@ def _complaints(record: RunRecord) -> Iterator[str]:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts ``trial_10`` behind ``trial_9``."""
+    """Sort key: ``trial_10`` comes after ``trial_9``."""
     return [
         (int(part or 0), "") if i % 2 else (0, part)
         for i, part in enumerate(re.split(r"(\d+)", name))

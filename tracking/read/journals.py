@@ -1,6 +1,6 @@
 """Reads runs from journals.
 
-Boundary: local files only; damaged ones are reported, never raised.
+Boundary: local files only; damaged journals become problems, not errors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class JournaledRun:
         path: the journal.
         started_ms: start of the run, in ms since 1970.
         contents: the journal without the rows of single updates.
-        record: the run; its ``run_id`` is the journal's identity.
+        record: the run; its ``run_id`` is the identity of the journal.
     """
 
     path: Path
@@ -44,7 +44,7 @@ def from_journals(directory: Path) -> Source:
     """The runs of all journals in a directory or below a tracking root, in order of start.
 
     Raises:
-        TrackingError: there is no such directory, or no journal in it.
+        TrackingError: the directory is missing or has no journal.
     """
     paths = [*sorted(directory.glob("*.jsonl")), *journals_in(directory)]
     if not paths:
@@ -59,11 +59,11 @@ def from_journals(directory: Path) -> Source:
 def read_journals(
     paths: Sequence[Path], experiment: str | None = None
 ) -> tuple[list[JournaledRun], list[Problem]]:
-    """The runs of journals in order of start, and the journals that cannot be read.
+    """The runs of journals in order of start, and unreadable journals as problems.
 
     Args:
         paths: the journals.
-        experiment: only runs of this experiment; None takes all.
+        experiment: experiment to read; None reads all.
     """
     runs: list[JournaledRun] = []
     problems: list[Problem] = []

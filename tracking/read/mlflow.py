@@ -39,19 +39,19 @@ def from_mlflow(
     tags: Mapping[str, str] | None = None,
     filter_string: str = "",
 ) -> Source:
-    """The runs of an MLflow experiment, whatever their status, in order of their start.
+    """All runs of an MLflow experiment in order of start, with any status.
 
-    A value that was not finite is nan. Where a step was logged twice, the later one counts.
+    Values that are not finite become nan. Later values of a step replace earlier ones.
 
     Args:
-        store: where to read: any tracking URI.
+        store: store with any tracking URI.
         experiment: name of the experiment.
-        tags: only runs that have all of these.
-        filter_string: only runs that MLflow's own filter lets through as well, for example
+        tags: required tags of a run.
+        filter_string: additional MLflow filter, for example
             ``"attributes.status = 'FINISHED' and params.seed = '0'"``.
 
     Raises:
-        TrackingError: no such experiment, or the store fails.
+        TrackingError: the experiment does not exist, or the store fails.
     """
     with store_errors(store.uri):
         experiment_id = store.experiment_id(experiment, create=False)
@@ -60,7 +60,7 @@ def from_mlflow(
 
 
 def records_of(store: Store, runs: Iterable[Run]) -> Source:
-    """The records of listed runs; runs about other runs are skipped.
+    """The records of listed runs; skips summaries and reports.
 
     Raises:
         TrackingError: the store fails.
@@ -98,7 +98,7 @@ def _read_run(store: Store, run: Run) -> RunRecord:
     """One run with its evaluations.
 
     Raises:
-        ValueError: its tags cannot be read.
+        ValueError: its tags are invalid.
     """
     evaluations = _evaluations_from_file(store, run)
     if evaluations:
@@ -114,10 +114,10 @@ def _read_run(store: Store, run: Run) -> RunRecord:
 
 
 def _evaluations_from_file(store: Store, run: Run) -> list[Row]:
-    """The evaluations of a finished run; empty where its file cannot be had.
+    """The evaluations of a finished run; empty when the file is unavailable.
 
-    Only finished runs end with an evaluation: all others may have gone on after their last one,
-    and only the histories say how far.
+    Only finished runs end with an evaluation. Other runs may have later updates, recorded in the
+    histories only.
     """
     from mlflow.exceptions import MlflowException
 
@@ -137,7 +137,7 @@ def _evaluations_from_file(store: Store, run: Run) -> list[Row]:
 
 
 def _evaluations_from_histories(store: Store, run: Run, seconds: Mapping[int, float]) -> list[Row]:
-    """The evaluations of a run in order of step, put together from one history per metric."""
+    """The evaluations of a run in order of step, from one history per metric."""
     latest: dict[int, dict[str, tuple[int, float]]] = {}
     for key in sorted(run.data.metrics):
         if not key.startswith(schema.EVAL_PREFIXES):

@@ -1,6 +1,6 @@
-"""Reads runs from what a user names: a directory, a CSV file of times, an MLflow address.
+"""Reads runs from places: a directory, a CSV file of times, an MLflow address.
 
-Boundary: finds out what a place is and puts several together; other modules read them.
+Boundary: detects the kind of a place and combines places; other modules read them.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def read_place(place: str, experiment: str | None = None) -> Source:
     """The runs of one place.
 
     Args:
-        place: a directory of AlgoPerf's logs, a runs directory of ours (its journals, or else its
+        place: a directory of AlgoPerf's logs, a tracking root (its journals, else its
             ``mlflow.db``), a CSV file of times to target, or an MLflow tracking URI.
-        experiment: name of the MLflow experiment; None takes the only one.
+        experiment: name of the MLflow experiment; None selects the only one.
 
     Raises:
-        UserError: there is no such place, or it holds no run.
+        UserError: the place does not exist or holds no run.
     """
     if "://" in place:
         return _from_store(place, experiment)
@@ -49,13 +49,13 @@ def read_place(place: str, experiment: str | None = None) -> Source:
 def gather(
     places: Sequence[str], experiment: str | None = None
 ) -> tuple[list[RunRecord], list[tuple[str, Problem]]]:
-    """The runs of several places together, and every problem with its place.
+    """The combined runs of several places, and all problems with their places.
 
-    A run that two places hold is read once. Runs of different places under one name (condition,
-    workload, optimizer, and study or seed) are kept and listed as a problem.
+    A run in two places is read once. Runs of different places with the same condition, workload,
+    optimizer and study (or seed) are kept and listed as a problem.
 
     Raises:
-        UserError: as for ``read_place``, or a place holds no run that can be read.
+        UserError: as for ``read_place``, or a place has no readable run.
     """
     records: list[RunRecord] = []
     problems: list[tuple[str, Problem]] = []
@@ -111,7 +111,7 @@ def _only_experiment(store: Store) -> str:
 
 
 def _identity(record: RunRecord) -> str:
-    """What two readings of the same run have in common."""
+    """Identity of a run, equal in all places."""
     path = record.tags.get("path")
     return os.path.realpath(path) if path else journal_id(record.tags) or record.run_id
 

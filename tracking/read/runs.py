@@ -1,6 +1,6 @@
-"""Reads the runs of an experiment: journals first, MLflow for the runs that have none here.
+"""Reads the runs of an experiment: from journals, else from MLflow.
 
-Boundary: decides where each run is read from; ``journals`` and ``mlflow`` read it.
+Boundary: chooses the source of each run; ``journals`` and ``mlflow`` read it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _log = logging.getLogger(__name__)
 def read_experiment(
     store: Store, experiment: str, *, tags: Mapping[str, str] | None = None
 ) -> Source:
-    """The runs of an experiment, whatever their status, in order of their start.
+    """All runs of an experiment in order of start, with any status.
 
-    A run that has a journal below the store's root is read from it; its ``run_id`` is the one in
-    MLflow where that is known. All others are read from MLflow.
+    A run with a journal below the store's root is read from it; its ``run_id`` is that of MLflow
+    if known. All other runs are read from MLflow.
 
     Args:
-        store: the store, and the root of the journals.
+        store: the store; its root holds the journals.
         experiment: name of the experiment.
-        tags: only runs that have all of these, for example ``{"suite": "quick"}``.
+        tags: required tags of a run, for example ``{"suite": "quick"}``.
 
     Raises:
-        TrackingError: neither journals nor the store know the experiment, or the store fails.
+        TrackingError: the experiment does not exist, or the store fails.
     """
     local, problems = read_journals(journals_in(store.root), experiment)
     if local and not has_experiment(store, experiment):
@@ -63,7 +63,7 @@ def read_experiment(
 def load_runs(
     store: Store, experiment: str, *, tags: Mapping[str, str] | None = None
 ) -> list[RunRecord]:
-    """The records of ``read_experiment``; runs that cannot be read are logged as warnings.
+    """The records of ``read_experiment``; unreadable runs are logged as warnings.
 
     Raises:
         TrackingError: as for ``read_experiment``.
@@ -76,7 +76,7 @@ def load_runs(
 
 
 def finished_configs(store: Store, experiment: str) -> set[str]:
-    """The ``config_hash`` of every finished run; empty without the experiment.
+    """The ``config_hash`` of every finished run; empty when the experiment does not exist.
 
     Raises:
         TrackingError: the store fails.
@@ -97,6 +97,6 @@ def finished_configs(store: Store, experiment: str) -> set[str]:
 
 
 def _named(run: JournaledRun, store: Store, mirrored: Mapping[str, str]) -> RunRecord:
-    """The record of a journal under its id in MLflow, where it has one."""
+    """The record of a journal, with its id in MLflow if known."""
     known = mirrored.get(run.contents.journal_id) or run.contents.sent.get(store.name)
     return dataclasses.replace(run.record, run_id=known or run.contents.journal_id)

@@ -1,7 +1,7 @@
-"""Runs read from somewhere, and what is wrong with each.
+"""Builds run records and lists what is wrong with each.
 
-Pure: builds and checks ``RunRecord`` values; the other modules of ``tracking.read`` read files and
-stores, and all of them return a ``Source``.
+Pure: builds and checks ``RunRecord`` values. The other modules of ``tracking.read`` read files and
+stores and return a ``Source``.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from timetrial.tracking.record import schema
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What is missing or wrong with one run of a source.
+    """A problem with one run of a source.
 
     Attributes:
-        run: the run's id or path in the source.
-        text: what is the matter, in one line.
-        lost: True when the run could not be read and is not among the records.
+        run: id or path of the run in the source.
+        text: description in one line.
+        lost: True when the run is unreadable and not among the records.
     """
 
     run: str
@@ -36,11 +36,11 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Runs read from somewhere.
+    """Runs read from a directory, file or store.
 
     Attributes:
-        records: the runs that could be read, complete or not.
-        problems: run by run; empty when all is well.
+        records: readable runs, complete or not.
+        problems: problems of single runs; empty without any.
     """
 
     records: Sequence[RunRecord]
@@ -58,15 +58,15 @@ def make_record(
     """The record of one run from its tags, configuration and evaluations.
 
     Args:
-        run_id: identity in its source.
-        tags: of the run; hold all of ``schema.REQUIRED_TAGS``.
-        config: the flat configuration.
-        status: how it stands.
-        evaluations: in order of step; values that are not finite become nan.
-        end: updates made and seconds charged in all.
+        run_id: identity of the run in its source.
+        tags: tags of the run, with all of ``schema.REQUIRED_TAGS``.
+        config: flat configuration.
+        status: status of the run.
+        evaluations: evaluations in order of step; values that are not finite become nan.
+        end: updates and charged seconds in total.
 
     Raises:
-        ValueError: a required tag is missing or has an impossible value.
+        ValueError: a required tag is missing or invalid.
     """
     missing = missing_tags(tags)
     if missing:
@@ -91,22 +91,22 @@ def make_record(
 
 
 def missing_tags(tags: Mapping[str, str]) -> list[str]:
-    """The required tags that a run lacks; a run of ours lacks none."""
+    """Required tags that are missing; empty for runs recorded by timetrial."""
     return [tag for tag in schema.REQUIRED_TAGS if tag not in tags]
 
 
 def is_about_runs(tags: Mapping[str, str]) -> bool:
-    """True for a run that is about other runs: the summary of a study, the report of a suite."""
+    """True for the summary of a study or the report of a suite."""
     return any(tag in tags for tag in schema.ABOUT_RUNS)
 
 
 def journal_id(tags: Mapping[str, str]) -> str:
-    """Identity of the journal of a run that was read from MLflow; "" where it had none."""
+    """Identity of the journal, from the tags in MLflow; "" without a journal."""
     return tags.get(schema.JOURNAL_ID) or tags.get(schema.OLD_JOURNAL_ID, "")
 
 
 def check(record: RunRecord) -> list[Problem]:
-    """Every way in which a run is incomplete; a run that diverged is complete."""
+    """Lists what is incomplete in a run; a diverged run is complete."""
     return [Problem(record.run_id, text) for text in _complaints(record)]
 
 
@@ -131,7 +131,7 @@ def _complaints(record: RunRecord) -> Iterator[str]:
 
 
 def _finite_or_nan(evaluations: Iterable[Row]) -> list[Row]:
-    """The evaluations with nan for every value that is not finite, as MLflow gives them back."""
+    """The evaluations with nan for every value that is not finite, as in MLflow."""
     return [
         row
         if all(map(math.isfinite, row.metrics.values()))

@@ -1,8 +1,8 @@
 """Reads tables of times to target as runs.
 
 Boundary: reads one CSV file. Columns: ``optimizer``, ``workload``, ``value`` (seconds or updates;
-``inf`` or empty = never); optional ``condition`` (``time``, the default, or ``step``), ``split``
-(default ``validation``), ``seed``, ``unit``. The paper's Tables 9-12 have this form.
+``inf`` or empty: never reached); optional ``condition`` (``time``, the default, or ``step``),
+``split`` (default ``validation``), ``seed``, ``unit``. The paper's Tables 9-12 have this form.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from timetrial.tracking.read.sources import Problem, Source
 from timetrial.tracking.record import schema
 
 METRIC: Final = "reached"
-"""The deciding metric of records made from times: 1 from the time to target on."""
+"""Deciding metric of records from times: 1 from the time to target on, 0 before."""
 
 TARGET: Final = 1.0
-"""The target that goes with ``METRIC``."""
+"""Target of ``METRIC``."""
 
 _COLUMNS: Final = ("condition", "split", "workload", "optimizer", "seed", "value")
 _Row = tuple[str, str, str, str, int, float]
@@ -41,15 +41,15 @@ _UNITS: Final = {
 def read_times(path: Path | IO[str]) -> tuple[pd.DataFrame, list[Problem]]:
     """The rows of a file: columns condition, split, workload, optimizer, seed, value.
 
-    Without a seed, the rows of a cell are its trials, numbered in order of the file. Rows that
-    cannot be read are left out and listed. ``value`` is inf where the target was never reached.
+    Without a seed, rows of a cell are trials, numbered in order of the file. Unreadable rows are
+    skipped and listed as problems. ``value`` is inf when the target is never reached.
 
     Raises:
-        UserError: no such file, no table, or a column is missing.
+        UserError: the file is missing, is not a table, or lacks a column.
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-        table = table.fillna("")  # cells that a short line lacks
+        table = table.fillna("")  # missing cells of a short line
     except OSError as error:
         raise UserError(f"times {path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
@@ -99,25 +99,25 @@ def _row(cells: dict[str, str], before: Mapping[tuple[str, ...], int]) -> _Row:
 
 
 def records_from_times(path: Path | IO[str]) -> Source:
-    """The file as runs that do nothing but reach their target at their time.
+    """The rows of a file as runs with the metric ``reached`` only.
 
-    The metric ``reached`` of such a run is 0 before that time and 1 from then on, and its tags give
-    ``TARGET`` as the target of its splits. Its budget is not known, so that no other target can be
-    established from it. Updates that are no whole number (a median of two) cannot be a run's.
+    The metric is 0 before the time to target and 1 from then on; the tags give ``TARGET`` as the
+    target of each split. The budget is unknown (nan), so these runs establish no other target. Rows
+    with a fractional number of updates (a median of two) are skipped and listed as problems.
     """
     rows, problems = read_times(path)
     cells: dict[tuple[Condition, str, str, int], dict[str, float]] = {}
     for condition, split, workload, optimizer, seed, value in rows.itertuples(index=False):
         if condition == Condition.STEP and math.isfinite(value) and not float(value).is_integer():
             run = f"{optimizer} on {workload}, seed {seed}"
-            problems.append(Problem(run, f"{value:g} is no whole number of updates", lost=True))
+            problems.append(Problem(run, f"{value:g} is not a whole number of updates", lost=True))
             continue
         cells.setdefault((Condition(condition), workload, optimizer, seed), {})[split] = value
     return Source([_record(path, *cell, found) for cell, found in sorted(cells.items())], problems)
 
 
 def as_times(record: RunRecord, times: Mapping[str, float]) -> RunRecord:
-    """The run with nothing but the metric ``reached``, from its times to target by split."""
+    """The run with the metric ``reached`` only, from its times to target by split."""
     steps = record.condition == Condition.STEP
     moments = sorted({0.0, *(time for time in times.values() if math.isfinite(time))})
     evaluations = [

@@ -1,1 +1,1 @@
-"""The record of a run: its journal, the names in it, and the environment."""
+"""The record of a run: its journal, names and environment."""

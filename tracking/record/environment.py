@@ -1,6 +1,6 @@
-"""What a run ran on, as tags: code, versions, devices, host and process.
+"""Environment of a run as tags: code, versions, devices, host and process.
 
-Boundary: reads this machine and this process; it sends nothing anywhere.
+Boundary: reads this machine and this process; sends nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SOURCE = Path(__file__).resolve().parents[2]
 
 
 def environment_tags() -> dict[str, str]:
-    """Tags of everything here that may change a result or a timing."""
+    """All tags of the environment that may affect a result or a timing."""
     return {
         **git_tags(_SOURCE),
         **version_tags(),
@@ -31,12 +31,12 @@ def environment_tags() -> dict[str, str]:
 
 
 def git_tags(source: Path) -> dict[str, str]:
-    """Commit of the code in ``source`` and whether files differ from it; ``unknown`` without git.
+    """Commit of the code in ``source`` and whether files differ; ``unknown`` without git.
 
-    Untracked files count where they could be imported: a new optimizer that was never added.
+    Untracked Python and YAML files count as a difference, such as a new optimizer.
     """
     unknown = {schema.GIT_COMMIT: "unknown", schema.GIT_DIRTY: "unknown"}
-    # An installed copy may lie inside the repository of something else.
+    # An installed copy may lie inside another repository.
     if (
         _git(source, "ls-files", "--error-unmatch", Path(__file__).name, cwd="tracking/record")
         is None
@@ -52,7 +52,7 @@ def git_tags(source: Path) -> dict[str, str]:
 
 
 def version_tags() -> dict[str, str]:
-    """Versions of Python and of the packages that compute or record."""
+    """Versions of Python and of the relevant packages."""
     tags = {schema.VERSION_PREFIX + "python": platform.python_version()}
     for package in PACKAGES:
         tags[schema.VERSION_PREFIX + package] = _version(package)
@@ -60,7 +60,7 @@ def version_tags() -> dict[str, str]:
 
 
 def device_tags() -> dict[str, str]:
-    """Kind and number of the devices that JAX computes on."""
+    """Kind and number of the JAX devices."""
     import jax
 
     devices = jax.devices()
@@ -84,15 +84,15 @@ def host_tags() -> dict[str, str]:
 
 
 def process_tags() -> dict[str, str]:
-    """Identity of this process among all that this host ever ran."""
+    """Identity of this process on this host: id and start."""
     pid = os.getpid()
     return {schema.PID: str(pid), schema.PROCESS_START: process_start(pid) or ""}
 
 
 def process_start(pid: int) -> str | None:
-    """When the process ``pid`` started, in a form to compare only; ``None`` if it is not alive.
+    """Start of the process ``pid`` as an opaque text; ``None`` when it is not alive.
 
-    Process ids are reused: a process is the same only if it also started at the same moment.
+    Process ids are reused: equal processes have equal ids and equal starts.
     """
     stat = Path(f"/proc/{pid}/stat")
     if not Path("/proc/self/stat").exists():  # not Linux
@@ -107,7 +107,7 @@ def process_start(pid: int) -> str | None:
 
 
 def process_is_gone(tags: Mapping[str, str]) -> bool:
-    """Whether the process of a run is known to be dead: only on the host that it ran on."""
+    """True when the process of a run ran on this host and is dead."""
     if tags.get(schema.HOST) != socket.gethostname() or schema.PID not in tags:
         return False
     return process_start(int(tags[schema.PID])) != tags.get(schema.PROCESS_START)
@@ -136,7 +136,7 @@ def _git(source: Path, *arguments: str, cwd: str = ".") -> str | None:
 
 
 def _output(command: list[str]) -> str | None:
-    """What a command prints; ``None`` when it is not there, fails or takes over 10 seconds."""
+    """Output of a command; ``None`` when it is missing, fails or takes over 10 seconds."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

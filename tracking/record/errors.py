@@ -1,4 +1,4 @@
-"""The error of recording and reading runs.
+"""The error of recording or reading runs.
 
 Boundary: imports ``framework.errors`` only.
 """
@@ -9,4 +9,4 @@ from timetrial.framework.errors import UserError
 
 
 class TrackingError(UserError):
-    """Runs cannot be recorded or read; the message is one line for the user."""
+    """Recording or reading runs fails; the message is one line for the user."""

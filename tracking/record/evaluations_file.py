@@ -1,7 +1,7 @@
-"""All evaluations of a run in one small JSON file, an artifact beside its metric histories.
+"""Evaluations of a run in one small JSON file, an artifact beside its metric histories.
 
-Boundary: text in, text out. It holds nothing that the histories do not hold as well, but is read
-in one go: MLflow gives out one history per metric and run, which takes minutes for 1,000 runs.
+Boundary: text in, text out. The metric histories hold the same values, but MLflow returns one
+history per metric and run: minutes for 1,000 runs. The file is one request per run.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from timetrial.tracking.record import schema
 
 
 def evaluations_in(rows: Iterable[Row]) -> list[Row]:
-    """The evaluations of a run in order of step, put together from its rows.
+    """The evaluations of a run in order of step, from its rows.
 
-    Of a step that was logged more than once the later values count.
+    Later values of a step replace earlier ones.
     """
     by_step: dict[int, Row] = {}
     for row in rows:
@@ -29,7 +29,7 @@ def evaluations_in(rows: Iterable[Row]) -> list[Row]:
 
 
 def encode(evaluations: Sequence[Row]) -> str:
-    """Evaluations as standard JSON; what is not finite is null, as it is nan once read back."""
+    """Evaluations as standard JSON; values that are not finite become null."""
     records = [
         {
             "step": e.step,
@@ -42,10 +42,10 @@ def encode(evaluations: Sequence[Row]) -> str:
 
 
 def decode(text: str) -> list[Row]:
-    """Evaluations from what ``encode`` wrote.
+    """Evaluations from the text of ``encode``; null becomes nan.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the text has another format.
     """
     try:
         return [

@@ -1,12 +1,11 @@
-"""Journals: one append-only file of JSON lines per run, the truth of all that is recorded of it.
+"""Journals: one append-only file of JSON lines per run, its primary record.
 
-Boundary: local files only; knows neither MLflow nor a clock.
+Boundary: local files only; no MLflow, no clock.
 
-A journal is one ``run`` line, ``row`` lines, at most one ``end`` line and then one ``sent`` line
-for each store that has everything. A run that goes on from a checkpoint cuts its journal at the
-checkpoint's offset and adds a ``resume`` line. A killed process leaves at most its last line torn;
-readers skip it. Numbers that are not finite are the strings ``"nan"``, ``"inf"`` and ``"-inf"``,
-so that every line is standard JSON.
+A journal has one ``run`` line, ``row`` lines, at most one ``end`` line, and one ``sent`` line for
+each store with the complete run. A resumed run cuts its journal at the checkpoint's offset and adds
+a ``resume`` line. A killed process may leave a torn last line; readers skip it. Numbers that are
+not finite are the strings ``"nan"``, ``"inf"`` and ``"-inf"``, so every line is standard JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from timetrial.framework.types import Status
 from timetrial.tracking.record.errors import TrackingError
 
 DIRECTORIES: Final = ("journals", "spool")
-"""Directories of journals below a tracking root; version 0.1 wrote the second one."""
+"""Directories of journals below a tracking root; the second one is of version 0.1."""
 
 _ID: Final = "journal_id"
 _OLD_ID: Final = "spool_id"  # of version 0.1
@@ -33,14 +32,14 @@ _ROW: Final = b'{"kind": "row"'
 
 @dataclasses.dataclass(frozen=True)
 class RunHeader:
-    """All that is known of a run when it starts.
+    """Description of a run at its start.
 
     Attributes:
-        experiment: name of the experiment that the run belongs to.
-        run_name: name to show; need not be unique.
-        tags: tags to group and filter by; ``tracking.record.schema`` lists the reserved ones.
-        params: the flat configuration.
-        config_yaml: the configuration as a file, kept as the artifact ``config.yaml``.
+        experiment: name of the experiment.
+        run_name: displayed name, not necessarily unique.
+        tags: tags for groups and filters; ``tracking.record.schema`` lists the reserved ones.
+        params: flat configuration.
+        config_yaml: configuration as YAML, stored as the artifact ``config.yaml``.
         datasets: sha256 digest (hex) of each data set's file(s), by name.
     """
 
@@ -54,12 +53,12 @@ class RunHeader:
 
 @dataclasses.dataclass(frozen=True)
 class End:
-    """How a run ended.
+    """End of a run.
 
     Attributes:
         status: ``FINISHED``, ``FAILED`` or ``KILLED``.
-        timestamp_ms: when, in ms since 1970.
-        tags: tags known only now (stop reason, diverged, ...).
+        timestamp_ms: time of the end, in ms since 1970.
+        tags: tags set at the end (stop reason, diverged, ...).
         summary: metrics of the run as a whole.
     """
 
@@ -71,17 +70,17 @@ class End:
 
 @dataclasses.dataclass(frozen=True)
 class JournalContents:
-    """What a journal holds.
+    """Contents of a journal.
 
     Attributes:
-        journal_id: unique identity of the journal, whatever its path.
+        journal_id: unique identity of the journal, independent of its path.
         started_ms: start of the run, in ms since 1970.
-        header: all that was known at the start.
+        header: description of the run at its start.
         resumed: tags of each resumption, in order.
-        rows: in the order of logging; only evaluations and the last row where asked for.
-        end: how the run ended; None while it runs or when its process was killed.
-        sent: id of the run in each store that has all of it, by ``Store.name``; "" is an unknown
-            id (version 0.1).
+        rows: rows in order of logging; with ``evaluations_only``, evaluations and the last row.
+        end: end of the run; None while it runs or when its process was killed.
+        sent: id of the run in each store with the complete run, by ``Store.name``; "" is an
+            unknown id (version 0.1).
     """
 
     journal_id: str
@@ -102,18 +101,18 @@ class JournalContents:
 
 
 class Journal:
-    """Appends whole lines to one journal; each is with the operating system before it returns.
+    """Appends whole lines to one journal, unbuffered.
 
     Args:
-        path: the file; its directory must exist. A torn last line is cut off.
-        cut_at: offset in bytes at which everything behind is dropped first.
+        path: the file; its directory must exist. A torn last line is removed.
+        cut_at: offset in bytes; everything behind it is removed first.
 
     Attributes:
         offset: size in bytes.
-        last_row_offset: where the last row begins.
+        last_row_offset: offset of the last row, in bytes.
 
     Raises:
-        TrackingError: the file cannot be opened for writing, or is shorter than ``cut_at``.
+        TrackingError: the file is not writable, or shorter than ``cut_at``.
     """
 
     def __init__(self, path: Path, *, cut_at: int | None = None) -> None:
@@ -146,7 +145,7 @@ class Journal:
         self._append([{"kind": "run", **head}])
 
     def resume(self, tags: Mapping[str, str]) -> None:
-        """Notes that the run goes on in another process, with tags that replace earlier ones."""
+        """Writes that another process resumes the run; its tags replace earlier ones."""
         self._append([{"kind": "resume", "tags": dict(tags)}])
 
     def rows(self, rows: Sequence[Row]) -> None:
@@ -167,17 +166,17 @@ class Journal:
             self.last_row_offset = self.offset - len(lines[-1])
 
     def end(self, end: End) -> None:
-        """Writes how the run ended."""
+        """Writes the end of the run."""
         summary = {key: _encode(value) for key, value in end.summary.items()}
         tree = {"status": end.status, "timestamp_ms": end.timestamp_ms, "tags": dict(end.tags)}
         self._append([{"kind": "end", **tree, "summary": summary}])
 
     def sent(self, store: str, run_id: str) -> None:
-        """Notes that a store has all lines above.
+        """Writes that a store has all lines above.
 
         Args:
             store: name of the store, without password.
-            run_id: of the run in that store.
+            run_id: id of the run in that store.
         """
         self._append([{"kind": "sent", "store": store, "run_id": run_id}])
 
@@ -195,11 +194,11 @@ class Journal:
             while data:
                 data = data[os.write(self._file, data) :]
         except OSError as error:
-            # Half a line would swallow the next one: back to the last whole line.
+            # A partial line would corrupt the next one: truncates to the last whole line.
             os.ftruncate(self._file, self.offset)
             raise TrackingError(
-                f"journal {self.path}: cannot be written ({error.strerror}); what was logged "
-                "before is kept; expected free space on this file system"
+                f"journal {self.path}: cannot be written ({error.strerror}); earlier "
+                "lines are kept; expected free space on this file system"
             ) from error
         self.offset += size
         return lines
@@ -213,17 +212,17 @@ def read_journal(
     Args:
         path: the file.
         until: offset in bytes to stop at; None reads all.
-        evaluations_only: leave out all rows but evaluations and the last one: ten times as fast.
+        evaluations_only: read only evaluations and the last row: ten times as fast.
 
     Raises:
-        TrackingError: the file is missing, does not start with a run, or is damaged elsewhere
-            than at its end.
+        TrackingError: the file is missing, has no ``run`` line first, or is damaged before its
+            last line.
     """
     try:
         data = path.read_bytes()[:until]
     except OSError as error:
         raise TrackingError(f"journal {path}: cannot be read ({error.strerror})") from error
-    lines = data.split(b"\n")[:-1]  # what follows the last newline is torn
+    lines = data.split(b"\n")[:-1]  # the text after the last newline is torn
     chosen = _without_updates(lines) if evaluations_only else enumerate(lines, start=1)
     records = [parse(path, number, line) for number, line in chosen]
     if not records or records[0]["kind"] != "run":
@@ -232,16 +231,16 @@ def read_journal(
         return _contents(records)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise TrackingError(
-            f"journal {path}: expected lines as Timetrial writes them, got one that is not "
+            f"journal {path}: expected lines in the format of Timetrial, got another one "
             f"({type(error).__name__}: {error})"
         ) from error
 
 
 def rows_between(path: Path, start: int, stop: int | None = None) -> tuple[list[Row], int]:
-    """The rows between two offsets of a journal, and the offset behind the last whole line.
+    """The rows between two offsets of a journal, and the offset after the last whole line.
 
     Raises:
-        TrackingError: the file cannot be read, or is damaged.
+        TrackingError: the file is unreadable or damaged.
     """
     try:
         with path.open("rb") as file:
@@ -260,7 +259,7 @@ def journals_in(root: Path) -> list[Path]:
 
 
 def experiment_of(path: Path) -> str | None:
-    """The experiment of a journal, from its first line; None where that is damaged."""
+    """The experiment of a journal, from its first line; None when that is damaged."""
     try:
         with path.open("rb") as file:
             return str(json.loads(file.readline())["experiment"])
@@ -269,7 +268,7 @@ def experiment_of(path: Path) -> str | None:
 
 
 def last_kind(path: Path) -> str:
-    """Kind of the last whole line of a journal, "" where there is none; reads the tail only.
+    """Kind of the last whole line of a journal, "" without lines; reads the tail only.
 
     Raises:
         TrackingError: the last line is damaged.
@@ -286,7 +285,7 @@ def parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
     """One line of a journal.
 
     Raises:
-        TrackingError: it is no JSON object with a ``kind``.
+        TrackingError: the line is not a JSON object with a ``kind``.
     """
     try:
         record = json.loads(line)
@@ -300,7 +299,7 @@ def parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 
 def _without_updates(lines: Sequence[bytes]) -> Iterable[tuple[int, bytes]]:
-    """Numbered lines but rows without an evaluated metric; the last row is kept."""
+    """Numbered lines without the rows of single updates; keeps the last row."""
     last = next((i for i in range(len(lines) - 1, -1, -1) if lines[i].startswith(_ROW)), -1)
     for i, line in enumerate(lines):
         update = line.startswith(_ROW) and not any(
@@ -350,7 +349,7 @@ def _encode(value: float) -> float | str:
 
 
 def _end_of_last_line(file: int) -> int:
-    """Offset just behind the last newline of an open file, 0 where there is none."""
+    """Offset after the last newline of an open file, 0 without one."""
     size = os.fstat(file).st_size
     block = 65536
     for start in range((max(size - 1, 0) // block) * block, -1, -block):

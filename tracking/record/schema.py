@@ -1,4 +1,4 @@
-"""The names under which a run is recorded: one list for the writer, the reader and the views.
+"""Names of recorded tags, metrics and artifacts, shared by writers, readers and views.
 
 Boundary: constants only.
 """
@@ -8,51 +8,51 @@ from __future__ import annotations
 from typing import Final
 
 STUDIES: Final = "timetrial-tune"
-"""Experiment that tuning studies are recorded in unless they are told another."""
+"""Default experiment of tuning studies."""
 
-# Tags that make a run one of ours. The caller composes them, ``load_runs`` reads them back.
+# Required tags of a run. The caller sets them; ``load_runs`` reads them.
 WORKLOAD: Final = "workload"
-OPTIMIZER: Final = "optimizer"  # the label to show; tells variants apart
+OPTIMIZER: Final = "optimizer"  # displayed label; distinguishes variants
 SEED: Final = "seed"
 CONDITION: Final = "condition"  # "step" or "time"
 BUDGET: Final = "budget"  # limit of the budget, in steps or seconds
-METRIC: Final = "metric"  # the workload's deciding metric, without its split
+METRIC: Final = "metric"  # deciding metric of the workload, without its split
 DIRECTION: Final = "direction"  # "minimize" or "maximize"
 
 REQUIRED_TAGS: Final = (WORKLOAD, OPTIMIZER, SEED, CONDITION, BUDGET, METRIC, DIRECTION)
 
-# Tags that say what an optimizer is; reports draw by them, never by its name.
+# Tags that describe an optimizer; plots depend on them, never on its name.
 OPTIMIZER_NAME: Final = "optimizer_name"  # its name in the registry, without variant
 LEARNED: Final = "learned"  # "true" or "false"
-COLOR: Final = "color"  # colour on a light background, "#rrggbb"; absent: the report chooses one
-LEARNING_RATES: Final = "learning_rates"  # JSON [[step, rate], ...]; absent: it has none
+COLOR: Final = "color"  # colour on a light background, "#rrggbb"; absent: from a palette
+LEARNING_RATES: Final = "learning_rates"  # JSON [[step, rate], ...]; absent: none
 
-# Tags that the caller adds where they apply.
+# Optional tags, set by the caller.
 SUITE: Final = "suite"
-CONFIG_HASH: Final = "config_hash"  # identity of a configuration: a finished one is not repeated
-SETS_TIME_BUDGET: Final = "sets_time_budget"  # "true": its seconds are the suite's time budget
-CALIBRATION: Final = "calibration"  # identity of the calibration that the budget comes from
-STUDY: Final = "study"  # name of the HPO study that a run is a trial of
-TRIAL: Final = "trial"  # number of the trial in its study's storage
-POINT: Final = "point"  # number of the trial's point, from 0; a retried trial has the same one
-STUDY_SUMMARY: Final = "study_summary"  # name of the study that a run is the summary of
-REPORT: Final = "report"  # name of the suite that a run holds the report of
-ABOUT_RUNS: Final = (STUDY_SUMMARY, REPORT)  # a run with one of these tags is about other runs
-RESUMED_AT: Final = "resumed_at"  # step of the checkpoint that a run went on from
-CONCURRENT_RUNS: Final = "concurrent_runs"  # workers of the study on this host: no valid timing
+CONFIG_HASH: Final = "config_hash"  # identity of a configuration; finished ones are not repeated
+SETS_TIME_BUDGET: Final = "sets_time_budget"  # "true" for the reference run of a time budget
+CALIBRATION: Final = "calibration"  # identity of the calibration of the budget
+STUDY: Final = "study"  # name of the HPO study of a trial
+TRIAL: Final = "trial"  # number of the trial in the storage of its study
+POINT: Final = "point"  # number of the trial's point, from 0; the same in a retry
+STUDY_SUMMARY: Final = "study_summary"  # name of the summarised study
+REPORT: Final = "report"  # name of the reported suite
+ABOUT_RUNS: Final = (STUDY_SUMMARY, REPORT)  # tags of runs without training: summaries and reports
+RESUMED_AT: Final = "resumed_at"  # step of the checkpoint of a resumed run
+CONCURRENT_RUNS: Final = "concurrent_runs"  # workers of the study on this host; timings are invalid
 UNCOMPILED: Final = "uncompiled"  # "true": run without jit; its seconds compare with no others
-EXPECTED_STEPS_SOURCE: Final = "expected_steps_source"  # how budget.expected_steps came about
-GIVEN_TARGET: Final = "target."  # "target.<split>": a target that comes with the run
+EXPECTED_STEPS_SOURCE: Final = "expected_steps_source"  # source of budget.expected_steps
+GIVEN_TARGET: Final = "target."  # "target.<split>": target given with the run
 STOP_REASON: Final = "stop_reason"  # name of a StopReason, set at the end
 DIVERGED: Final = "diverged"  # "true" or "false", set at the end
 
-# Tags that the mirror adds in MLflow; no part of the journal.
-JOURNAL_ID: Final = "journal_id"  # identity of the run's journal: sending it again finds the run
+# Tags added by the mirror in MLflow; absent from the journal.
+JOURNAL_ID: Final = "journal_id"  # identity of the run's journal; finds the run when sent again
 JOURNAL: Final = "journal"  # file name of the journal
-DESCRIBED: Final = "described"  # "true" once configuration and data sets are there
-OLD_JOURNAL_ID: Final = "spool_id"  # of version 0.1, which called a journal a spool file
+DESCRIBED: Final = "described"  # "true" once configuration and data sets are stored
+OLD_JOURNAL_ID: Final = "spool_id"  # of version 0.1, with spool files instead of journals
 
-# Tags of environment.py; the first three say whether the process of a run is still alive.
+# Tags of environment.py; the first three identify the process of a run.
 HOST: Final = "host"
 PID: Final = "pid"
 PROCESS_START: Final = "process_start"
@@ -66,26 +66,26 @@ GIT_COMMIT: Final = "git_commit"
 GIT_DIRTY: Final = "git_dirty"
 VERSION_PREFIX: Final = "version."  # version.jax, version.python, ...
 
-# Tags about identity, outcome and look of a run; a report does not show them as settings.
+# Tags of identity, outcome and colour of a run; reports do not list them as settings.
 NOT_SETTINGS: Final = frozenset(
     {*REQUIRED_TAGS, OPTIMIZER_NAME, LEARNED, COLOR, LEARNING_RATES, CONFIG_HASH, SETS_TIME_BUDGET}
     | {STOP_REASON, DIVERGED, DESCRIBED, PID, PROCESS_START}
 )
-NOT_SETTINGS_PREFIXES: Final = ("mlflow.", "spool", "journal")  # of store and journal
+NOT_SETTINGS_PREFIXES: Final = ("mlflow.", "spool", "journal")  # tags of store and journal
 
-# Metrics. An evaluation's are "<split>/<metric>", those of single updates are "batch/<metric>".
+# Metrics: "<split>/<metric>" of evaluations, "batch/<metric>" of single updates.
 EVAL_PREFIXES: Final = ("train/", "validation/", "test/")
-TRAIN_SECONDS: Final = "time/train_seconds"  # charged seconds, logged at every step that logs
-EVAL_SECONDS: Final = "time/train_seconds_at_eval"  # the same, at steps with an evaluation only
+TRAIN_SECONDS: Final = "time/train_seconds"  # charged seconds, at every logged step
+EVAL_SECONDS: Final = "time/train_seconds_at_eval"  # charged seconds at evaluations only
 MEAN_SECONDS: Final = "time/mean_train_seconds"  # mean over seeds of the k-th EVAL_SECONDS
-TIME_SPLIT: Final = (  # seconds of a whole run by what they were spent on, at its end
+TIME_SPLIT: Final = (  # seconds of a whole run by account, at its end
     TRAIN_SECONDS,
     "time/eval_seconds",
     "time/log_seconds",
     "time/compile_seconds",
 )
-FINAL_PREFIX: Final = "final/"  # "final/<split>/<metric>": values of the last evaluation
-NONFINITE_SUFFIX: Final = "_nonfinite"  # "<key>_nonfinite" is 1 where <key> was nan or inf
+FINAL_PREFIX: Final = "final/"  # "final/<split>/<metric>": last evaluation
+NONFINITE_SUFFIX: Final = "_nonfinite"  # "<key>_nonfinite" is 1 when <key> is nan or inf
 
 CONFIG_ARTIFACT: Final = "config.yaml"
-EVALUATIONS_ARTIFACT: Final = "evaluations.json"  # all evaluations of a finished run, read at once
+EVALUATIONS_ARTIFACT: Final = "evaluations.json"  # all evaluations of a finished run

@@ -1,6 +1,6 @@
 """Records one run in its journal.
 
-Boundary: appends only, never inside timed code; ``tracking.store.mirror`` sends journals to MLflow.
+Boundary: appends only, outside timed code; ``tracking.store.mirror`` sends journals to MLflow.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class JournalTracker:
         path: the journal.
 
     Raises:
-        TrackingError: the journal cannot be written.
+        TrackingError: the journal is not writable.
     """
 
     def __init__(self, journal: Journal, last_ms: int) -> None:
@@ -44,14 +44,14 @@ class JournalTracker:
 
     @property
     def last_row_offset(self) -> int:
-        """Where the last logged row begins in the journal, in bytes."""
+        """Offset of the last logged row in the journal, in bytes."""
         return self._journal.last_row_offset
 
     def log(self, rows: Sequence[Row]) -> None:
-        """Appends rows, stamped with the time of this moment; times rise strictly.
+        """Appends rows with the current time; times are strictly increasing.
 
         Raises:
-            TrackingError: the journal cannot be written; earlier rows are kept.
+            TrackingError: the journal is not writable; earlier rows are kept.
         """
         self._journal.rows(
             [
@@ -69,9 +69,9 @@ class JournalTracker:
         """Ends the run.
 
         Raises:
-            TrackingError: the journal cannot be written.
-            ValueError: an unknown status.
-            RuntimeError: the run has ended before.
+            TrackingError: the journal is not writable.
+            ValueError: the status is unknown.
+            RuntimeError: the run has already ended.
         """
         if status not in ENDINGS:
             raise ValueError(f"status: expected one of {', '.join(ENDINGS)}, got {status!r}")
@@ -92,11 +92,11 @@ def start_run(directory: Path, header: RunHeader) -> JournalTracker:
     """Starts the journal of a new run.
 
     Args:
-        directory: of the journals; made if need be.
-        header: its tags hold at least ``schema.REQUIRED_TAGS``.
+        directory: directory of the journals; made if missing.
+        header: description of the run, with all of ``schema.REQUIRED_TAGS``.
 
     Raises:
-        TrackingError: a required tag is missing, or the journal cannot be written.
+        TrackingError: a required tag is missing, or the journal is not writable.
     """
     missing = [tag for tag in schema.REQUIRED_TAGS if tag not in header.tags]
     if missing:
@@ -119,15 +119,15 @@ def start_run(directory: Path, header: RunHeader) -> JournalTracker:
 
 
 def resume_run(path: Path, offset: int, tags: Mapping[str, str]) -> JournalTracker:
-    """Goes on in the journal of a run, from the offset that its checkpoint has stored.
+    """Continues the journal of a run at the offset of its checkpoint.
 
     Args:
         path: the journal.
-        offset: in bytes; what was written behind it is dropped, and made again by the run.
-        tags: of the process that goes on; they replace those of the first one.
+        offset: offset in bytes; everything behind it is removed, and repeated by the run.
+        tags: tags of the new process; they replace those of the first one.
 
     Raises:
-        TrackingError: the journal is missing, shorter than the offset, or cannot be written.
+        TrackingError: the journal is missing, shorter than the offset, or not writable.
     """
     contents = read_journal(path, until=offset)
     journal = Journal(path, cut_at=offset)
@@ -137,5 +137,5 @@ def resume_run(path: Path, offset: int, tags: Mapping[str, str]) -> JournalTrack
 
 
 def now_ms() -> int:
-    """Wall-clock time in ms since 1970, as MLflow counts."""
+    """Wall-clock time in ms since 1970, as in MLflow."""
     return time.time_ns() // 1_000_000

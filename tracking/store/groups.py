@@ -1,9 +1,9 @@
-"""Groups of runs in MLflow's charts: their names and their colours.
+"""Names and colours of groups of runs in MLflow's charts.
 
-Boundary: writes two tags per run; ``tracking.store.views`` draws the charts. MLflow stores no
-colour of a group but hashes the group's name, so that two optimizers often get the same one.
-Spaces at the end of the name, which nobody sees, make the hash give the wanted colour. Palette and
-hash are those of MLflow 3.17's web interface; with others the colours differ, nothing else.
+Boundary: writes two tags per run; ``tracking.store.views`` draws the charts. MLflow derives the
+colour of a group from a hash of its name. Two optimizers often get the same colour. Invisible
+trailing spaces in the name select the chosen colour. Palette and hash are those of MLflow 3.17's
+web interface; in other versions only the colours differ.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from timetrial.tracking.record import schema
 from timetrial.tracking.store.opening import Store
 
 BY_OPTIMIZER: Final = "mlflow.timetrial.optimizer"
-"""Tag that groups the runs of one workload; the prefix hides it from MLflow's lists of tags."""
+"""Tag that groups runs of one workload; the prefix hides it from MLflow's lists of tags."""
 
 BY_OPTIMIZER_AND_WORKLOAD: Final = "mlflow.timetrial.optimizer_and_workload"
-"""Tag that groups the runs of several workloads."""
+"""Tag that groups runs of several workloads."""
 
 PALETTE: Final = (
     *("#a6630c", "#c83243", "#b45091", "#8a63bf", "#434a93", "#137dae", "#04867d", "#308613"),
@@ -28,24 +28,24 @@ PALETTE: Final = (
     *("#f2be88", "#115026", "#277c43", "#3ba65e", "#8ddda8", "#9e102c", "#c82d4c", "#e65b77"),
     *("#f792a6", "#0e538b", "#2272b4", "#4299e0", "#8acaff"),
 )
-"""MLflow's colours of runs and groups, in its order."""
+"""MLflow's colours of runs and groups, in MLflow's order."""
 
 _FIRST: Final = (
     *("#2272b4", "#de7921", "#308613", "#c83243", "#8a63bf", "#04867d", "#e65b77", "#445461"),
     *("#a6630c", "#4299e0", "#facb66", "#1f272d"),
 )
-"""Colours that are easy to tell apart on white, to be taken first."""
+"""Colours used first: easy to distinguish on white."""
 
 _MOST_SPACES: Final = 400
 
 
 def group_id(tag: str, value: str) -> str:
-    """MLflow's name of the group of the runs with a tag."""
+    """MLflow's name of the group of runs with a tag."""
     return f"tag.{tag}.{value}"
 
 
 def color_of(group: str) -> str:
-    """The colour that MLflow's web interface draws a group in."""
+    """Colour of a group in MLflow's web interface."""
     low = high = 0
     for unit in memoryview(group.encode("utf-16-le")).cast("H"):
         low = (low + unit) % 255
@@ -56,18 +56,18 @@ def color_of(group: str) -> str:
 def write_groups(
     store: Store, runs: Sequence[RunRecord], known: Mapping[str, Mapping[str, str]]
 ) -> dict[str, dict[str, str]]:
-    """Tags the runs with their groups.
+    """Writes the group tags of runs.
 
-    A group is named after the optimizer first, then the workload, then the condition where several
-    occur. An optimizer has one colour everywhere.
+    The name of a group is the optimizer, then the workload, then the condition (if several occur).
+    An optimizer has one colour everywhere.
 
     Args:
-        store: where the runs are.
-        runs: the runs to draw.
-        known: by run id, the tags that the store has.
+        store: store of the runs.
+        runs: runs to draw.
+        known: tags in the store, by run id.
 
     Returns:
-        By run id, the value of each of the two tags.
+        Values of the two tags, by run id.
     """
     from mlflow.entities import RunTag
 
@@ -89,10 +89,10 @@ def write_groups(
 
 
 def assign_colors(wanted: Mapping[str, str]) -> dict[str, str]:
-    """A colour of the palette for each optimizer, all different while there are enough.
+    """A palette colour for each optimizer; all different unless the palette is too small.
 
     Args:
-        wanted: by optimizer, a hex colour to come close to; "" takes any.
+        wanted: preferred hex colour by optimizer, replaced by the nearest one; "" takes any.
     """
     found: dict[str, str] = {}
     for name in sorted(wanted, key=lambda name: (not wanted[name], name)):
@@ -103,7 +103,7 @@ def assign_colors(wanted: Mapping[str, str]) -> dict[str, str]:
 
 
 def _padded(tag: str, label: str, color: str) -> str:
-    """The label with so many spaces at its end that MLflow draws the group in the colour."""
+    """The label with trailing spaces, so that MLflow gives the group this colour."""
     values = (label + " " * number for number in range(_MOST_SPACES))
     return next((value for value in values if color_of(group_id(tag, value)) == color), label)
 

@@ -1,6 +1,6 @@
 """Lists the runs of an MLflow store and reads metric histories.
 
-Boundary: MLflow calls only; what a run means is for ``tracking.read``.
+Boundary: MLflow calls only; ``tracking.read`` interprets the runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PAGE = 500
 
 
 def all_runs(store: Store, experiment_id: str, filter_string: str = "") -> Iterator[Run]:
-    """Every run that MLflow's filter lets through, in order of start, however many there are."""
+    """All runs that match an MLflow filter, in order of start."""
     token = None
     while True:
         page = store.client.search_runs(
@@ -34,18 +34,18 @@ def all_runs(store: Store, experiment_id: str, filter_string: str = "") -> Itera
 
 
 def has_experiment(store: Store, name: str) -> bool:
-    """Whether the store has an active experiment of that name."""
+    """True when the store has an active experiment of this name."""
     with store_errors(store.uri):
         found = store.client.get_experiment_by_name(name)
     return found is not None and found.lifecycle_stage == "active"
 
 
 def metric_history(store: Store, run_id: str, key: str) -> dict[int, float]:
-    """Values of one metric by step; the last one logged where a step occurs more than once."""
+    """Values of one metric by step; the last value of a step counts."""
     return {step: value for step, (_, value) in timed_history(store, run_id, key).items()}
 
 
 def timed_history(store: Store, run_id: str, key: str) -> dict[int, tuple[int, float]]:
-    """Time and value of one metric by step; the last one logged at each step."""
+    """Time and value of one metric by step; the last value of a step counts."""
     points: list[Any] = store.client.get_metric_history(run_id, key)
     return {p.step: (p.timestamp, p.value) for p in sorted(points, key=lambda p: p.timestamp)}

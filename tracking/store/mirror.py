@@ -1,6 +1,6 @@
 """Mirrors journals into an MLflow store, during a run and afterwards.
 
-Boundary: reads journals and the process ids of this host; a store that fails stops no run.
+Boundary: reads journals and the process ids of this host; store failures stop no run.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from timetrial.tracking.store.writer import RunWriter, points_of
 
 _log = logging.getLogger(__name__)
 
-RETRY_SECONDS = 60.0  # after a failure a store is left alone for so long
+RETRY_SECONDS = 60.0  # pause after a failure of the store
 
 
 class Mirror(Callback):
     """Sends one journal to a store: at evaluations, and the rest at the end.
 
-    A store that fails is retried later; one warning says so. The journal keeps everything.
+    A failure gives one warning and a later retry. The journal keeps everything.
 
     Args:
-        store: where the run goes.
+        store: destination of the run.
         path: the journal.
-        flush_seconds: pause between two requests, while rows come.
-        until: returns the offset of the journal that may be sent while the run goes on, because
-            a resumed run makes again what lies behind its checkpoint. None sends everything.
+        flush_seconds: minimum seconds between two requests.
+        until: returns the offset up to which rows are sent during the run. A resumed run repeats
+            the rows behind its checkpoint. None sends everything.
 
     Attributes:
         path: the journal.
@@ -73,14 +73,14 @@ class Mirror(Callback):
 
     @property
     def run_id(self) -> str | None:
-        """Id of the run in the store; None while the store does not know it."""
+        """Id of the run in the store; None before the first successful request."""
         return self._writer.run_id
 
     def on_eval_end(self, info: StepInfo, metrics: Metrics, state: TrainState) -> None:
         self.flush()
 
     def flush(self) -> None:
-        """Sends what is new, unless the last request was a moment ago; never raises."""
+        """Sends new rows at most every ``flush_seconds``; never raises."""
         if time.monotonic() < self._next_flush:
             return
         try:
@@ -88,7 +88,7 @@ class Mirror(Callback):
                 self._send_rows(self._until() if self._until else None)
         except TrackingError as error:
             if not self._failing:
-                _log.warning("%s. The run goes on and is kept in %s", error, self.path)
+                _log.warning("%s. The run continues; its journal is %s", error, self.path)
             self._failing = True
             self._next_flush = time.monotonic() + max(self._flush_seconds, RETRY_SECONDS)
         else:
@@ -96,12 +96,12 @@ class Mirror(Callback):
             self._next_flush = time.monotonic() + self._flush_seconds
 
     def close(self) -> bool:
-        """Sends all that is left; a warning says how to send it later where that fails.
+        """Sends the rest; a failure gives a warning with the command to send it later.
 
-        Of a killed run that a checkpoint may resume, rows behind the checkpoint are not sent.
+        For a killed run with a checkpoint, rows behind the checkpoint are not sent.
 
         Returns:
-            True when the store has all that it should have.
+            True when the store has all rows and artifacts to send.
         """
         try:
             self.send(resumable=self._until is not None)
@@ -115,17 +115,17 @@ class Mirror(Callback):
         return self._writer.complete
 
     def send(self, *, resumable: bool = False) -> str:
-        """Sends the whole journal; notes in it that an ended run has arrived, artifacts included.
+        """Sends the whole journal; marks it as sent once an ended run is complete in the store.
 
         Args:
-            resumable: whether a killed run may go on from its checkpoint: then only what lies
-                before that is sent, and the journal does not count as sent.
+            resumable: True when a killed run may resume from its checkpoint. Then only rows before
+                the checkpoint are sent, and the journal is not marked as sent.
 
         Returns:
             The id of the run.
 
         Raises:
-            TrackingError: the journal cannot be read, or the store does not take it.
+            TrackingError: the journal is unreadable, or the store fails.
         """
         contents = read_journal(self.path, evaluations_only=True)
         killed = contents.end is not None and contents.end.status == Status.KILLED
@@ -146,7 +146,7 @@ class Mirror(Callback):
         return run_id
 
     def _send_rows(self, until: int | None) -> None:
-        """Sends the rows up to an offset; what was sent is not sent again."""
+        """Sends the unsent rows up to an offset."""
         rows, offset = rows_between(self.path, self._offset, until)
         self._writer.metrics(points_of(rows, self._last_step))
         self._last_step = rows[-1].step if rows else self._last_step
@@ -154,19 +154,18 @@ class Mirror(Callback):
 
 
 def sync(store: Store, files: Sequence[Path] = ()) -> list[str]:
-    """Sends journals to a store; what it has already is not doubled.
+    """Sends journals to a store, without duplicates.
 
     Args:
-        store: where the runs go.
-        files: journals to send; by default all below the store's root whose run has ended and
-            that the store does not have in full. One that cannot be read is skipped with a
-            warning there.
+        store: destination of the runs.
+        files: journals to send; by default all unsent journals of ended runs below the store's
+            root. Unreadable ones among these are skipped with a warning.
 
     Returns:
         Ids of the runs.
 
     Raises:
-        TrackingError: a named file cannot be read, or the store fails.
+        TrackingError: a given file is unreadable, or the store fails.
     """
     if files:
         return [Mirror(store, path).send() for path in files]
@@ -174,7 +173,7 @@ def sync(store: Store, files: Sequence[Path] = ()) -> list[str]:
 
 
 def _unsent(store: Store) -> Iterator[Path]:
-    """Journals of ended runs that the store does not have in full."""
+    """Unsent journals of ended runs."""
     for path in journals_in(store.root):
         try:
             if last_kind(path) not in ("end", "sent"):
@@ -193,16 +192,17 @@ def close_dead_runs(
     experiment: str,
     keep: Callable[[Mapping[str, str]], bool] = lambda tags: False,
 ) -> list[str]:
-    """Ends runs as ``KILLED`` whose process on this host is gone.
+    """Marks runs of dead processes on this host as ``KILLED``.
 
     Args:
-        store: the store; journals below its root are closed and sent, and runs of the experiment
-            that MLflow alone knows are marked.
+        store: the store; journals below its root are closed and sent, runs without a journal are
+            marked in MLflow.
         experiment: name of the experiment.
-        keep: tells by the tags of a run that a checkpoint will resume it: it is only marked.
+        keep: from the tags of a run, True when a checkpoint will resume it. Such a run is marked
+            in MLflow only.
 
     Returns:
-        Ids in MLflow of the runs that were ended.
+        MLflow ids of these runs.
 
     Raises:
         TrackingError: the store fails.
@@ -235,7 +235,7 @@ def _dead_journals(store: Store, experiment: str) -> Iterator[tuple[Path, Mappin
 
 
 def _closed(path: Path) -> Path:
-    """Ends the journal of a killed run, just behind its last row."""
+    """Ends the journal of a killed run, 1 ms after its last row."""
     contents = read_journal(path, evaluations_only=True)
     last_ms = contents.rows[-1].timestamp_ms if contents.rows else contents.started_ms
     journal = Journal(path)

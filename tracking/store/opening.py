@@ -1,7 +1,7 @@
-"""Opens the MLflow store that journals are mirrored to, ready for many processes.
+"""Opens the MLflow store of the mirrored journals, for many processes at once.
 
-Boundary: the only place that decides on URIs, directories and MLflow's environment settings;
-reads and writes no run. Uses ``MlflowClient``, never MLflow's global "active run".
+Boundary: the only module for URIs, directories and MLflow's environment settings; reads and writes
+no run. Uses ``MlflowClient``, never MLflow's global "active run".
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 DEFAULT_ROOT = Path("runs")
-"""Default directory of everything that is recorded, under the current directory."""
+"""Default directory of recorded runs, below the current directory."""
 
 ALLOWED_URIS = (
     "sqlite:///<path>, http(s)://<host>:<port> of a running MLflow server, postgresql://..."
@@ -39,11 +39,11 @@ _SERVERS = ("http", "https", "databricks")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _FIRST_CONTACT_SECONDS = 4
 
-# MLflow reads these at import or at each request; whoever has set one keeps it.
+# MLflow reads these at import or at each request; values already set are kept.
 _MLFLOW_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # The default, 7 retries of 120 s with growing pauses, would hold up a run for minutes.
+    # The default of 7 retries of 120 s with growing pauses delays a run for minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
@@ -57,8 +57,8 @@ class Store:
     Attributes:
         uri: tracking URI; a sqlite path in it is absolute.
         root: absolute directory of journals, reports and checkpoints.
-        client: the client of that store.
-        artifact_location: absolute directory for artifacts, ``None`` where a server decides.
+        client: client of the store.
+        artifact_location: absolute directory of artifacts; ``None`` for a server.
     """
 
     uri: str
@@ -73,24 +73,24 @@ class Store:
 
     @property
     def name(self) -> str:
-        """The URI without password; a sqlite path below the root is relative to it."""
+        """The URI without password; a sqlite path below the root becomes relative."""
         path = sqlite_path(self.uri)
         if path is not None and path.is_relative_to(self.root):
             return f"sqlite:///{path.relative_to(self.root).as_posix()}"
         return _without_password(self.uri)
 
     def experiment_id(self, name: str, *, create: bool = True) -> str:
-        """Id of the experiment called ``name``; created when missing, by one process only.
+        """Id of the experiment ``name``; created if missing, by one process only.
 
         Raises:
-            TrackingError: it is missing and ``create`` is false, or it was deleted.
+            TrackingError: the experiment is missing and ``create`` is False, or it was deleted.
         """
         from mlflow.exceptions import MlflowException
 
         with store_errors(self.uri):
             found = self.client.get_experiment_by_name(name)
             if found is None and create:
-                # Whoever loses the race to create it finds it at the second look.
+                # If another process creates it first, the second lookup finds it.
                 with contextlib.suppress(MlflowException):
                     return str(self.client.create_experiment(name, self._artifact_uri()))
                 found = self.client.get_experiment_by_name(name)
@@ -113,12 +113,12 @@ class Store:
 
 
 def resolve_uri(uri: str | None, root: Path) -> str:
-    """The tracking URI in force: ``uri``, else ``MLFLOW_TRACKING_URI``, else sqlite in ``root``.
+    """The tracking URI: ``uri``, else ``MLFLOW_TRACKING_URI``, else sqlite in ``root``.
 
-    Relative sqlite paths become absolute, so that the URI means the same everywhere.
+    Relative sqlite paths become absolute, independent of the current directory.
 
     Raises:
-        TrackingError: it is a sqlite URI without a usable path.
+        TrackingError: a sqlite URI has no usable path.
     """
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
     path = sqlite_path(chosen)
@@ -126,7 +126,7 @@ def resolve_uri(uri: str | None, root: Path) -> str:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """Absolute path of the file behind a sqlite URI; ``None`` for any other URI."""
+    """Absolute path of the file of a sqlite URI; ``None`` for any other URI."""
     if _scheme(uri) != "sqlite":
         return None
     name = uri.partition(":///")[2]
@@ -139,20 +139,20 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def open_store(uri: str | None = None, *, root: Path = DEFAULT_ROOT, create: bool = True) -> Store:
-    """Opens the store, creating it where it is a local one that does not exist yet.
+    """Opens the store; creates a missing local one.
 
-    Several processes may do so at the same time: one creates, the others wait.
+    Several processes may open it at once: one creates it, the others wait.
 
     Args:
-        uri: tracking URI; ``None`` takes ``MLFLOW_TRACKING_URI`` and, where that is not set
-            either, ``sqlite:///<root>/mlflow.db``.
-        root: directory of journals and of the default store. Artifacts of a local store lie in
-            ``artifacts`` beside the sqlite file; where the file was moved, the paths in it follow.
-        create: whether a missing sqlite file is created; readers say no.
+        uri: tracking URI; ``None`` takes ``MLFLOW_TRACKING_URI``, else
+            ``sqlite:///<root>/mlflow.db``.
+        root: directory of journals and of the default store. Artifacts of a local store are in
+            ``artifacts`` beside the sqlite file; paths in a moved file are corrected.
+        create: True creates a missing sqlite file; readers pass False.
 
     Raises:
-        TrackingError: no such kind of URI, a directory cannot be written, the server cannot be
-            reached within a few seconds, the file is no MLflow store or of another version.
+        TrackingError: the kind of URI is unknown, a directory is not writable, the server does not
+            respond within a few seconds, or the file is not an MLflow store of this version.
     """
     root = root.expanduser().absolute()
     uri = resolve_uri(uri, root)
@@ -175,7 +175,7 @@ def open_store(uri: str | None = None, *, root: Path = DEFAULT_ROOT, create: boo
 
 
 def _open_sqlite(uri: str, database: Path, create: bool) -> MlflowClient:
-    """Opens a local store, made where it is new; a failed attempt leaves no file behind."""
+    """Opens or creates a local store; a failed attempt leaves no file."""
     if not create:
         client = _connect(uri)
         _follow_move(database)
@@ -184,7 +184,7 @@ def _open_sqlite(uri: str, database: Path, create: bool) -> MlflowClient:
     lock = database.with_name(database.name + ".lock")
     with removed_on_error(lock):
         _make_writable(database.parent)
-        # Inside the lock: a database that another process has made meanwhile is not ours to remove.
+        # Inside the lock, so that a database of another process is never removed.
         with _exclusive(lock), removed_on_error(*files):
             client = _connect(uri)
             _allow_readers_while_writing(database)
@@ -195,7 +195,7 @@ def _open_sqlite(uri: str, database: Path, create: bool) -> MlflowClient:
 def _follow_move(database: Path) -> None:
     """Corrects the artifact paths in a database whose directory was moved or copied.
 
-    MLflow stores them as absolute addresses: artifacts would go on to the old place.
+    MLflow stores absolute addresses, which would still lead to the old directory.
     """
     here = (database.parent / "artifacts").as_uri()
     with contextlib.closing(sqlite3.connect(database, timeout=20)) as connection, connection:
@@ -218,7 +218,7 @@ def _follow_move(database: Path) -> None:
 
 @contextlib.contextmanager
 def store_errors(uri: str, hint: str = "") -> Iterator[None]:
-    """Turns whatever MLflow raises inside the block into a one-line ``TrackingError``."""
+    """Turns errors of MLflow inside the block into a one-line ``TrackingError``."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -231,9 +231,9 @@ def store_errors(uri: str, hint: str = "") -> Iterator[None]:
 
 
 def _connect(uri: str) -> MlflowClient:
-    """A client whose store has answered once, which is also what creates a new store's tables."""
+    """An open client; the first request checks the store and creates missing tables."""
     with warnings.catch_warnings():
-        # What MLflow's dependencies deprecate is not for our users to mend.
+        # Deprecations in MLflow's dependencies do not concern users.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", PendingDeprecationWarning)
         with _some_home():
@@ -251,7 +251,7 @@ def _connect(uri: str) -> MlflowClient:
 
 
 def _probe_database(uri: str) -> None:
-    """Connects once to a database URI: MLflow itself would try ten times over 100 seconds."""
+    """Connects once to a database URI; MLflow retries ten times within 100 seconds."""
     path = sqlite_path(uri)
     if path is not None:
         with contextlib.closing(sqlite3.connect(path, timeout=20)) as connection:
@@ -271,7 +271,7 @@ def _prepare_environment() -> None:
 
 @contextlib.contextmanager
 def _some_home() -> Iterator[None]:
-    """MLflow cannot be imported without a home directory, of which nothing here makes use."""
+    """Sets a temporary HOME if there is none: the import of MLflow needs one."""
     try:
         Path.home()
     except RuntimeError:
@@ -286,7 +286,7 @@ def _some_home() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _impatient() -> Iterator[None]:
-    """Inside, MLflow tries a server once and for a few seconds only."""
+    """Limits MLflow to one request of a few seconds inside the block."""
     short = {
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_FIRST_CONTACT_SECONDS),
@@ -309,23 +309,23 @@ def _exclusive(path: Path) -> Iterator[None]:
     while True:
         with path.open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            # A process that failed may have removed the file while this one waited for it.
+            # Another, failed process may have removed the file in the meantime.
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 yield
                 return
 
 
 def _allow_readers_while_writing(database: Path) -> None:
-    """Switches to the write-ahead log, kept in the file: about twice the speed with two writers."""
+    """Switches the file to the write-ahead log: about twice the speed with two writers."""
     with (
-        contextlib.suppress(sqlite3.OperationalError),  # it works without, only slower
+        contextlib.suppress(sqlite3.OperationalError),  # optional: only speed
         contextlib.closing(sqlite3.connect(database, timeout=5)) as connection,
     ):
         connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _check_writable(directory: Path) -> None:
-    """Refuses a directory that could not be made or written to, without making it."""
+    """Raises TrackingError if a directory is not writable or cannot be made; makes nothing."""
     existing = next(path for path in (directory, *directory.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         code = errno.EACCES if existing.is_dir() else errno.ENOTDIR
@@ -350,13 +350,13 @@ def _make_writable(directory: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in one line."""
+    """The cause of an error, in one line."""
     if isinstance(error, ImportError):
         return f"{error}; install the database driver that this URI names"
     text = str(error)
     if "out-of-date database schema" in text:
         return "it was made by another version of MLflow; back it up and run 'mlflow db upgrade'"
-    if "Caused by" in text:  # requests' innermost cause, as in "[Errno 111] Connection refused"
+    if "Caused by" in text:  # innermost cause, as in "[Errno 111] Connection refused"
         cause = text.rsplit(": ", 1)[-1].rstrip("'\") ")
         return f"no answer: {cause}" + ")" * (cause.count("(") - cause.count(")"))
     first = next((line.strip() for line in text.splitlines() if line.strip()), repr(error))
@@ -364,7 +364,7 @@ def _reason(error: Exception) -> str:
 
 
 def _scheme(uri: str) -> str:
-    """What kind of store a URI names, without the driver (``postgresql+psycopg2``)."""
+    """Scheme of a URI, without the driver (``postgresql+psycopg2``)."""
     return urlsplit(uri).scheme.partition("+")[0]
 
 

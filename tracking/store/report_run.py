@@ -1,6 +1,6 @@
-"""The report in MLflow: one run per suite that holds the page and all that lies beside it.
+"""The report in MLflow: one run per suite with the page and its files.
 
-Boundary: writes what it is given; readers of recorded runs pass it by (``schema.ABOUT_RUNS``).
+Boundary: writes to MLflow; readers of runs skip this run (``schema.ABOUT_RUNS``).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from timetrial.tracking.store.opening import Store, store_errors
 
 
 def log_report(store: Store, experiment: str, suite: str, directory: Path) -> str:
-    """Logs a report's files to the run ``report`` of a suite; a later report replaces them.
+    """Logs the files of a report to the run ``report`` of a suite; replaces earlier ones.
 
     Args:
-        store: where the suite's runs are.
+        store: store of the suite's runs.
         experiment: name of their experiment.
         suite: name of the suite.
-        directory: of the report; all of it is logged.
+        directory: directory of the report; all its files are logged.
 
     Returns:
         The id of the run.

@@ -1,6 +1,6 @@
-"""HPO studies in MLflow: the one summary run of a study, and the runs of trials that died.
+"""HPO studies in MLflow: the summary run of a study, and runs of dead trials.
 
-Boundary: writes what it is given; knows no study's storage. Trials are recorded by the tracker.
+Boundary: writes to MLflow; independent of the study's storage. The tracker records trials.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ def write_summary(
     texts: Mapping[str, str],
     figures: Mapping[str, Figure],
 ) -> str:
-    """Writes the summary run of a study, or brings the one that is there up to date.
+    """Writes or updates the summary run of a study.
 
-    Trials are runs of their own beside it, not below it: MLflow compares flat runs only.
+    Trials are separate runs, not nested ones: MLflow compares flat runs only.
 
     Args:
-        store: where the study's runs are.
+        store: store of the study's runs.
         experiment: name of their experiment.
         study: name of the study.
-        tags: of the summary run.
-        metrics: of the summary run; finite.
+        tags: tags of the summary run.
+        metrics: finite metrics of the summary run.
         texts: artifacts by path.
         figures: artifacts by path, ending in ``.png``.
 
@@ -62,14 +62,14 @@ def write_summary(
         for path, text in texts.items():
             store.client.log_text(run_id, text, path)
         for path, figure in figures.items():
-            tight = {"bbox_inches": "tight"}  # long names of parameters stay inside
+            tight = {"bbox_inches": "tight"}  # keeps long parameter names inside
             store.client.log_figure(run_id, figure, path, save_kwargs=tight)
         store.client.set_terminated(run_id, Status.FINISHED)
         return run_id
 
 
 def close_trial_runs(store: Store, experiment: str, study: str, trials: Sequence[int]) -> None:
-    """Marks the runs of trials as KILLED that are RUNNING though their worker is dead.
+    """Marks RUNNING runs of trials with a dead worker as KILLED.
 
     Raises:
         TrackingError: the store fails.

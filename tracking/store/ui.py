@@ -1,6 +1,6 @@
-"""How to look at a store in MLflow's web interface: the command and the address.
+"""MLflow's web interface of a store: command and addresses.
 
-Boundary: decides, starts nothing; the caller runs the command.
+Boundary: starts nothing; the caller runs the command.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from timetrial.tracking.store.opening import Store
 
 
 def ui_command(store: Store, host: str = "127.0.0.1", port: int = 5000) -> list[str]:
-    """The command that serves the store's web interface; empty where a server already does.
+    """The command that serves the web interface of a store; empty for a running server.
 
-    Run it with ``ui_environment()``. It answers at ``ui_address(...)`` after some seconds.
+    Run it with ``ui_environment()``; after some seconds it serves ``ui_address(...)``.
 
     Raises:
-        TrackingError: the store is served from here, but only the small part of MLflow is
-            installed.
+        TrackingError: the store needs a local server, but only a part of MLflow is installed.
     """
     if store.artifact_location is None:
         return []
@@ -37,7 +36,7 @@ def ui_command(store: Store, host: str = "127.0.0.1", port: int = 5000) -> list[
 
 
 def ui_environment() -> dict[str, str]:
-    """Environment for the command: neither MLflow's job runners nor its telemetry."""
+    """Environment of the command, without MLflow's job runners and telemetry."""
     return {
         **os.environ,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -46,7 +45,7 @@ def ui_environment() -> dict[str, str]:
 
 
 def ui_address(store: Store, path: str = "/", host: str = "127.0.0.1", port: int = 5000) -> str:
-    """Where to point a browser; ``path`` as ``tracking.store.views.write_views`` returns it."""
+    """Address for a browser; ``tracking.store.views.write_views`` returns ``path``."""
     server = store.uri if store.artifact_location is None else f"http://{host}:{port}"
     return server.rstrip("/") + path
 
@@ -54,11 +53,11 @@ def ui_address(store: Store, path: str = "/", host: str = "127.0.0.1", port: int
 def run_address(store: Store, experiment: str, server: str = "") -> str:
     """Address of a run in the web interface, with ``{run_id}`` in place of its id.
 
-    ``server`` is where the interface is served; by default where ``ui_address`` expects it. Without
+    ``server`` is the address of the interface, by default that of ``ui_address``. Without
     ``workflowType`` MLflow opens its pages for generative AI.
 
     Raises:
-        TrackingError: no such experiment.
+        TrackingError: the experiment does not exist.
     """
     experiment_id = store.experiment_id(experiment, create=False)
     path = f"/#/experiments/{experiment_id}/runs/{{run_id}}?workflowType=machine_learning"

@@ -1,7 +1,7 @@
-"""Writes saved chart views into an MLflow experiment and links to them.
+"""Writes saved chart views of an MLflow experiment and returns links.
 
-Boundary: the format of saved views is MLflow's own and undocumented (read from its web interface,
-3.10 to 3.17); where it cannot be used, the link leads to the plain list of runs.
+Boundary: the format of saved views is undocumented (taken from MLflow's web interface, 3.10 to
+3.17). In other versions the link leads to the plain list of runs.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ from timetrial.tracking.store.writer import METRICS_PER_REQUEST
 OVERVIEW = "all workloads"
 TAG_PREFIX = "mlflow.sharedViewState."
 _FIRST_WITH_VIEWS = (3, 10)
-_FIRST_WITH_ENVELOPE = (3, 15)  # before, the tag held nothing but the state
+_FIRST_WITH_ENVELOPE = (3, 15)  # earlier, the tag holds the state only
 _TAG_CHARACTERS = 5000  # limit before 3.16
-_KIND = "mlflow.experimentKind"  # without it the web interface asks what the experiment is
+_KIND = "mlflow.experimentKind"  # without it the web interface asks for the kind
 _TRAINING = "custom_model_development"
 
 
 def write_views(store: Store, experiment: str, runs: Sequence[RunRecord]) -> dict[str, str]:
-    """Writes one saved view per workload and one of all; doing it again replaces them.
+    """Writes one saved view per workload and one of all; replaces earlier ones.
 
-    Each shows the deciding metric and the losses, mean and range over seeds per optimizer, over
-    charged seconds and over steps; then, as bars, their final values, and what the seconds of a run
-    were spent on: training, evaluation, logging, compilation. The web interface averages values at
-    the very same x only, and no two seeds take the very same time. The runs therefore get the
-    metric ``time/mean_train_seconds``: the mean over seeds of the seconds at the k-th evaluation.
+    Line charts show the deciding metric and the losses over charged seconds and over steps: mean
+    and range over seeds per optimizer. Bar charts show final values and seconds by account:
+    training, evaluation, logging, compilation. The web interface averages only values at exactly
+    the same x, but charged seconds differ between seeds. Runs therefore get the metric
+    ``time/mean_train_seconds``: the mean over seeds of the charged seconds at the k-th evaluation.
 
     Args:
-        store: where the runs are.
+        store: store of the runs.
         experiment: name of their experiment.
-        runs: the runs to show; only finished ones that the store has appear.
+        runs: runs to show; those unfinished or not in the store are skipped.
 
     Returns:
-        Per workload, and under ``OVERVIEW``, the path of the view on the MLflow server, for
-        example ``/#/experiments/1/runs?...``.
+        Path of the view on the MLflow server, by workload and for ``OVERVIEW``, for example
+        ``/#/experiments/1/runs?...``.
 
     Raises:
         TrackingError: the store fails.
@@ -83,7 +83,7 @@ def write_views(store: Store, experiment: str, runs: Sequence[RunRecord]) -> dic
 def _write_view(
     store: Store, experiment_id: str, name: str, state: Mapping[str, Any], version: tuple[int, int]
 ) -> str:
-    """Saves one view; returns its path, or that of all runs where the view does not fit."""
+    """Saves one view; returns its path, or that of all runs if the view is too long."""
     view_id = "timetrial-" + name.replace(" ", "-")
     value = _encode(f"timetrial: {name}", state, version)
     if version < _FIRST_WITH_ENVELOPE and len(value) > _TAG_CHARACTERS:
@@ -100,10 +100,10 @@ def _link(experiment_id: str, view_id: str | None) -> str:
 
 
 def _write_mean_seconds(store: Store, runs: Iterable[RunRecord]) -> None:
-    """Writes to each run the mean over its group's seeds of the charged seconds per evaluation.
+    """Writes to each run the mean over seeds of the charged seconds at each evaluation.
 
-    Evaluations are matched by their number, because some are made every so many seconds. Points
-    that are there already are not written again.
+    Evaluations are matched by their number, because some workloads evaluate by seconds. Existing
+    points are not written again.
     """
     from mlflow.entities import Metric
 
@@ -136,7 +136,7 @@ def _write_mean_seconds(store: Store, runs: Iterable[RunRecord]) -> None:
 def _state(
     name: str, runs: Sequence[RunRecord], groups: Iterable[Mapping[str, str]]
 ) -> dict[str, Any]:
-    """State of the chart page: which runs, grouped how, drawn in which charts."""
+    """State of the chart page: runs, groups and charts."""
     tag = BY_OPTIMIZER_AND_WORKLOAD if name == OVERVIEW else BY_OPTIMIZER
     return {
         "searchFilter": _filter(name),
@@ -170,13 +170,13 @@ def _state(
 def _filter(name: str) -> str:
     """MLflow's filter for the runs of a view."""
     finished = "attributes.status = 'FINISHED'"
-    if name == OVERVIEW:  # neither reports nor summaries of studies
+    if name == OVERVIEW:  # excludes reports and summaries of studies
         return f"{finished} and tags.{schema.SEED} LIKE '%'"
     return f"{finished} and tags.{schema.WORKLOAD} = '{name}'"
 
 
 def _columns(name: str, runs: Iterable[RunRecord]) -> list[str]:
-    """Columns of the list of runs, in their order: who, then how well, then how long."""
+    """Columns of the list of runs, in order: identity, final metrics, charged seconds."""
     tags = [schema.OPTIMIZER, *([schema.WORKLOAD] if name == OVERVIEW else [])]
     tags += [schema.CONDITION, schema.SEED, schema.STOP_REASON]
     metrics = [f"{schema.FINAL_PREFIX}{metric}" for metric in _metrics_to_draw(OVERVIEW, runs)]
@@ -202,7 +202,7 @@ def _metrics_to_draw(name: str, runs: Iterable[RunRecord]) -> list[str]:
 
 
 def _section(uuid: str, title: str, *, columns: int = 2) -> dict[str, Any]:
-    """A section of charts; the legend of a chart is cut where two share a line."""
+    """A section of charts; legends are cut off when two charts share a line."""
     return {
         "uuid": uuid,
         "name": title,
@@ -215,7 +215,7 @@ def _section(uuid: str, title: str, *, columns: int = 2) -> dict[str, Any]:
 
 
 def _chart(metric: str, section: str) -> dict[str, Any]:
-    """A line chart of one metric, over seconds or over steps as its section says."""
+    """A line chart of one metric, over charged seconds or steps by section."""
     over_seconds = section == "seconds"
     return {
         "uuid": f"{section}-{metric}",
@@ -237,7 +237,7 @@ def _chart(metric: str, section: str) -> dict[str, Any]:
 
 
 def _bars(metric: str, section: str) -> dict[str, Any]:
-    """A bar chart of the last value of one metric."""
+    """A bar chart of the last values of one metric."""
     return {
         "uuid": f"{section}-{metric}",
         "type": "BAR",
@@ -259,7 +259,7 @@ def _encode(title: str, state: Mapping[str, Any], version: tuple[int, int]) -> s
 
 
 def _server_version(store: Store) -> tuple[int, int]:
-    """Version of the MLflow whose web interface shows the store, as (major, minor)."""
+    """MLflow version of the web interface, as (major, minor)."""
     import mlflow
 
     version = mlflow.__version__
@@ -268,6 +268,6 @@ def _server_version(store: Store) -> tuple[int, int]:
             with urllib.request.urlopen(f"{store.uri.rstrip('/')}/version", timeout=5) as answer:
                 version = answer.read(100).decode()
         except (OSError, ValueError):
-            pass  # a server behind a gateway: taken to be as new as the client
+            pass  # behind a gateway: assumes the version of the client
     found = re.match(r"(\d+)\.(\d+)", version)
     return (int(found[1]), int(found[2])) if found else (0, 0)

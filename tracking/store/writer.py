@@ -1,7 +1,7 @@
-"""Turns what a journal holds into MLflow calls, each of which may be repeated without effect.
+"""Writes the contents of a journal by idempotent MLflow calls.
 
-Boundary: raises whatever MLflow raises, except about artifacts; when to send is for
-``tracking.store.mirror``.
+Boundary: raises MLflow's errors, except about artifacts; ``tracking.store.mirror`` decides when to
+send.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-METRICS_PER_REQUEST = 1000  # MLflow's limits, per request and per value
+METRICS_PER_REQUEST = 1000  # MLflow's limits per request and per value
 PARAMS_PER_REQUEST = 100
 PARAM_CHARACTERS = 6000
 TAG_CHARACTERS = 8000
@@ -37,14 +37,14 @@ class RunWriter:
     """Writes the run of one journal to a store.
 
     Args:
-        store: where the run goes.
-        contents: the journal at its start, or later.
-        journal: its file name.
-        id_tag: tag that holds the journal's identity in MLflow.
+        store: destination of the run.
+        contents: contents of the journal at its start, or later.
+        journal: file name of the journal.
+        id_tag: tag of the journal's identity in MLflow.
 
     Attributes:
-        run_id: id of the run in the store, None while the store has not been told of it.
-        complete: False while an artifact of the run is missing in the store.
+        run_id: id of the run in the store; None before its creation there.
+        complete: False when an artifact of the run is missing in the store.
     """
 
     def __init__(
@@ -68,13 +68,13 @@ class RunWriter:
         self._described = False
 
     def metrics(self, points: Sequence[Metric]) -> None:
-        """Sends points; makes the run first where the store does not have it."""
+        """Sends points; creates the run first if it is missing in the store."""
         run_id = self._ensure_run()
         for start in range(0, len(points), METRICS_PER_REQUEST):
             self._client.log_batch(run_id, metrics=points[start : start + METRICS_PER_REQUEST])
 
     def end(self, end: End, last_step: int, evaluations: Sequence[Row]) -> None:
-        """Sends the summary and all evaluations in one file, then ends the run."""
+        """Sends the summary and the file of evaluations, then ends the run."""
         from mlflow.entities import RunTag
 
         run_id = self._ensure_run()
@@ -89,7 +89,7 @@ class RunWriter:
         self._client.set_terminated(run_id, end.status, end.timestamp_ms)
 
     def pause(self, end: End) -> None:
-        """Shows a run that may go on later as ended, without a summary."""
+        """Ends a resumable run in MLflow, without a summary."""
         self._client.set_terminated(self._ensure_run(), end.status, end.timestamp_ms)
 
     def _ensure_run(self) -> str:
@@ -112,7 +112,7 @@ class RunWriter:
         return self.run_id
 
     def _reopen(self, run_id: str) -> None:
-        """Shows a run that goes on as running, with the tags of its new process."""
+        """Marks a resumed run as running, with the tags of its new process."""
         from mlflow.entities import RunTag
 
         self._client.update_run(run_id, status=Status.RUNNING)
@@ -132,7 +132,7 @@ class RunWriter:
             self._client.set_tag(run_id, schema.DESCRIBED, "true")
 
     def _upload(self, run_id: str, text: str, name: str) -> bool:
-        """Keeps a text as an artifact; the run goes on without it where that fails."""
+        """Uploads a text as an artifact; a failure gives a warning and False."""
         try:
             with store_errors(self._store.uri):
                 self._client.log_text(run_id, text, name)
@@ -144,9 +144,9 @@ class RunWriter:
 
 
 def points_of(rows: Iterable[Row], previous_step: int | None) -> list[Metric]:
-    """MLflow's points for rows that follow a row of ``previous_step``; all are finite.
+    """Finite MLflow points for rows that follow a row of ``previous_step``.
 
-    The charged seconds are given once per step, and once more at the steps with an evaluation.
+    The charged seconds occur once per step, and once more at steps with an evaluation.
     """
     points = []
     for row in rows:
@@ -173,14 +173,14 @@ def _finite_points(metrics: Mapping[str, float], step: int, timestamp_ms: int) -
 
 
 def _source_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """What MLflow shows as the run's source."""
+    """Tags of the source of a run, as MLflow shows it."""
     found = {"mlflow.source.name": "timetrial", "mlflow.source.type": "LOCAL"}
     commit = tags.get(schema.GIT_COMMIT, "unknown")
     return found if commit == "unknown" else {**found, "mlflow.source.git.commit": commit}
 
 
 def _fitting_params(params: Mapping[str, str]) -> dict[str, str]:
-    """Params as MLflow takes them: legal names, kept apart, and values cut at its limit."""
+    """Params with legal, distinct names and values truncated to MLflow's limit."""
     fitting: dict[str, str] = {}
     for key, value in params.items():
         legal = name = _legal_key(key)
@@ -188,7 +188,7 @@ def _fitting_params(params: Mapping[str, str]) -> dict[str, str]:
         while legal in fitting:
             count += 1
             legal = f"{name}_{count}"
-        cut = len(value) > PARAM_CHARACTERS  # config.yaml has it in full
+        cut = len(value) > PARAM_CHARACTERS  # config.yaml has the full value
         fitting[legal] = value[: PARAM_CHARACTERS - 3] + "..." if cut else value
     return fitting
 
@@ -198,7 +198,7 @@ def _fitting_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _legal_key(key: str) -> str:
-    """A name as MLflow allows it: letters, digits and ``_-. /``, and a normal relative path."""
+    """A legal MLflow name: letters, digits and ``_-. /``, a normal relative path."""
     parts = re.sub(r"[^\w\-. /]", "_", key).split("/")
     return "/".join(part for part in parts if part not in ("", ".", ".."))[:KEY_CHARACTERS] or "_"
 

@@ -1,6 +1,6 @@
-"""Which examples make up a batch: shuffled for training, fixed and padded for evaluation.
+"""Batches of examples: shuffled for training, fixed and padded for evaluation.
 
-Boundary: knows no data set; every function is pure, so any batch can be had in any order.
+Boundary: pure functions of any data set; batches do not depend on the order of calls.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from timetrial.workloads.mini import LoopSettings
 
 @functools.lru_cache(maxsize=8)
 def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of ``size`` examples in one pass over them, a permutation (size,), read-only."""
+    """Order of ``size`` examples in one epoch: a permutation (size,), read-only."""
     order = np.random.default_rng((seed, epoch)).permutation(size)
     order.flags.writeable = False
     return order
@@ -26,23 +26,23 @@ def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
 def train_rows(size: int, batch_size: int, seed: int, step: int) -> np.ndarray:
     """Rows (batch_size,) of the training batch of update ``step``, 0-based.
 
-    Every pass takes each example at most once: those that do not fill a last batch are left out
-    of that pass, and as each pass has another order, they are others each time.
+    Every epoch has each example at most once. An incomplete last batch is dropped; each epoch has
+    a new order, so the dropped examples vary.
     """
     epoch, batch = divmod(step, size // batch_size)
     return epoch_order(size, seed, epoch)[batch * batch_size : (batch + 1) * batch_size]
 
 
 def augmentation_rng(seed: int, step: int) -> np.random.Generator:
-    """Randomness of the augmentation of one batch; independent of the order of the examples."""
+    """Random generator for the augmentation of one batch; independent of ``epoch_order``."""
     return np.random.default_rng((seed, step, 1))
 
 
 def fixed_subset(size: int, count: int, what: str) -> np.ndarray:
-    """``count`` of ``size`` examples chosen at random once and for all, in ascending order.
+    """A fixed random subset: ``count`` of ``size`` examples, in ascending order.
 
     Raises:
-        ValueError: there are not that many; ``what`` names the setting that asks for them.
+        ValueError: ``count`` exceeds ``size``; ``what`` is the name of the setting.
     """
     if count > size:
         raise ValueError(f"{what}: expected at most {size} (all there are), got {count}")
@@ -50,9 +50,9 @@ def fixed_subset(size: int, count: int, what: str) -> np.ndarray:
 
 
 def eval_rows(rows: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Cuts ``rows`` into batches of one size: pairs of (rows, weights), both (batch_size,).
+    """Batches of equal size: pairs of (rows, weights), both (batch_size,).
 
-    The last batch is filled up with its own first row, with weight 0 (float32); others have 1.
+    Padding of the last batch repeats its first row with weight 0 (float32); other weights are 1.
     """
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
@@ -64,16 +64,16 @@ def eval_rows(rows: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, n
 def eval_batches(
     data: Mapping[str, np.ndarray], count: int, batch_size: int, *, what: str
 ) -> tuple[Batch, ...]:
-    """The evaluation batches of ``count`` fixed examples of ``data``, each with its ``weight``.
+    """Evaluation batches of a fixed subset of ``data``, each with its ``weight``.
 
     Args:
         data: arrays whose first axis is the example.
-        count: how many of the examples to take.
+        count: number of examples to take.
         batch_size: examples per batch, padding included.
-        what: name of the setting behind ``count``, for the error.
+        what: name of the setting of ``count``, for the error.
 
     Raises:
-        ValueError: there are not as many examples.
+        ValueError: ``count`` exceeds the number of examples.
     """
     size = len(next(iter(data.values())))
     rows = fixed_subset(size, count, what)
@@ -86,10 +86,10 @@ def eval_batches(
 def eval_batches_by_split(
     data: Mapping[Split, Mapping[str, np.ndarray]], settings: LoopSettings
 ) -> dict[Split, tuple[Batch, ...]]:
-    """The evaluation batches of every split of ``data``, as many examples as the settings say.
+    """Evaluation batches of every split; ``settings.examples`` gives the number of examples.
 
     Raises:
-        ValueError: there are not as many examples.
+        ValueError: a split has fewer examples.
     """
     return {
         split: eval_batches(
@@ -103,6 +103,6 @@ def eval_batches_by_split(
 
 
 def check_batch_size(batch_size: int, size: int) -> None:
-    """Raises ValueError when ``size`` examples do not fill one training batch."""
+    """Raises ValueError when a training batch exceeds ``size`` examples."""
     if batch_size > size:
         raise ValueError(f"batch_size: expected at most {size} (all there are), got {batch_size}")

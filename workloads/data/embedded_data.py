@@ -1,6 +1,6 @@
-"""The data sets that ship with the project: small npz files with a manifest of their digests.
+"""Embedded data sets: small npz files with a manifest of their digests.
 
-Boundary: reads files beside this module with numpy only; ``tools/build_embedded.py`` wrote them.
+Boundary: reads the embedded files with numpy; ``tools/build_embedded.py`` writes them.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from timetrial.framework.errors import UserError
 from timetrial.framework.types import Split
 
 DIRECTORY = Path(__file__).parents[1] / "embedded"
-"""Where the files lie."""
+"""Directory of the files."""
 
 SPLITS = tuple(Split)
-"""The arrays called ``split`` hold indices into this tuple."""
+"""Splits in order; ``split`` arrays hold indices into this tuple."""
 
 
 class DataError(UserError, OSError):
-    """A data file that is missing, unreadable or not the one it should be."""
+    """A data file is missing, unreadable or has a wrong digest."""
 
 
 @functools.cache
 def load(name: str, directory: Path = DIRECTORY) -> Mapping[str, np.ndarray]:
-    """Reads a data set and checks its digest: once per process, afterwards it is shared.
+    """Reads a data set and checks its digest; cached per process.
 
     Args:
         name: key of the manifest, such as ``"fashion_mnist"``.
-        directory: where ``manifest.json`` and the files lie.
+        directory: directory of ``manifest.json`` and the files.
 
     Returns:
         Read-only arrays by name.
 
     Raises:
-        DataError: the file or the manifest is missing, unreadable, or has another digest.
+        DataError: the file or the manifest is missing or unreadable, or the digest is wrong.
     """
     entry = _entry(name, directory)
     path = directory / entry["file"]
@@ -65,16 +65,16 @@ def load(name: str, directory: Path = DIRECTORY) -> Mapping[str, np.ndarray]:
 
 
 def sha256(name: str, directory: Path = DIRECTORY) -> str:
-    """Digest of the file of a data set, as the manifest has it and ``load`` checks it."""
+    """Digest of the file of a data set, from the manifest; ``load`` checks it."""
     return str(_entry(name, directory)["sha256"])
 
 
 @functools.cache
 def manifest(directory: Path = DIRECTORY) -> Mapping[str, Any]:
-    """What the files should be: per data set its file, digest, licence, source and arrays.
+    """The manifest: file, digest, licence, source and arrays of each data set.
 
     Raises:
-        DataError: ``manifest.json`` is missing or no JSON.
+        DataError: ``manifest.json`` is missing or not JSON.
     """
     path = directory / "manifest.json"
     try:

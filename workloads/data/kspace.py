@@ -1,11 +1,11 @@
-"""Simulated MRI: undersampled k-space of slices with known anatomy, as fastMRI presents it.
+"""Simulated MRI: undersampled k-space of slices with known anatomy, as in fastMRI.
 
-Boundary: numpy in, numpy out; where the anatomy comes from and what learns from it lie elsewhere.
+Boundary: numpy in, numpy out; independent of data files and models.
 
 The anatomy is real, the measurement is simulated: contrast, coil shading, phase and noise are
-drawn at random. Sampling and normalisation follow fastMRI (Zbontar et al., "fastMRI: An Open
-Dataset and Benchmarks for Accelerated MRI", 2018, https://arxiv.org/abs/1811.08839) as AlgoPerf
-reads it (Dahl et al., "Benchmarking Neural Network Training Algorithms", 2023,
+random. Sampling and normalisation follow fastMRI (Zbontar et al., "fastMRI: An Open
+Dataset and Benchmarks for Accelerated MRI", 2018, https://arxiv.org/abs/1811.08839) as read
+by AlgoPerf (Dahl et al., "Benchmarking Neural Network Training Algorithms", 2023,
 https://arxiv.org/abs/2306.07179).
 """
 
@@ -17,15 +17,15 @@ ACCELERATION = 4
 """One column of k-space in four is kept."""
 
 CENTRE_FRACTION = 0.08
-"""Share of the columns, the low frequencies, that is always kept."""
+"""Share of columns always kept: the low frequencies."""
 
 NOISE = 0.01
-"""Deviation of the noise of k-space, real and imaginary, where the brightest voxel is 1."""
+"""Standard deviation of k-space noise, real and imaginary; the brightest voxel is 1."""
 
 CLIP = 6.0
 """Normalised images are clipped to [-6, 6]."""
 
-_CHUNK = 64  # images simulated at a time; they fit into a cache
+_CHUNK = 64  # images per chunk; a chunk fits into a cache
 
 
 def simulate(
@@ -35,15 +35,15 @@ def simulate(
 
     Args:
         maps: bytes (N, 3, H, H): T1 intensity, grey matter, white matter of N slices. Slices are
-            used in turn, each time with another contrast, shift and shading.
+            used in turn, each time with a new contrast, shift and shading.
         count: number of images.
         size: number of pixels along each side, a divisor of H: slices are averaged down to it.
-        rng: the randomness.
+        rng: source of all random numbers.
 
     Returns:
         Float32 arrays: ``x`` the input and ``y`` the target, both (count, size, size), normalised
-        by mean and deviation of the input and clipped; ``mean``, ``std`` (count,), which undo
-        that; ``volume_max`` (count,), the largest intensity of the target before it.
+        by mean and standard deviation of the input and clipped; ``mean``, ``std`` (count,) of that
+        normalisation; ``volume_max`` (count,), the largest intensity of the raw target.
     """
     maps = averaged(maps, size)
     order = np.concatenate([rng.permutation(len(maps)) for _ in range(-(-count // len(maps)))])
@@ -59,7 +59,7 @@ def simulate(
 
 
 def averaged(maps: np.ndarray, size: int) -> np.ndarray:
-    """Maps (N, 3, H, H) with values in [0, 1], by means of squares down to (N, 3, size, size)."""
+    """Byte maps (N, 3, H, H), averaged over squares to (N, 3, size, size) in [0, 1]."""
     factor = maps.shape[-1] // size
     squares = maps.reshape(*maps.shape[:2], size, factor, size, factor)
     means: np.ndarray = squares.mean(axis=(3, 5), dtype=np.float32)
@@ -77,16 +77,16 @@ def moved(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     across = left[:, None] + np.where(mirrored[:, None], steps[::-1], steps)
     down = top[:, None] + steps
     image = np.arange(n)[:, None, None]
-    # Indices around a slice put its axis last.
+    # Indices on both sides of a slice put its axis last.
     cut: np.ndarray = padded[image, :, down[:, :, None], across[:, None, :]]
     return np.moveaxis(cut, -1, 1)
 
 
 def contrast(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Images of random contrast with the anatomy of ``maps``: (N, 3, S, S) to (N, S, S), max 1.
+    """Images of random contrast from maps: (N, 3, S, S) to (N, S, S), maximum 1.
 
     A mixture of the T1 intensity and of tissue classes with random intensities: grey matter,
-    white matter and, what is left of the brain, fluid.
+    white matter and fluid (the rest of the brain).
     """
     n, size = len(maps), maps.shape[-1]
     t1, grey, white = np.moveaxis(maps, 1, 0)
@@ -104,7 +104,7 @@ def contrast(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def smooth_fields(n: int, size: int, order: int, rng: np.random.Generator) -> np.ndarray:
-    """Random fields (n, size, size) in [-1, 1] of at most ``order`` waves along each side."""
+    """Random fields (n, size, size) in [-1, 1] with at most ``order`` waves along each side."""
     waves = np.arange(-order, order + 1)
     decay = 1 / (1 + waves[:, None] ** 2 + waves**2)
     real, imaginary = rng.normal(size=(2, n, len(waves), len(waves)))
@@ -116,9 +116,9 @@ def smooth_fields(n: int, size: int, order: int, rng: np.random.Generator) -> np
 
 
 def column_mask(size: int, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Columns of k-space that are kept, booleans (n, size), the lowest frequency in the middle.
+    """Mask of kept k-space columns, booleans (n, size), lowest frequency in the middle.
 
-    The centre is always kept, others with the probability that makes 1/4 of all on average.
+    The centre is always kept; the other columns are random, with 1/4 of all kept on average.
     """
     centre = int(size * CENTRE_FRACTION)
     keep = rng.random((n, size)) < (size / ACCELERATION - centre) / (size - centre)
@@ -128,36 +128,36 @@ def column_mask(size: int, n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def random_phase(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Smooth random phases (n, size, size) within 0.8 pi of 0, as complex numbers of modulus 1."""
+    """Smooth random phases (n, size, size) in [-0.8 pi, 0.8 pi], as unit complex numbers."""
     phase = 0.8 * np.pi * smooth_fields(n, size, 2, rng)
     factor: np.ndarray = np.exp(1j * phase.astype(np.complex64))
     return factor
 
 
 def complex_noise(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Noise of one receiver: independent normal real and imaginary parts of deviation NOISE."""
+    """Complex normal noise; real and imaginary parts have standard deviation NOISE."""
     real, imaginary = NOISE * rng.standard_normal((2, *shape), dtype=np.float32)
     noise: np.ndarray = real + 1j * imaginary
     return noise
 
 
 def zero_filled(image: np.ndarray, mask: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Magnitude (N, S, S) reconstructed from the kept columns of k-space, zeros elsewhere.
+    """Magnitude images (N, S, S) from the kept columns of k-space, zeros elsewhere.
 
     Args:
         image: complex images (N, S, S).
-        mask: kept columns (N, S), the lowest frequency in the middle.
-        noise: added to k-space (N, S, S), complex.
+        mask: kept columns (N, S), lowest frequency in the middle.
+        noise: complex noise of k-space (N, S, S).
     """
     k = np.fft.fft2(image, norm="ortho") + noise
-    # The transform has the lowest frequency first.
+    # fft2 puts the lowest frequency first.
     k *= np.fft.ifftshift(mask, axes=-1)[:, None, :]
     magnitude: np.ndarray = np.abs(np.fft.ifft2(k, norm="ortho"))
     return magnitude
 
 
 def normalised(image: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
-    """Input and target by mean and deviation of the input, clipped, and what undoes it."""
+    """Input and target normalised by the input and clipped; mean, std, volume_max."""
     mean = image.mean(axis=(1, 2), keepdims=True)
     std = image.std(axis=(1, 2), keepdims=True)
     arrays = {

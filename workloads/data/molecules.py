@@ -1,6 +1,6 @@
 """Molecules as graphs, packed into batches of a fixed number of nodes, edges and graphs.
 
-Boundary: numpy in, numpy out; knows no model.
+Boundary: numpy in, numpy out; independent of models.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from timetrial.workloads.data import embedded_data
 
 @dataclasses.dataclass(frozen=True)
 class Molecules:
-    """Many graphs, laid end to end: graph g has the next ``n_node[g]`` nodes, and so on.
+    """Many graphs in concatenated arrays: graph g has ``n_node[g]`` nodes, and so on.
 
     Attributes:
         nodes: features of atoms (nodes, 9), bytes.
-        edges: features of bonds (edges, 3), bytes; each bond twice, once in each direction.
-        senders, receivers: ends of an edge (edges,), as nodes of its graph, from 0.
-        n_node, n_edge: how many of them each graph has (graphs,).
-        first_node, first_edge: where those of each graph start (graphs,).
-        labels: outcomes (graphs, tasks): 0, 1, or -1 where it is not known.
+        edges: features of bonds (edges, 3), bytes; each bond twice, once per direction.
+        senders, receivers: end nodes of an edge (edges,), 0-based within its graph.
+        n_node, n_edge: number of nodes and edges of each graph (graphs,).
+        first_node, first_edge: index of the first node and edge of each graph (graphs,).
+        labels: outcomes (graphs, tasks): 0, 1, or -1 when unknown.
     """
 
     nodes: np.ndarray
@@ -41,13 +41,13 @@ class Molecules:
 
     @property
     def count(self) -> int:
-        """How many graphs there are."""
+        """Number of graphs."""
         return len(self.n_node)
 
 
 @dataclasses.dataclass(frozen=True)
 class Capacity:
-    """The fixed shapes of a batch: graphs without the padding one, nodes and edges with it."""
+    """Fixed sizes of a batch: graphs without padding; nodes and edges with padding."""
 
     graphs: int
     nodes: int
@@ -55,7 +55,7 @@ class Capacity:
 
 
 def usual_capacity(data: Molecules, graphs: int) -> Capacity:
-    """What a random batch of so many graphs fits into, but for one in tens of thousands."""
+    """Padded size that all but ~1e-4 of random batches fit."""
 
     def size(counts: np.ndarray) -> int:
         return _round_up(graphs * counts.mean() + 4 * np.sqrt(graphs) * counts.std() + 1)
@@ -64,7 +64,7 @@ def usual_capacity(data: Molecules, graphs: int) -> Capacity:
 
 
 def needed_capacity(graphs: int, batches: Sequence[tuple[Molecules, np.ndarray]]) -> Capacity:
-    """What all of these batches, as (data, rows), fit into."""
+    """Padded size that all these batches, as (data, rows), fit."""
     return Capacity(
         graphs,
         _round_up(max(data.n_node[rows].sum(dtype=int) for data, rows in batches) + 1),
@@ -77,25 +77,25 @@ def _round_up(size: float) -> int:
 
 
 def cut(rows: np.ndarray, size: int) -> Iterable[np.ndarray]:
-    """``rows`` in parts of ``size``; the last may be shorter."""
+    """Parts of ``rows`` of length ``size``; the last may be shorter."""
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def pack(data: Molecules, rows: np.ndarray, capacity: Capacity) -> Batch:
-    """The graphs in ``rows`` as one, filled up to ``capacity`` with one more graph of padding.
+    """Packs the graphs in ``rows`` into one batch, padded to ``capacity`` by one more graph.
 
-    Graphs that no longer fit are left out, like those missing in ``rows``: their place is an empty
-    graph of weight 0. (AlgoPerf's batches likewise hold as many graphs as fit.)
+    Graphs that do not fit are dropped. Empty graphs of weight 0 fill the free places. (AlgoPerf's
+    batches likewise hold as many graphs as fit.)
 
     Args:
-        data: where the graphs come from.
-        rows: which graphs, at most ``capacity.graphs``.
-        capacity: the shapes of the result.
+        data: source of the graphs.
+        rows: indices of graphs, at most ``capacity.graphs``.
+        capacity: sizes of the result.
 
     Returns:
         Arrays for G = ``capacity.graphs`` + 1 graphs, N nodes and E edges: ``nodes`` (N, 9),
         ``edges`` (E, 3) float32; ``senders``, ``receivers`` (E,), ``n_node``, ``n_edge`` (G,)
-        int32; labels ``y`` and ``weight`` (G, tasks) float32, both 0 where there is no label.
+        int32; labels ``y`` and ``weight`` (G, tasks) float32, both 0 without a label.
     """
     n_node, n_edge = data.n_node[rows].astype(int), data.n_edge[rows].astype(int)
     fits = (np.cumsum(n_node) < capacity.nodes) & (np.cumsum(n_edge) <= capacity.edges)
@@ -108,7 +108,7 @@ def pack(data: Molecules, rows: np.ndarray, capacity: Capacity) -> Batch:
     return {
         "nodes": _filled(data.nodes[node_rows], capacity.nodes, np.float32),
         "edges": _filled(data.edges[edge_rows], capacity.edges, np.float32),
-        # Edges of padding join the first node of padding with itself.
+        # Padding edges are self-loops of the first padding node.
         "senders": _filled(data.senders[edge_rows] + offset, capacity.edges, np.int32, num_nodes),
         "receivers": _filled(
             data.receivers[edge_rows] + offset, capacity.edges, np.int32, num_nodes
@@ -121,7 +121,7 @@ def pack(data: Molecules, rows: np.ndarray, capacity: Capacity) -> Batch:
 
 
 def _ranges(first: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The numbers ``first[i], first[i] + 1, ...``, ``counts[i]`` of them, one i after the other."""
+    """Concatenated ranges: ``counts[i]`` numbers from ``first[i]``, for each i."""
     starts = np.cumsum(counts) - counts
     return np.repeat(first - starts, counts) + np.arange(counts.sum())
 
@@ -142,7 +142,7 @@ def _counts(counts: np.ndarray, graphs: int, padding: int) -> np.ndarray:
 def load_molecules() -> Mapping[Split, Molecules]:
     """The embedded molecules by split."""
     raw = embedded_data.load("assays")
-    # Both directions of a bond, next to each other.
+    # Both directions of a bond are adjacent.
     edges = np.repeat(raw["edges"], 2, axis=0)
     senders = raw["ends"].reshape(-1)
     receivers = raw["ends"][:, ::-1].reshape(-1)

@@ -1,1 +1,1 @@
-"""Models of the workloads; parameter names and shapes are AlgoPerf's."""
+"""Models of the workloads, with AlgoPerf's parameter names and shapes."""

@@ -1,6 +1,6 @@
 """DLRM for click-like prediction from dense and categorical columns, with its loss.
 
-Boundary: pure functions and a flax module; how columns become numbers is not its business.
+Boundary: pure functions and a flax module; no preprocessing of columns.
 
 Sources: Naumov et al., "Deep Learning Recommendation Model for Personalization and Recommendation
 Systems" (2019), https://arxiv.org/abs/1906.00091. Names, shapes and initialisation: Dahl et al.,
@@ -20,7 +20,7 @@ import numpy as np
 from flax import linen as nn
 
 NUM_DENSE = 13
-"""How many of the leading input columns are numbers; the others are ids of categories."""
+"""Number of leading numeric input columns; the others are ids of categories."""
 
 
 class DLRM(nn.Module):
@@ -38,7 +38,7 @@ class DLRM(nn.Module):
 
         Args:
             x: (N, 39) float32: 13 numbers, then 26 ids of categories, stored as floats. All
-                columns share one embedding table, whose row is the id modulo ``vocab_size``.
+                columns share one embedding table; the row is the id modulo ``vocab_size``.
             train: apply dropout (needs ``rngs={"dropout": key}`` when the rate is not 0).
 
         Returns:
@@ -52,7 +52,7 @@ class DLRM(nn.Module):
             nn.initializers.uniform(1 / math.sqrt(self.vocab_size)),
             (self.vocab_size, self.embed_dim),
         )
-        # A bottom output wider than the embedding counts as several features.
+        # A bottom output wider than the embedding is split into several features.
         features = jnp.concatenate(
             (dense.reshape(len(x), -1, self.embed_dim), table[ids % self.vocab_size]), axis=1
         )
@@ -74,7 +74,7 @@ def _dense(width: int, kernel_init: nn.initializers.Initializer) -> nn.Module:
 
 
 def _pairwise_dots(features: jax.Array) -> jax.Array:
-    """Dot products of all pairs of features, each with itself too: (N, F, D) to (N, F(F+1)/2)."""
+    """Dot products of all pairs of features, self-pairs included: (N, F, D) to (N, F(F+1)/2)."""
     num = features.shape[1]
     dots = jnp.einsum("nid,njd->nij", features, features)
     rows, columns = np.triu_indices(num)
@@ -94,15 +94,15 @@ def make_model(
     Call it as ``model.apply(variables, x, train=..., rngs={"dropout": key})`` with ``x`` (N, 39).
 
     Args:
-        vocab_size: rows of the one embedding table that all categorical columns share.
+        vocab_size: rows of the embedding table, shared by all categorical columns.
         mlp_bottom_dims: widths of the layers over the numbers; the last is a multiple of
-            ``embed_dim``, and each ``embed_dim`` of it is one feature beside the embeddings.
+            ``embed_dim``. Each slice of ``embed_dim`` values is one feature beside the embeddings.
         mlp_top_dims: widths of the layers over the dot products; the last is the number of logits.
         embed_dim: width of an embedding.
-        dropout_rate: probability in [0, 1) to drop a unit before the last layer.
+        dropout_rate: dropout probability before the last layer, in [0, 1).
 
     Raises:
-        ValueError: a size is not positive or does not fit, or the rate is outside [0, 1).
+        ValueError: a size is not positive or inconsistent, or the rate is outside [0, 1).
     """
     bottom, top = tuple(mlp_bottom_dims), tuple(mlp_top_dims)
     for name, widths in (("mlp_bottom_dims", bottom), ("mlp_top_dims", top)):
@@ -122,7 +122,7 @@ def make_model(
 
 
 def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Binary cross-entropy of every example, in nats: also the metric that decides the race.
+    """Binary cross-entropy of every example, in nats; its mean is the deciding metric.
 
     Args:
         logits: (N, 1) or (N,).
@@ -132,5 +132,5 @@ def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
         Losses (N,).
     """
     z, y = logits.reshape(-1), labels.reshape(-1)
-    # Two terms instead of softplus(z) - y z: exact also where a sure prediction is right.
+    # Two terms instead of softplus(z) - y z: exact also for confident correct predictions.
     return y * jax.nn.softplus(-z) + (1 - y) * jax.nn.softplus(z)

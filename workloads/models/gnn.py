@@ -1,13 +1,13 @@
 """Graph network for multi-label graph classification, with its loss, as AlgoPerf trains it.
 
-Boundary: pure functions and a flax module; how molecules become padded batches is not its business.
+Boundary: pure functions and a flax module; no padding or batching of molecules.
 
 Sources: Battaglia et al., "Relational inductive biases, deep learning, and graph networks" (2018),
 https://arxiv.org/abs/1806.01261 (the full GN block). Names, shapes and initialisation: Dahl et al.,
 "Benchmarking Neural Network Training Algorithms" (2023), https://arxiv.org/abs/2306.07179,
 workload ``ogbg`` of https://github.com/mlcommons/algorithmic-efficiency, names as of mid-2023.
-Since then AlgoPerf calls ``Dense_0`` ``node_embedding`` and ``Dense_1`` ``edge_embedding``, so
-that its ``Dense_k`` is ``Dense_{k+2}`` here; shapes and everything else are the same.
+AlgoPerf later renamed ``Dense_0`` to ``node_embedding`` and ``Dense_1`` to ``edge_embedding``: its
+``Dense_k`` is ``Dense_{k+2}`` here. Shapes and everything else are the same.
 """
 
 # mypy: allow-subclassing-any, allow-untyped-decorators
@@ -20,11 +20,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 Graphs = Mapping[str, jax.Array]
-"""Several graphs as one, padded to fixed shapes; ``GNN.__call__`` lists the arrays."""
+"""Several graphs in one set of arrays, padded to fixed shapes; see ``GNN.__call__``."""
 
 
 def _mlp(x: jax.Array, widths: Sequence[int], dropout: Callable[..., jax.Array]) -> jax.Array:
-    """Per width: dense layer, layer norm, ReLU, dropout; layers belong to the calling module."""
+    """Dense layer, layer norm, ReLU and dropout per width; adds layers to the calling module."""
     for width in widths:
         x = dropout(nn.relu(nn.LayerNorm()(nn.Dense(width)(x))))
     return x
@@ -44,24 +44,24 @@ class GNN(nn.Module):
         """Returns the logits of every graph.
 
         Args:
-            graphs: a mapping with at least these arrays (others are ignored), for G graphs of
-                N nodes and E directed edges in all, padding included. Nodes and edges lie graph
-                by graph; padding ones belong to one more graph at the end, so that ``n_node``
-                sums to N and ``n_edge`` to E.
+            graphs: a mapping with at least these arrays; others are ignored. It holds G graphs with
+                N nodes and E directed edges in total, padding included. Nodes and edges are
+                ordered by graph. Padding belongs to one more graph at the end, so that
+                ``n_node`` sums to N and ``n_edge`` to E.
 
                 - ``nodes`` (N, node features), ``edges`` (E, edge features): floats;
-                - ``senders``, ``receivers`` (E,): the nodes an edge joins, integers in [0, N);
-                - ``n_node``, ``n_edge`` (G,): how many nodes and edges each graph has.
+                - ``senders``, ``receivers`` (E,): end nodes of an edge, integers in [0, N);
+                - ``n_node``, ``n_edge`` (G,): number of nodes and edges of each graph.
             train: apply dropout (needs ``rngs={"dropout": key}`` when the rate is not 0).
 
         Returns:
-            Logits (G, num_outputs); those of padding graphs mean nothing.
+            Logits (G, num_outputs); those of padding graphs are meaningless.
         """
         senders, receivers = graphs["senders"], graphs["receivers"]
         num_nodes, num_graphs = graphs["nodes"].shape[0], graphs["n_node"].shape[0]
         graph_of_node = _graph_of(graphs["n_node"], num_nodes)
         graph_of_edge = _graph_of(graphs["n_edge"], senders.shape[0])
-        # One module for all places: its masks still differ, every call draws a new key.
+        # One module for all places; masks still differ, because every call draws a new key.
         dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
 
         def update(*inputs: jax.Array) -> jax.Array:
@@ -86,7 +86,7 @@ class GNN(nn.Module):
 
 
 def _graph_of(counts: jax.Array, total: int) -> jax.Array:
-    """The graph that each of ``total`` items is in, when graph g has ``counts[g]`` of them."""
+    """Graph index of each of ``total`` items; graph g has ``counts[g]`` items."""
     return jnp.repeat(jnp.arange(counts.shape[0]), counts, total_repeat_length=total)
 
 
@@ -101,15 +101,15 @@ def make_model(
     """Builds a graph network; the defaults are AlgoPerf's OGBG model (3,554,176 parameters).
 
     Call it as ``model.apply(variables, graphs, train=..., rngs={"dropout": key})``. Every message
-    passing step updates edges, then nodes, then the graph's own vector (which starts as
-    ``num_outputs`` zeros) by an MLP each, without residuals; the logits are read off the latter.
+    passing step updates edges, then nodes, then the context vector of the graph, by one MLP each,
+    without residuals. The context starts as ``num_outputs`` zeros; a dense layer maps it to logits.
 
     Args:
-        latent_dim: width that node and edge features are embedded in.
+        latent_dim: width of the embeddings of nodes and edges.
         hidden_dims: widths of the layers of every update MLP.
-        num_message_passing_steps: how many steps, each with parameters of its own.
+        num_message_passing_steps: number of steps, each with its own parameters.
         num_outputs: number of labels of a graph.
-        dropout_rate: probability in [0, 1) to drop a unit after each layer of an MLP.
+        dropout_rate: dropout probability after each layer of an MLP, in [0, 1).
 
     Raises:
         ValueError: a size is not positive, ``hidden_dims`` is empty, or the rate is outside [0, 1).
@@ -132,21 +132,21 @@ def make_model(
 def masked_binary_cross_entropy(
     logits: jax.Array, labels: jax.Array, weights: jax.Array, label_smoothing: float = 0.0
 ) -> tuple[jax.Array, jax.Array]:
-    """Per graph, the sum of the binary cross-entropies of its labels and the sum of their weights.
+    """Sums of binary cross-entropies and of weights over the labels of each graph.
 
-    The loss of a batch is ``jnp.sum(losses) / jnp.sum(counts)``: every label that is there counts
-    the same, whichever graph it belongs to.
+    The loss of a batch is ``jnp.sum(losses) / jnp.sum(counts)``: all existing labels have equal
+    weight, in whichever graph.
 
     Args:
         logits: (G, T).
-        labels: 0 or 1, (G, T); may be anything, NaN included, where the weight is 0.
-        weights: (G, T), 1 where a label is there, 0 where it is missing or padding.
-        label_smoothing: share ``a`` in [0, 1] by which labels move: ``(1 - a) * label + a / T``.
+        labels: 0 or 1, (G, T); any value, NaN included, where the weight is 0.
+        weights: (G, T), 1 for an existing label, 0 for a missing label or padding.
+        label_smoothing: share ``a`` in [0, 1]; targets are ``(1 - a) * label + a / T``.
 
     Returns:
         ``(losses, counts)``, both (G,).
     """
-    # Masked before use, as well as after: the gradient of 0 * NaN would be NaN.
+    # Masked before use and after: the gradient of 0 * NaN is NaN.
     targets = jnp.where(weights > 0, labels, 0)
     targets = (1 - label_smoothing) * targets + label_smoothing / logits.shape[-1]
     losses = targets * jax.nn.softplus(-logits) + (1 - targets) * jax.nn.softplus(logits)

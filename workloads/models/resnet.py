@@ -1,6 +1,6 @@
 """ResNet v1 for image classification, with its loss and top-1 accuracy, as AlgoPerf trains it.
 
-Boundary: pure functions and a flax module; knows no data set and no image size.
+Boundary: pure functions and a flax module; independent of data set and image size.
 
 Sources: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (2015),
 https://arxiv.org/abs/1512.03385; the stride sits in the 3x3 convolution ("v1.5"). Names, shapes
@@ -24,7 +24,7 @@ _Layer = Callable[..., Any]
 
 
 class ResNetBlock(nn.Module):
-    """Basic block: two 3x3 convolutions and a shortcut; the first convolution has the stride."""
+    """Basic block: two 3x3 convolutions and a shortcut; the first convolution is strided."""
 
     filters: int
     strides: tuple[int, int]
@@ -42,7 +42,7 @@ class ResNetBlock(nn.Module):
 
 
 class BottleneckResNetBlock(nn.Module):
-    """Bottleneck block: 1x1, 3x3 (with the stride), 1x1 to four times the filters, shortcut."""
+    """Bottleneck block: 1x1, 3x3 (strided) and 1x1 convolutions, 4x the filters, shortcut."""
 
     filters: int
     strides: tuple[int, int]
@@ -64,7 +64,7 @@ class BottleneckResNetBlock(nn.Module):
 def _shortcut(
     x: jax.Array, y: jax.Array, strides: tuple[int, int], conv: _Layer, norm: _Layer
 ) -> jax.Array:
-    """Returns ``x``, projected to the shape of ``y`` where the block changes it."""
+    """Returns ``x``, projected to the shape of ``y`` if that differs."""
     if x.shape == y.shape and strides == (1, 1):
         return x
     x = conv(y.shape[-1], (1, 1), strides, name="Conv_proj")(x)
@@ -87,8 +87,8 @@ class ResNet(nn.Module):
 
         Args:
             x: images (N, H, W, C), normalised.
-            train: normalise with the statistics of the batch and update the running ones
-                (collection ``batch_stats``, to be passed as ``mutable``).
+            train: normalise with batch statistics and update running statistics (collection
+                ``batch_stats``, to be passed as ``mutable``).
 
         Returns:
             Logits (N, num_classes).
@@ -127,16 +127,16 @@ def make_model(
     """Builds a ResNet; the defaults are AlgoPerf's ResNet-50 (25,557,032 parameters).
 
     Call it as ``model.apply(variables, x, train=...)`` with ``x`` of shape (N, H, W, C); in
-    training mode pass ``mutable=["batch_stats"]``. Batch statistics are those of the whole batch.
+    training mode pass ``mutable=["batch_stats"]``. Batch statistics are over the whole batch.
 
     Args:
         stage_sizes: number of blocks per stage; every stage but the first halves the resolution.
         num_filters: width of the first stage, doubled from stage to stage.
         num_classes: number of logits.
         bottleneck: bottleneck blocks (ResNet-50 and deeper) instead of basic ones.
-        small_inputs: the stem for images of about 32 pixels: a 3x3 convolution of stride 1 and
-            no max pooling (section 4.2 of the ResNet paper), instead of the 7x7 convolution of
-            stride 2 and the 3x3 max pooling of stride 2.
+        small_inputs: stem for images of about 32 pixels: a 3x3 convolution of stride 1, no max
+            pooling (section 4.2 of the ResNet paper). The default stem is a 7x7 convolution of
+            stride 2 and 3x3 max pooling of stride 2.
 
     Raises:
         ValueError: a size is not positive, or ``stage_sizes`` is empty.

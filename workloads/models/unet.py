@@ -22,14 +22,14 @@ def _normalise_and_activate(x: jax.Array) -> jax.Array:
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = jnp.mean(wide, axis=(1, 2), keepdims=True)
     mean_of_squares = jnp.mean(jnp.square(wide), axis=(1, 2), keepdims=True)
-    # Rounding can make the difference slightly negative.
+    # Rounding may make the difference slightly negative.
     variance = jnp.maximum(mean_of_squares - jnp.square(mean), 0)
     normalised = (wide - mean) / jnp.sqrt(variance + 1e-5)
     return jax.nn.leaky_relu(normalised, 0.2).astype(x.dtype)
 
 
 class ConvBlock(nn.Module):
-    """Twice: 3x3 convolution, instance norm, leaky ReLU, dropout of whole channels."""
+    """3x3 convolution, instance norm, leaky ReLU and dropout of whole channels, twice."""
 
     channels: int
     dropout_rate: float
@@ -45,10 +45,10 @@ class ConvBlock(nn.Module):
 
 
 class ConvTranspose(nn.Module):
-    """2x2 transposed convolution of stride 2 without bias: ``flax.linen.ConvTranspose`` there.
+    """2x2 transposed convolution of stride 2 without bias; AlgoPerf uses flax's ConvTranspose.
 
-    Windows do not overlap, so it is one matrix product per pixel; on CPUs the gradient of the
-    product takes a tenth of the time of that of the convolution.
+    Windows do not overlap, so it is one matrix product per pixel. On CPUs its gradient takes a
+    tenth of the time of the gradient of the convolution.
     """
 
     channels: int
@@ -59,7 +59,7 @@ class ConvTranspose(nn.Module):
         n, height, width, depth = x.shape
         shape = (2, 2, depth, self.channels)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        # A transposed convolution applies its kernel mirrored.
+        # A transposed convolution mirrors its kernel.
         y = jnp.einsum("nhwc,ijcd->nhiwjd", x, kernel[::-1, ::-1])
         return y.reshape(n, 2 * height, 2 * width, self.channels)
 
@@ -109,7 +109,7 @@ class UNet(nn.Module):
         for skip in reversed(skips):
             width //= 2
             x = TransposeConvBlock(width)(x)
-            # Pooling dropped the last row or column of an odd side: mirror one in its place.
+            # Pooling drops the last row or column of an odd side: reflection restores it.
             missing = [(0, skip.shape[axis] - x.shape[axis]) for axis in (1, 2)]
             x = jnp.pad(x, ((0, 0), *missing, (0, 0)), mode="reflect")
             x = jnp.concatenate((x, skip), axis=-1)
@@ -128,8 +128,8 @@ def make_model(
 
     Args:
         channels: width at full resolution, doubled at every level below.
-        num_pool_layers: how many times the resolution is halved.
-        dropout_rate: probability in [0, 1) to drop a channel of an image.
+        num_pool_layers: number of times the resolution is halved.
+        dropout_rate: dropout probability of a channel, in [0, 1).
 
     Raises:
         ValueError: a size is not positive or the rate is outside [0, 1).
