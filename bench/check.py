@@ -24,13 +24,13 @@ _LONGEST_REASON: Final = 300
 
 
 def check(overrides: Sequence[str]) -> int:
-    """Checks ``optimizer=NAME``, ``workload=NAME`` or both, with the settings that are given.
+    """Checks ``optimizer=NAME``, ``workload=NAME`` or both, with the given settings.
 
     Returns:
         0 when every check passes, 1 when one fails.
 
     Raises:
-        UserError: no name, another key, an unknown setting, or a plug-in that cannot be used.
+        UserError: no name, another key, an unknown setting, or an unusable plug-in.
     """
     _check_words(overrides)
     failed = 0
@@ -59,7 +59,7 @@ def _check_words(overrides: Sequence[str]) -> None:
 def _chosen(
     overrides: Sequence[str],
 ) -> Iterator[tuple[str, list[tuple[str, Callable[[], None]]]]]:
-    """Title and checks of each thing that is named; a check is its first line and a function."""
+    """Yields title and checks of each named entry; a check is (first docstring line, function)."""
     keys = {word.split("=")[0] for word in overrides}
     words = [*overrides, "budget.steps=1"]
     for room, registry in (("optimizer", OPTIMIZERS), ("workload", WORKLOADS)):
@@ -77,7 +77,7 @@ def _chosen(
 
 
 def _small(overrides: Sequence[str]) -> list[str]:
-    """Words for small sizes, where the workload has them and the user has not set them."""
+    """Overrides for small sizes, for settings of the workload without a given value."""
     given = dict(word.split("=", 1) for word in overrides)
     name = given["workload"]
     known = hints(WORKLOADS[name].settings) if name in WORKLOADS else {}
@@ -104,7 +104,7 @@ def _outcome(run: Callable[[], None]) -> tuple[str, str]:
             run()
     except NotApplicableError as error:
         return "n/a", str(error)
-    except (Exception, SystemExit) as error:  # whatever code of others raises
+    except (Exception, SystemExit) as error:  # a plug-in may raise anything
         name = "" if isinstance(error, (AssertionError, UserError)) else f"{type(error).__name__}: "
         reason = f"{name}{' '.join(str(error).split())}"
         shown = reason[: _LONGEST_REASON - 3] + "..." if len(reason) > _LONGEST_REASON else reason

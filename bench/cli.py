@@ -1,6 +1,6 @@
 """The command line: ``timetrial train | bench | tune | calibrate | report | ...``.
 
-Boundary: words in, exit code out; what the commands are is in ``commands``.
+Boundary: arguments in, exit code out; ``commands`` defines the commands.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _exit_code(arguments: Sequence[str]) -> int:
         number = stop.number if isinstance(stop, signals.Interrupted) else signals.ENDING[0]
         text = f"interrupted; {interrupted}" if interrupted else "interrupted"
         return _complain(text, debug, 128 + number)
-    except BrokenPipeError:  # the reader of our output (head, less) has gone
+    except BrokenPipeError:  # head or less closed our output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except UserError as error:
@@ -62,7 +62,7 @@ def _exit_code(arguments: Sequence[str]) -> int:
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    """The arguments; unlike argparse, takes ``key=value`` words on both sides of an option."""
+    """Parses arguments; unlike argparse, allows ``key=value`` words on both sides of an option."""
     _check_command(arguments)
     options, rest = parser().parse_known_args(arguments or ["--help"])
     others = [word for word in rest if word.startswith("-") or "=" not in word]
@@ -84,7 +84,7 @@ def _check_command(arguments: Sequence[str]) -> None:
 
 
 def _described(error: Exception) -> str:
-    """Class and text of an exception; where it has no text, the place that raised it."""
+    """Class and text of an exception; without text, the place that raised it."""
     text = str(error).strip()
     if not text:
         place = traceback.extract_tb(error.__traceback__)[-1]
@@ -103,13 +103,13 @@ _TYPED = re.compile(rf"(?<![\w/.])timetrial(?= (?:{'|'.join(COMMANDS)})\b)")
 
 
 def as_typed(text: str) -> str:
-    """The text with every ``timetrial COMMAND`` as it must be typed in the current folder."""
+    """Replaces every ``timetrial COMMAND`` by the command line for the current folder."""
     started = program()
     return _TYPED.sub(lambda match: started, text)
 
 
 class _Lines(logging.Formatter):
-    """Warnings in the form of all other messages."""
+    """Formats warnings like all other messages."""
 
     def format(self, record: logging.LogRecord) -> str:
         return f"timetrial: {as_typed(super().format(record))}"
@@ -119,7 +119,7 @@ _FORMATTER = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_po
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, as all others are."""
+    """Argument parser with one-line errors."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
@@ -142,7 +142,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _fill(sub: argparse.ArgumentParser, command: Command) -> None:
-    """Gives the parser of one command its texts and arguments."""
+    """Adds the texts and arguments of one command to its parser."""
     parts = [command.examples, usage.OVERRIDES if command.overrides else ""]
     sub.description = as_typed(command.text)
     sub.epilog = as_typed("\n".join(part for part in parts if part))

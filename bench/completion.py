@@ -19,14 +19,14 @@ _CHOICES = {"workload": ("workloads", "WORKLOADS"), "optimizer": ("optimizers", 
 
 
 def script(shell: str) -> str:
-    """The script that switches completion on in a shell, one of ``SHELLS``."""
+    """The completion script of a shell, one of ``SHELLS``."""
     import argcomplete.shell_integration
 
     return str(argcomplete.shell_integration.shellcode(["timetrial"], shell=shell))
 
 
 def complete(action: argparse.Action, *names: Callable[[], Sequence[str]]) -> None:
-    """Lets argcomplete complete an argument with the names that the functions return."""
+    """Adds completion to an argument, with the names returned by the functions."""
 
     def completer(prefix: str, **context: object) -> list[str]:
         return [name for found in names for name in found() if name.startswith(prefix)]
@@ -35,7 +35,7 @@ def complete(action: argparse.Action, *names: Callable[[], Sequence[str]]) -> No
 
 
 def complete_overrides(action: argparse.Action, text: str) -> None:
-    """Lets argcomplete complete ``key=value`` words.
+    """Adds completion of ``key=value`` words.
 
     Args:
         action: the argument of the words.
@@ -50,7 +50,7 @@ def complete_overrides(action: argparse.Action, text: str) -> None:
 
 
 def words(text: str, given: Sequence[str], prefix: str) -> list[str]:
-    """The words that may follow: keys of the command, or names where a key has been typed."""
+    """Possible next words: keys of the command, or names after a key."""
     key, separator, value = prefix.partition("=")
     if not separator:
         chosen = dict(word.split("=", 1) for word in given)
@@ -61,7 +61,7 @@ def words(text: str, given: Sequence[str], prefix: str) -> list[str]:
 
 
 def keys(text: str) -> list[str]:
-    """The keys that a help text names, in its order."""
+    """The keys in a help text, in order."""
     return list(dict.fromkeys(_KEY.findall(text)))
 
 
@@ -76,7 +76,7 @@ def workloads() -> list[str]:
 
 
 def _names(key: str) -> list[str]:
-    """The names that a key takes; empty where it takes anything."""
+    """Allowed names of a key; empty if any value is allowed."""
     if key in ("preset", "suite"):
         directory = _BENCH / f"{key}s"
         found = sorted(directory.rglob("*.yaml"))
@@ -90,7 +90,7 @@ def _names(key: str) -> list[str]:
 
 
 def _settings_keys(text: str, chosen: dict[str, str]) -> Iterator[str]:
-    """``optimizer.KEY`` and ``workload.KEY`` of the built-in entries that have been chosen."""
+    """``optimizer.KEY`` and ``workload.KEY`` of the chosen built-in entries."""
     for choice, (room, registry) in _CHOICES.items():
         entry = _registry(room, registry).get(chosen.get(choice, ""))
         if entry is not None and choice in keys(text):
@@ -120,7 +120,7 @@ def _settings_of(entry: ast.expr, module: ast.Module) -> list[str]:
 
 
 def _fields(name: str, module: ast.Module) -> list[str]:
-    """Fields of a dataclass, with those of the classes that it inherits from."""
+    """Fields of a dataclass, inherited ones included."""
     found = _definition(name, module)
     if found is None or not isinstance(found[0], ast.ClassDef):
         return []

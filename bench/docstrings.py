@@ -17,7 +17,7 @@ _ENTRY: Final = re.compile(r"(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?:\(.*?\))?\s
 
 
 def attribute_texts(cls: type) -> dict[str, str]:
-    """Description by attribute, in one line each; the most derived class that has one counts."""
+    """Description by attribute, one line each; derived classes override their parents."""
     found: dict[str, str] = {}
     for parent in reversed(cls.__mro__):
         found |= _texts(inspect.cleandoc(vars(parent).get("__doc__") or ""))
@@ -37,7 +37,7 @@ def _texts(doc: str) -> dict[str, str]:
 
 
 def _entries(lines: Iterable[str], *, types_follow: bool) -> dict[str, str]:
-    """Text by name; an entry begins at the indent of the first one, and goes on below it.
+    """Text by name; entries begin at the indent of the first, continuation lines are deeper.
 
     Args:
         lines: the section, without its title.

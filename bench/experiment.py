@@ -1,6 +1,6 @@
-"""One run: a configuration goes in, a recorded result comes out.
+"""One run: configuration in, recorded result out.
 
-Boundary: the one place where workload, optimizer, trainer and tracker meet.
+Boundary: the only module that combines workload, optimizer, trainer and tracker.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _log = logging.getLogger(__name__)
 class Workshop:
     """Builds workloads and compiled programs, and keeps the last of each for the next run.
 
-    Runs that differ in nothing but the seed share one compiled program; a suite orders its runs
-    so that this is the usual case, and memory never holds more than one program.
+    Runs that differ only in the seed share one compiled program. Suites make such runs one after
+    the other. Memory never holds more than one program.
 
     Args:
         workloads: workload entries by name.
@@ -70,12 +70,12 @@ class Workshop:
         return self._workload[1]
 
     def horizon(self, config: RunConfig) -> Horizon:
-        """How long the run of a configuration is expected to be."""
+        """Expected length of a run, in steps."""
         steps = config.budget.steps or config.budget.expected_steps
         return Horizon(step_hint=self.workload(config.workload).step_hint, steps=steps)
 
     def program(self, config: RunConfig) -> Program:
-        """The program of a configuration; compiled when it has been used before."""
+        """The program of a configuration; the last one, already compiled, if it fits."""
         workload, horizon = self.workload(config.workload), self.horizon(config)
         key = (config.workload, config.optimizer, horizon)
         if self._program is None or self._program[0] != key or config.budget.charge_compile:
@@ -92,7 +92,7 @@ class Workshop:
 
 @contextmanager
 def settings_errors(what: str) -> Iterator[None]:
-    """Settings that only the data or the model can refuse are an error of the configuration."""
+    """Turns a ValueError from building into a ConfigError."""
     try:
         yield
     except ValueError as error:
@@ -101,12 +101,12 @@ def settings_errors(what: str) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """A run that is ready to start: its configuration and all that is built from it.
+    """A run ready to start: its configuration and the objects built from it.
 
     Attributes:
-        config: with the number of steps that the optimizer is told of, where it needs one.
-        workload, entry, horizon, program: what the configuration names and builds.
-        told: tags that say where the told number of steps comes from.
+        config: includes the number of steps the optimizer is built for, if it needs one.
+        workload, entry, horizon, program: built from the configuration.
+        told: tags with the source of the number of steps the optimizer is built for.
     """
 
     config: RunConfig
@@ -128,20 +128,20 @@ def run(
     callbacks: Sequence[cb.Callback] = (),
     checkpoint: Path | None = None,
 ) -> RunResult:
-    """Makes one run and records it in its journal, which is mirrored to the store.
+    """Makes one run; records it in a journal and mirrors the journal to the store.
 
     Args:
-        config: what to run.
-        store: where to record it.
-        workshop: keeps what the next run can reuse.
-        watch: shows progress.
+        config: configuration of the run.
+        store: store of the record.
+        workshop: keeps workload and program for the next run.
+        watch: progress hooks of the run.
         tags: further tags, such as the suite's name.
-        expected_steps: steps that a time budget allows; measured if needed and not given.
-        callbacks: further callbacks, asked after all others.
+        expected_steps: number of steps that fit the time budget; measured if needed and not given.
+        callbacks: further callbacks, called after the default ones.
         checkpoint: file to save to at every evaluation and to resume from; None saves nothing.
 
     Raises:
-        UserError: the checkpoint cannot be read or is one of another configuration.
+        UserError: the checkpoint cannot be read or belongs to another configuration.
     """
     started = time.perf_counter()
     digest = configuration.digest(config)
@@ -170,10 +170,10 @@ def run(
 def ended(
     tracker: JournalTracker, mirror: Mirror, clock: Clock, started: float
 ) -> Iterator[list[RunResult]]:
-    """Ends the journal of a run as it went, and sends it.
+    """Ends the journal of a run with its status, and sends it.
 
     Yields:
-        A list to put the result into; without one the run has failed or was interrupted.
+        A list for the result; without a result the run failed or was interrupted.
     """
     results: list[RunResult] = []
     status = Status.FAILED
@@ -194,7 +194,7 @@ def ended(
 def fit(
     setup: Setup, callbacks: Sequence[cb.Callback], clock: Clock, saved: Saved | None, journal: Path
 ) -> RunResult:
-    """Trains from the start, or from a checkpoint with the evaluations that the journal holds."""
+    """Trains from the start, or from a checkpoint and the evaluations in the journal."""
     config, earlier = setup.config, list[Row]()
     state = setup.program.init(config.seed)
     if saved is not None:
@@ -209,7 +209,7 @@ def fit(
 def recorded_as_failed(
     config: RunConfig, store: Store, workload: Workload, tags: Mapping[str, str]
 ) -> Iterator[None]:
-    """Records FAILED if building the optimizer raises; settings it refuses leave no run."""
+    """Records FAILED if building the optimizer raises; a UserError leaves no run."""
     try:
         yield
     except UserError:
@@ -221,18 +221,18 @@ def recorded_as_failed(
         raise
 
 
-_TOLD = "expected_steps"  # note of a checkpoint: the number of steps the optimizer is told of
+_TOLD = "expected_steps"  # note of a checkpoint: the number of steps the optimizer is built for
 
 
 def prepare(
     config: RunConfig, workshop: Workshop, saved: Saved | None, expected_steps: int | None
 ) -> Setup:
-    """Builds all that a run needs.
+    """Builds the objects of a run.
 
     Args:
-        config: what to run.
-        workshop: keeps what the next run can reuse.
-        saved: checkpoint to resume from; its number of steps is told again.
+        config: configuration of the run.
+        workshop: keeps workload and program for the next run.
+        saved: checkpoint to resume from; its number of steps is used again.
         expected_steps: as for ``run``.
     """
     entry = workshop.optimizers[config.optimizer.name]
@@ -253,7 +253,7 @@ def prepare(
 def tell_steps(
     config: RunConfig, workshop: Workshop, expected_steps: int | None
 ) -> tuple[int, dict[str, str]]:
-    """The steps that a time budget allows, measured unless given, and tags that say so."""
+    """Number of steps that fit the time budget, measured unless given; and tags with its source."""
     if expected_steps is not None:
         return expected_steps, {schema.EXPECTED_STEPS_SOURCE: "steps of the first trial"}
     budget = config.budget
@@ -267,7 +267,7 @@ def tell_steps(
 def default_callbacks(
     setup: Setup, tracker: Tracker, watch: cb.Watch | None = None
 ) -> list[cb.Callback]:
-    """The callbacks of every run, in the order in which they are asked."""
+    """The callbacks of every run, in the order of their calls."""
     config, workload = setup.config, setup.workload
     chosen: list[cb.Callback] = [cb.StopIfDiverged()]
     if config.stop.target is not None:
@@ -283,7 +283,7 @@ def default_callbacks(
 
 
 def header(setup: Setup, tags: Mapping[str, str]) -> RunHeader:
-    """The header of a run's journal, with what its optimizer says of itself."""
+    """The header of a run's journal, with the tags and notes of its optimizer."""
     notes = setup.entry.notes(setup.config.optimizer.settings, setup.horizon)
     if "warning" in notes:
         _log.warning("%s", notes["warning"])
@@ -300,7 +300,7 @@ def header(setup: Setup, tags: Mapping[str, str]) -> RunHeader:
 def begin(
     setup: Setup, store: Store, saved: Saved | None, tags: Mapping[str, str]
 ) -> JournalTracker:
-    """Starts the journal of a run, or goes on in the one that its checkpoint names."""
+    """Starts the journal of a run, or continues the journal of its checkpoint."""
     if saved is None:
         return start_run(store.journals, header(setup, tags))
     resumption = {schema.RESUMED_AT: str(saved.step), **host_tags(), **process_tags(), **tags}

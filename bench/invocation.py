@@ -1,6 +1,6 @@
-"""How this program is started from here, and where it is.
+"""Command line and location of this installation.
 
-Boundary: looks at the process and at PATH; prints nothing.
+Boundary: reads the process and PATH; prints nothing.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import timetrial
 
 
 def program() -> str:
-    """The program as it must be typed in the current folder.
+    """The program's name on the command line, from the current folder.
 
-    ``timetrial`` where PATH finds this installation, else the path of its script (relative where
-    it lies under the current folder), else ``PYTHON -m timetrial``.
+    ``timetrial`` if PATH finds this installation, else the path of its script (relative if it lies
+    under the current folder), else ``PYTHON -m timetrial``.
     """
     script = _script()
     if script is None:
@@ -32,7 +32,7 @@ def program() -> str:
 
 
 def _script() -> Path | None:
-    """The installed script: the one that was started, else the one beside this Python."""
+    """The installed script: the started one, else the one beside this Python."""
     started = Path(sys.argv[0])
     beside = Path(sys.executable).with_name("timetrial")
     for path in (started, beside):
@@ -42,6 +42,6 @@ def _script() -> Path | None:
 
 
 def version() -> str:
-    """Version and place of this installation, in one line."""
+    """Version and directory of this installation, in one line."""
     place = Path(timetrial.__file__).parent
     return f"timetrial {timetrial.__version__} from {place} (Python {platform.python_version()})"

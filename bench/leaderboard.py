@@ -26,7 +26,7 @@ from timetrial.tracking.scores.algoperf_rules import Rules
 from timetrial.tracking.scores.machines import check_one_machine
 
 TARGET_TAG: Final = f"{schema.GIVEN_TARGET}{Split.VALIDATION}"
-"""Tag with the target that AlgoPerf's rules score a run against."""
+"""Tag with a run's target under AlgoPerf's rules."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Leaderboard:
     """Runs scored by AlgoPerf's rules.
 
     Attributes:
-        rules: the rules, with the workloads that were scored.
+        rules: the rules, with the scored workloads.
         board: from ``algoperf.leaderboard``.
-        times: seconds to target, optimizer by workload.
+        times: charged seconds to target, optimizer by workload.
         targets: by workload.
-        baseline: submission that speed-ups are over.
-        shortfalls: workloads, studies and trials that the rules require and that are missing.
-        trials: the trial that counts of each study, as a run of its own.
+        baseline: reference submission of the speed-ups.
+        shortfalls: required but missing workloads, studies and trials.
+        trials: the counting trial of each study, as a separate run.
     """
 
     rules: Rules
@@ -63,8 +63,8 @@ def leaderboard_of(
 
     Args:
         records: runs; the tag ``TARGET_TAG`` gives the target of each.
-        rules: AlgoPerf's rules. Where none of their workloads was run, those that were run and
-            have a target are scored instead.
+        rules: AlgoPerf's rules. If none of their workloads was run, the recorded workloads with
+            a target are scored instead.
         baseline: as for ``bench.report.report_from``.
         mixed_machines: score seconds of runs from different machines, too.
 
@@ -92,7 +92,7 @@ def leaderboard_of(
 
 
 def print_leaderboard(found: Leaderboard) -> None:
-    """Prints what is missing, the scores and who reaches which target."""
+    """Prints shortfalls, scores and times to target."""
     for line in found.shortfalls:
         print(f"missing  {line}")
     print(f"\n{leaderboard_text(found.board, found.times, found.targets, found.baseline)}")
@@ -116,7 +116,7 @@ def write_leaderboard(found: Leaderboard, directory: Path, title: str) -> None:
 
 
 def _with_workloads(rules: Rules, records: Iterable[RunRecord]) -> Rules:
-    """The rules as they are, or with the workloads at hand where none of theirs was run."""
+    """The rules, with the recorded workloads if none of their own was run."""
     there = {record.workload: TARGET_TAG in record.tags for record in records}
     if rules.workloads is None or set(rules.workloads) & set(there):
         return rules
@@ -130,7 +130,7 @@ def _with_workloads(rules: Rules, records: Iterable[RunRecord]) -> Rules:
 
 
 def _baseline(scores: pd.Series[float], records: Iterable[RunRecord], wanted: str | None) -> str:
-    """The wanted submission, or the best one called baseline, hand-made, or at all."""
+    """The wanted submission, else the best one named baseline, else hand-made, else of all."""
     names = [str(name) for name in scores.index]
     if wanted is not None:
         if wanted not in names:
@@ -145,7 +145,7 @@ def _baseline(scores: pd.Series[float], records: Iterable[RunRecord], wanted: st
 def _counting_trials(records: Sequence[RunRecord], rules: Rules) -> list[RunRecord]:
     """The best trial of each study of a base workload, with the number of its study as seed.
 
-    Where some runs of a workload are mere times, all of them become times.
+    If some runs of a workload are only times, all of its runs become times.
     """
     numbers: Counter[tuple[str, str]] = Counter()
     trials = []

@@ -34,10 +34,10 @@ from timetrial.workloads import WORKLOADS
 
 @dataclasses.dataclass(frozen=True)
 class Passed:
-    """Recorded in place of settings for an object that was passed as it is.
+    """Placeholder for the settings of an object passed by the caller.
 
     Attributes:
-        code: module and name of its code; its settings are not known.
+        code: module and name of its code; its settings are unknown.
     """
 
     code: str
@@ -56,16 +56,16 @@ def train(
     uri: str | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> RunResult:
-    """Makes one run, records it and returns how it ended, with all evaluations and the last state.
+    """Makes one run, records it and returns its result: reason, evaluations and last state.
 
-    Settings of objects are not known and not recorded: other settings need another name.
+    Settings of objects are unknown and not recorded: other settings need another name.
 
     Args:
         workload: a ``Workload``, or the name of one (``timetrial list``).
         optimizer: an optax transformation, an ``OptimizerEntry``, or the name of an optimizer.
-        budget: steps or seconds of training; the workload's step hint by default.
+        budget: steps or charged seconds; the workload's step hint by default.
         name: name in MLflow, tables and plots; needed unless the optimizer is given by its name.
-        settings: settings of an optimizer that is given as a name or an entry.
+        settings: settings of an optimizer given as a name or an entry.
         seed: initialisation and order of the data, in [0, 2**32).
         experiment: MLflow experiment.
         root: directory for local files.
@@ -91,7 +91,7 @@ def load_runs(
     uri: str | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> list[RunRecord]:
-    """Reads the runs of an experiment, whatever their status, in order of their start.
+    """Reads the runs of an experiment, of any status, in order of their start.
 
     Args:
         experiment: MLflow experiment.
@@ -110,8 +110,8 @@ def score(
 ) -> pd.DataFrame:
     """Scores runs by the rules of the paper, as the report does.
 
-    A score is the mean height of the performance profile of the times to target: 1 is the fastest
-    on every workload, 0 is never close to it.
+    A score is the mean height of the performance profile of the times to target: 1 means fastest
+    on every workload, 0 means never close to the fastest.
 
     Args:
         runs: runs of several optimizers on the same workloads.
@@ -131,7 +131,7 @@ def _store(uri: str | None, root: str | Path, *, create: bool) -> Store:
 
 
 def _chosen_workload(given: Workload | str) -> tuple[Choice, Mapping[str, Entry[Workload]]]:
-    """The choice of a configuration, and the entries in which it is found."""
+    """The choice of a configuration, and the entries that contain it."""
     if isinstance(given, str):
         if given not in WORKLOADS:
             raise ConfigError(configuration.unknown("workload", given, WORKLOADS))
@@ -145,7 +145,7 @@ def _chosen_optimizer(
     name: str,
     settings: Mapping[str, Any],
 ) -> tuple[Choice, Mapping[str, OptimizerEntry], str]:
-    """The choice of a configuration, the entries in which it is found, and the label of the run."""
+    """The choice of a configuration, the entries that contain it, and the label of the run."""
     if isinstance(given, str):
         if given not in OPTIMIZERS:
             raise ConfigError(configuration.unknown("optimizer", given, OPTIMIZERS))
@@ -153,7 +153,7 @@ def _chosen_optimizer(
         return Choice(given, found), OPTIMIZERS, name
     if not name or name in OPTIMIZERS:
         raise ConfigError(
-            "name: expected a name of its own for an optimizer that is passed as an object, as in "
+            "name: expected an unused name for an optimizer that is passed as an object, as in "
             f"name='mine', got {name!r}"
         )
     if isinstance(given, OptimizerEntry):

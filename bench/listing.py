@@ -1,6 +1,6 @@
-"""The command ``timetrial list``: what there is, and everything about one name.
+"""The command ``timetrial list``: all names, or the details of one.
 
-Boundary: text only; plug-ins are loaded here, and a broken one is a line of the list.
+Boundary: text only; loads plug-ins and lists broken ones with their error.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def listing() -> str:
 
 
 def describe(name: str) -> str:
-    """Everything about a workload, optimizer, suite or preset; all of them where names are equal.
+    """Details of a workload, optimizer, suite or preset; of all that have the name.
 
     Raises:
-        UserError: an unknown name (with the nearest known one), or a plug-in that cannot be used.
+        UserError: an unknown name (with the nearest known one), or an unusable plug-in.
     """
     found, broken = [], []
     for registry in (WORKLOADS, OPTIMIZERS):
@@ -73,7 +73,7 @@ def describe(name: str) -> str:
 
 
 def _entry_lines(registry: Registry[Any]) -> Lines:
-    """Name, origin and summary of every entry; what is wrong with a plug-in that is of no use."""
+    """Name, origin and summary of every entry; for an unusable plug-in, its error."""
     lines = [
         (name, registry.origin(name), _summary_of(entry))
         for name, entry in registry.built_in.items()
@@ -91,9 +91,9 @@ def _entry_lines(registry: Registry[Any]) -> Lines:
 
 
 def _summary_of(entry: Entry[Any]) -> str:
-    """The summary; a workload's ends with its metric, where that can be told."""
+    """The summary; for a workload, with its metric if that can be read."""
     if isinstance(entry, WorkloadEntry):
-        with contextlib.suppress(Exception):  # whatever a workload of others raises when it is made
+        with contextlib.suppress(Exception):  # a plug-in may raise anything
             return f"{entry.summary} ({_metric(entry)})"
     return entry.summary
 
@@ -104,7 +104,7 @@ def _metric(entry: WorkloadEntry) -> str:
 
 
 def _missing(path: Path) -> str:
-    """What this installation lacks to run a preset, in words; "" where nothing is missing."""
+    """Missing entries of a preset, in words; "" if none is missing."""
     try:
         tree = configuration.read_preset(path)
     except UserError as error:
@@ -180,7 +180,7 @@ def _settings_text(settings: type[Any]) -> str:
 
 
 def _hints(settings: type[Any]) -> dict[str, Any]:
-    """Type by setting; as it is written where it cannot be resolved."""
+    """Type by setting; as written if it cannot be resolved."""
     try:
         return configuration.hints(settings)
     except (NameError, TypeError):
@@ -203,7 +203,7 @@ def _type_words(hint: Any, allowed: str = "") -> str:
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
-    """The default as it would be typed; a computed one is computed."""
+    """The default in command-line form; default factories are called."""
     if field.default is not dataclasses.MISSING:
         value = field.default
     elif field.default_factory is not dataclasses.MISSING:

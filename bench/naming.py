@@ -1,4 +1,4 @@
-"""Names, tags and summaries under which a run is shown and recorded.
+"""Names, tags and summaries of runs.
 
 Boundary: pure functions of configurations and results.
 """
@@ -18,12 +18,12 @@ from timetrial.tracking.record import schema
 
 
 def run_name(config: RunConfig) -> str:
-    """A run in a few words."""
+    """Workload, optimizer and seed of a run, in words."""
     return f"{config.workload.name} {label(config)} seed {config.seed}"
 
 
 def label(config: RunConfig) -> str:
-    """The optimizer as tables show it: ``adam``, ``velo[embedded]``, or the run's own label."""
+    """The optimizer's name in tables: ``adam``, ``velo[embedded]``, or the run's own label."""
     if config.label:
         return config.label
     variant = OPTIMIZERS[config.optimizer.name].variant(config.optimizer.settings)
@@ -31,9 +31,9 @@ def label(config: RunConfig) -> str:
 
 
 def entry_tags(entry: OptimizerEntry, config: RunConfig, horizon: Horizon) -> dict[str, str]:
-    """Tags by which a report draws an optimizer that it has never heard of.
+    """Tags that let a report draw an unregistered optimizer.
 
-    A run with a label of its own has no colour: it is another row than its optimizer.
+    A run with its own label has no colour: reports give it a separate row.
     """
     tags = {
         schema.OPTIMIZER_NAME: config.optimizer.name,
@@ -49,7 +49,7 @@ def entry_tags(entry: OptimizerEntry, config: RunConfig, horizon: Horizon) -> di
 
 
 def end_tags(result: RunResult | None) -> dict[str, str]:
-    """Tags known only when a run has ended; empty when it did not end by itself."""
+    """Tags of a finished run; empty if it failed or was interrupted."""
     if result is None:
         return {}
     diverged = result.reason.name == "DIVERGED"
@@ -61,7 +61,7 @@ def summary(
 ) -> dict[str, float]:
     """Metrics of the run as a whole: seconds by account, steps, the last evaluation.
 
-    The accounts sum to ``time/wall_seconds``, which is measured independently of the clock.
+    The accounts sum to ``time/wall_seconds``, measured independently of the clock.
     """
     values = {f"time/{name}_seconds": seconds for name, seconds in accounts.items()}
     values["time/wall_seconds"] = wall_seconds

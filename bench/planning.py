@@ -1,4 +1,4 @@
-"""What a suite will run: its runs, their time budgets, and the plan in words.
+"""The runs of a suite, their time budgets, and the plan in words.
 
 Boundary: reads the recorded seconds of reference runs; ``bench.race`` makes the runs.
 """
@@ -22,7 +22,7 @@ from timetrial.tracking.store.opening import Store
 
 
 def show_plan(suite: Suite, tracking: Tracking) -> None:
-    """Prints what a race would run; the command ``timetrial bench --plan``."""
+    """Prints the runs of a race; the command ``timetrial bench --plan``."""
     configs = [c for w in suite.workloads for c in suites.plan(suite, tracking, w)]
     print(headline(suite, configs))
     for config in configs:
@@ -53,7 +53,7 @@ def budget_text(config: RunConfig) -> str:
 
 
 def planned(suite: Suite, tracking: Tracking, store: Store) -> list[RunConfig]:
-    """All runs of a suite, with the time budgets that are recorded already."""
+    """All runs of a suite, with the time budgets known so far."""
     return [
         config
         for workload in suite.workloads
@@ -64,9 +64,9 @@ def planned(suite: Suite, tracking: Tracking, store: Store) -> list[RunConfig]:
 
 
 def time_budget(suite: Suite, tracking: Tracking, workload: str, store: Store) -> float | None:
-    """Seconds of the time budget: of the suite's calibration, else of the pacemaker's run.
+    """Charged seconds of the time budget: from the suite's calibration, else the reference run.
 
-    None before the pacemaker has been run.
+    None before the reference run has finished.
     """
     if Condition.TIME not in suite.conditions:
         return None

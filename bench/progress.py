@@ -1,4 +1,4 @@
-"""Progress of runs: live bars on a terminal, a line now and then elsewhere.
+"""Progress of runs: live bars on a terminal, occasional lines elsewhere.
 
 Boundary: numbers in, text out. Timed code only stores the latest numbers; a thread draws them.
 """
@@ -33,7 +33,7 @@ from timetrial.framework.records import RunResult
 REFRESH_PER_SECOND = 4
 PLAIN_LINE_EVERY_SECONDS = 30.0
 WIDE, NARROW = 120, 80
-"""Columns from which the description has its full length; below which bars show less."""
+"""Terminal widths: from ``WIDE`` on descriptions are complete, below ``NARROW`` bars are short."""
 
 
 def duration(seconds: float) -> str:
@@ -61,7 +61,7 @@ def download_bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
 
 class _LiveBars(Bars):
-    """Bars that take in the newest numbers whenever they are drawn."""
+    """Bars that read the latest numbers before each drawing."""
 
     before_drawing: Callable[[], None] = staticmethod(lambda: None)
 
@@ -91,8 +91,8 @@ class Display:
     """Shows a race of one or more runs; use it as a context manager.
 
     Args:
-        stream: where to show it; bars are drawn on a terminal only.
-        expected_seconds: expected length of one run, 0 where it is not known.
+        stream: output stream; bars are drawn on a terminal only.
+        expected_seconds: expected wall seconds of one run, 0 if unknown.
     """
 
     def __init__(self, stream: TextIO | None = None, expected_seconds: float = 0.0) -> None:
@@ -121,7 +121,7 @@ class Display:
         self._console.print(text, soft_wrap=True, markup=False)
 
     def race(self, total: int, skipped: int) -> None:
-        """A race begins, of which ``skipped`` runs are recorded already."""
+        """Starts a race of ``total`` runs; ``skipped`` of them are recorded already."""
         self._total, self._done = total, skipped
         self._started = time.monotonic()
         if total > 1:
@@ -129,7 +129,7 @@ class Display:
             self._draw()
 
     def run(self, config: RunConfig) -> Watch:
-        """A run begins; the Watch that is returned shows it."""
+        """Starts a run; returns its progress hooks."""
         self._config, self._latest, self._training_since = config, None, None
         self._last_line = time.monotonic()
         self._run_bar = self._bars.add_task(run_name(config), total=1.0, text="compiling")
@@ -138,7 +138,7 @@ class Display:
         return Watch(self._on_step, self._on_eval)
 
     def done(self, result: RunResult, metric: str) -> None:
-        """The run has ended by itself."""
+        """Shows the result of a finished run."""
         final = result.evaluations[-1].metrics
         shown = f"validation/{metric}"
         how = "" if result.reason is StopReason.BUDGET else f", {result.reason.value}"
@@ -148,7 +148,7 @@ class Display:
         )
 
     def failed(self, error: BaseException) -> None:
-        """The run has raised an exception."""
+        """Shows the exception of a failed run."""
         text = (str(error).splitlines() or ["no message"])[0][:200]
         self._end(f"FAILED, {type(error).__name__}: {text}")
 
@@ -165,11 +165,11 @@ class Display:
         self._draw()
 
     def _count(self, number: int) -> str:
-        """``[ 3/24] ``; nothing where there is one run only."""
+        """``[ 3/24] ``; empty for a single run."""
         return f"[{number:>{len(str(self._total))}}/{self._total}] " if self._total > 1 else ""
 
     def _on_step(self, info: StepInfo) -> None:
-        self._latest = info  # timed code: it is drawn later
+        self._latest = info  # timed code: drawing happens later
 
     def _on_eval(self, info: StepInfo, metrics: Mapping[str, float]) -> None:
         now = time.monotonic()
@@ -183,7 +183,7 @@ class Display:
             self.line(f"{run_name(self._config)}: {at.used:.0%}, {self._run_text(at)}")
 
     def _draw(self) -> None:
-        """Brings both bars up to date."""
+        """Updates both bars."""
         info = self._latest
         if self._run_bar is not None and info is not None:
             text = self._run_text(info)
@@ -201,7 +201,7 @@ class Display:
         return f"step {info.step}  loss {loss:.4f}  {left}".rstrip()
 
     def _run_seconds_left(self) -> float | None:
-        """Seconds that the run still takes, by its pace so far; None while it has none."""
+        """Estimated wall seconds left in the run; None while unknown."""
         info = self._latest
         if info is None or info.used <= 0 or self._training_since is None:
             return None
@@ -209,7 +209,7 @@ class Display:
         return elapsed * max(0.0, 1 - info.used) / info.used
 
     def _race_seconds_left(self) -> float | None:
-        """Seconds of the run in progress and of all that follow; None where nothing is known."""
+        """Estimated wall seconds left in the race; None while unknown."""
         waiting = self._total - self._done
         if self._total < 2 or waiting <= 0:
             return None

@@ -1,7 +1,7 @@
 """The race: makes planned runs one after the other, then scores and reports them.
 
-Boundary: order, progress and survival of runs; ``experiment.run`` makes one. Runs never overlap,
-because runs that share cores have no valid timing.
+Boundary: order, progress and failures of runs; ``experiment.run`` makes one. Runs never overlap,
+because timings on shared cores are not valid.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from timetrial.tracking.store.opening import Store, open_store
 def train(config: RunConfig) -> int:
     """Makes one run; the command ``timetrial train``."""
     workshop = Workshop()
-    workshop.program(config)  # what it refuses, it refuses before anything is written
+    workshop.program(config)  # raises bad settings before anything is written
     store = open_store(config.tracking.uri, root=Path(config.tracking.root))
-    store.experiment_id(config.tracking.experiment)  # refused here, not after the training
+    store.experiment_id(config.tracking.experiment)  # raises here, not after the training
     with raise_interrupted(), Display() as display:
         display.race(total=1, skipped=0)
         result = run(config, store, workshop, watch=display.run(config))
@@ -50,7 +50,7 @@ def train(config: RunConfig) -> int:
 def race(suite: Suite, tracking: Tracking) -> int:
     """Makes every run of the suite that is not recorded as finished, then scores and reports.
 
-    A run that raises is recorded as FAILED and the race goes on; Ctrl-C ends it, and the same
+    A run that raises is recorded as FAILED and the race continues. Ctrl-C ends the race; the same
     command continues it later. Returns the exit code: 1 when a run failed.
     """
     store = open_store(tracking.uri, root=Path(tracking.root))
@@ -76,7 +76,7 @@ def race(suite: Suite, tracking: Tracking) -> int:
                     tags = {schema.SETS_TIME_BUDGET: "true"}
                     failed += make_runs([config], done, suite, store, workshop, display, tags)
                 pace = time_budget(suite, tracking, workload, store)
-                if pace is None:  # nothing can be timed; the report shows what is missing
+                if pace is None:  # no time budget; the report lists missing runs
                     continue
             runs = suites.plan(suite, tracking, workload, pace)
             failed += make_runs(runs, done, suite, store, workshop, display, {})
@@ -95,7 +95,7 @@ def make_runs(
     display: Display,
     tags: Mapping[str, str],
 ) -> list[tuple[str, str]]:
-    """Makes the runs that are not done, in order; returns names and errors of those that raised."""
+    """Makes the missing runs in order; returns names and errors of failed ones."""
     failed = []
     for config in configs:
         digest = configuration.digest(config)
@@ -113,7 +113,7 @@ def make_runs(
             )
         except UserError:
             raise
-        except Exception as error:  # whatever one run dies of, the others go on
+        except Exception as error:  # one failed run does not end the race
             failed.append((run_name(config), f"{type(error).__name__}: {error}"))
             display.failed(error)
         else:
@@ -123,7 +123,7 @@ def make_runs(
 
 
 def first_trial_steps(config: RunConfig, suite: Suite, store: Store) -> int | None:
-    """Steps that the first trial made within the time budget: what later trials are told."""
+    """Steps of the first trial within the time budget; later trials are built for this number."""
     needed = OPTIMIZERS[config.optimizer.name].needs_steps and config.budget.seconds is not None
     if not needed or config.seed == suite.seeds[0]:
         return None

@@ -1,6 +1,6 @@
 """Scores recorded runs and writes reports: the command ``timetrial report``.
 
-Boundary: chooses the runs and prints what came of them; ``tracking.report`` writes the files.
+Boundary: chooses the runs and prints the results; ``tracking.report`` writes the files.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ def report(
     """Scores the recorded runs of a suite, writes the report and prints the score table.
 
     Args:
-        suite: which runs.
-        tracking: where they are recorded.
-        store: the same, where it is open already.
+        suite: the suite of the runs.
+        tracking: store and experiment of the runs.
+        store: that store, if it is open already.
         mixed_machines: score seconds of runs from different machines, too.
-        options: how intervals are made.
-        studies: experiment with the trials of tuning studies, beside the suite's own.
-        mlflow_url: where the web interface is served, for links to the runs.
+        options: bootstrap of the intervals.
+        studies: further experiment with trials of tuning studies.
+        mlflow_url: URL of the MLflow UI, for links to runs.
     """
     store = store or open_store(tracking.uri, root=Path(tracking.root), create=False)
     configs = planned(suite, tracking, store)
@@ -101,14 +101,14 @@ def report(
 
 
 def _run_url(store: Store, experiment: str, mlflow_url: str) -> str:
-    """Where links to runs lead; "" while no run has reached MLflow."""
+    """Base URL of links to runs; "" while MLflow has no run."""
     return run_address(store, experiment, mlflow_url) if has_experiment(store, experiment) else ""
 
 
 def _show_in_mlflow(
     store: Store, experiment: str, suite: str, directory: Path, records: Sequence[RunRecord]
 ) -> None:
-    """Logs the report and writes the views; a store that refuses costs a warning only."""
+    """Logs the report and writes the views; prints a warning if the store raises."""
     try:
         log_report(store, experiment, suite, directory)
         write_views(store, experiment, records)
@@ -129,7 +129,7 @@ def _planned_runs(
 def _runs_of(
     suite: Suite, tracking: Tracking, store: Store, configs: Sequence[RunConfig]
 ) -> tuple[list[RunRecord], int]:
-    """The recorded runs that a suite plans, and how many others its experiment holds."""
+    """The recorded runs of a suite, and the number of other runs in its experiment."""
     identities = {configuration.digest(config) for config in configs}
     recorded = load_runs(store, tracking.experiment)
     records = [run for run in recorded if run.tags[schema.CONFIG_HASH] in identities]
@@ -142,7 +142,7 @@ def _runs_of(
 
 
 def write_page(records: Sequence[RunRecord], directory: Path, options: ReportOptions) -> Path:
-    """``tracking.report.write_report``, with a ``UserError`` where the disk refuses."""
+    """Calls ``tracking.report.write_report``; turns an OSError into a UserError."""
     try:
         return write_report(records, directory, options)
     except OSError as error:
@@ -152,7 +152,7 @@ def write_page(records: Sequence[RunRecord], directory: Path, options: ReportOpt
 def study_trials(
     suite: Suite, tracking: Tracking, store: Store, experiment: str
 ) -> list[RunRecord]:
-    """Trials of tuning studies on the suite's workloads, of its experiment and of another one."""
+    """Trials of tuning studies on the suite's workloads, from its experiment and another one."""
     found = {
         run.run_id: run
         for name in (tracking.experiment, experiment)
@@ -175,7 +175,7 @@ def paper_report(tracking: Tracking) -> int:
 
 
 def served_conditions(config: RunConfig, suite: Suite) -> list[Condition]:
-    """The conditions that a planned run gives a result for."""
+    """The conditions served by a planned run."""
     pace = configuration.digest(suites.pacemaker(suite, config.tracking, config.workload.name))
     has_pacemaker = Condition.TIME in suite.conditions and not suite.calibrations
     sets_pace = has_pacemaker and configuration.digest(config) == pace
@@ -185,7 +185,7 @@ def served_conditions(config: RunConfig, suite: Suite) -> list[Condition]:
 
 
 def ui_command_line(tracking: Tracking, suite: Suite | None = None) -> str:
-    """The one command that opens MLflow at the right view."""
+    """Command line that opens the MLflow UI at the views of a suite."""
     default = Tracking(experiment=f"timetrial-{suite.name if suite else 'quick'}")
     given = [
         shlex.quote(f"tracking.{key}={value}")
@@ -205,7 +205,7 @@ def report_from(
     mixed_machines: bool = False,
     baseline: str | None = None,
 ) -> int:
-    """Scores the runs of some places together; the command ``timetrial report --from``.
+    """Scores the runs of several sources together; the command ``timetrial report --from``.
 
     Args:
         sources: places as for ``tracking.read.places.read_place``.
@@ -215,12 +215,12 @@ def report_from(
         experiment: name of the MLflow experiment in each store; None takes the only one.
         out: directory for the report's files.
         mixed_machines: score seconds of runs from different machines, too.
-        baseline: submission that speed-ups are over; None takes the best one called baseline, else
-            the best hand-made optimizer, else the best submission.
+        baseline: reference submission of the speed-ups; None takes the best one named baseline,
+            else the best hand-made optimizer, else the best submission.
 
     Raises:
-        UserError: an argument names nothing that there is, a place holds no run, or the runs
-            cannot be scored together.
+        UserError: an unknown name or file, a source without runs, or runs that cannot be scored
+            together.
     """
     if rules != PAPER and rules not in RULES:
         raise UserError(f"rules: expected one of {', '.join([PAPER, *RULES])}, got {rules!r}")
@@ -243,7 +243,7 @@ def report_from(
 
 
 def _read(sources: Sequence[str], experiment: str | None, targets: str) -> list[RunRecord]:
-    """The runs with their targets, if any are named; prints every problem."""
+    """Reads the runs, adds the named targets, if any, and prints every problem."""
     given = named_targets(targets) if targets else {}
     records, problems = gather(sources, experiment)
     records = give_targets(by_condition(records), given)
@@ -255,7 +255,7 @@ def _read(sources: Sequence[str], experiment: str | None, targets: str) -> list[
 
 
 def _lacking_targets(records: Sequence[RunRecord], name: str) -> list[str]:
-    """A line per workload that the named targets lack, or that no target can be established for."""
+    """One line per workload without a named target, or without a budget to establish one."""
     lines = []
     for workload in sorted({record.workload for record in records}):
         here = [record for record in records if record.workload == workload]
@@ -269,7 +269,7 @@ def _lacking_targets(records: Sequence[RunRecord], name: str) -> list[str]:
 
 
 def _report_race(records: Sequence[RunRecord], out: Path, options: ReportOptions) -> Path:
-    """By the paper's rules; the trials of AlgoPerf's studies are runs of the race."""
+    """Reports by the paper's rules; trials of AlgoPerf's studies count as runs."""
     raced = [
         dataclasses.replace(r, tags={k: v for k, v in r.tags.items() if k != schema.STUDY})
         if FRAMEWORK in r.tags
@@ -289,10 +289,10 @@ def _report_leaderboard(
     options: ReportOptions,
     baseline: str | None,
 ) -> Path:
-    """By AlgoPerf's rules."""
+    """Reports by AlgoPerf's rules."""
     found = leaderboard_of(records, rules, baseline=baseline, mixed_machines=options.mixed_machines)
     print_leaderboard(found)
     write_leaderboard(found, out, options.title)
     limit = largest_factor(found.times, found.rules)
-    limits = limit if limit > 1 else None  # nobody differs: any limit gives the same scores
+    limits = limit if limit > 1 else None  # equal times: any limit gives the same scores
     return write_page(found.trials, out, dataclasses.replace(options, r_max=limits))

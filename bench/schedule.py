@@ -1,4 +1,4 @@
-"""Learning rates for a report: recorded ones, else those that the optimizers' entries give.
+"""Learning rates for a report: recorded ones, else those of the optimizers' entries.
 
 Boundary: tables of points; ``tracking.report`` draws them.
 """
@@ -33,8 +33,8 @@ _POINTS: Final = 201
 def learning_rates(configs: Sequence[RunConfig], records: Iterable[RunRecord]) -> pd.DataFrame:
     """The schedules of planned and recorded runs up to the last step, columns ``RATE_COLUMNS``.
 
-    Optimizers without a learning rate, such as VeLO, have no rows. Of several runs of an optimizer
-    on a workload the longest one counts.
+    Optimizers without a learning rate, such as VeLO, have no rows. The longest run of an
+    optimizer on a workload counts.
 
     Args:
         configs: planned runs; they may have no record.
@@ -78,7 +78,7 @@ def _points(config: RunConfig | None, run: RunRecord | None) -> Points:
 
 
 def _recorded(run: RunRecord) -> Points:
-    """The points of a run's tag; none where it is damaged."""
+    """The points of a run's tag; none if it is damaged."""
     try:
         points = json.loads(run.tags[schema.LEARNING_RATES])
         return [(int(step), float(rate)) for step, rate in points]
@@ -87,7 +87,7 @@ def _recorded(run: RunRecord) -> Points:
 
 
 def _configured(run: RunRecord) -> RunConfig | None:
-    """The recorded configuration of a run; None where this installation cannot read it."""
+    """The recorded configuration of a run; None if this installation cannot read it."""
     wanted = {
         key: value
         for key, value in run.config.items()
@@ -100,14 +100,14 @@ def _configured(run: RunRecord) -> RunConfig | None:
 
 
 def _scheduled(optimizer: str, settings: Any, step_hint: int, steps: int) -> Points:
-    """Points from the first update to the last, as the optimizer's entry gives them."""
+    """Points from the first update to the last, from the optimizer's entry."""
     rates_of = OPTIMIZERS[optimizer].learning_rates
     rates = rates_of(settings, Horizon(step_hint=step_hint, steps=steps)) if rates_of else None
     return [] if rates is None else sampled(rates, steps, _POINTS)
 
 
 def _paper_settings(row: Mapping[str, str]) -> Any:
-    """The settings of a baseline in Table 8; it gives no others than these."""
+    """The settings of a baseline, from the columns of Table 8."""
     columns = {
         "learning_rate": "learning_rate",
         "momentum": "momentum",

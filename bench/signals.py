@@ -1,6 +1,6 @@
 """Signals that end the program: Ctrl-C, SIGTERM and SIGHUP.
 
-Boundary: handlers of this process; what an interrupted run records is for ``experiment``.
+Boundary: handlers of this process; ``experiment`` records interrupted runs.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from types import FrameType
 from typing import NoReturn
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that ask the program to end."""
+"""Signals that end the program."""
 
 Handler = Callable[[int, FrameType | None], None]
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the program to end.
+    """A signal ended the program.
 
     Attributes:
-        number: which signal; the exit code is 128 + number.
+        number: of the signal; the exit code is 128 + number.
     """
 
     def __init__(self, number: int) -> None:
@@ -35,7 +35,7 @@ class Interrupted(KeyboardInterrupt):
 def exit_at_once(line: str) -> Iterator[None]:
     """Inside, a signal prints one line and ends the process; nothing may be open yet.
 
-    Meant for imports: C code that is being imported may swallow or print an exception.
+    Used during imports: C extensions may swallow or print an exception there.
     """
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
@@ -59,7 +59,7 @@ def raise_interrupted() -> Iterator[None]:
 
 @contextmanager
 def _handled_by(handler: Handler) -> Iterator[None]:
-    """Installs a handler; ignored signals (``nohup``) stay ignored, other threads get none."""
+    """Installs a handler; ignored signals (``nohup``) stay ignored. Main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

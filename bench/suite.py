@@ -1,4 +1,4 @@
-"""Suites: the workloads, optimizers, seeds and conditions of a race, and the runs that they plan.
+"""Suites: the workloads, optimizers, seeds and conditions of a race, and its planned runs.
 
 Boundary: reads presets and suites; ``race`` makes the runs.
 """
@@ -26,31 +26,31 @@ PRESETS_DIRECTORY = Path(__file__).parent / "presets"
 SUITES_DIRECTORY = Path(__file__).parent / "suites"
 
 HPO = "hpo"
-"""Name of the tuned optimizer in suites: on each workload that of its tuned preset."""
+"""Name of the tuned optimizer in suites, read from each workload's tuned preset."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
     """A race: every optimizer on every workload with every seed.
 
-    Directories are relative to the presets of this package; those of a suite file that are found
-    beside it come first.
+    Directories are relative to the presets of this package. Directories beside a suite file come
+    first.
 
     Attributes:
         name: file name of the suite, without ending.
         summary: one line for ``timetrial list``.
         presets: directory of run presets; workload W runs under preset ``<presets>/W``.
         workloads: names of workloads.
-        optimizers: names of optimizers; ``all`` takes every built-in one, and ``hpo`` where
+        optimizers: names of optimizers; ``all`` stands for every built-in one, and for ``hpo`` if
             every workload has a tuned preset.
         seeds: one run per seed, each in [0, 2**32).
         conditions: ``step`` (the preset's budget), ``time``, or both.
-        calibrations: directory of calibration files, relative to the working directory; the time
-            budget of workload W is that of ``<calibrations>/W.yaml``. "" takes the seconds of the
-            reference run's step budget.
+        calibrations: directory of calibration files, relative to the working directory;
+            ``<calibrations>/W.yaml`` holds the time budget of workload W. "" takes the charged
+            seconds of the reference run.
         seconds_per_run: expected wall time of a run on 2 cores, for the estimate in the plan.
-        hpo: directory of the tuned presets, one per workload, as ``timetrial tune --export`` writes
-            them; ``hpo`` takes its optimizer from them. "" leaves the row out.
+        hpo: directory of the tuned presets of ``hpo``, one per workload, written by
+            ``timetrial tune --export``. "" leaves the row out.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Suite:
             raise ValueError(f"seeds: expected numbers in [0, 2**32), got {list(self.seeds)}")
 
     def _check_presets(self) -> None:
-        """Refuses a directory that lacks the preset of a workload."""
+        """Raises if the directory lacks the preset of a workload."""
         missing = [name for name in self.workloads if not os.path.isfile(self.preset(name))]
         if missing:
             known = sorted({name.rpartition("/")[0] for name in presets()} - {""})
@@ -97,7 +97,7 @@ class Suite:
     def optimizer_names(self) -> tuple[str, ...]:
         """The optimizers, with ``all`` spelled out: built-in ones in registry order, then others.
 
-        ``all`` holds no plug-ins: what a suite is does not depend on what else is installed.
+        ``all`` excludes plug-ins: a suite does not depend on other installed packages.
         """
         known = (*OPTIMIZERS.built_in, HPO)
         if "all" in self.optimizers:
@@ -108,7 +108,7 @@ class Suite:
         return (*chosen, *dict.fromkeys(others))
 
     def _untuned(self) -> list[str]:
-        """Workloads without a tuned preset: all of them where no directory is named."""
+        """Workloads without a tuned preset: all of them if there is no directory."""
         tuned = {name for name in self.workloads if self.hpo and os.path.isfile(self.tuned(name))}
         return [name for name in self.workloads if name not in tuned]
 
@@ -117,11 +117,11 @@ class Suite:
         return PRESETS_DIRECTORY / self.presets / f"{workload}.yaml"
 
     def tuned(self, workload: str) -> Path:
-        """File of a workload's tuned preset, whether it exists or not."""
+        """File of a workload's tuned preset; it may be missing."""
         return PRESETS_DIRECTORY / self.hpo / f"{workload}.yaml"
 
     def calibration(self, workload: str) -> str | None:
-        """The calibration file of a workload, where the suite takes its budgets from files."""
+        """The calibration file of a workload; None if the suite has no calibrations."""
         return str(Path(self.calibrations) / f"{workload}.yaml") if self.calibrations else None
 
 
@@ -158,7 +158,7 @@ def _yaml_files(directory: Path) -> dict[str, Path]:
 
 
 def load_suite(overrides: Sequence[str]) -> tuple[Suite, Tracking]:
-    """Reads ``suite=NAME|FILE.yaml`` and lays the other words over it (``seeds=0``).
+    """Reads ``suite=NAME|FILE.yaml`` and applies the other words (``seeds=0``).
 
     Raises:
         ConfigError: an unknown suite, key, workload, optimizer or directory; a wrong type; a
@@ -180,7 +180,7 @@ def load_suite(overrides: Sequence[str]) -> tuple[Suite, Tracking]:
 
 
 def _check_calibrations(suite: Suite) -> None:
-    """Refuses a suite whose time budgets come from files that are not there."""
+    """Raises if a calibration file of the suite does not exist."""
     for workload in suite.workloads if Condition.TIME in suite.conditions else ():
         file = suite.calibration(workload)
         if file is not None and not os.path.isfile(file):
@@ -189,7 +189,7 @@ def _check_calibrations(suite: Suite) -> None:
 
 
 def _tracking(given: Any, suite: str) -> Tracking:
-    """Where a suite is recorded: in an experiment of its own unless another is given."""
+    """Tracking of a suite, by default in its own experiment."""
     if isinstance(given, dict):
         given = {"experiment": f"timetrial-{suite}", **given}
     tracking: Tracking = configuration.convert(given, Tracking, "tracking")
@@ -207,7 +207,7 @@ def _suite_file(file: Path) -> dict[str, Any]:
 def _directories(
     parts: dict[str, Any], places: Sequence[Path], keys: Sequence[str] = ("presets", "hpo")
 ) -> dict[str, Any]:
-    """Settings whose directories are those of the first place that has them."""
+    """Settings with each directory taken from the first place that has it."""
     found = dict(parts)
     for key in keys:
         if name := parts.get(key):
@@ -218,7 +218,7 @@ def _directories(
 
 
 PACEMAKER = "heavy_ball"
-"""The optimizer whose seconds for the step budget are the suite's time budget."""
+"""Optimizer of the reference run; its charged seconds under the step budget are the time budget."""
 
 
 def plan(
@@ -230,9 +230,9 @@ def plan(
 
     Args:
         suite: the suite.
-        tracking: where the runs are recorded.
+        tracking: store and experiment of the runs.
         workload: one of the suite's.
-        time_budget: seconds of the time condition, > 0; None where they are not known yet.
+        time_budget: charged seconds of the time condition, > 0; None if not known yet.
     """
     runs: list[RunConfig] = []
     seconds, file = time_budget or 1.0, suite.calibration(workload)
@@ -279,7 +279,7 @@ def _tuned(suite: Suite, workload: str) -> Tree:
 
 
 def pacemaker(suite: Suite, tracking: Tracking, workload: str) -> RunConfig:
-    """The run that sets the time budget of a workload."""
+    """The reference run: it sets the time budget of a workload."""
     return stepped(suite, tracking, workload, PACEMAKER, suite.seeds[0])
 
 

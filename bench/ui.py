@@ -1,6 +1,6 @@
-"""``timetrial ui``: serves the recorded runs in MLflow's web interface at the right view.
+"""``timetrial ui``: serves the recorded runs in the MLflow UI, at the saved views.
 
-Boundary: starts and ends the server process; what the views show is for ``tracking.store.views``.
+Boundary: starts and ends the server process; ``tracking.store.views`` defines the views.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def serve(tracking: Tracking, port: int) -> int:
 
 @contextmanager
 def _started(command: Sequence[str], output: TextIO) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs the server in a process group of its own, and ends all of the group afterwards."""
+    """Runs the server in its own process group; ends the whole group afterwards."""
     server = subprocess.Popen(
         command, env=ui_environment(), stdout=output, stderr=output, start_new_session=True
     )

@@ -1,6 +1,6 @@
 """Help texts of the commands of ``timetrial``.
 
-Boundary: words only. Completion takes the keys that a command knows from its text.
+Boundary: text only; completion reads the keys of a command from its text.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ For an unknown key the nearest known one is suggested.
 TRAIN = """\
 Makes one run and records it in MLflow.
 
-  workload=NAME           what to train (timetrial list); workload.KEY sets one of its settings
-  optimizer=NAME          what to train it with; optimizer.KEY sets one of its settings
+  workload=NAME           the workload (timetrial list); workload.KEY sets one of its settings
+  optimizer=NAME          the optimizer (timetrial list); optimizer.KEY sets one of its settings
   budget.steps=N          number of updates (default: the workload's step hint), or
-  budget.seconds=S        seconds of training; evaluation is not charged
+  budget.seconds=S        charged seconds; evaluation is not charged
   budget.calibration=FILE seconds from a calibration file (timetrial calibrate)
   budget.charge_compile=true    charge compilation too (default: false)
-  budget.expected_steps=N number of steps to expect of budget.seconds (default: measured)
+  budget.expected_steps=N number of steps expected in budget.seconds (default: measured)
   seed=N                  initialisation and order of the data (default: 0)
   label=TEXT              name in tables and plots (default: the optimizer's)
   stop.target=X           end early once the workload's metric reaches X
@@ -74,7 +74,7 @@ it, from checkpoints. Several workers, also on several machines, may share one s
 
   workload=, optimizer=, budget.steps=, budget.seconds=, seed=, stop.target=, preset=,
   tracking.experiment=, tracking.root=, tracking.uri=    the run of a trial, as in timetrial train;
-                          settings of the optimizer that are given are not tuned
+                          given settings of the optimizer are not tuned
   study.trials=N          number of trials, earlier ones included (default: 20)
   study.search=HOW        sobol (default), halton, random, algoperf_halton, tpe
   study.points=FILE       JSON list of points, [{"learning_rate": 0.001}, ...]
@@ -110,9 +110,9 @@ the end of a piece, the same command continues it with bitwise the same result.
   families=[a,b]          perceptron, deep_perceptron, convnet, embedding, denoiser, autoencoder,
                           graph (default: all)
   truncation=, shortest=, longest_at_first=, longest=, sigma=, learning_rate=, clip=, ema=, seed=
-                          the rest of the method; the defaults made the embedded weights
+                          further settings; the embedded weights were made with the defaults
   validate_every=N, validation_tasks=N, horizons=[300,1000,3000]
-                          how the best checkpoint is chosen
+                          choice of the best checkpoint
   name=NAME               name of the training (default: velo); its checkpoint is in
                           tracking.root/metatrain/NAME
   checkpoint_seconds=S    pause between checkpoints (default: 60)
@@ -129,14 +129,14 @@ examples:
 """
 
 CALIBRATE = """\
-Carries a time budget over to this hardware: runs the target-setting algorithm of a workload for a
-few per cent of its steps, times it in windows after a warm-up, and multiplies the runtime on the
-reference machine by the ratio of the times per step. The result is written to
-calibrations/WORKLOAD.yaml under tracking.root; runs take their budget from it, and record it, with
-budget.calibration=FILE. Nothing else should run on the machine meanwhile.
+Transfers a time budget to this hardware. The target-setting algorithm of a workload runs for a few
+per cent of its steps and is timed in windows after a warm-up. The budget is the runtime on the
+reference machine times the ratio of the times per step. The result is written to
+calibrations/WORKLOAD.yaml under tracking.root. Runs take their budget from it, and record it, with
+budget.calibration=FILE. Leave the machine idle meanwhile.
 
-  preset=NAME, workload.KEY, budget.steps=N   as in timetrial train: what is timed, and the number
-                          of steps of the budget where no other machine's is carried over
+  preset=NAME, workload.KEY, budget.steps=N   as in timetrial train: the run to time, and the number
+                          of steps of the budget if this machine is the reference
   tracking.root=DIR       directory for local files (default: runs)
 """
 
@@ -168,8 +168,8 @@ examples:
 """
 
 LIST = """\
-Lists workloads, optimizers, suites and presets, one line each. With NAME: all about one of them;
-of an optimizer or workload every setting with its type, range, default and meaning.
+Lists workloads, optimizers, suites and presets, one line each. With NAME: the details of one; for
+an optimizer or workload, every setting with its type, range, default and meaning.
 """
 
 LIST_EXAMPLES = """\
@@ -179,8 +179,8 @@ examples:
 """
 
 CHECK = """\
-Runs the contract tests of optimizers and workloads, which ship with the package, on one of them:
-one of this package, of another package, or of your own module.
+Runs the contract tests on an optimizer or a workload: of this package, of another package, or of
+your own module. The tests ship with the package.
 
   optimizer=NAME          or package.module:entry
   workload=NAME           or package.module:entry
@@ -206,8 +206,8 @@ interrupted download continues; --from FILE takes a copy instead, for machines w
 """
 
 SYNC = """\
-Sends runs to MLflow that it could not take when they were made, from their journals. Without
---file: all such runs under tracking.root. Sending a run twice changes nothing.
+Sends runs from their journals to MLflow, for runs made while MLflow was out of reach. Without
+--file: all unsent runs under tracking.root. Sending a run twice changes nothing.
 
   tracking.root=, tracking.uri=    as in timetrial train
 """

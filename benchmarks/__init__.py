@@ -1,1 +1,1 @@
-"""Benchmarks: what the loop and the optimizers cost (make bench-overhead, make bench-velo)."""
+"""Benchmarks: cost of the loop and of the optimizers (make bench-overhead, make bench-velo)."""

@@ -1,6 +1,6 @@
-"""Compares VeLO weights with Adam on synthetic tasks that neither trained nor selected them.
+"""Compares VeLO weights with Adam on synthetic tasks held out from training and selection.
 
-Boundary: trains the tasks of meta-training's families, records nothing; these are the tables of
+Boundary: trains the tasks of meta-training's families, records nothing; prints the tables of
 ``optimizers/velo/embedded/CARD.md``.
 
     python -m benchmarks.held_out embedded old.params
@@ -52,7 +52,7 @@ def _all_families(validation: Validation, argument: jax.Array) -> tuple[Losses, 
 
 
 def table(found: Found) -> str:
-    """Mean scores by horizon and by family, divergences, and the share of tasks won from Adam."""
+    """Mean scores by horizon and family, divergences, share of tasks better than untuned Adam."""
     untuned = found[f"adam {UNTUNED:g}"][1]
     names = ["contestant", *(f"{n} steps" for n in HORIZONS), "all", "beats 1e-3", "diverged"]
     lines = [f"| {' | '.join(names)} |", "|---|" + "---|" * (len(names) - 1)]

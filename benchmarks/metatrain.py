@@ -1,14 +1,14 @@
 """Measures meta-training: inner steps of all lanes per CPU second, and compilation.
 
-Boundary: makes outer steps and throws them away; trains nothing that is kept and records nothing.
+Boundary: makes outer steps and discards the result; records nothing.
 
     make bench-metatrain                           # all families
     python -m benchmarks.metatrain --family prototype --pairs 32
 
-The first line is the task of the prototype that this replaces, a 24-16-8 perceptron on Gaussian
-mixtures in batches of 32, which made 3,500 to 4,500 lane-steps per CPU second with the update of
-google/learned_optimization under vmap. CPU time is that of all threads, and everything that an
-outer step does is in it: new tasks, perturbations, inner steps, meta-gradient.
+The first line is the prototype's task: a 24-16-8 perceptron on Gaussian mixtures in batches of 32.
+The prototype made 3,500 to 4,500 lane-steps per CPU second, with the update of
+google/learned_optimization under vmap. CPU time covers all threads and the whole outer step: new
+tasks, perturbations, inner steps, meta-gradient.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PROTOTYPE = perceptron("prototype", (16,), features=24)
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """What was measured of one family."""
+    """Measurements of one family."""
 
     parameters: int
     compile_seconds: float
@@ -44,7 +44,7 @@ class Speed:
 
 
 def measure(name: str, pairs: int, truncation: int, repeats: int) -> Speed:
-    """Compiles the outer step of a family and times some, after one that warms up."""
+    """Compiles the outer step of a family; times some steps after one warm-up step."""
     settings = MetatrainSettings(families=(name,), pairs=pairs, truncation=truncation)
     mesh = Mesh(np.array(jax.devices()[:1]), ("pairs",))
     weights = embedded_weights()

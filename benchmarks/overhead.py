@@ -1,8 +1,8 @@
-"""What the training loop costs: ``Trainer.fit`` with all default callbacks over a bare loop.
+"""Cost of the training loop: ``Trainer.fit`` with all default callbacks over a bare loop.
 
-Both run the same compiled update on the same batches, in turn, so that a change of the machine's
-speed meets both. Quoted is the median over the pairs of the ratio of wall time per step. The goal
-is at most 1.03 on the workload whose steps are the shortest.
+Both run the same compiled update on the same batches, alternately, so that changes of the machine's
+speed affect both. The result is the median over the pairs of the ratio of wall time per step. The
+goal is at most 1.03 on the workload with the shortest steps.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def compare(overrides: Sequence[str], steps: int, repeats: int) -> Mapping[str, 
 
 
 def main() -> None:
-    """Prints the ratio; exits with 1 where it is above the goal."""
+    """Prints the ratio; exits with 1 if it is above the goal."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workload", default="flights_dlrm")
     parser.add_argument("--optimizer", default="heavy_ball")

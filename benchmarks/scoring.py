@@ -1,7 +1,7 @@
-"""How long scoring takes: 1,000 runs of 200 evaluations of 10 metrics, 10,000 bootstrap samples.
+"""Time of scoring: 1,000 runs of 200 evaluations of 10 metrics, 10,000 bootstrap samples.
 
-Everything that a report needs: targets, times, ratios, scores, final metrics with intervals on all
-of them, probabilities of improvement and rank stability. The goal is at most 10 seconds.
+Covers a whole report: targets, times, ratios, scores, final metrics with intervals on all of them,
+probabilities of improvement and rank stability. The goal is at most 10 seconds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ R_MAX = {"time": 3.0, "step": 1.5}
 
 
 def runs(seed: int = 0) -> list[RunRecord]:
-    """Both conditions of ten optimizers on ten workloads with five seeds: curves that saturate."""
+    """Ten optimizers on ten workloads with five seeds, both conditions: saturating curves."""
     random = np.random.default_rng(seed)
     return [
         _run(random, condition, f"workload{w}", f"optimizer{o}", trial)
@@ -70,7 +70,7 @@ def _run(
 
 
 def score_everything(records: list[RunRecord], options: Bootstrap) -> None:
-    """What a report computes from the runs, for both conditions and splits."""
+    """Makes the computations of a report, for both conditions and splits."""
     for condition, r_max in R_MAX.items():
         for split in ("train", "validation"):
             goals = targets(records, split=split, condition=condition)
@@ -87,7 +87,7 @@ def score_everything(records: list[RunRecord], options: Bootstrap) -> None:
 
 
 def main() -> None:
-    """Prints the seconds; exits with 1 where they are above the goal."""
+    """Prints the seconds; exits with 1 if they are above the goal."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=10_000, help="bootstrap samples")
     parser.add_argument("--method", choices=["percentile", "bca"], default="bca")

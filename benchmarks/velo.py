@@ -5,15 +5,15 @@ Boundary: runs optimizers on random gradients; trains nothing and records nothin
     make bench-velo                                # all trees
     python -m benchmarks.velo --tree unet --repeats 20
 
-All optimizers of a tree are compiled first and then take turns, so that whatever else the machine
-does hits all of them alike. Every update is that of a real step: the update is added to the
-parameters. VeLO donates parameters and state; Adam runs both ways, because on a CPU XLA copies
-what Adam donates first, and the factors are those over the way without. CPU time is that of all
-threads of the process. VeLO has the sizes of the released weights (H=512, K=256) with random
-numbers: time does not depend on them.
+All optimizers of a tree are compiled first and then run alternately, so that other load on the
+machine affects all of them alike. Every update is added to the parameters, as in a real step. VeLO
+donates parameters and state. Adam runs with and without donation, because on a CPU XLA first
+copies donated buffers of Adam; factors are relative to Adam without donation. CPU time covers all
+threads of the process. VeLO has random weights of the released sizes (H=512, K=256): time does not
+depend on their values.
 
-Where google/learned_optimization is importable (it is never required), its own VeLO runs beside
-ours under ``--reference``; expect minutes of compilation and gigabytes of memory.
+Option ``--reference`` also runs VeLO of google/learned_optimization, if that is importable; expect
+minutes of compilation and gigabytes of memory.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Contestant:
     wall_seconds: list[float] = dataclasses.field(default_factory=list)
 
     def run(self, grads: PyTree, updates: int) -> None:
-        """Makes some updates and notes the seconds that each took on average."""
+        """Makes some updates and records the mean seconds per update."""
         cpu, wall = time.process_time(), time.perf_counter()
         for _ in range(updates):
             self.params, self.state = self.step(grads, self.state, self.params)
@@ -138,7 +138,7 @@ def reference_contestant(grads: PyTree, params: PyTree) -> Contestant:
 
 
 def race(tree: str, repeats: int, *, reference: bool) -> list[Contestant]:
-    """Compiles the optimizers for a tree and lets them take turns."""
+    """Compiles the optimizers for a tree and runs them alternately."""
     params, grads = random_tree(tree, 0), random_tree(tree, 1)
     adam = optax.adam(1e-3)
     contestants = [

@@ -1,6 +1,6 @@
 """Optimizers: optax transformations by name, with their settings.
 
-Boundary: imports framework only; an optimizer knows neither workload, clock nor tracker.
+Boundary: imports framework only; optimizers are independent of workload, clock and tracker.
 """
 
 from __future__ import annotations
@@ -24,4 +24,4 @@ OPTIMIZERS: Registry[OptimizerEntry] = Registry(
         "velo_feed": velo.VELO_FEED,
     },
 )
-"""Every optimizer that can be raced, also those of plug-ins."""
+"""All optimizers by name, plug-ins included."""

@@ -1,6 +1,6 @@
 """The paper's five hand-made baselines: Adam, NAdam, NAdamW, heavy ball and Nesterov momentum.
 
-Boundary: settings and optax transformations; each is optax's own where that matches the formula.
+Boundary: settings and optax transformations; optax's own if its formula matches.
 
 Defaults: Rezk et al., "Is Scaling Learned Optimizers Worth It? Evaluating the Value of VeLO's
 4000 TPU Months", 2023, Table 8, https://arxiv.org/abs/2310.18191: one set for all workloads.
@@ -88,7 +88,7 @@ class MomentumSettings:
         weight_decay: coupled, added to the gradient before the momentum, on all parameters, >= 0.
         schedule: ``constant`` or ``linear``.
         warmup_fraction: share of the schedule spent warming up, in [0, 1).
-        decay_fraction: share of what follows the warm-up spent decaying, in (0, 1].
+        decay_fraction: share of the updates after the warm-up spent decaying, in (0, 1].
         end_factor: final learning rate as a factor of the peak, in [0, 1].
     """
 
@@ -107,7 +107,7 @@ class MomentumSettings:
             raise ValueError(f"schedule: expected constant or linear, got {self.schedule!r}")
 
     def learning_rates(self, horizon: Horizon) -> float | optax.Schedule:
-        """The learning rate: a number, or by number of updates made."""
+        """The learning rate: a constant, or a schedule by number of updates made."""
         if self.schedule == "constant":
             return self.learning_rate
         return warmup_linear(
@@ -135,7 +135,7 @@ _NADAMW_SPACE: Space = {
 
 _ADAMW_SPACE: Space = {**_NADAMW_SPACE, "one_minus_b1": Range(0.02, 0.5)}
 
-# NAdam has no weight decay in the paper's races: its learning rate has the room instead.
+# NAdam has no weight decay in the paper's races; its learning rate has a wider range instead.
 _NADAM_SPACE: Space = {
     "learning_rate": Range(1e-4, 1e-1),
     "one_minus_b1": Range(0.004, 0.5),

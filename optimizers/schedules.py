@@ -1,6 +1,6 @@
 """Learning-rate schedules of the baselines, as functions of the number of updates made.
 
-Boundary: pure; the one place that lays a schedule out over a workload's step hint.
+Boundary: pure; the only module that scales a schedule to a workload's step hint.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import optax
 from timetrial.framework.entries import Horizon
 
 SCHEDULE_SHARE = 0.75
-"""Share of the workload's step hint that warm-up and decay take together."""
+"""Share of the workload's step hint spent in warm-up and decay together."""
 
 
 def warmup_cosine(
     peak: float, horizon: Horizon, *, warmup_fraction: float, end_factor: float
 ) -> optax.Schedule:
-    """Linear warm-up from 0 to ``peak``, then cosine decay to ``end_factor * peak``, then held.
+    """Linear warm-up from 0 to ``peak``, then cosine decay to ``end_factor * peak``, then flat.
 
     With ``S = int(0.75 * step_hint)`` the warm-up takes ``w = warmup_fraction * S`` updates (not
     rounded) and the cosine the remaining ``S - w``; the first update has learning rate 0.
@@ -56,7 +56,7 @@ def warmup_linear(
     decay_fraction: float,
     end_factor: float,
 ) -> optax.Schedule:
-    """Linear warm-up from 0 to ``peak``, then linear decay to ``end_factor * peak``, then held.
+    """Linear warm-up from 0 to ``peak``, then linear decay to ``end_factor * peak``, then flat.
 
     With ``S = int(0.75 * step_hint)`` the warm-up takes ``w = warmup_fraction * S`` updates and
     the decay ``int((S - w) * decay_fraction)``; the first update has learning rate 0.
@@ -91,7 +91,7 @@ def sampled(rates: float | optax.Schedule, steps: int, count: int) -> list[tuple
     Args:
         rates: a learning rate, or a schedule by number of updates made.
         steps: last step, >= 0; the first is 0.
-        count: number of points; fewer where there are fewer steps.
+        count: number of points; fewer if there are fewer steps.
 
     Returns:
         Points in order of step; rates rounded to 5 significant digits, finite ones only.
@@ -106,10 +106,10 @@ def sampled(rates: float | optax.Schedule, steps: int, count: int) -> list[tuple
 
 
 def _rates(schedule: optax.Schedule, grid: np.ndarray) -> np.ndarray:
-    """The rates at all steps of a grid at once, or one by one where a schedule cannot do that."""
+    """The rates at all steps of a grid at once, or one by one for scalar schedules."""
     try:
         found = np.asarray(schedule(jnp.asarray(grid)))
-    except Exception:  # whatever a schedule for single steps raises
+    except Exception:  # a scalar schedule may raise anything
         found = np.empty(0)
     if found.shape == grid.shape:
         return found

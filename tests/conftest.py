@@ -1,4 +1,4 @@
-"""Settings of every test: what a slow or busy machine may take as long as it likes over."""
+"""Settings of every test: no deadlines, for slow or busy machines."""
 
 from hypothesis import settings
 

@@ -1,4 +1,4 @@
-"""Packages of other people, as pip leaves them behind: modules and their metadata."""
+"""Installed plug-in packages for tests: modules and their metadata, as left by pip."""
 
 from __future__ import annotations
 

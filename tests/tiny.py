@@ -1,4 +1,4 @@
-"""A workload that trains in microseconds: the one that the shipped contract tests train."""
+"""A workload that trains in microseconds: that of the shipped contract tests."""
 
 from timetrial.bench.contracts.regression import TRUE, Regression
 

@@ -1,6 +1,6 @@
-"""The command line with the tiny workload registered: what tests start as processes.
+"""The command line with the tiny workload registered, for tests that start processes.
 
-``TINY_STEP_SECONDS`` makes every batch take so long, so that there is time to be killed in.
+``TINY_STEP_SECONDS`` sets the time of every batch, to leave time for a kill.
 """
 
 from __future__ import annotations

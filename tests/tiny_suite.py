@@ -1,4 +1,4 @@
-"""A suite of the tiny workload: what tests of whole races and of calibration run."""
+"""A suite of the tiny workload, for tests of whole races and of calibration."""
 
 from __future__ import annotations
 

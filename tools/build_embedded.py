@@ -1,7 +1,7 @@
-"""Builds the data sets that ship in workloads/embedded/ from the packages that carry them.
+"""Builds the data sets in workloads/embedded/ from published packages.
 
-Boundary: build time only; nothing of the project imports it, and at run time numpy alone reads
-what it wrote. Needs numpy, pandas and rdkit, best in a virtual environment made for the occasion::
+Boundary: build time only; the project does not import it, and reads its files with numpy alone.
+Needs numpy, pandas and rdkit, best in a separate virtual environment::
 
     python -m venv build/embedded && build/embedded/bin/pip install numpy pandas rdkit
     build/embedded/bin/python tools/build_embedded.py --sources build/sources
@@ -33,7 +33,7 @@ OUT = Path(__file__).resolve().parents[1] / "workloads" / "embedded"
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A published package that carries the raw data."""
+    """A published package with the raw data."""
 
     registry: str
     package: str
@@ -60,7 +60,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """One embedded data set: where it comes from, what may be done with it, how it is made."""
+    """One embedded data set: its source, its licence and the function that builds it."""
 
     source: Source
     licence: str
@@ -135,7 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(DATA_SETS)}")
     parser.add_argument("--sources", type=Path, required=True, help="folder of the packages")
-    parser.add_argument("--out", type=Path, default=OUT, help="where the npz files go")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the npz files")
     options = parser.parse_args()
     if unknown := set(options.names) - set(DATA_SETS):
         parser.error(f"unknown data set {sorted(unknown)}: expected some of {sorted(DATA_SETS)}")

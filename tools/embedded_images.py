@@ -1,6 +1,6 @@
 """The image sets of the embedded data: Fashion-MNIST and slices of the ICBM152 template.
 
-Boundary: from a package file to arrays; build time only, fetching and writing are elsewhere.
+Boundary: package files in, arrays out; build time only. ``build_embedded`` fetches and writes.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ def icbm152(package: Path) -> Arrays:
     """96 x 96 slices at 2 mm of the maps T1, grey matter and white matter.
 
     Slices are split by blocks of 12 mm along each axis (five for training, one for validation,
-    one for test) and the first 2 mm of each block are dropped, so no two slices of different
-    splits that face the same way share a voxel. The template is exactly mirror-symmetric, which
-    is why one half of the sagittal slices is left out.
+    one for test) and the first 2 mm of each block are dropped, so that parallel slices of
+    different splits share no voxel. The template is exactly mirror-symmetric, so one half of the
+    sagittal slices is left out.
     """
     maps = []
     with zipfile.ZipFile(package) as wheel:

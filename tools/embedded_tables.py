@@ -1,6 +1,6 @@
 """The tables of the embedded data: molecules with the outcomes of screens, and delayed flights.
 
-Boundary: from a package file to arrays; build time only, fetching and writing are elsewhere.
+Boundary: package files in, arrays out; build time only. ``build_embedded`` fetches and writes.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ def scaffold_split(smiles: str) -> int:
 
 
 def assays(package: Path) -> Arrays:
-    """Molecular graphs with the outcomes of seven screens; -1 where a molecule was not screened.
+    """Molecular graphs with the outcomes of seven screens; -1 for an unscreened molecule.
 
-    A molecule that a screen lists twice has the majority of its labels, none on a tie.
+    A molecule listed twice by a screen gets its majority label, none on a tie.
     """
     labels = read_assays(package)
     rng = np.random.default_rng(0)
@@ -189,7 +189,7 @@ def dense_features(f: Any) -> dict[str, Any]:
 
 
 def categorical_features(f: Any) -> dict[str, Any]:
-    """The 26 categorical features, as text; crosses are what makes vocabularies large."""
+    """The 26 categorical features, as text; crosses make the vocabularies large."""
     import pandas as pd
 
     def cross(*columns: Any) -> Any:

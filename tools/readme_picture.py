@@ -1,6 +1,6 @@
 """Draws the README's picture, ``docs/curves.png``, from a recorded race.
 
-Boundary: reads a store that ``timetrial bench suite=quick`` has filled and writes one file::
+Boundary: reads the store of ``timetrial bench suite=quick`` and writes one file::
 
     python tools/readme_picture.py runs docs/curves.png
 """

@@ -1,7 +1,7 @@
-"""The commands of ``timetrial``: arguments, help texts and what each of them calls.
+"""The commands of ``timetrial``: arguments, help texts and functions.
 
-Boundary: options in, a job out. Preparing imports what a command needs and refuses bad input; the
-job that is returned opens stores and writes files.
+Boundary: options in, a job out. Preparing a command imports its modules and checks its input; the
+returned job opens stores and writes files.
 """
 
 from __future__ import annotations

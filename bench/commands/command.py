@@ -1,6 +1,6 @@
 """A command of ``timetrial``, and the arguments and checks that several commands share.
 
-Boundary: refuses bad input; opens no store and writes no file.
+Boundary: checks input; opens no store and writes no file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Job = Callable[[], int]
 """The work of a command; returns its exit code."""
 
 CONTINUES = "the same command continues"
-STARTS_AGAIN = "what was recorded is kept; the same command starts again"
+STARTS_AGAIN = "recorded rows are kept; the same command starts again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Command:
 
     Attributes:
         summary: one line for ``timetrial --help``; "" hides the command.
-        prepare: imports what is needed, refuses bad input and returns the job.
+        prepare: imports modules, checks the input and returns the job.
         text: description for ``--help``.
         examples: shown below the arguments.
         arguments: adds the command's own arguments to its parser.
-        overrides: whether it takes ``key=value`` words.
-        interrupted: consequence of an interruption, if the user should know one.
+        overrides: whether the command takes ``key=value`` words.
+        interrupted: addition to the message after an interruption, or "".
     """
 
     summary: str
@@ -52,7 +52,7 @@ class Command:
 
 
 def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
-    """Returns the type of an argument: a whole number from ``low`` to ``high``."""
+    """Returns an argparse type: a whole number from ``low`` to ``high``."""
     allowed = f"{low} to {high}" if high is not None else f"a whole number >= {low}"
 
     def number(text: str) -> int:
@@ -65,7 +65,7 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
 
 
 def user_file(text: str) -> Path:
-    """The type of an argument that names a file or directory, with ``~`` expanded."""
+    """Argparse type of a file or directory, with ``~`` expanded."""
     try:
         return user_path(text)
     except PathError as error:
@@ -88,7 +88,7 @@ def check_export(path: Path | None) -> None:
 
 
 def load_checked_suite(overrides: Sequence[str]) -> tuple[Suite, Tracking]:
-    """Reads a suite with all presets and calibrations that its runs need.
+    """Reads a suite with the presets and calibrations of its runs.
 
     Raises:
         UserError: any of them is missing or wrong.
@@ -106,10 +106,10 @@ def load_checked_suite(overrides: Sequence[str]) -> tuple[Suite, Tracking]:
 
 
 def require_devices() -> None:
-    """Asks JAX for its devices.
+    """Checks that JAX finds devices.
 
     Raises:
-        UserError: JAX finds none of the kind that JAX_PLATFORMS names.
+        UserError: JAX finds no device of the kind in JAX_PLATFORMS.
     """
     import jax
 

@@ -22,7 +22,7 @@ from timetrial.bench.commands.command import (
 )
 from timetrial.tracking.record import schema
 
-# As in ``running``, each prepare function imports what it needs itself.
+# Each prepare function imports its own modules; see ``running``.
 
 
 def _report(options: Options) -> Job:
@@ -74,9 +74,9 @@ def _report_arguments(parser: Parser) -> None:
         help="with --from: paper (default), algoperf, algoperf-v05, algoperf-2023, ...-self",
     )
     add("--targets", metavar="FILE", help="with --from: paper, algoperf or a file of targets")
-    add("--baseline", metavar="NAME", help="with --from: optimizer that speed-ups are over")
+    add("--baseline", metavar="NAME", help="with --from: reference optimizer of the speed-ups")
     add("--experiment", metavar="NAME", help="with --from URI: which MLflow experiment")
-    add("--out", type=user_file, metavar="DIR", help="with --from: where the report goes")
+    add("--out", type=user_file, metavar="DIR", help="with --from: directory of the report")
     add("--mixed-machines", action="store_true", help="score seconds of different machines, too")
     add(
         "--intervals",
@@ -107,7 +107,7 @@ def _list(options: Options) -> Job:
 
 
 def _list_arguments(parser: Parser) -> None:
-    name = parser.add_argument("name", nargs="?", metavar="NAME", help="one of those listed")
+    name = parser.add_argument("name", nargs="?", metavar="NAME", help="a listed name")
     completion.complete(name, completion.listed)
 
 
@@ -155,7 +155,7 @@ def _fetch(options: Options) -> Job:
 def _fetch_arguments(parser: Parser) -> None:
     parser.add_argument("what", choices=["velo"], help="learned optimizer")
     parser.add_argument(
-        "--from", dest="source", type=user_file, metavar="FILE", help="take this copy"
+        "--from", dest="source", type=user_file, metavar="FILE", help="use this copy"
     )
 
 
@@ -205,7 +205,7 @@ READING = {
         interrupted="the report is not complete; the same command writes it again",
     ),
     "list": Command(
-        "list workloads, optimizers, suites, presets, or all about one",
+        "list workloads, optimizers, suites and presets, or describe one",
         _list,
         usage.LIST,
         usage.LIST_EXAMPLES,
@@ -229,7 +229,7 @@ READING = {
         interrupted="the same command continues the download",
     ),
     "sync": Command(
-        "send runs to MLflow that it could not take",
+        "send unsent runs to MLflow",
         _sync,
         usage.SYNC,
         "",

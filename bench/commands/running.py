@@ -24,7 +24,7 @@ from timetrial.bench.commands.command import (
     whole_number,
 )
 
-# Each prepare function imports what it needs itself, so that --help does not wait for JAX.
+# Each prepare function imports its own modules, so that --help does not import JAX.
 
 
 def _train(options: Options) -> Job:
@@ -86,7 +86,7 @@ def _tune_arguments(parser: Parser) -> None:
         help="number of processes on this machine (default: 1)",
     )
     export_argument(parser, "write the best configuration as a run preset")
-    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # one of so many
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # number of workers
 
 
 def _metatrain(options: Options) -> Job:
@@ -178,7 +178,7 @@ RUNNING = {
         interrupted=CONTINUES,
     ),
     "calibrate": Command(
-        "carry a time budget over to this hardware",
+        "transfer a time budget to this hardware",
         _calibrate,
         usage.CALIBRATE,
         usage.CALIBRATE_EXAMPLES,

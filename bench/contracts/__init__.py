@@ -1,20 +1,20 @@
-"""Contract checks of optimizers and workloads: plain functions that a plug-in can be run against.
+"""Contract checks of optimizers and workloads, for built-in entries and plug-ins.
 
-Boundary: a check raises; ``bench.check`` and the tests run them and show what came.
+Boundary: a failed check raises; ``bench.check`` and the tests run checks and show errors.
 """
 
 from __future__ import annotations
 
 
 class ContractError(AssertionError):
-    """A requirement that is not met: what was expected, and what came."""
+    """An unmet requirement; the text gives the expected and the actual value."""
 
 
 class NotApplicableError(Exception):
-    """A check that says nothing about its subject; the text says why."""
+    """A check that does not apply to its subject; the text gives the reason."""
 
 
 def require(met: bool, expected: str, got: object) -> None:
-    """Raises ContractError unless a requirement is met."""
+    """Raises ContractError if a requirement is not met."""
     if not met:
         raise ContractError(f"expected {expected}, got {got}")

@@ -1,4 +1,4 @@
-"""Contract checks of an optimizer: what every entry of ``OPTIMIZERS`` must do.
+"""Contract checks of an optimizer, for every entry of ``OPTIMIZERS``.
 
 Boundary: each check takes a Subject and raises ContractError or AssertionError; nothing is written.
 """
@@ -39,7 +39,7 @@ PARAMS: Final = {
     "kernel": np.linspace(-1, 1, 54, dtype=np.float32).reshape(3, 3, 2, 3),
     "empty": {},
 }
-"""Parameters of every rank that models have."""
+"""Parameters of every rank found in models."""
 
 _MOST_UPDATES: Final = 32  # some optimizers average gradients over several updates
 
@@ -88,7 +88,7 @@ def _start() -> PyTree:
 
 
 def _step(tx: optax.GradientTransformationExtraArgs, params: PyTree, state: PyTree) -> Any:
-    """One update with the gradients of a bowl; returns ``(params, state)``."""
+    """One update with the gradients of a quadratic; returns ``(params, state)``."""
     grads = jax.tree.map(lambda p: 0.1 * p + 0.01, params)
     inputs = {"value": jnp.float32(1.0), "remaining_fraction": jnp.float32(1.0)}
     updates, state = tx.update(grads, state, params, **inputs)
@@ -119,7 +119,7 @@ def settings_are_frozen_and_described(subject: Subject) -> None:
 
 
 def records_text_and_finite_learning_rates(subject: Subject) -> None:
-    """Variant and notes are text; learning rates, where there are some, are finite numbers."""
+    """Variant and notes are text; learning rates, if any, are finite numbers."""
     entry, settings = subject.entry, subject.settings
     variant, notes = entry.variant(settings), dict(entry.notes(settings, HORIZON))
     require(isinstance(variant, str), "text from variant(settings)", repr(variant))
@@ -144,7 +144,7 @@ def takes_every_value_of_its_search_space(subject: Subject) -> None:
 
 
 def keeps_shapes_and_dtypes_and_moves_every_tensor(subject: Subject) -> None:
-    """Updates change every parameter, and never a shape or a dtype of parameters or state."""
+    """Updates change every parameter, but no shape or dtype of parameters or state."""
     params = _start()
     state = subject.tx.init(params)
     types, state_types = _types(params), _types(state)
@@ -198,7 +198,7 @@ def vmap_over_seeds_equals_a_loop_over_seeds(subject: Subject) -> None:
 
 
 def works_in_a_chain_and_masked(subject: Subject) -> None:
-    """Behind ``clip_by_global_norm`` and inside ``optax.masked`` its updates stay finite."""
+    """Updates stay finite after ``clip_by_global_norm`` and inside ``optax.masked``."""
     start = _start()
     chained = optax.chain(optax.clip_by_global_norm(1.0), subject.tx)
     params, _ = _step(optax.with_extra_args_support(chained), start, chained.init(start))
@@ -217,7 +217,7 @@ def evaluates_at_parameters_of_the_same_shapes(subject: Subject) -> None:
 
 
 def training_lowers_the_loss_and_repeats_bitwise(subject: Subject) -> None:
-    """On a small regression problem the loss falls, and a second run is bitwise the first."""
+    """The loss falls on a small regression problem; a second run is bitwise equal."""
     first, again = subject.trained
     reason = first.reason
     require(reason is StopReason.BUDGET, f"a run of {STEPS} updates", f"it ended as {reason.name}")

@@ -1,6 +1,6 @@
 """Linear regression on a fixed data set: a workload that trains in microseconds.
 
-Boundary: pure; contract checks of optimizers train it, no race does.
+Boundary: pure; used by the contract checks of optimizers, not by races.
 """
 
 from __future__ import annotations

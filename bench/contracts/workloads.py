@@ -1,7 +1,7 @@
-"""Contract checks of a workload: what every entry of ``WORKLOADS`` must do.
+"""Contract checks of a workload, for every entry of ``WORKLOADS``.
 
 Boundary: each check takes a Subject and raises ContractError or AssertionError; nothing is written.
-No check knows a data set or a model; some need a setting of a usual name, such as
+Checks depend on no data set and no model. Some need a setting of a usual name, such as
 ``eval_batch_size``, and do not apply without it.
 """
 
@@ -35,13 +35,13 @@ SMALL: Final = {
     "validation_examples": 33,
     "test_examples": 20,
 }
-"""Sizes to check with, for settings of these names: quick, and with a padded last batch."""
+"""Sizes for the checks, by setting: fast, and with a padded last batch."""
 
 _COUNTS: Final = (*SMALL, "step_hint", "eval_every_steps")
 
 
 class Subject:
-    """A workload under test; what several checks need is made once.
+    """A workload under test; objects shared by checks are built once.
 
     Args:
         choice: its name in the registry, and settings.
@@ -53,7 +53,7 @@ class Subject:
         self.entry: WorkloadEntry = WORKLOADS[choice.name]
 
     def make(self, **changes: Any) -> Workload:
-        """The workload, with other settings where they are given."""
+        """Builds the workload, with some settings changed."""
         return self.entry.make(dataclasses.replace(self.settings, **changes))
 
     def has(self, setting: str) -> bool:
@@ -67,7 +67,7 @@ class Subject:
 
     @functools.cached_property
     def init(self) -> Any:
-        """Its compiled initialisation, by key."""
+        """Its compiled initialisation, a function of the key."""
         return jax.jit(self.workload.init)
 
     @functools.cached_property
@@ -89,7 +89,7 @@ Weighted = dict[str, float]
 def evaluated(
     workload: Workload, params: PyTree, model_state: PyTree, split: Split
 ) -> tuple[Weighted, Weighted]:
-    """Metrics of a split, and the weight that each mean is over."""
+    """Metrics of a split, and the total weight of each mean."""
     step = _eval_step(workload)
     results = jax.device_get(
         [step(params, model_state, batch) for batch in workload.eval_batches(split)]
@@ -116,7 +116,7 @@ def shapes(batch: Batch) -> dict[str, str]:
 
 
 def the_entry_describes_it(subject: Subject) -> None:
-    """Name, metric, direction, splits and step hint are those of the entry and its settings."""
+    """Name, metric, direction, splits and step hint match the entry and its settings."""
     workload, entry = subject.workload, subject.entry
     require(isinstance(workload, Workload), "make(settings) to return a Workload", type(workload))
     if ":" not in subject.name:
@@ -156,7 +156,7 @@ def batches_are_a_function_of_seed_and_step(subject: Subject) -> None:
 
 
 def changing_a_batch_changes_no_other(subject: Subject) -> None:
-    """Writing into a training batch leaves the same batch unchanged when it is made again."""
+    """Writing into a training batch does not change later batches of the same step."""
     workload = subject.make()
     before = {name: values.copy() for name, values in workload.train_batch(0, 0).items()}
     for values in workload.train_batch(0, 0).values():
@@ -223,7 +223,7 @@ def _require_close(
 
 
 def padding_counts_for_nothing(subject: Subject) -> None:
-    """Other values where the weight is 0 change no sum of an evaluation batch."""
+    """Values of weight 0 do not change the sums of an evaluation batch."""
     workload = subject.workload
     split = Split.VALIDATION
     if subject.has("eval_batch_size") and _padded(workload, split) is None:
@@ -233,7 +233,7 @@ def padding_counts_for_nothing(subject: Subject) -> None:
         raise NotApplicableError("no validation batch has an example of weight 0")
     changed = _other_padding(batch, workload, split)
     if same(batch, changed):
-        raise NotApplicableError("no array of its batches is laid out as the weights are")
+        raise NotApplicableError("no array of its batches has the leading shape of the weights")
     params, model_state = subject.trained
     step = _eval_step(workload)
     expected, sums = (step(params, model_state, each)[0] for each in (batch, changed))
@@ -260,7 +260,7 @@ def _other_padding(batch: Batch, workload: Workload, split: Split) -> Batch:
 
 
 def initialisation_is_a_function_of_the_key(subject: Subject) -> None:
-    """Equal keys give equal parameters, other keys others; the model state is a dict."""
+    """Equal keys give equal parameters, other keys different ones; the model state is a dict."""
     keys = [jax.random.key(seed) for seed in (0, 0, 1)]
     first, again, other = (subject.init(key) for key in keys)
     require(_equal(first, again), "equal parameters of equal keys", "others")
@@ -296,7 +296,7 @@ def data_sets_have_digests(subject: Subject) -> None:
 
 
 def impossible_sizes_are_refused(subject: Subject) -> None:
-    """A batch size, a number of examples or a step count of -1 is refused, by name."""
+    """A batch size, number of examples or step count of -1 raises an error with its name."""
     counts = [name for name in _COUNTS if subject.has(name)]
     if not counts:
         raise NotApplicableError(f"its settings have none of {', '.join(_COUNTS)}")
@@ -310,7 +310,7 @@ def impossible_sizes_are_refused(subject: Subject) -> None:
 
 
 def targets_are_finite(subject: Subject) -> None:
-    """Fixed targets, where there are some, are finite numbers for splits of the workload."""
+    """Fixed targets, if any, are finite numbers for splits of the workload."""
     for split, target in subject.entry.targets.items():
         require(split in subject.workload.splits, f"one of {subject.workload.splits}", split)
         require(math.isfinite(target), f"a finite target for {split}", target)

@@ -1,6 +1,6 @@
 """One piece of a meta-training, from the command line to the exit status.
 
-Boundary: holds devices, signals and the lock; ``loop`` trains and ``recording`` records.
+Boundary: devices, signals and the lock; ``loop`` trains and ``recording`` records.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ INTERRUPTED = 130
 
 
 def metatrain(overrides: Sequence[str], export: Path | None = None) -> int:
-    """Makes one piece; the command ``timetrial metatrain``. Returns 0, or 130 when interrupted.
+    """Trains one piece; the command ``timetrial metatrain``. Returns 0, or 130 when interrupted.
 
     Args:
         overrides: ``key=value`` words.
         export: file for the best meta-parameters so far, or None.
 
     Raises:
-        UserError: bad input, a checkpoint of another training, or one that is in use.
+        UserError: bad input, a checkpoint of another training, or a training in progress elsewhere.
     """
     settings, command = read(overrides)
     weights = start_weights(settings)
     if export is not None and not export.absolute().parent.is_dir():
         raise ConfigError(f"--export: expected a file in an existing directory, got {export}")
     count = devices(settings.pairs, command.cores)
-    with contextlib.suppress(RuntimeError):  # where JAX runs already, it keeps its devices
+    with contextlib.suppress(RuntimeError):  # JAX is initialised already
         jax.config.update("jax_num_cpu_devices", count)
-    # Later pieces need not compile again, which takes minutes on two cores.
+    # Later pieces reuse compiled programs; compilation takes minutes on two cores.
     jax.config.update("jax_compilation_cache_dir", str(command.directory.parent / "compiled"))
     command.directory.mkdir(parents=True, exist_ok=True)
     with _only_one(command.directory), _flag_on_signals() as interrupted:
@@ -71,7 +71,7 @@ def _piece(
     weights: Weights | None,
     interrupted: Callable[[], bool],
 ) -> tuple[Training, bool]:
-    """Trains for as long as the command says; returns the training and whether it is complete."""
+    """Trains until the time limit or the end; returns the training and whether it is complete."""
     sizes = (settings.hidden_size, settings.bank_size)
     if weights is not None:
         sizes = (weights.hidden_size, weights.bank_size)
@@ -104,7 +104,7 @@ def _piece(
 
 
 def _mesh(pairs: int) -> Mesh:
-    """As many of the devices as divide the pairs."""
+    """Mesh of the largest number of devices that divides the pairs."""
     found = jax.devices()
     count = max(n for n in range(1, len(found) + 1) if pairs % n == 0)
     return Mesh(np.array(found[:count]), ("pairs",))
@@ -128,8 +128,8 @@ def _only_one(directory: Path) -> Iterator[None]:
 def _flag_on_signals() -> Iterator[Callable[[], bool]]:
     """Inside, the first Ctrl-C or SIGTERM sets a flag; the second one interrupts at once.
 
-    An exception inside an outer step would lose the state, whose buffers are donated to the step:
-    the loop ends between two steps and saves.
+    The state's buffers are donated to each outer step, so an exception inside one loses the
+    state. The loop therefore ends between two steps and saves.
     """
     seen: list[int] = []
 

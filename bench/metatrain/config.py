@@ -25,21 +25,21 @@ EXPERIMENT = "timetrial-metatrain"
 """MLflow experiment of meta-trainings, unless another is given."""
 
 FORMAT = 1
-"""Version of the checkpoint format; part of the identity, so that older ones are refused."""
+"""Version of the checkpoint format; part of the identity, so that older ones raise an error."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Settings of the command that do not change what is computed.
+    """Settings of the command; they do not change the result.
 
     Attributes:
-        name: of the training; it goes on from the checkpoint of that name.
-        minutes: end after so many minutes, with everything saved; None goes on to the end.
+        name: of the training; an existing checkpoint of that name is continued.
+        minutes: length of this piece, >= 0; the end is saved. None trains to the end.
         checkpoint_seconds: pause between two checkpoints, > 0.
-        cores: CPU devices to spread the lanes over; None takes all cores that divide the pairs.
-            Sums over lanes are then added in another order: a training that is continued with
-            another number is as good, but not bitwise the same.
-        tracking: where the run is recorded, and where checkpoints go.
+        cores: CPU devices for the lanes; None takes the largest number that divides the pairs.
+            The number decides the order of sums over lanes: a training continued with another
+            number is as good, but not bitwise the same.
+        tracking: store of the run, and directory of the checkpoints.
     """
 
     name: str = "velo"
@@ -57,7 +57,7 @@ class Command:
 
     @property
     def directory(self) -> Path:
-        """Where the checkpoint is."""
+        """Directory of the checkpoint."""
         return Path(self.tracking.root).absolute() / "metatrain" / self.name
 
 
@@ -82,7 +82,7 @@ def read(overrides: Sequence[str]) -> tuple[MetatrainSettings, Command]:
 
 
 def start_weights(settings: MetatrainSettings) -> Weights | None:
-    """The weights that a training starts from; None for a start made by hand.
+    """First weights of a training; None for a start made by hand.
 
     Raises:
         UserError: there is no such file, or it holds no weights.
@@ -91,7 +91,7 @@ def start_weights(settings: MetatrainSettings) -> Weights | None:
 
 
 def identity(settings: MetatrainSettings, start: Weights | None) -> str:
-    """Digest of all that decides the result; a checkpoint with another one is refused."""
+    """Digest of everything that decides the result; a checkpoint must have the same one."""
     tree = dataclasses.asdict(settings)
     tree["start"] = "warm" if start is None else start.sha256
     tree["format"] = FORMAT
@@ -99,7 +99,7 @@ def identity(settings: MetatrainSettings, start: Weights | None) -> str:
 
 
 def devices(pairs: int, cores: int | None) -> int:
-    """CPU devices to use: as asked, else the largest number of cores that divides the pairs."""
+    """Number of CPU devices: ``cores``, else the most available cores that divide the pairs."""
     if cores is not None:
         if pairs % cores:
             raise ConfigError(f"cores: expected a divisor of pairs = {pairs}, got {cores}")

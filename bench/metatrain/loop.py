@@ -1,6 +1,6 @@
 """The loop of a meta-training: outer steps, validations and checkpoints, in pieces.
 
-Boundary: owns the state while it runs; the caller gives display and recording.
+Boundary: holds the state; the caller passes display and recording.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from timetrial.optimizers.metatraining.settings import MetatrainSettings, knobs
 from timetrial.optimizers.metatraining.validation import Validation
 
 LOG_EVERY = 20
-"""Outer steps between two recorded rows; not a multiple of the usual number of families."""
+"""Outer steps between two recorded rows; no multiple of the usual number of families."""
 
 
 @dataclasses.dataclass
@@ -50,7 +50,7 @@ class OuterStepInfo:
     Attributes:
         step, steps: outer steps made, and in all.
         metrics: of this outer step.
-        seconds_per_step: mean over the last outer steps; None while each one had to compile.
+        seconds_per_step: mean over the last outer steps; None while all of them compiled.
     """
 
     step: int
@@ -111,10 +111,10 @@ class Training:
         say: Callable[[str], None],
         checkpoint_seconds: float,
     ) -> bool:
-        """Trains until the end or until ``stop`` returns True; saves at times and at the end.
+        """Trains until the end or until ``stop`` returns True; saves periodically and at the end.
 
         Args:
-            stop: asked between two steps.
+            stop: called between two steps.
             show: called after every outer step.
             say: called with lines to print.
             checkpoint_seconds: pause between two checkpoints.
@@ -126,7 +126,7 @@ class Training:
         step = self.step
         while not stop():
             if self._validation_is_due(step):
-                self.save()  # it takes a minute or more, in which nothing else is saved
+                self.save()  # a validation takes a minute or more, without saves
                 if not self._validate(step, stop, say):
                     break
                 self.save()

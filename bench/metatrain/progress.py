@@ -21,7 +21,7 @@ class TrainingDisplay:
 
     Args:
         minutes: length of the piece, None without a limit.
-        stream: where to show it; a bar is drawn on a terminal only.
+        stream: output stream; a bar is drawn on a terminal only.
     """
 
     def __init__(self, minutes: float | None, stream: TextIO | None = None) -> None:

@@ -1,6 +1,6 @@
 """The record of a meta-training: its journal, the mirror of it in MLflow, and its checkpoint.
 
-Boundary: the only module of the command that knows tracker and mirror; it makes no steps.
+Boundary: the only module of the command that uses tracker and mirror; makes no steps.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from timetrial.tracking.store.opening import open_store
 class Recording:
     """Records one meta-training; all pieces share one journal and one run in MLflow.
 
-    MLflow gets the rows before the last checkpoint only: a later piece makes the others again.
+    MLflow receives only rows before the last checkpoint; a later piece repeats the others.
 
     Args:
         settings: settings of the meta-training.
-        command: name of the training, and where to record it.
-        identity: digest that the checkpoint gets; see ``config.identity``.
+        command: name and store of the training.
+        identity: digest of the checkpoint; see ``config.identity``.
         saved: checkpoint to resume from, or None.
 
     Attributes:
@@ -89,13 +89,13 @@ class Recording:
         self._mirror.flush()
 
     def finish(self, status: Status, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
-        """Ends the journal and sends what is left."""
+        """Ends the journal and sends the remaining rows."""
         self._tracker.finish(status, tags, summary)
         self._mirror.close()
 
 
 def checkpoint_path(command: Command) -> Path:
-    """File that the training is saved to and resumed from."""
+    """Checkpoint file of the training."""
     return command.directory / "checkpoint"
 
 

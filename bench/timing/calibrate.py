@@ -1,11 +1,11 @@
-"""Calibration: carries a reference wall-clock budget over to this hardware.
+"""Calibration: transfers a reference time budget to this hardware.
 
 Boundary: measures the target-setting algorithm of a workload and writes a calibration file; runs
 take their budget from it with ``budget.calibration=FILE``.
 
-The algorithm is run for a few per cent of its steps through the trainer, so that a step costs what
-a run is charged for it. A warm-up is discarded (data loading disturbs the first steps), the rest is
-cut into windows of equal length, and the median of their times per step is carried over:
+The trainer runs a few per cent of the algorithm's steps; charged seconds are measured. A warm-up is
+discarded, because data loading disturbs the first steps. The rest is split into windows of equal
+length. The median of their seconds per step gives the budget:
 ``budget here = reference runtime * step seconds here / step seconds of the reference``.
 
 Source: Rezk et al., "Is Scaling Learned Optimizers Worth It? Evaluating the Value of VeLO's 4000
@@ -49,13 +49,13 @@ from timetrial.tracking.record.environment import device_tags, host_tags, versio
 from timetrial.workloads import WORKLOADS
 
 SELF: Final = "this machine"
-"""The reference of a workload that no other machine has been timed on."""
+"""The reference of a workload without times from another machine."""
 
 _FEWEST_STEPS: Final = 20
 
 
 def target_setter(workload: str) -> str:
-    """The target-setting algorithm: the paper's for its workloads, else the suites' pacemaker."""
+    """The target-setting algorithm: the paper's for its workloads, else the reference run's."""
     row = paper_rows().get(workload)
     return row["target_setting_algorithm"] if row else suites.PACEMAKER
 
@@ -63,20 +63,20 @@ def target_setter(workload: str) -> str:
 def windows(
     seconds_at_step: Sequence[float], *, warm_up_steps: int, count: int
 ) -> tuple[float, ...]:
-    """Mean seconds per step of windows of equal length behind the warm-up.
+    """Mean seconds per step of windows of equal length after the warm-up.
 
     Args:
         seconds_at_step: charged seconds after each step, in order.
         warm_up_steps: steps to discard, at least 1.
-        count: windows; what does not fill the last one is left out at the front.
+        count: number of windows; surplus steps right after the warm-up are dropped.
 
     Raises:
-        ValueError: no warm-up, or fewer steps behind it than windows.
+        ValueError: no warm-up, or fewer steps after it than windows.
     """
     left = len(seconds_at_step) - warm_up_steps
     if warm_up_steps < 1 or count < 1 or left < count:
         raise ValueError(
-            f"expected a warm-up of at least 1 step and at least {max(count, 1)} steps behind it, "
+            f"expected a warm-up of at least 1 step and at least {max(count, 1)} steps after it, "
             f"got {warm_up_steps} and {left}"
         )
     length = left // count
@@ -88,7 +88,7 @@ def windows(
 
 
 class _Stopwatch(cb.Callback):
-    """Notes the charged seconds after every step."""
+    """Records the charged seconds after every step."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -116,18 +116,18 @@ def calibrate(
     window_count: int = 5,
     date: str,
 ) -> Calibration:
-    """Measures the target-setting algorithm of a workload here and carries a budget over.
+    """Measures the target-setting algorithm of a workload here and transfers a budget.
 
     Args:
         workload: registry name.
-        overrides: settings of the workload, as for ``timetrial train``; ``budget.steps`` are the
-            steps that make up its budget where no other machine's is carried over.
+        overrides: settings of the workload, as for ``timetrial train``; ``budget.steps`` is the
+            length of the budget if this machine is the reference.
         reference: one of ``NAMED_REFERENCES`` or a calibration file; by default ``v100x8`` for
             the paper's workloads, else this machine: steps of the budget times seconds per step.
-        share: of the steps of the budget, to run, in (0, 1]; at least 20 steps are made.
-        warm_up_steps: to discard; a fifth of the steps made by default.
-        window_count: windows to take the median of.
-        date: to note in the file, as ISO 8601.
+        share: share of the budget's steps to run, in (0, 1]; at least 20 steps are made.
+        warm_up_steps: steps to discard; a fifth of the steps made by default.
+        window_count: number of windows.
+        date: date in the file, as ISO 8601.
 
     Raises:
         UserError: unknown workload or reference, a file that does not fit, a value out of range.
@@ -160,7 +160,7 @@ def calibrate(
 def _timed_run(
     workload: str, optimizer: str, overrides: Sequence[str], share: float
 ) -> tuple[RunConfig, int]:
-    """The run whose steps are timed, and the steps of its whole budget.
+    """The run to time, and the steps of its whole budget.
 
     Raises:
         UserError: an unknown workload, a share out of range, or a budget of seconds.
@@ -219,7 +219,7 @@ def run(
     share: float,
     warm_up_steps: int | None,
 ) -> int:
-    """Calibrates, writes the file and says what to do with it; ``timetrial calibrate``."""
+    """Calibrates, writes the file and prints its use; the command ``timetrial calibrate``."""
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     found = calibrate(
         workload,

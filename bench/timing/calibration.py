@@ -1,7 +1,7 @@
-"""What a calibration is: a wall-clock budget carried over to one machine, kept in a file.
+"""Calibration files: a time budget transferred to one machine.
 
-Boundary: the arithmetic and the file; ``calibrate`` measures, ``experiment`` records with each run
-which calibration its budget comes from.
+Boundary: the arithmetic and the file; ``calibrate`` measures, ``experiment`` tags each run with its
+calibration.
 
 Source: Rezk et al., "Is Scaling Learned Optimizers Worth It? Evaluating the Value of VeLO's 4000
 TPU Months", 2023, appendix A and Tables 4 and 5, https://arxiv.org/abs/2310.18191.
@@ -25,16 +25,16 @@ from timetrial.framework.errors import UserError
 from timetrial.tracking.record import schema
 
 NAMED_REFERENCES: Final = ("v100x8", "a100x1", "a100x2")
-"""Machines whose times per step the paper prints for its four workloads."""
+"""Machines with times per step in the paper, for its four workloads."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """What a budget is carried over from.
+    """Source of a transferred budget.
 
     Attributes:
         name: machine or file.
-        runtime_seconds: the budget there.
+        runtime_seconds: the budget there, in charged seconds.
         step_seconds: seconds per step of the target-setting algorithm there.
     """
 
@@ -52,21 +52,21 @@ class Reference:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What a calibration file holds.
+    """Contents of a calibration file.
 
     Attributes:
         workload: registry name.
-        workload_settings: by dotted name; some of them decide how long a step takes.
+        workload_settings: by dotted name; some of them change the time per step.
         optimizer: the target-setting algorithm.
-        steps: steps that it was run for, the warm-up included.
+        steps: number of steps run, the warm-up included.
         warm_up_steps: steps discarded.
         window_step_seconds: mean seconds per step of each window.
         step_seconds: their median.
         spread: (largest - smallest) / median of the windows.
-        reference: name, runtime and seconds per step that the budget was carried over from.
-        budget_seconds: the budget on this hardware.
-        date: when, as ISO 8601 (year-month-day).
-        hardware, versions: what it was measured on and with.
+        reference: source of the budget: name, runtime and seconds per step.
+        budget_seconds: the budget on this hardware, in charged seconds.
+        date: date of the measurement, as ISO 8601 (year-month-day).
+        hardware, versions: hardware and software of the measurement.
     """
 
     workload: str
@@ -85,26 +85,27 @@ class Calibration:
 
 
 def transfer(reference: Reference, step_seconds: float) -> float:
-    """The budget on hardware where a step takes ``step_seconds``.
+    """The budget on hardware with ``step_seconds`` per step.
 
     Args:
-        reference: what to carry over.
+        reference: the budget to transfer.
         step_seconds: seconds per step of the same algorithm here, > 0.
 
     Returns:
-        Seconds, rounded down as in Table 5: to whole seconds from 100 on, to milliseconds below.
+        Charged seconds, rounded down as in Table 5: to whole seconds from 100 on, to milliseconds
+        below.
     """
     if not 0 < step_seconds < math.inf:
         raise ValueError(f"step_seconds: expected a time > 0, got {step_seconds}")
     seconds = reference.runtime_seconds * (step_seconds / reference.step_seconds)
-    seconds *= 1 + 1e-12  # a whole number that rounding has put just below itself
+    seconds *= 1 + 1e-12  # keeps whole numbers that rounding put just below
     return float(math.floor(seconds)) if seconds >= 100 else math.floor(seconds * 1e3) / 1e3
 
 
 def paper_reference(workload: str, name: str) -> Reference:
     """A machine of the paper's Tables 4 and 5 as the reference for one of its workloads.
 
-    The budget is that of the 8 V100s, carried over to the named machine unrounded.
+    The budget is that of the 8 V100s, transferred to the named machine, unrounded.
 
     Raises:
         UserError: unknown machine, or the paper has not timed the workload.
@@ -135,7 +136,7 @@ def paper_rows() -> dict[str, dict[str, str]]:
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:
-    """Writes a calibration file; its directory is made if need be.
+    """Writes a calibration file; creates its directory.
 
     Raises:
         UserError: it cannot be written.
@@ -184,10 +185,10 @@ def workload_settings(config: RunConfig) -> dict[str, str]:
 
 
 def check_fits(calibration: Calibration, config: RunConfig, where: str) -> None:
-    """Refuses a calibration of another workload, or of other settings of it.
+    """Raises if a calibration is of another workload or of other settings.
 
     Raises:
-        UserError: it does not fit the configuration; names the first difference.
+        UserError: it does not fit the configuration; the text names the first difference.
     """
     here = {"workload": config.workload.name, **workload_settings(config)}
     there = {"workload": calibration.workload, **calibration.workload_settings}
@@ -200,7 +201,7 @@ def check_fits(calibration: Calibration, config: RunConfig, where: str) -> None:
 
 
 def calibrated_seconds(path: Path, config: RunConfig) -> float:
-    """The time budget that a calibration file holds for the workload of a configuration.
+    """The time budget in a calibration file, in charged seconds, checked against a configuration.
 
     Raises:
         UserError: the file cannot be read, or it is for something else.
@@ -211,10 +212,10 @@ def calibrated_seconds(path: Path, config: RunConfig) -> float:
 
 
 def calibration_tags(budget: Budget) -> dict[str, str]:
-    """Tags that say which calibration a run's budget comes from; empty without one.
+    """Tags of the calibration of a run's budget; empty without one.
 
-    A run that is repeated from its recorded configuration may lack the file, or find another
-    budget in it; then its path is all that is said.
+    The path is the only tag if the file is missing or holds another budget. This may happen when
+    a run is repeated from its recorded configuration.
     """
     if budget.calibration is None:
         return {}

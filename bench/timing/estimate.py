@@ -1,6 +1,6 @@
-"""The prompt of an optimizer that must be told its number of steps, under a time budget.
+"""Estimates how many steps fit a time budget.
 
-Boundary: measures and divides; what is done with the number is up to ``experiment``.
+Boundary: measures and divides; ``experiment`` uses the number.
 
 Source: Rezk et al., "Is Scaling Learned Optimizers Worth It? Evaluating the Value of VeLO's 4000
 TPU Months", 2023, appendix B, https://arxiv.org/abs/2310.18191.
@@ -26,7 +26,7 @@ ESTIMATES = 2
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """How many steps a time budget allows.
+    """Estimated number of steps in a time budget.
 
     Attributes:
         steps: the estimate.
@@ -38,22 +38,24 @@ class Estimate:
 
 
 def steps_within(seconds: float, step_seconds: Sequence[float]) -> int:
-    """Steps that fit: the budget over each time per step, rounded down; then their mean, likewise.
+    """Number of steps that fit: the mean of budget / seconds per step, each rounded down.
+
+    The mean is rounded down, too; the result is at least 1.
 
     Args:
-        seconds: the time budget, > 0.
+        seconds: the time budget, in charged seconds, > 0.
         step_seconds: measured seconds per step, at least one, each > 0.
     """
     return max(1, math.floor(statistics.fmean(math.floor(seconds / s) for s in step_seconds)))
 
 
 def estimate_steps(program: Program, seconds: float) -> Estimate:
-    """Runs 5 % of the workload's step hint, twice, without compilation and the first steps.
+    """Times 5 % of the workload's step hint, twice, without compilation and the first steps.
 
     Args:
-        program: the workload with the optimizer; what the optimizer is told of its horizon must
-            not change how long an update takes.
-        seconds: the time budget.
+        program: the workload with the optimizer; the optimizer's horizon must not change the
+            time of an update.
+        seconds: the time budget, in charged seconds.
     """
     count = max(10, math.ceil(SHARE_OF_STEP_HINT * program.workload.step_hint))
     measured = tuple(_step_seconds(program, count) for _ in range(ESTIMATES))

@@ -1,10 +1,10 @@
-"""The trials of a study as a ledger: one line per point, whatever happens to its workers.
+"""Claims, retries and closes the trials of a study.
 
-Boundary: the study's storage only; it makes no run and decides no value.
+Boundary: the study's storage only; makes no run and computes no value.
 
-Every point of a study, from 0 to ``trials - 1``, has one trial that waits, runs or has ended, and
-before it any number of attempts that died. All that is done here is done under the database's lock
-and can be done again: whoever is killed in the middle leaves a state that the next one mends.
+Every point of a study, from 0 to ``trials - 1``, has one trial: waiting, running or ended. Any
+number of dead attempts may come before it. All changes are made under the database's lock and can
+be repeated: after a kill in the middle, the next call repairs the state.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from timetrial.framework.spaces import OneOf
 from timetrial.tracking.record.environment import process_start
 
 POINT = "point"  # user attributes of a trial: number of its point, from 0
-WORKER = "worker"  # who runs it
-OUTCOME = "outcome"  # how it ended, where its state alone does not say
+WORKER = "worker"  # the process that runs it
+OUTCOME = "outcome"  # how it ended, if its state alone is ambiguous
 IDENTITY = "identity"  # user attribute of a study: StudyPlan.identity() as JSON
 
 DIVERGED, INTERRUPTED, ERROR = "diverged", "interrupted", "error"
 MAX_DEATHS = 10
-"""A point whose worker died so often is given up: it may well be what kills them."""
+"""Deaths of workers after which a point is given up: the point may be their cause."""
 
 GRID = 27
-"""Pruning looks at 27ths of a trial's budget: Hyperband's rungs are 1, 3, 9 and 27 of them."""
+"""Pruning uses 27ths of a trial's budget: Hyperband's rungs are 1, 3, 9 and 27 of them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Claimed:
-    """A trial that is ours to run.
+    """A trial claimed by this process.
 
     Attributes:
         trial: optuna's live trial.
         trial_id: its identity in the storage.
         point: number of its point.
-        reported: values that earlier attempts at the point have reported for pruning.
+        reported: values reported for pruning by earlier attempts at the point.
     """
 
     trial: Trial
@@ -59,10 +59,10 @@ class Claimed:
 
 
 def open_study(plan: StudyPlan, database: Database) -> optuna.Study:
-    """Makes the study or continues the one of that name; call it under the lock.
+    """Creates the study or continues the one of that name; call it under the lock.
 
     Raises:
-        UserError: a study of that name is of something else, or was made by something else.
+        UserError: a study of that name has another identity, or was not made by timetrial.
     """
     study = optuna.create_study(
         study_name=plan.name,
@@ -103,16 +103,16 @@ def _pruner(plan: StudyPlan) -> optuna.pruners.BasePruner:
 def settle(
     study: optuna.Study, database: Database, plan: StudyPlan, *, retry_errors: bool = False
 ) -> list[int]:
-    """Fails the trials of dead workers and makes the trials that are missing; under the lock.
+    """Fails the trials of dead workers and enqueues missing trials; call it under the lock.
 
     Args:
         study: the study.
-        database: where it is.
-        plan: what it is.
+        database: the study's storage.
+        plan: the study's settings and points.
         retry_errors: whether trials that ended with an error are tried again.
 
     Returns:
-        Numbers of the trials whose workers were found dead.
+        Numbers of the trials of dead workers.
     """
     dead = _fail_dead(study, database)
     for point, last in _missing(study.get_trials(deepcopy=False), plan.trials, retry_errors):
@@ -125,7 +125,7 @@ def settle(
 
 
 def _fail_dead(study: optuna.Study, database: Database) -> list[int]:
-    """Fails trials whose process on this host is gone, or whose worker elsewhere is silent."""
+    """Fails trials without a live process on this host, or without heartbeats elsewhere."""
     running = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.RUNNING]
     for trial in running:
         worker = trial.user_attrs.get(WORKER, {})
@@ -137,7 +137,7 @@ def _fail_dead(study: optuna.Study, database: Database) -> list[int]:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(study)
     now = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
-    # One may have ended by itself in the meantime: whoever ends a trial says first how it ended.
+    # A trial may have ended meanwhile; its outcome is written before its end.
     failed = [now[t.number] for t in running if now[t.number].state is TrialState.FAIL]
     return [trial.number for trial in failed if not outcome(trial)]
 
@@ -145,7 +145,7 @@ def _fail_dead(study: optuna.Study, database: Database) -> list[int]:
 def _missing(
     trials: Sequence[FrozenTrial], total: int, retry_errors: bool
 ) -> Iterator[tuple[int, FrozenTrial | None]]:
-    """Points that have no trial that waits, runs or has ended, each with its last attempt."""
+    """Points without a waiting, running or ended trial, each with its last attempt."""
     attempts = by_point(trials)
     for point in range(total):
         tried = attempts.get(point, [])
@@ -156,7 +156,7 @@ def _missing(
 
 
 def by_point(trials: Sequence[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
-    """The attempts at every point, in order; trials that others have added are left out."""
+    """The attempts at every point, in order; trials of other programs are left out."""
     found: dict[int, list[FrozenTrial]] = {}
     for trial in sorted(trials, key=lambda t: t.number):
         if POINT in trial.user_attrs:
@@ -183,12 +183,12 @@ def spent(attempts: Sequence[FrozenTrial], retry_errors: bool = False) -> bool:
 
 
 def outcome(trial: FrozenTrial) -> str:
-    """How a trial ended: ``""`` where its worker died, or where its state says all."""
+    """Outcome of a trial; ``""`` if its worker died or its state is enough."""
     return str(trial.user_attrs.get(OUTCOME, "")).partition(":")[0]
 
 
 def _enqueue_again(study: optuna.Study, last: FrozenTrial) -> None:
-    """A new attempt with the same parameters and all that was reported so far."""
+    """Adds an attempt with the same parameters and the values reported so far."""
     study.add_trial(
         optuna.create_trial(
             state=TrialState.WAITING,
@@ -202,10 +202,9 @@ def _enqueue_again(study: optuna.Study, last: FrozenTrial) -> None:
 
 
 def claim(study: optuna.Study, database: Database, plan: StudyPlan) -> Claimed | None:
-    """Takes the waiting trial of the lowest point; None where none waits. Under the lock.
+    """Claims the waiting trial of the lowest point, or None; call it under the lock.
 
-    Who runs it is written before it counts as running: a worker that dies in between leaves a
-    trial that still waits.
+    The worker is written before the state RUNNING: a death in between leaves a waiting trial.
     """
     waiting = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.WAITING]
     ours = [t for t in waiting if t.user_attrs.get(POINT, plan.trials) < plan.trials]
@@ -227,11 +226,11 @@ def _worker() -> dict[str, Any]:
 
 
 def _sampler(plan: StudyPlan, point: int) -> optuna.samplers.BaseSampler:
-    """The sampler of one trial: seeded by its point, so that an interruption changes nothing."""
+    """The sampler of one trial, seeded by its point: interruptions change nothing."""
     seed = plan.settings.seed * 1_000_003 + point
     if plan.settings.search == "tpe":
         return optuna.samplers.TPESampler(seed=seed % 2**32, **TPE)
-    return optuna.samplers.RandomSampler(seed=seed % 2**32)  # never asked: points are fixed
+    return optuna.samplers.RandomSampler(seed=seed % 2**32)  # not used: points are fixed
 
 
 def suggested(claimed: Claimed, plan: StudyPlan) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Fixed lists of points: the same for any number of workers, and again after an interruption.
+"""Fixed lists of points, equal for any number of workers and after an interruption.
 
-Boundary: pure functions of (space, search, number, seed); knows no study and no run.
+Boundary: pure functions of (space, search, number, seed); independent of studies and runs.
 
 Centered discrepancy (smaller is better spread) of n points in 4 dimensions, mean of 20 seeds,
 ``scipy.stats.qmc.discrepancy``:
@@ -10,9 +10,9 @@ Centered discrepancy (smaller is better spread) of n points in 4 dimensions, mea
     20    .067              .054     .012     .011
     64    .0156             .0176    .0017    .0010
 
-AlgoPerf's own sequence is spread no better than random points at the numbers of trials in use: its
+At the usual numbers of trials, AlgoPerf's sequence is spread no better than random points. Its
 bases are the largest primes under 1000, and a Halton sequence fills a dimension evenly only after
-as many points as its base. It is here for comparability; ``sobol`` is the default.
+as many points as its base. It is kept for comparability; ``sobol`` is the default.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from timetrial.bench.tune.space import Point
 from timetrial.framework.spaces import OneOf, Space
 
 SEARCHES = ("sobol", "halton", "algoperf_halton", "random")
-"""What ``points`` knows; all but AlgoPerf's are prefix-stable: more points begin with the same."""
+"""Searches of ``points``; all but AlgoPerf's are prefix-stable: longer lists extend shorter."""
 
 ALGOPERF_SKIP = 100
-"""Points at the beginning of AlgoPerf's sequence that it leaves out."""
+"""Number of skipped points at the beginning of AlgoPerf's sequence."""
 
 
 def points(space: Space, search: str, number: int, seed: int) -> list[Point]:
     """The first points of a search.
 
     Args:
-        space: what to search; the order of its keys is that of the dimensions.
+        space: the search space; its keys are in the order of the dimensions.
         search: one of ``SEARCHES``.
-        number: how many.
-        seed: of the scrambling (``sobol``, ``halton``), the numbers (``random``) or the order
+        number: number of points.
+        seed: seed of the scrambling (``sobol``, ``halton``), the numbers (``random``) or the order
             (``algoperf_halton``).
     """
     varied = [k for k, v in space.items() if not (isinstance(v, OneOf) and len(v.choices) == 1)]
@@ -85,9 +85,9 @@ def algoperf_halton(dimensions: int, number: int, seed: int) -> np.ndarray:
 
     Dimension by dimension the base is one of the primes below 997 (971, 977, 983, 991 in four
     dimensions), the digits other than 0 are permuted and the sequence is shifted modulo 1, both
-    at random from the base alone; the first 100 points are left out. So the set of points depends
-    on their number and the dimensions only. AlgoPerf puts them into an order that is not seeded;
-    here the seed decides it.
+    at random from the base alone; the first 100 points are left out. The set of points therefore
+    depends only on their number and the dimensions. AlgoPerf's order of them is unseeded; here
+    the seed decides the order.
 
     Source: Bousquet et al., "Critical Hyper-Parameters: No Random, No Cry", 2017,
     https://arxiv.org/abs/1706.03200, with the choices of ``halton.py`` in

@@ -1,6 +1,6 @@
-"""Reads the settings, search space and points of a study; checks them before anything is run.
+"""Reads and checks the settings, search space and points of a study.
 
-Boundary: reads presets and files; knows neither optuna nor a storage.
+Boundary: reads presets and files; independent of optuna and storages.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ class StudySettings:
     """Settings of a study, ``study.KEY`` on the command line.
 
     Attributes:
-        name: identity in the storage; by default put together from what is tuned and how.
+        name: identity in the storage; by default made of workload, optimizer, search and seed.
         trials: trials in all, those of earlier commands included, >= 1; by default 20, or as
             many as there are points.
-        search: how points are found: ``sobol``, ``halton``, ``algoperf_halton``, ``random``,
+        search: source of the points: ``sobol``, ``halton``, ``algoperf_halton``, ``random``,
             ``tpe`` or ``points``.
-        points: JSON file with a list of points; means ``search=points``.
+        points: JSON file with a list of points; implies ``search=points``.
         space: YAML or JSON file with a search space; by default the optimizer's own.
-        regularisation: also search the settings of the workload that AlgoPerf's spaces hold.
+        regularisation: also search the workload's settings in AlgoPerf's spaces.
         seed: seed of the search, in [0, 2**32); the runs' own is ``seed``.
         objective: ``best`` or ``final`` validation metric, or ``time_to_target``.
         pruning: ``none``, ``median`` or ``hyperband``.
-        diverged: what a diverged trial counts as: ``fail``, or ``bad``: a value worse than any.
+        diverged: ``fail`` gives a diverged trial no value, ``bad`` a bad one (``trial.verdict``).
         storage: URL of a database, or ``journal:PATH``; by default a sqlite file in tracking.root.
-        heartbeat_seconds: pause between two signs of life of a worker, >= 1; one that is silent
-            for four of them is taken for dead.
+        heartbeat_seconds: pause between two heartbeats of a worker, >= 1; a worker is dead after
+            four missed ones.
     """
 
     name: str | None = None
@@ -89,16 +89,16 @@ class StudySettings:
 
 @dataclasses.dataclass(frozen=True)
 class StudyPlan:
-    """A study that can be run.
+    """A study with checked settings.
 
     Attributes:
         name: identity in the storage.
         settings: as the user gave them.
-        config: the run that every trial is, before its point is applied.
-        space: what is searched.
+        config: the run of every trial, before its point is applied.
+        space: the search space.
         trials: number of points.
-        points: all of them, or None where they depend on results.
-        overrides: the command's own words.
+        points: all points, or None if they depend on results.
+        overrides: ``key=value`` words of the command.
     """
 
     name: str
@@ -116,7 +116,7 @@ class StudyPlan:
 
     @property
     def root(self) -> Path:
-        """Absolute directory of everything that is written locally."""
+        """Absolute directory of local files."""
         return Path(self.config.tracking.root).absolute()
 
     @property
@@ -132,12 +132,12 @@ class StudyPlan:
         return self.root / "checkpoints" / self.name / f"{point}.msgpack"
 
     def will_resume(self, tags: Mapping[str, str]) -> bool:
-        """Whether the run with these tags is a trial that has a checkpoint to go on from."""
+        """Whether the run with these tags is a trial with a checkpoint."""
         ours = tags.get(schema.STUDY) == self.name and schema.POINT in tags
         return ours and self.checkpoint(int(tags[schema.POINT])).exists()
 
     def identity(self) -> dict[str, Any]:
-        """All that must stay the same while a study continues, as plain data."""
+        """Settings that must not change while a study continues, as plain data."""
         tree = configuration.tree_of(self.config)
         del tree["tracking"]
         settings = self.settings
@@ -151,7 +151,7 @@ class StudyPlan:
             "search_seed": settings.seed,
             "sampler": TPE if settings.search == "tpe" else {},
             "points": _digest(self.points) if settings.search == "points" else "",
-            # AlgoPerf's order depends on their number: another number is another list.
+            # AlgoPerf's list depends on the number of points.
             "trials": self.trials if settings.search == "algoperf_halton" else 0,
             "objective": settings.objective,
             "pruning": settings.pruning,
@@ -162,7 +162,7 @@ class StudyPlan:
 def load_plan(overrides: Sequence[str]) -> StudyPlan:
     """Reads a study from the command's ``key=value`` words: ``study.KEY``, the rest as for a run.
 
-    A setting of the optimizer that is given is not tuned.
+    Given settings of the optimizer are not tuned.
 
     Raises:
         UserError: an unknown key, name or parameter, an impossible space or combination.
@@ -190,7 +190,7 @@ def load_plan(overrides: Sequence[str]) -> StudyPlan:
 
 
 def _settings(tree: Any) -> StudySettings:
-    """The settings of a study; a file of points is a search of its own."""
+    """The settings of a study; a file of points sets ``search=points``."""
     settings: StudySettings = configuration.convert(tree, StudySettings, "study")
     if settings.points is None:
         return settings
@@ -200,7 +200,7 @@ def _settings(tree: Any) -> StudySettings:
 
 
 def _run(words: Sequence[str]) -> RunConfig:
-    """The run of every trial; trials are recorded in an experiment of their own."""
+    """The run of every trial, by default recorded in the experiment of studies."""
     config = load_run(words)
     if "experiment" in configuration.parse(words).get("tracking", {}):
         return config
@@ -209,7 +209,7 @@ def _run(words: Sequence[str]) -> RunConfig:
 
 
 def _listed(settings: StudySettings, config: RunConfig) -> list[Point] | None:
-    """The points of a file, all of which can be run; None where points are searched."""
+    """The checked points of a file; None if points are searched."""
     if settings.points is None:
         return None
     listed = spaces.checked_points(spaces.read_points(Path(settings.points)), config)
@@ -229,7 +229,7 @@ def _space(settings: StudySettings, config: RunConfig, fixed: Sequence[str]) -> 
 def _searched(
     space: Space, settings: StudySettings, trials: int, config: RunConfig
 ) -> list[Point] | None:
-    """The points of a search, all of which can be run; None where they depend on results."""
+    """The checked points of a search; None if they depend on results."""
     if settings.search == "tpe":
         return None
     try:
@@ -242,7 +242,7 @@ def _searched(
 
 
 def _check_data(space: Space, config: RunConfig) -> None:
-    """Makes the workload at the ends of its settings: some limits only the data know."""
+    """Builds the workload at both ends of its settings: some limits depend on the data."""
     workshop = Workshop()
     for key, values in space.items():
         if spaces.target(key)[0] == "workload":
@@ -277,7 +277,7 @@ def _digest(listed: Sequence[Point] | None) -> str:
 
 
 def difference(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
-    """The first difference between two identities in words; None where they are equal."""
+    """The first difference between two identities in words; None if they are equal."""
     normal = json.loads(json.dumps(dict(ours)))
     for key in ours:
         before, now = stored.get(key), normal[key]

@@ -1,9 +1,9 @@
 """Validates a search space; applies a point to a RunConfig.
 
-Boundary: pure but for reading a file of points or a file of a space; knows no study.
+Boundary: pure except for reading files of points and spaces; independent of studies.
 
-A point holds what a study's storage holds: numbers, texts, true and false. A setting that is a
-list, such as ``workload.hidden_dims``, is a text there: ``[16, 8]``.
+A point holds the types of a study's storage: numbers, texts, true and false. A list setting, such
+as ``workload.hidden_dims``, is a text there: ``[16, 8]``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Point = Mapping[str, Any]
 """Value by key of the space."""
 
 MOST_CORNERS = 1024
-"""So many combinations of the extreme values of a space are tried before a study is made."""
+"""Largest number of corners of a space that are checked before a study."""
 
 _WORKLOAD = "workload."
 _COMPLEMENT = "one_minus_"
@@ -64,7 +64,7 @@ def is_whole(key: str, config: RunConfig) -> bool:
 
 
 def _kinds(kind: Any) -> tuple[Any, ...]:
-    """The types that a setting allows: of ``int | None`` the two."""
+    """The types allowed for a setting: two for ``int | None``."""
     is_union = typing.get_origin(kind) in (typing.Union, types.UnionType)
     return typing.get_args(kind) if is_union else (kind,)
 
@@ -109,12 +109,12 @@ def _changed(choice: Choice, room: str, parts: Mapping[str, Any]) -> Choice:
 
 
 def searched(config: RunConfig, *, fixed: Sequence[str], regularisation: bool) -> Space:
-    """The optimizer's own space, without what the user has set and what does not apply.
+    """The optimizer's own space, without given settings and settings that do not apply.
 
     Args:
-        config: the run that is tuned.
-        fixed: settings of the optimizer that the user has set.
-        regularisation: whether settings of the workload are searched, where it has them.
+        config: the run to tune.
+        fixed: given settings of the optimizer.
+        regularisation: whether settings of the workload are searched, if it has them.
 
     Raises:
         UserError: the optimizer has no space.
@@ -122,7 +122,7 @@ def searched(config: RunConfig, *, fixed: Sequence[str], regularisation: bool) -
     space = OPTIMIZERS[config.optimizer.name].space
     if space is None:
         raise UserError(
-            f"optimizer {config.optimizer.name} has no search space of its own: expected "
+            f"optimizer {config.optimizer.name} has no search space: expected "
             "study.space=FILE or study.points=FILE"
         )
     found: dict[str, Range | OneOf] = {}
@@ -166,7 +166,7 @@ def _values(key: str, tree: Any, config: RunConfig) -> Range | OneOf:
 
 
 def _stored(value: Any) -> Any:
-    """A value as a storage holds it."""
+    """A value in the type of a storage."""
     return json.dumps(value) if isinstance(value, (list, tuple)) else value
 
 
@@ -196,10 +196,10 @@ def read_points(path: Path) -> list[Point]:
 
 
 def checked_points(points: Sequence[Point], config: RunConfig) -> list[Point]:
-    """The points as a storage holds them, each of which gives a configuration that can be run.
+    """The points in the types of a storage; each must give a valid configuration.
 
     Raises:
-        UserError: an unknown setting, a wrong type, a value out of range; names the point.
+        UserError: an unknown setting, a wrong type, a value out of range; the text has the point.
     """
     found: list[Point] = []
     for number, point in enumerate(points):
@@ -212,7 +212,7 @@ def checked_points(points: Sequence[Point], config: RunConfig) -> list[Point]:
 
 
 def rounded(points: Sequence[Point], config: RunConfig) -> list[Point]:
-    """Points of a space, with whole numbers where the settings are whole."""
+    """Points of a space, with whole numbers for whole settings."""
     whole = {key for point in points[:1] for key in point if is_whole(key, config)}
     return [
         {k: round(v) if k in whole and isinstance(v, float) else v for k, v in point.items()}
@@ -235,7 +235,7 @@ def space_of(points: Sequence[Point]) -> Space:
 
 
 def check(space: Space, config: RunConfig) -> None:
-    """Refuses a space whose values do not give configurations that can be run.
+    """Raises if values of a space do not give a valid configuration.
 
     Each setting is checked alone, at both ends of its range or with each of its choices; then
     together with the others, at up to ``MOST_CORNERS`` corners of the space.

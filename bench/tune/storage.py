@@ -1,6 +1,6 @@
-"""Where studies are kept: any database, or a journal file; ready for many workers at once.
+"""Storages of studies: any database or a journal file, for many workers at once.
 
-Boundary: URLs in, an opened storage and its lock out; knows no plan and no run.
+Boundary: URLs in, an opened storage and its lock out; independent of plans and runs.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from optuna.storages.journal import JournalFileBackend
 from timetrial.framework.errors import UserError
 
 ALLOWED = (
-    "sqlite:///PATH, postgresql://USER@HOST:PORT/NAME, another database that SQLAlchemy knows, "
+    "sqlite:///PATH, postgresql://USER@HOST:PORT/NAME, another database of SQLAlchemy, "
     "or journal:PATH"
 )
 SILENT_HEARTBEATS = 4
-"""So many missed signs of life mean that a worker is dead."""
+"""Missed heartbeats after which a worker counts as dead."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Database:
     """An opened storage.
 
     Attributes:
-        url: where it is, without password.
+        url: its URL, without password.
         storage: optuna's storage.
         lock: excludes all other workers inside its ``with`` block, on any machine that reaches the
             database (sqlite and journal: that shares the file system).
-        heartbeat_seconds: pause between two signs of life; None where the storage takes none.
+        heartbeat_seconds: pause between two heartbeats; None if the storage has none.
     """
 
     url: str
@@ -49,7 +49,7 @@ class Database:
 
     @contextlib.contextmanager
     def alive(self, trial_id: int) -> Iterator[None]:
-        """Gives signs of life for a running trial from a thread, inside its ``with`` block."""
+        """Sends heartbeats of a running trial from a thread, inside its ``with`` block."""
         if not isinstance(self.storage, RDBStorage) or self.heartbeat_seconds is None:
             yield
             return
@@ -67,12 +67,12 @@ class Database:
 
 def _beat(storage: RDBStorage, trial_id: int, seconds: int, ended: threading.Event) -> None:
     while not ended.wait(seconds):
-        with contextlib.suppress(Exception):  # a database that fails once may be back next time
+        with contextlib.suppress(Exception):  # the next heartbeat may succeed
             storage.record_heartbeat(trial_id)
 
 
 def check_storage(url: str) -> None:
-    """Connects to a database server, or looks at the name of a file; makes nothing.
+    """Connects to a database server, or checks the name of a file; creates nothing.
 
     Raises:
         UserError: no such kind of URL, the server cannot be reached, or a driver is missing.
@@ -91,7 +91,7 @@ def check_storage(url: str) -> None:
 
 
 def open_storage(url: str, heartbeat_seconds: int) -> Database:
-    """Opens a storage, making it where it is new; several workers may do so at the same time.
+    """Opens or creates a storage; several workers may call it at the same time.
 
     Raises:
         UserError: no such kind of URL, it cannot be reached or written, or a driver is missing.
@@ -114,7 +114,7 @@ def open_storage(url: str, heartbeat_seconds: int) -> Database:
 
 
 def _kind(url: str, shown: str) -> str:
-    """Which kind of storage a URL names."""
+    """Kind of storage of a URL."""
     try:
         return urlsplit(url).scheme.partition("+")[0]
     except ValueError as error:
@@ -127,12 +127,12 @@ def _with_driver(url: str) -> str:
 
 @contextlib.contextmanager
 def _storage_errors(shown: str) -> Iterator[None]:
-    """Turns whatever a database raises inside the block into a one-line ``UserError``."""
+    """Turns any exception inside the block into a one-line ``UserError``."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # SQLAlchemy's, its drivers' and optuna's, which share no class
+    except Exception as error:  # SQLAlchemy, its drivers and optuna share no class
         reason = " ".join(str(error).split("\n")[0].split())
         raise UserError(
             f"study.storage: cannot open {shown}: {reason}; expected {ALLOWED}"
@@ -150,7 +150,7 @@ def _open_journal(path: Path, shown: str) -> Database:
 
 
 def _path(url: str, prefix: str, shown: str) -> Path:
-    """The file that a URL names."""
+    """The file of a URL."""
     name = url.partition(prefix)[2]
     if prefix == "journal:" and name.startswith("//"):
         name = name[2:]
@@ -160,7 +160,7 @@ def _path(url: str, prefix: str, shown: str) -> Path:
 
 
 def _file(url: str, prefix: str, shown: str) -> Path:
-    """The file that a URL names, its directory made."""
+    """The file of a URL; creates its directory."""
     path = _path(url, prefix, shown)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ def _file(url: str, prefix: str, shown: str) -> Path:
 
 
 def _file_lock(path: Path) -> Callable[[], AbstractContextManager[None]]:
-    """A lock on a file beside ``path``; the system releases it when its holder dies."""
+    """A lock on a file beside ``path``; the system releases it at the end of the process."""
 
     @contextlib.contextmanager
     def lock() -> Iterator[None]:
@@ -183,7 +183,7 @@ def _file_lock(path: Path) -> Callable[[], AbstractContextManager[None]]:
 
 
 def _database_lock(url: str) -> Callable[[], AbstractContextManager[None]]:
-    """A lock in the database itself; it is released when the connection of its holder ends."""
+    """A lock in the database itself; the database releases it at the end of the connection."""
     import sqlalchemy
 
     key = zlib.crc32(b"timetrial tune")
@@ -199,8 +199,8 @@ def _database_lock(url: str) -> Callable[[], AbstractContextManager[None]]:
         )
         if engine.dialect.name not in statements:
             raise UserError(
-                f"study.storage: expected sqlite, postgresql, mysql or journal, whose workers can "
-                f"exclude each other; got {engine.dialect.name}"
+                f"study.storage: expected sqlite, postgresql, mysql or journal, which have a lock; "
+                f"got {engine.dialect.name}"
             )
         take, release = statements[engine.dialect.name]
         with engine.connect() as connection:

@@ -1,6 +1,6 @@
 """The command ``timetrial tune``: makes or continues a study, with one worker or several.
 
-Boundary: order and survival of trials, and what is left when they are done; ``trial`` makes one.
+Boundary: order of trials, dead workers and the final summary; ``trial`` makes one trial.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from timetrial.tracking.store.opening import Store, open_store
 from timetrial.tracking.store.studies import close_trial_runs
 
 POLL_SECONDS = 1.0
-"""Pause between two looks at the trials of other workers."""
+"""Pause between two queries of the trials of other workers, in seconds."""
 
 
 def tune(overrides: Sequence[str], workers: int = 1, export: Path | None = None) -> int:
-    """Makes the trials of a study that are missing, then summarises it.
+    """Makes the missing trials of a study, then summarises it.
 
     Args:
         overrides: the study and its run, as ``key=value`` words.
         workers: processes on this machine; the same command may run on others.
-        export: file that the best configuration is written to, as a run preset.
+        export: file for the best configuration, as a run preset.
 
     Returns:
         The exit code: 1 when a trial ended with an error or the study is not complete.
 
     Raises:
-        UserError: anything that the user can mend, before a trial is made.
+        UserError: bad input, before a trial is made.
     """
     plan = load_plan(overrides)
     if workers < 1:
@@ -55,8 +55,8 @@ def tune(overrides: Sequence[str], workers: int = 1, export: Path | None = None)
     print(summary.headline(study, plan, database))
     if workers > 1 and plan.config.budget.seconds is not None:
         print(
-            "timetrial: workers on one machine share its cores: seconds are not comparable with "
-            "those of runs that were alone",
+            "timetrial: workers on one machine share its cores: their charged seconds are not "
+            "comparable with those of single runs",
             file=sys.stderr,
         )
     with raise_interrupted():
@@ -68,7 +68,7 @@ def tune(overrides: Sequence[str], workers: int = 1, export: Path | None = None)
 
 
 def opened(plan: StudyPlan) -> tuple[Store, Database, optuna.Study]:
-    """The stores of a plan and its study, made where they are new."""
+    """Opens or creates the stores of a plan and its study."""
     tracking = plan.config.tracking
     check_storage(plan.storage)
     store = open_store(tracking.uri, root=Path(tracking.root))
@@ -90,7 +90,7 @@ def worker(overrides: Sequence[str], workers: int) -> int:
 def work(
     plan: StudyPlan, store: Store, database: Database, study: optuna.Study, workers: int
 ) -> None:
-    """Makes trials until every point is spent; waits for those of others, who may yet die."""
+    """Makes trials until every point is spent; waits for other workers, which may still die."""
     workshop = Workshop()
     while True:
         with database.lock():
@@ -108,7 +108,7 @@ def work(
 
 
 def found_dead(numbers: Sequence[int], plan: StudyPlan, store: Store) -> None:
-    """Marks the runs of trials whose workers died as KILLED, and says so."""
+    """Marks the runs of dead workers as KILLED and prints a line."""
     if numbers:
         experiment = plan.config.tracking.experiment
         close_dead_runs(store, experiment, keep=plan.will_resume)  # of this host
@@ -118,7 +118,7 @@ def found_dead(numbers: Sequence[int], plan: StudyPlan, store: Store) -> None:
 
 
 def run_workers(overrides: Sequence[str], workers: int) -> None:
-    """Runs workers as processes of their own until the last of them has ended."""
+    """Runs workers as separate processes until all of them have ended."""
     command = [
         sys.executable,
         "-m",
@@ -146,7 +146,7 @@ def run_workers(overrides: Sequence[str], workers: int) -> None:
 def finish(
     plan: StudyPlan, store: Store, database: Database, study: optuna.Study, export: Path | None
 ) -> int:
-    """Summarises a study, writes the best configuration and says how it went."""
+    """Summarises a study, writes the best configuration and prints the outcome."""
     with database.lock():
         summary.record(study, plan, store)
     print(summary.closing(study, plan, database))

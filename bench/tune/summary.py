@@ -1,4 +1,4 @@
-"""What is left of a study: a summary run in MLflow, plots, lines for the user, a preset.
+"""Summarises a finished study: a run in MLflow, plots, lines for the user, a preset.
 
 Boundary: reads a study's trials; changes none of them.
 """
@@ -36,11 +36,11 @@ from timetrial.tracking.store.opening import Store
 from timetrial.tracking.store.studies import write_summary
 
 FEWEST_TRIALS = 2
-"""So many completed trials are the least that plots are drawn of."""
+"""Smallest number of completed trials with plots."""
 
 
 def headline(study: optuna.Study, plan: StudyPlan, database: Database) -> str:
-    """A study in one line, and where it is."""
+    """A study in one line, with its storage."""
     done = sum(ledger.spent(tried) for tried in ledger.by_point(study.trials).values())
     return (
         f"study {plan.name}: {plan.trials} trials by {plan.settings.search}, {done} done, "
@@ -49,7 +49,7 @@ def headline(study: optuna.Study, plan: StudyPlan, database: Database) -> str:
 
 
 def best_of(study: optuna.Study) -> FrozenTrial | None:
-    """The best completed trial, of the lowest point among equals; None where there is none."""
+    """The best completed trial, of the lowest point among equals; None if there is none."""
     done = [
         trial
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -68,7 +68,7 @@ def best_config(study: optuna.Study, plan: StudyPlan) -> tuple[FrozenTrial, RunC
 
 
 def counts(study: optuna.Study, plan: StudyPlan) -> dict[str, int]:
-    """How many points completed, were pruned, diverged, failed; and how many attempts died."""
+    """Numbers of completed, pruned, diverged and failed points, and of repeated attempts."""
     found = dict.fromkeys(("complete", "pruned", "diverged", "error", "retried"), 0)
     for point, tried in ledger.by_point(study.trials).items():
         if point >= plan.trials:
@@ -84,14 +84,14 @@ def counts(study: optuna.Study, plan: StudyPlan) -> dict[str, int]:
 
 
 def closing(study: optuna.Study, plan: StudyPlan, database: Database) -> str:
-    """What the user reads at the end."""
+    """The lines printed at the end of a study."""
     census = ", ".join(f"{number} {name}" for name, number in counts(study, plan).items() if number)
     lines = [f"study {plan.name}: {census or 'no trial has ended'}"]
     best = best_of(study)
     if best is not None:
         settings = ", ".join(f"{key}={_short(value)}" for key, value in best.params.items())
         lines.append(f"best: {best.value:.6g} in trial {best.number}: {settings}")
-    lines.append(f"look at it with: optuna-dashboard {database.url} --host 127.0.0.1")
+    lines.append(f"open it with: optuna-dashboard {database.url} --host 127.0.0.1")
     return "\n".join(lines)
 
 
@@ -100,7 +100,7 @@ def _short(value: Any) -> str:
 
 
 def record(study: optuna.Study, plan: StudyPlan, store: Store) -> str:
-    """Writes the study's summary run, in the place of an earlier one; returns its id."""
+    """Writes the study's summary run, replacing an earlier one; returns its id."""
     found = best_config(study, plan)
     texts = {
         "space.json": json.dumps(plan.identity()["space"], indent=2),
@@ -150,7 +150,7 @@ def trials_csv(study: optuna.Study, plan: StudyPlan) -> str:
 
 
 def figures(study: optuna.Study, plan: StudyPlan) -> Mapping[str, Figure]:
-    """The plots that the study has enough trials for, by file name."""
+    """The plots of a study by file name; empty with fewer than ``FEWEST_TRIALS`` trials."""
     from optuna.visualization import matplotlib as draw
 
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -172,7 +172,7 @@ def figures(study: optuna.Study, plan: StudyPlan) -> Mapping[str, Figure]:
     }
     drawn = {}
     with pyplot.rc_context(), warnings.catch_warnings():  # optuna sets the style of the process
-        warnings.simplefilter("ignore")  # optuna's plots are experimental, and say so each time
+        warnings.simplefilter("ignore")  # optuna warns at every experimental plot
         for name, plot in plots.items():
             try:
                 axes = plot()
@@ -181,14 +181,14 @@ def figures(study: optuna.Study, plan: StudyPlan) -> Mapping[str, Figure]:
             first = axes.flat[0] if hasattr(axes, "flat") else axes
             figure = first.figure
             figure.set_size_inches(max(8.0, 3.0 * len(varied)), 5.0)
-            for part in figure.axes:  # labels between the powers of ten lie over each other
+            for part in figure.axes:  # labels between the powers of ten overlap
                 part.xaxis.set_minor_formatter(NullFormatter())
             drawn[f"plots/{name}.png"] = figure
     return drawn
 
 
 def export(study: optuna.Study, plan: StudyPlan, path: Path) -> None:
-    """Writes the best configuration as a run preset, with how it was found as its header.
+    """Writes the best configuration as a run preset; its header describes the study.
 
     Raises:
         UserError: no trial has completed, or the file cannot be written.
@@ -200,7 +200,7 @@ def export(study: optuna.Study, plan: StudyPlan, path: Path) -> None:
     seconds = sum(float(t.user_attrs.get("train_seconds", 0.0)) for t in study.trials)
     host = host_tags()
     budget = config.budget
-    local = ("tracking.", "study.storage=")  # where it was recorded is nobody else's concern
+    local = ("tracking.", "study.storage=")  # left out: local places
     words = [word for word in plan.overrides if not word.startswith(local)]
     limit = f"{budget.steps} updates" if budget.steps else f"{budget.seconds} s"
     head = [
@@ -208,8 +208,8 @@ def export(study: optuna.Study, plan: StudyPlan, path: Path) -> None:
         f"timetrial tune {' '.join(words)}",
         f"study {plan.name}: {plan.settings.objective} of {plan.settings.search}, seed "
         f"{plan.settings.seed}: {best.value!r} in trial {best.number}",
-        f"{host[schema.HOST_CPU]}, {os.cpu_count()} cores, {platform.system()}: {seconds:.0f} s "
-        "of training in all",
+        f"{host[schema.HOST_CPU]}, {os.cpu_count()} cores, {platform.system()}: {seconds:.0f} "
+        "charged seconds in all",
     ]
     tree = configuration.tree_of(config)
     for key in ("tracking", "seed", "label", "stop"):

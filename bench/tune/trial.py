@@ -1,6 +1,6 @@
-"""One trial: its configuration is run and recorded like any other, and its value is told.
+"""One trial: runs and records its configuration like any other, and reports its value.
 
-Boundary: between one claimed trial and ``bench.experiment.run``; who claims, ``study`` decides.
+Boundary: between one claimed trial and ``bench.experiment.run``; ``study`` claims trials.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from timetrial.tracking.store.opening import Store
 _log = logging.getLogger(__name__)
 
 PENALTY = 2.0
-"""Time to a target that was not reached, in budgets: PAR2 of Hutter et al., "Automated
+"""Time to an unreached target, in budgets: PAR2 of Hutter et al., "Automated
 configuration of algorithms for solving hard computational problems", 2009."""
 
 
@@ -47,14 +47,14 @@ def make_trial(
     workshop: Workshop,
     workers: int,
 ) -> str:
-    """Makes a claimed trial, from its checkpoint where it has one, and tells the study of it.
+    """Makes a claimed trial, from its checkpoint if any, and reports it to the study.
 
     Returns:
-        What came of it, in a few words.
+        Outcome of the trial, in words.
 
     Raises:
-        UserError: it cannot be run, and nor can the others.
-        KeyboardInterrupt: it is to be made again, from its checkpoint.
+        UserError: neither this trial nor the others can be run.
+        KeyboardInterrupt: interrupted; the next attempt resumes from the checkpoint.
     """
     path = plan.checkpoint(claimed.point)
     ending, value, text = TrialState.FAIL, None, ledger.ERROR
@@ -78,7 +78,7 @@ def make_trial(
     except UserError as error:
         text = f"{ledger.ERROR}: {error}"
         raise
-    except Exception as error:  # whatever one trial dies of, the others go on
+    except Exception as error:  # one failed trial does not end the study
         _log.debug("trial %s", claimed.trial.number, exc_info=True)
         text = f"{ledger.ERROR}: {type(error).__name__}: {error}"
     finally:
@@ -89,7 +89,7 @@ def make_trial(
 
 
 def forget(checkpoint: Path) -> None:
-    """Removes a checkpoint, and the half files of workers that died while they wrote it."""
+    """Removes a checkpoint and the unfinished files of dead workers."""
     for path in [checkpoint, *drafts_of(checkpoint)]:
         path.unlink(missing_ok=True)
 
@@ -97,13 +97,13 @@ def forget(checkpoint: Path) -> None:
 def tell(
     claimed: Claimed, study: optuna.Study, ending: TrialState, value: float | None, text: str
 ) -> None:
-    """Ends a trial in the storage; how, where its state does not say, is written first."""
+    """Ends a trial in the storage; its outcome, if its state is ambiguous, is written first."""
     try:
         if ending is TrialState.FAIL or text == ledger.DIVERGED:
             claimed.trial.set_user_attr(ledger.OUTCOME, text[:2000])
         study.tell(claimed.trial, value, state=ending)
     except (ValueError, RuntimeError) as error:
-        # This worker was silent for so long that another has taken the point over.
+        # So many heartbeats were missed that another worker claimed the point.
         _log.warning("trial %s has been given to another worker: %s", claimed.trial.number, error)
 
 
@@ -120,10 +120,10 @@ def tags(claimed: Claimed, plan: StudyPlan, workers: int) -> dict[str, str]:
 def verdict(
     result: RunResult, plan: StudyPlan, config: RunConfig, workload: Workload
 ) -> tuple[TrialState, float | None, str]:
-    """How a trial ended: its state, its value and what to call it.
+    """State, value and description of an ended trial.
 
-    What is not finite is never a value. A diverged trial has failed, or counts as bad: as its
-    untrained model did, or as twice the budget where the objective is the time to a target.
+    Values are finite. A diverged trial fails, or gets a bad value: that of its untrained model, or
+    twice the budget if the objective is the time to a target.
     """
     if result.reason is StopReason.PRUNED:
         return TrialState.PRUNED, None, "pruned"
@@ -145,13 +145,13 @@ def _metric(workload: Workload) -> str:
 
 
 def objective(result: RunResult, plan: StudyPlan, workload: Workload) -> float:
-    """The best or the last value of the validation metric; nan where there is none."""
+    """The best or the last value of the validation metric; nan if there is none."""
     values = [evaluation.metrics[_metric(workload)] for evaluation in result.evaluations]
     return workload.direction.best(values) if plan.settings.objective == "best" else values[-1]
 
 
 def time_to_target(result: RunResult, config: RunConfig) -> float:
-    """What was used of the budget, in its unit, until the target; twice the budget without."""
+    """Steps or charged seconds until the target; twice the budget without reaching it."""
     last = result.evaluations[-1]
     if config.budget.steps is not None:
         used, limit = float(last.step), float(config.budget.steps)
@@ -161,7 +161,7 @@ def time_to_target(result: RunResult, config: RunConfig) -> float:
 
 
 def describe(claimed: Claimed, result: RunResult, workload: Workload) -> None:
-    """Notes beside a trial's value what else there is to know of its run."""
+    """Stores stop reason, steps, charged seconds and best step of a trial's run."""
     best = best_evaluation(result.evaluations, workload)
     facts: Mapping[str, Any] = {
         "stop_reason": result.reason.name,
@@ -174,7 +174,7 @@ def describe(claimed: Claimed, result: RunResult, workload: Workload) -> None:
 
 
 def best_evaluation(evaluations: Sequence[Row], workload: Workload) -> Row:
-    """The evaluation with the best validation metric, the first of them."""
+    """The first evaluation with the best validation metric."""
     sign = 1.0 if workload.direction is Direction.MINIMIZE else -1.0
 
     def rank(evaluation: Row) -> float:
@@ -185,7 +185,7 @@ def best_evaluation(evaluations: Sequence[Row], workload: Workload) -> Row:
 
 
 def pruning(claimed: Claimed, plan: StudyPlan, workshop: Workshop) -> list[cb.Callback]:
-    """The callback that ends hopeless trials, where the study prunes."""
+    """The pruning callback; none if the study does not prune."""
     if plan.settings.pruning == "none":
         return []
     metric = _metric(workshop.workload(plan.config.workload))
@@ -193,11 +193,10 @@ def pruning(claimed: Claimed, plan: StudyPlan, workshop: Workshop) -> list[cb.Ca
 
 
 class Hopeless:
-    """Asks the study's pruner, at evaluations, about shares of the budget that all trials pass.
+    """Reports values to the study's pruner at fixed shares of the budget.
 
-    Values are reported for 27ths of the budget, whether it is one of steps or of charged seconds:
-    at each of them the last one known. So trials can be compared that evaluate at different
-    moments.
+    The shares are 27ths of the budget, in steps or charged seconds. Each gets the last known value,
+    so that trials with different evaluation steps are comparable.
     """
 
     def __init__(self, claimed: Claimed) -> None:

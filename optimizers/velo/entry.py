@@ -1,4 +1,4 @@
-"""VeLO as the race runs it: prompted with the steps of the budget, or fed the remaining share.
+"""VeLO in the race: prompted with the steps of the budget, or fed the remaining share.
 
 Boundary: settings and entries of the registry; the optimizer itself is in ``optimizers.velo``.
 """
@@ -32,7 +32,7 @@ PAPER_MAX_TRAINING_STEPS = 200_000
 
 
 def best_available() -> str:
-    """``google`` where Google's weights have been fetched, otherwise ``embedded``."""
+    """``google`` if Google's weights have been fetched, otherwise ``embedded``."""
     return "google" if has_google_weights() else "embedded"
 
 
@@ -41,12 +41,12 @@ class VeloFeedSettings:
     """Settings of fed VeLO.
 
     Attributes:
-        weights: ``google``, ``embedded`` or the path of a checkpoint; by default Google's where
+        weights: ``google``, ``embedded`` or the path of a checkpoint; by default Google's if
             they have been fetched (``timetrial fetch velo``), otherwise the embedded ones.
         weight_decay: L2 regularisation inside the optimizer, >= 0.
         max_training_steps: longer trainings accumulate gradients, >= 1; see ``velo``.
-        weights_sha256: digest of the file of the weights; other weights of the same name make
-            another run. Filled in by default, compared where it is given.
+        weights_sha256: digest of the file of the weights; part of the run's identity. Filled in
+            by default, checked if given.
     """
 
     weights: UserPath = dataclasses.field(default_factory=best_available)
@@ -72,7 +72,7 @@ class VeloSettings(VeloFeedSettings):
     """Settings of VeLO.
 
     Attributes:
-        prompt: share of the budget's steps that VeLO is told, > 0.
+        prompt: VeLO's prompt, as a factor of the budget's steps, > 0.
     """
 
     prompt: float = 1.0
@@ -91,7 +91,7 @@ class VeloShortSettings(VeloSettings):
 
 @functools.lru_cache(maxsize=2)
 def load(weights: str) -> Weights:
-    """Loads the weights that a setting names.
+    """Loads the weights of a setting.
 
     Raises:
         UserError: they are missing, damaged or not VeLO's.
@@ -105,16 +105,16 @@ def load(weights: str) -> Weights:
 
 
 def variant(settings: VeloFeedSettings) -> str:
-    """Name of the weights: tables say ``velo[google]`` or ``velo[embedded]``."""
+    """Name of the weights, as in ``velo[google]`` or ``velo[embedded]``."""
     named = settings.weights in ("google", "embedded")
     return settings.weights if named else Path(settings.weights).stem
 
 
 def prompted_steps(settings: VeloSettings, horizon: Horizon) -> int:
-    """Steps that VeLO is told: its share of those that the budget allows, rounded down.
+    """Steps in VeLO's prompt: ``prompt`` times the steps of the budget, rounded down, >= 1.
 
     Raises:
-        UserError: the number of steps that the budget allows is unknown.
+        UserError: the number of steps of the budget is unknown.
     """
     if horizon.steps is None:
         raise UserError(
@@ -125,9 +125,9 @@ def prompted_steps(settings: VeloSettings, horizon: Horizon) -> int:
 
 
 def told_steps(settings: VeloFeedSettings, horizon: Horizon) -> int:
-    """``num_steps`` of ``velo``; fed VeLO only spaces its loss features by it.
+    """``num_steps`` of ``velo``; for fed VeLO it only spaces the loss features.
 
-    Fed VeLO takes the steps of the budget where they are known, else the workload's step hint.
+    Fed VeLO takes the steps of the budget if they are known, else the workload's step hint.
     """
     if isinstance(settings, VeloSettings):
         return prompted_steps(settings, horizon)
@@ -154,7 +154,7 @@ def make_velo(settings: VeloSettings, horizon: Horizon) -> optax.GradientTransfo
 
 
 def make_velo_feed(settings: VeloFeedSettings, horizon: Horizon) -> optax.GradientTransformation:
-    """Fed VeLO; an update without ``remaining_fraction`` fails by name."""
+    """Fed VeLO; an update without ``remaining_fraction`` raises a TypeError."""
     tx = _make(settings, horizon)
 
     def update(
@@ -193,21 +193,21 @@ def notes(settings: VeloFeedSettings, horizon: Horizon) -> Mapping[str, str]:
     }
     if merged > 1:
         tags["warning"] = (
-            f"VeLO was told of {steps} steps, more than max_training_steps = "
+            f"VeLO is built for {steps} steps, more than max_training_steps = "
             f"{settings.max_training_steps}: it averages gradients over {merged} steps and moves "
-            "the parameters only after the last of them, as its released wrapper does"
+            "the parameters only after the last of them, like its released wrapper"
         )
     return tags
 
 
-# The steps that VeLO is told, as a factor of those that the budget allows, and weight decay.
+# VeLO's prompt, as a factor of the budget's steps, and weight decay.
 # Rezk et al., "Is Scaling Learned Optimizers Worth It?", 2023, https://arxiv.org/abs/2310.18191,
 # asks whether VeLO needs tuning and varies the former from 0.75 to 1.25. The lower end of weight
 # decay is as good as none.
 _SPACE: Space = {"prompt": Range(0.25, 2.0), "weight_decay": Range(1e-7, 1e-2)}
 
 VELO = OptimizerEntry(
-    "VeLO, a learned optimizer, told all the steps that the budget allows",
+    "VeLO, a learned optimizer, prompted with all steps of the budget",
     VeloSettings,
     make_velo,
     needs_steps=True,
@@ -218,7 +218,7 @@ VELO = OptimizerEntry(
     color="#d1500a",
 )
 VELO_SHORT = OptimizerEntry(
-    "VeLO told 75 % of the steps that the budget allows; ends when they are made",
+    "VeLO prompted with 75 % of the budget's steps; ends after them",
     VeloShortSettings,
     make_velo,
     needs_steps=True,
@@ -230,7 +230,7 @@ VELO_SHORT = OptimizerEntry(
     color="#c088a8",
 )
 VELO_FEED = OptimizerEntry(
-    "VeLO fed the share of the time budget that remains, without any estimate of steps",
+    "VeLO fed the remaining share of the time budget, without an estimate of steps",
     VeloFeedSettings,
     make_velo_feed,
     needs_feed=True,

@@ -1,4 +1,4 @@
-"""Every shipped check fails on something that breaks its rule, and says what came."""
+"""Every shipped check fails on a violation of its rule, and its text shows the violation."""
 
 from __future__ import annotations
 

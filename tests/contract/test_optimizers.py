@@ -1,4 +1,4 @@
-"""Every registered optimizer keeps the shipped contract; a new one needs no line here."""
+"""Contract checks of every registered optimizer; new ones need no line here."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Every registered workload keeps the shipped contract; a new one is tested by being registered.
+"""Contract checks of every registered workload; new ones need no line here.
 
-Beyond it, the workloads of this package keep to what their common settings promise.
+Further tests cover the common settings of this package's workloads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it prints, how it exits, what it leaves behind."""
+"""The command line as processes: output, exit codes and files left behind."""
 
 from __future__ import annotations
 
@@ -311,7 +311,7 @@ def test_ctrl_c_and_kill_record_the_run_as_killed(how: signal.Signals, tmp_path:
     process.send_signal(how)
     _, err = process.communicate(timeout=600)
     assert process.returncode == 128 + how
-    assert "interrupted; what was recorded is kept; the same command starts again" in err
+    assert "interrupted; recorded rows are kept; the same command starts again" in err
     assert "Traceback" not in err
     (run,) = records(tmp_path)
     assert run.status == "KILLED"

@@ -1,4 +1,4 @@
-"""Studies with many workers, some of them killed: nothing is lost, doubled or changed."""
+"""Studies with many workers, some of them killed: no trial is lost, doubled or changed."""
 
 from __future__ import annotations
 

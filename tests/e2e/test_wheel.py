@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that its commands work where there is no checkout."""
+"""The wheel: its contents, and its commands without a checkout."""
 
 from __future__ import annotations
 

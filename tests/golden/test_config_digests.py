@@ -1,4 +1,4 @@
-"""Identities of runs: a recorded run is found again only while its digest stays what it was."""
+"""Digests of runs: recorded runs are found again only while their digests stay the same."""
 
 from __future__ import annotations
 

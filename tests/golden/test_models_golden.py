@@ -1,4 +1,4 @@
-"""The models against numbers that AlgoPerf's JAX models gave (fixtures/models_golden_tiny.npz).
+"""The models against outputs of AlgoPerf's JAX models (fixtures/models_golden_tiny.npz).
 
 The parameters there were perturbed after initialisation, so that zero-initialised parts matter.
 """

@@ -2,7 +2,7 @@
 
 The files were computed with google/learned_optimization (Apache-2.0) by its HyperV2 optimizer,
 its LearnedOptimizer wrapper and its optax wrapper, in float32 on a CPU, with random weights.
-Errors are relative to how far a tensor moves over the run.
+Errors are relative to the movement of a tensor over the run.
 """
 
 from __future__ import annotations

@@ -88,8 +88,11 @@ REFUSED = {
     "optimizer": ({"optimizer": "adan"}, "did you mean 'adam'"),
     "setting": ({"optimizer": "adam", "settings": {"lr": 1}}, "unknown config key 'settings.lr'"),
     "type": ({"optimizer": LION, "name": "lion", "settings": {"learning_rate": "x"}}, "a number"),
-    "no name": ({"optimizer": optax.sgd(0.1)}, "name: expected a name of its own"),
-    "a taken name": ({"optimizer": optax.sgd(0.1), "name": "adam"}, "name: expected a name of its"),
+    "no name": ({"optimizer": optax.sgd(0.1)}, "name: expected an unused name"),
+    "a taken name": (
+        {"optimizer": optax.sgd(0.1), "name": "adam"},
+        "name: expected an unused name",
+    ),
     "settings": (
         {"optimizer": optax.sgd(0.1), "name": "sgd", "settings": {"a": 1}},
         "settings: expected none",

@@ -1,4 +1,4 @@
-"""Meta-training end to end on a tiny family: it improves, it resumes, it exports, it complains."""
+"""Meta-training end to end on a tiny family: improvement, resumption, export, errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole race on a tiny workload: what is run, what is told to whom, what is recorded."""
+"""A whole race on a tiny workload: its runs, their numbers of steps, their records."""
 
 from __future__ import annotations
 

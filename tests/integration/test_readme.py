@@ -1,4 +1,4 @@
-"""The README's promises: its optimizer works as printed, its commands exist, its length is held."""
+"""The README: its optimizer works as printed, its commands exist, its length is limited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs from journals, complete or not; the same runs from a store are the same."""
+"""Runs from journals, complete or not; equal to the same runs from a store."""
 
 from __future__ import annotations
 

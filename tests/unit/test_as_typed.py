@@ -1,4 +1,4 @@
-"""Texts, numbers and paths mean the same on the command line and in a YAML file: as typed."""
+"""Texts, numbers and paths have the same meaning on the command line and in a YAML file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Budgets carried over to other hardware, and prompts, against the paper's tables."""
+"""Budgets transferred to other hardware, and prompts, against the paper's tables."""
 
 from __future__ import annotations
 

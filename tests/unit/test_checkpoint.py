@@ -1,4 +1,4 @@
-"""Checkpoints: a resumed run is bitwise the uninterrupted one, and damage is said aloud."""
+"""Checkpoints: a resumed run is bitwise the uninterrupted one, and damaged files raise errors."""
 
 from __future__ import annotations
 

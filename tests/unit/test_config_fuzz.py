@@ -1,4 +1,4 @@
-"""Hostile words and files: a configuration or a UserError comes of them, never anything else."""
+"""Hostile words and files give a configuration or a UserError, never anything else."""
 
 from __future__ import annotations
 

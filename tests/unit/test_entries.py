@@ -1,4 +1,4 @@
-"""What an entry says of an optimizer: recorded, drawn, evaluated at, and shown by the list."""
+"""Facts in an optimizer's entry: recorded, drawn, used in evaluation, and listed."""
 
 from __future__ import annotations
 

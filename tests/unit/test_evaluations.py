@@ -1,4 +1,4 @@
-"""When a target is reached: one rule, whoever scores."""
+"""One rule for reaching a target, in every scorer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cases in which scoring recorded runs could quietly go wrong, end to end."""
+"""Hard cases of scoring recorded runs, with silent errors as the risk, end to end."""
 
 from __future__ import annotations
 

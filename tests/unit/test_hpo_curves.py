@@ -1,4 +1,4 @@
-"""The expected best of k trials: against all sets of k, and against its own promise."""
+"""The expected best of k trials, against all sets of k, and its documented properties."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The adapter for google/learned_optimization, driven with optimizers of the same interface.
 
-The library itself cannot be installed on most machines; where it is, the last test runs it.
+The library itself cannot be installed on most machines; the last test needs it.
 """
 
 from __future__ import annotations

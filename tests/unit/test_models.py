@@ -1,4 +1,4 @@
-"""What must hold of the models at any setting: rules of structure, initial values, losses."""
+"""Properties of the models at any setting: structure, initial values, losses."""
 
 from __future__ import annotations
 

@@ -219,5 +219,5 @@ def test_bad_points_are_refused_before_a_study_is_made(points: object, message: 
 
 
 def test_an_optimizer_without_a_space_asks_for_one():
-    with pytest.raises(UserError, match=r"odd has no search space .*study\.space=FILE"):
+    with pytest.raises(UserError, match=r"odd has no search space: .*study\.space=FILE"):
         load_plan(BASE)

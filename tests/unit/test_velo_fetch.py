@@ -1,4 +1,4 @@
-"""Fetching VeLO weights from a real HTTP server on this machine that misbehaves in every way."""
+"""Fetching VeLO weights from a faulty local HTTP server."""
 
 from __future__ import annotations
 

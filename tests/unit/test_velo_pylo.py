@@ -1,4 +1,4 @@
-"""PyLO's conversion of VeLO weights: read alike, refused when anything is amiss."""
+"""PyLO's conversion of VeLO weights: equal when read; damaged files raise errors."""
 
 from __future__ import annotations
 

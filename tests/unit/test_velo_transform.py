@@ -1,4 +1,4 @@
-"""VeLO under the transformations of JAX and optax, and its promises for unusual inputs."""
+"""VeLO under the transformations of JAX and optax, and with unusual inputs."""
 
 from __future__ import annotations
 

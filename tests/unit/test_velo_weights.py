@@ -1,4 +1,4 @@
-"""VeLO weights as files: the forms read, the form written, and which ones a run gets."""
+"""VeLO weights as files: formats read, format written, and the weights chosen for a run."""
 
 from __future__ import annotations
 
