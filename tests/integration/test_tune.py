@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import math
-import os
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -26,7 +27,6 @@ from timetrial.bench.tune.space import configured
 from timetrial.framework.callbacks import StepInfo
 from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.errors import UserError
-from timetrial.framework.files import write_atomically
 from timetrial.framework.records import RunRecord
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.read.runs import load_runs
@@ -35,6 +35,8 @@ from timetrial.tracking.store.opening import Store, open_store
 from timetrial.workloads import WORKLOADS
 
 BASE = ["workload=tiny", "optimizer=adam"]
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -537,13 +539,19 @@ def test_the_command_exits_with_2_and_one_line(
     assert line.startswith("timetrial: ")
 
 
+DYING = """
+import os, sys
+from pathlib import Path
+from timetrial.framework.files import write_atomically
+os.fsync = lambda file: os._exit(9)  # the worker dies while it writes
+write_atomically(Path(sys.argv[1]), b"x")
+"""
+
+
 def test_half_files_of_dead_workers_go_with_their_checkpoint(tmp_path: Path):
     checkpoint, other = tmp_path / "1.msgpack", tmp_path / "11.msgpack"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.fsync", lambda file: os._exit(9))  # the worker dies while it writes
-        if (child := os.fork()) == 0:
-            write_atomically(checkpoint, b"x")
-        os.waitpid(child, 0)
+    died = subprocess.run([sys.executable, "-c", DYING, str(checkpoint)], cwd=ROOT)
+    assert died.returncode == 9
     assert len(list(tmp_path.iterdir())) == 1
     other.write_bytes(b"of another point")
     trial.forget(checkpoint)
