@@ -201,7 +201,10 @@ def fit(
         state = saved.state(state)
         rows = read_journal(journal, until=saved.offset, evaluations_only=True).rows
         earlier = evaluations_in(rows)
-    trainer = Trainer(setup.program, config.budget, callbacks, config.seed, clock, earlier)
+    last_step = setup.entry.last_step(config.optimizer.settings, setup.horizon)
+    trainer = Trainer(
+        setup.program, config.budget, callbacks, config.seed, clock, earlier, last_step
+    )
     return trainer.fit(state)
 
 
@@ -273,10 +276,7 @@ def default_callbacks(
     if config.stop.target is not None:
         metric = f"{config.stop.split}/{workload.metric}"
         chosen.append(cb.StopAtTarget(metric, config.stop.target, workload.direction))
-    last_step = setup.entry.last_step(config.optimizer.settings, setup.horizon)
-    if last_step is not None:
-        chosen.append(cb.StopAtStep(last_step))
-    chosen += [cb.StopAtBudget(), cb.FeedRemainingFraction(), cb.Track(tracker)]
+    chosen += [cb.FeedRemainingFraction(), cb.Track(tracker)]
     if watch is not None:
         chosen.append(watch)
     return chosen

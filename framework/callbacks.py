@@ -57,27 +57,6 @@ class Callback:
         """Called exactly once; ``result`` is None after an exception."""
 
 
-class StopAtBudget(Callback):
-    """Stops when the budget is used up."""
-
-    def on_step_end(self, info: StepInfo) -> StopReason | None:
-        return StopReason.BUDGET if info.used >= 1 else None
-
-
-@dataclasses.dataclass(frozen=True)
-class StopAtStep(Callback):
-    """Stops after the number of steps the optimizer was built for.
-
-    Attributes:
-        step: number of updates.
-    """
-
-    step: int
-
-    def on_step_end(self, info: StepInfo) -> StopReason | None:
-        return StopReason.COMPLETE if info.issued >= self.step else None
-
-
 class FeedRemainingFraction(Callback):
     """Gives every update ``remaining_fraction``: the share of the budget left, from 1 to 0."""
 

@@ -22,15 +22,17 @@ from timetrial.framework.types import TrainState
 
 
 class Trainer:
-    """Trains one workload with one optimizer until a callback ends the run.
+    """Trains one workload with one optimizer until its budget is used up or a callback ends it.
 
     Args:
         program: compiled functions of the workload and the optimizer.
-        budget: limit of the run; ``StopAtBudget`` enforces it.
+        budget: limit of the run.
         callbacks: called in this order; the first StopReason counts.
         seed: seed of the order of the batches.
         clock: clock of the run, already running.
         evaluations: evaluations of an earlier part of the run; the result includes them.
+        last_step: number of steps the optimizer is built for, where it has nothing to do after
+            them; None has no end.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Trainer:
         seed: int = 0,
         clock: Clock | None = None,
         evaluations: Sequence[Row] = (),
+        last_step: int | None = None,
     ) -> None:
         self.program = program
         self.workload = program.workload
@@ -48,6 +51,7 @@ class Trainer:
         self.callbacks = callbacks
         self.seed = seed
         self.clock = clock or Clock()
+        self.last_step = last_step
         self._evaluations = list(evaluations)
         self._finished_at = self.clock.train_seconds
         self._recent_step_seconds: deque[float] = deque(maxlen=16)
@@ -117,7 +121,14 @@ class Trainer:
             issued=issued,
             metrics={name: np.asarray(value).item() for name, value in metrics.items()},
         )
-        return first_reason([callback.on_step_end(info) for callback in self.callbacks])
+        found = [callback.on_step_end(info) for callback in self.callbacks]
+        return first_reason([*found, self._end_of(issued, info.used)])
+
+    def _end_of(self, issued: int, used: float) -> StopReason | None:
+        """The reason to issue no further update, if there is one."""
+        if self.last_step is not None and issued >= self.last_step:
+            return StopReason.COMPLETE
+        return StopReason.BUDGET if used >= 1 else None
 
     def _issued_ahead(self) -> int:
         """Updates that may be issued ahead: 1, or 0 close to a limit in seconds."""
@@ -129,7 +140,7 @@ class Trainer:
         return 0 if limit - self._finished_at < 3 * max(self._recent_step_seconds) else 1
 
     def _evaluation_due(self, step: int, start: StepInfo) -> bool:
-        """True at the workload's cadence and at each limit of the budget."""
+        """True at the workload's cadence, at each limit of the budget and at the last step."""
         every_steps = self.workload.eval_every_steps
         every_seconds = self.workload.eval_every_seconds
         seconds = self._finished_at
@@ -138,6 +149,7 @@ class Trainer:
             (every_steps is not None and step % every_steps == 0)
             or (every_seconds is not None and seconds - start.train_seconds >= every_seconds)
             or reached(step, seconds) > reached(start.step, start.train_seconds)
+            or (self.last_step is not None and step >= self.last_step)
         )
 
     def _evaluate(

@@ -73,7 +73,7 @@ class Subject:
         """Two equal runs of ``STEPS`` updates on a small regression problem."""
         workload = Regression(step_hint=STEPS, eval_every_steps=STEPS // 2)
         program = Program(workload, self.tx, self.entry.eval_params)
-        callbacks = [cb.StopIfDiverged(), cb.StopAtBudget(), cb.FeedRemainingFraction()]
+        callbacks = [cb.StopIfDiverged(), cb.FeedRemainingFraction()]
         first, again = (
             Trainer(program, Budget(steps=STEPS), callbacks).fit(program.init(0)) for _ in range(2)
         )

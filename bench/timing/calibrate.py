@@ -101,7 +101,7 @@ def step_times(config: RunConfig, workshop: Workshop | None = None) -> list[floa
     """Charged seconds after each step of a run of ``config.budget.steps``; nothing is recorded."""
     watch = _Stopwatch()
     program = (workshop or Workshop()).program(config)
-    callbacks = [cb.StopIfDiverged(), cb.StopAtBudget(), watch]
+    callbacks = [cb.StopIfDiverged(), watch]
     Trainer(program, config.budget, callbacks, config.seed).fit(program.init(config.seed))
     return watch.seconds
 

@@ -182,7 +182,7 @@ def test_fed_and_prompted_velo_are_the_same_under_a_step_budget():
     for name in ("velo", "velo_feed"):
         entry = OPTIMIZERS[name]
         program = Program(TinyWorkload(), entry.make(entry.settings(), Horizon(STEPS, STEPS)))
-        callbacks = [cb.StopAtBudget(), cb.FeedRemainingFraction()]
+        callbacks = [cb.FeedRemainingFraction()]
         states.append(Trainer(program, Budget(steps=STEPS), callbacks).fit(program.init(0)).state)
     moved = np.abs(states[0].params["w"] - Program(TinyWorkload(), program.tx).init(0).params["w"])
     assert moved.max() > 1e-3
@@ -193,7 +193,7 @@ def test_fed_velo_fails_by_name_without_its_feed():
     entry = OPTIMIZERS["velo_feed"]
     program = Program(TinyWorkload(), entry.make(entry.settings(), Horizon(STEPS, None)))
     with pytest.raises(TypeError, match="remaining_fraction"):
-        Trainer(program, Budget(steps=3), [cb.StopAtBudget()]).fit(program.init(0))
+        Trainer(program, Budget(steps=3), []).fit(program.init(0))
 
 
 def test_a_nan_loss_ends_a_velo_run_as_diverged():
@@ -204,7 +204,7 @@ def test_a_nan_loss_ends_a_velo_run_as_diverged():
 
     entry = OPTIMIZERS["velo"]
     program = Program(Broken(), entry.make(entry.settings(), Horizon(STEPS, STEPS)))
-    callbacks = [cb.StopIfDiverged(), cb.StopAtBudget()]
+    callbacks = [cb.StopIfDiverged()]
     result = Trainer(program, Budget(steps=STEPS), callbacks).fit(program.init(0))
     assert result.reason is StopReason.DIVERGED
     assert result.step in (8, 9)

@@ -12,7 +12,6 @@ import pytest
 from tiny import TinyWorkload
 
 from timetrial.bench import cli, suite
-from timetrial.framework import callbacks as cb
 from timetrial.framework.budget import Budget
 from timetrial.framework.entries import Horizon
 from timetrial.framework.step import Program
@@ -34,7 +33,7 @@ def test_the_optimizer_in_12_lines_is_one_and_trains():
         del sys.modules["lion"]
     entry = module.LION
     program = Program(TinyWorkload(), entry.make(entry.settings(0.1), Horizon(50, 50)))
-    result = Trainer(program, Budget(steps=50), [cb.StopAtBudget()]).fit(program.init(0))
+    result = Trainer(program, Budget(steps=50), []).fit(program.init(0))
     losses = [e.metrics["train/loss"] for e in result.evaluations]
     assert losses[-1] < 0.5 * losses[0]
 

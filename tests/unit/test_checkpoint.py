@@ -57,7 +57,6 @@ def part(
     callbacks = [
         cb.StopIfDiverged(),
         *extra,
-        cb.StopAtBudget(),
         cb.FeedRemainingFraction(),
         cb.Track(tracker),
         Checkpoint(path, name, clock, tracker, {"note": "kept"}),

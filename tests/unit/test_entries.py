@@ -16,7 +16,6 @@ from timetrial.bench.listing import describe, listing
 from timetrial.bench.naming import entry_tags
 from timetrial.bench.schedule import learning_rates
 from timetrial.bench.suite import load_run
-from timetrial.framework import callbacks as cb
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import Budget
 from timetrial.framework.config import RunConfig
@@ -141,9 +140,9 @@ def test_evaluation_takes_the_parameters_that_the_entry_gives():
 
     entry = OptimizerEntry("averages", baselines.AdamSettings, make, eval_params=start)
     made = program(entry)
-    result = Trainer(made, Budget(steps=20), [cb.StopAtBudget()]).fit(made.init(0))
+    result = Trainer(made, Budget(steps=20), []).fit(made.init(0))
     plain = program(dataclasses.replace(entry, eval_params=OPTIMIZERS["adam"].eval_params))
-    trained = Trainer(plain, Budget(steps=20), [cb.StopAtBudget()]).fit(plain.init(0))
+    trained = Trainer(plain, Budget(steps=20), []).fit(plain.init(0))
     for one, two in zip(
         jax.tree.leaves(result.state.params), jax.tree.leaves(trained.state.params), strict=True
     ):

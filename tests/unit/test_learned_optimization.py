@@ -17,7 +17,6 @@ import optax
 import pytest
 from tiny import TinyWorkload
 
-from timetrial.framework import callbacks as cb
 from timetrial.framework.budget import Budget, StopReason
 from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
@@ -216,7 +215,7 @@ def test_in_a_chain_and_under_vmap() -> None:
 @pytest.mark.parametrize("opt", [Optimizer(), Stubborn(Optimizer())])
 def test_runs_in_the_trainer(opt: Any) -> None:
     program = Program(TinyWorkload(), from_learned_optimization(opt, 40))
-    result = Trainer(program, Budget(steps=20), [cb.StopAtBudget()]).fit(program.init(seed=0))
+    result = Trainer(program, Budget(steps=20), []).fit(program.init(seed=0))
     assert (result.reason, result.step) == (StopReason.BUDGET, 20)
     losses = [e.metrics["train/loss"] for e in result.evaluations]
     assert losses[-1] < losses[0]

@@ -52,7 +52,7 @@ def fit(
     seed: int = 0,
 ) -> RunResult:
     program = Program(workload, tx or optax.sgd(0.05))
-    chosen = [cb.StopIfDiverged(), cb.StopAtBudget(), cb.FeedRemainingFraction(), *callbacks]
+    chosen = [cb.StopIfDiverged(), cb.FeedRemainingFraction(), *callbacks]
     return Trainer(program, budget, chosen, seed, clock).fit(program.init(seed))
 
 
@@ -123,7 +123,7 @@ def test_a_run_repeats_bitwise_and_another_seed_differs():
 def test_starting_from_a_later_state_continues_the_run_bitwise():
     workload = TinyWorkload()
     program = Program(workload, optax.adam(0.05))
-    callbacks = [cb.StopAtBudget(), cb.FeedRemainingFraction()]
+    callbacks = [cb.FeedRemainingFraction()]
     whole = Trainer(program, Budget(steps=13), callbacks).fit(program.init(0))
     half = Trainer(program, Budget(steps=6), callbacks).fit(program.init(0))
     rest = Trainer(program, Budget(steps=13), callbacks).fit(half.state)
@@ -255,7 +255,7 @@ class FakeTime:
 
         program.train_step = timed_step
         clock = Clock(lambda: self.seconds, self.wait)
-        chosen = [cb.StopAtBudget(), cb.FeedRemainingFraction(), *callbacks]
+        chosen = [cb.FeedRemainingFraction(), *callbacks]
         return Trainer(program, budget, chosen, 0, clock).fit(state)
 
     def wait(self, arrays: object) -> None:
@@ -332,3 +332,18 @@ def test_charging_compilation_moves_it_from_its_own_account_to_training():
     assert apart.seconds["compile"] > 5 * apart.seconds["train"]
     assert "compile" not in together.seconds
     assert together.seconds["train"] > 5 * apart.seconds["train"]
+
+
+def test_a_budget_binds_without_any_callback():
+    program = Program(TinyWorkload(eval_every_steps=None), optax.sgd(0.01))
+    result = Trainer(program, Budget(steps=10), []).fit(program.init(0))
+    assert (result.reason, result.step) == (StopReason.BUDGET, 10)
+
+
+@pytest.mark.parametrize("last_step", [19, 20, 21, 22])
+def test_the_last_step_is_not_overshot_behind_an_evaluation(last_step: int):
+    program = Program(TinyWorkload(eval_every_steps=20), optax.sgd(0.01))
+    trainer = Trainer(program, Budget(steps=40), [], last_step=last_step)
+    result = trainer.fit(program.init(0))
+    assert (result.reason, result.step) == (StopReason.COMPLETE, last_step)
+    assert result.evaluations[-1].step == last_step
