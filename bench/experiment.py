@@ -259,12 +259,18 @@ def tell_steps(
     """Number of steps that fit the time budget, measured unless given; and tags with its source."""
     if expected_steps is not None:
         return expected_steps, {schema.EXPECTED_STEPS_SOURCE: "steps of the first trial"}
-    budget = config.budget
-    guess = dataclasses.replace(budget, expected_steps=workshop.horizon(config).step_hint)
-    program = workshop.program(dataclasses.replace(config, budget=guess))
-    estimate = estimate_steps(program, budget.seconds or 0.0)
+    estimate = estimate_steps(guessed_program(config, workshop), config.budget.seconds or 0.0)
     rates = ", ".join(f"{seconds:.6g}" for seconds in estimate.step_seconds)
     return estimate.steps, {schema.EXPECTED_STEPS_SOURCE: f"measured seconds per step: {rates}"}
+
+
+def guessed_program(config: RunConfig, workshop: Workshop) -> Program:
+    """The program of a configuration, built for the step hint where the steps are unknown."""
+    budget = config.budget
+    entry = workshop.optimizers[config.optimizer.name]
+    if entry.needs_steps and budget.seconds and budget.expected_steps is None:
+        budget = dataclasses.replace(budget, expected_steps=workshop.horizon(config).step_hint)
+    return workshop.program(dataclasses.replace(config, budget=budget))
 
 
 def default_callbacks(

@@ -15,9 +15,11 @@ from timetrial.bench.suite import Suite
 from timetrial.bench.timing.calibration import calibrated_seconds
 from timetrial.framework import config as configuration
 from timetrial.framework.config import RunConfig, Tracking
+from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Status
 from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.record import schema
+from timetrial.tracking.scores.targets import diverged
 from timetrial.tracking.store.opening import Store
 
 
@@ -66,7 +68,7 @@ def planned(suite: Suite, tracking: Tracking, store: Store) -> list[RunConfig]:
 def time_budget(suite: Suite, tracking: Tracking, workload: str, store: Store) -> float | None:
     """Charged seconds of the time budget: from the suite's calibration, else the reference run.
 
-    None before the reference run has finished.
+    None before the reference run has finished, or when it diverged.
     """
     if Condition.TIME not in suite.conditions:
         return None
@@ -76,5 +78,9 @@ def time_budget(suite: Suite, tracking: Tracking, workload: str, store: Store) -
         return calibrated_seconds(Path(file), pace)
     digest = configuration.digest(pace)
     runs = load_runs(store, tracking.experiment, tags={schema.CONFIG_HASH: digest})
-    finished = [run.train_seconds for run in runs if run.status == Status.FINISHED]
-    return finished[0] if finished else None
+    return next((run.train_seconds for run in runs if sets_budgets(run)), None)
+
+
+def sets_budgets(record: RunRecord) -> bool:
+    """True when a run may tell other runs their seconds or steps: finished, and not diverged."""
+    return record.status == Status.FINISHED and not diverged(record)

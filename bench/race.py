@@ -12,28 +12,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from timetrial.bench import suite as suites
-from timetrial.bench.experiment import Workshop, run
+from timetrial.bench.experiment import Workshop, guessed_program, run
 from timetrial.bench.naming import run_name
-from timetrial.bench.planning import headline, planned, time_budget
+from timetrial.bench.planning import headline, planned, sets_budgets, time_budget
 from timetrial.bench.progress import Display
 from timetrial.bench.report import report, ui_command_line
 from timetrial.bench.signals import raise_interrupted
 from timetrial.bench.suite import Suite
 from timetrial.framework import config as configuration
+from timetrial.framework.budget import StopReason
 from timetrial.framework.config import RunConfig, Tracking
 from timetrial.framework.errors import UserError
-from timetrial.framework.types import Condition, Status
+from timetrial.framework.types import Condition
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.read.runs import finished_configs, load_runs
 from timetrial.tracking.record import schema
 from timetrial.tracking.store.mirror import close_dead_runs
 from timetrial.tracking.store.opening import Store, open_store
 
+NO_TIME_BUDGET = "its reference run failed or diverged, and only a finished one sets the seconds"
+
 
 def train(config: RunConfig) -> int:
     """Makes one run; the command ``timetrial train``."""
     workshop = Workshop()
-    workshop.program(config)  # raises bad settings before anything is written
+    guessed_program(config, workshop)  # raises bad settings before anything is written
     store = open_store(config.tracking.uri, root=Path(config.tracking.root))
     store.experiment_id(config.tracking.experiment)  # raises here, not after the training
     with raise_interrupted(), Display() as display:
@@ -76,7 +79,8 @@ def race(suite: Suite, tracking: Tracking) -> int:
                     tags = {schema.SETS_TIME_BUDGET: "true"}
                     failed += make_runs([config], done, suite, store, workshop, display, tags)
                 pace = time_budget(suite, tracking, workload, store)
-                if pace is None:  # no time budget; the report lists missing runs
+                if pace is None:  # the report lists missing runs
+                    failed.append((f"{workload}, time budgets", NO_TIME_BUDGET))
                     continue
             runs = suites.plan(suite, tracking, workload, pace)
             failed += make_runs(runs, done, suite, store, workshop, display, {})
@@ -109,7 +113,7 @@ def make_runs(
                 workshop,
                 watch=watch,
                 tags={schema.SUITE: suite.name, **tags},
-                expected_steps=first_trial_steps(config, suite, store),
+                expected_steps=first_trial_steps(config, configs, store),
             )
         except UserError:
             raise
@@ -122,11 +126,34 @@ def make_runs(
     return failed
 
 
-def first_trial_steps(config: RunConfig, suite: Suite, store: Store) -> int | None:
-    """Steps of the first trial within the time budget; later trials are built for this number."""
-    needed = OPTIMIZERS[config.optimizer.name].needs_steps and config.budget.seconds is not None
-    if not needed or config.seed == suite.seeds[0]:
+def first_trial_steps(config: RunConfig, plan: Sequence[RunConfig], store: Store) -> int | None:
+    """Steps within the time budget according to a recorded trial; None if they must be measured.
+
+    The trial is the first of the optimizer's ``steps_from`` that did not diverge: for VeLO Short
+    that of VeLO (Table 7 of the paper, last row). If ``steps_from`` is not raced, it is the
+    optimizer's own: the steps made, or the steps told where the optimizer ended the trial itself.
+
+    Args:
+        config: the run to make.
+        plan: the runs of the suite on its workload.
+        store: store of the record.
+    """
+    entry = OPTIMIZERS[config.optimizer.name]
+    if not entry.needs_steps or config.budget.seconds is None:
         return None
-    first = configuration.digest(dataclasses.replace(config, seed=suite.seeds[0]))
-    runs = load_runs(store, config.tracking.experiment, tags={schema.CONFIG_HASH: first})
-    return next((run.step for run in runs if run.status == Status.FINISHED), None)
+    timed = [trial for trial in plan if trial.budget == config.budget and trial != config]
+    sources = [trial for trial in timed if trial.optimizer.name == entry.steps_from]
+    own = [trial for trial in timed if _but_seed(trial) == _but_seed(config)]
+    for trial in sources or own:
+        tags = {schema.CONFIG_HASH: configuration.digest(trial)}
+        for record in load_runs(store, config.tracking.experiment, tags=tags):
+            if sets_budgets(record):
+                ended_itself = record.reason == StopReason.COMPLETE.name
+                told = record.config["budget.expected_steps"]
+                return int(told) if ended_itself else record.step
+    return None
+
+
+def _but_seed(config: RunConfig) -> RunConfig:
+    """A configuration with the seed left out of comparisons."""
+    return dataclasses.replace(config, seed=0)

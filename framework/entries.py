@@ -83,6 +83,8 @@ class OptimizerEntry(Entry[optax.GradientTransformation]):
             name alone for "".
         notes: tags to record with a run, from settings and horizon.
         last_step: number of updates at which a run ends, or None.
+        steps_from: name of the optimizer whose first trial under a time budget tells the number of
+            steps, for an optimizer that ends its own trials early; "" is the optimizer itself.
         space: search space for tuning, by name of the setting; None excludes it from tuning.
         learning_rates: learning rate from settings and horizon, a number or a schedule. Without
             it, or where it returns None, no learning rate is plotted.
@@ -96,6 +98,7 @@ class OptimizerEntry(Entry[optax.GradientTransformation]):
     variant: Callable[[Any], str] = lambda settings: ""
     notes: Callable[[Any, Horizon], Mapping[str, str]] = lambda settings, horizon: {}
     last_step: Callable[[Any, Horizon], int | None] = lambda settings, horizon: None
+    steps_from: str = ""
     space: Space | None = None
     learning_rates: Callable[[Any, Horizon], float | optax.Schedule | None] | None = None
     eval_params: Callable[[PyTree, PyTree], PyTree] = current_params

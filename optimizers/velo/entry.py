@@ -225,6 +225,7 @@ VELO_SHORT = OptimizerEntry(
     variant=variant,
     notes=notes,
     last_step=prompted_steps,
+    steps_from="velo",
     space=_SPACE,
     learned=True,
     color="#c088a8",

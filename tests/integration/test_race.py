@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 import tiny_suite
 from tiny import TinyWorkload
@@ -16,11 +17,13 @@ from timetrial.bench import race as races
 from timetrial.bench import suite as suites
 from timetrial.bench.experiment import Workshop, run
 from timetrial.bench.suite import Suite, load_run
+from timetrial.bench.timing.calibrate import calibrate
+from timetrial.bench.timing.calibration import save_calibration
 from timetrial.bench.timing.estimate import estimate_steps, steps_within
 from timetrial.framework import callbacks as cb
 from timetrial.framework.budget import Budget, StopReason
 from timetrial.framework.config import ConfigError, Tracking, digest, to_yaml
-from timetrial.framework.entries import Horizon
+from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.records import RunRecord
 from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
@@ -39,6 +42,7 @@ STEPS = 30
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tiny_suite.register(monkeypatch, tmp_path, steps=STEPS, eval_every_steps=5)
+    monkeypatch.chdir(tmp_path)
 
 
 def make_suite(*optimizers: str, conditions=("step",), seeds=(0, 1)) -> Suite:
@@ -57,6 +61,16 @@ def open_(tracking: Tracking) -> Store:
 def raced(suite: Suite, tracking: Tracking) -> list[RunRecord]:
     assert races.race(suite, tracking) == 0
     return load_runs(open_(tracking), tracking.experiment)
+
+
+def calibrated(suite: Suite, seconds: float) -> Suite:
+    """The suite with time budgets from a calibration instead of a reference run."""
+    words = [f"workload.step_hint={STEPS}", "workload.eval_every_steps=5"]
+    made = calibrate("tiny", words, share=1.0, date="2024-02-29")
+    save_calibration(
+        dataclasses.replace(made, budget_seconds=seconds), Path("calibrations/tiny.yaml")
+    )
+    return dataclasses.replace(suite, calibrations="calibrations")
 
 
 def test_a_race_in_both_conditions_makes_each_run_once(tracking: Tracking):
@@ -88,6 +102,73 @@ def test_prompted_velo_is_told_an_estimate_first_and_then_what_the_first_trial_m
     assert second.tags["expected_steps_source"] == "steps of the first trial"
     assert second.config["budget.expected_steps"] == str(first.step)
     assert second.tags["velo.num_steps"] == str(first.step)
+
+
+def test_short_velo_is_told_the_steps_of_velos_first_trial_for_every_seed(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+):
+    """Table 7 of the paper, last row; its own first trial ends at 75 % of them."""
+    suite = calibrated(make_suite("velo", "velo_short", conditions=("time",)), seconds=0.3)
+    runs = raced(suite, tracking)
+    velo = sorted((r for r in runs if r.optimizer.startswith("velo[")), key=lambda r: r.seed)
+    short = [r for r in runs if r.optimizer.startswith("velo_short[")]
+    assert len(short) == 2
+    for record in short:
+        assert record.config["budget.expected_steps"] == str(velo[0].step)
+        assert record.tags["velo.num_steps"] == str(int(0.75 * velo[0].step))
+
+    # a diverged first trial tells nobody: the second one does
+    bad = dataclasses.replace(velo[0], reason=StopReason.DIVERGED.name)
+    known = {r.tags["config_hash"]: r for r in [*velo, bad]}
+    monkeypatch.setattr(races, "load_runs", lambda store, name, tags: [known[tags["config_hash"]]])
+    plan = suites.plan(suite, tracking, "tiny", 0.3)
+    told = [races.first_trial_steps(c, plan, open_(tracking)) for c in plan]
+    assert told == [velo[1].step, None, velo[1].step, velo[1].step]
+
+
+def test_short_velo_without_velo_is_told_what_its_own_first_trial_was_told(tracking: Tracking):
+    suite = make_suite("velo_short", conditions=("time",), seeds=(0, 1, 2))
+    runs = raced(calibrated(suite, seconds=0.3), tracking)
+    first, *later = sorted(runs, key=lambda r: r.seed)
+    assert first.tags["expected_steps_source"].startswith("measured seconds per step")
+    told = int(first.config["budget.expected_steps"])
+    if first.reason == StopReason.COMPLETE.name:
+        assert first.step == int(0.75 * told)
+    else:
+        told = first.step  # a slow machine: time was up before
+    assert [int(r.config["budget.expected_steps"]) for r in later] == [told, told]
+
+
+def test_a_diverged_reference_run_sets_no_time_budget(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        pass
+
+    entry = OptimizerEntry("nan", Settings, lambda settings, horizon: optax.sgd(float("nan")))
+    monkeypatch.setitem(OPTIMIZERS, "heavy_ball", entry)
+    suite = make_suite("adam", "heavy_ball", conditions=("step", "time"), seeds=(0,))
+    assert races.race(suite, tracking) == 1
+    told = capsys.readouterr().err
+    assert "tiny, time budgets: its reference run failed or diverged" in told
+    (only,) = load_runs(open_(tracking), tracking.experiment)
+    assert only.reason == StopReason.DIVERGED.name
+
+
+@pytest.mark.parametrize("name", ["velo", "velo_short", "velo_feed"])
+def test_train_measures_the_steps_of_a_time_budget(
+    name: str, tracking: Tracking, capsys: pytest.CaptureFixture[str]
+):
+    words = [
+        *("workload=tiny", f"optimizer={name}", "budget.seconds=0.3"),
+        *(f"tracking.uri={tracking.uri}", f"tracking.root={tracking.root}"),
+    ]
+    assert races.train(load_run([*words, "tracking.experiment=e"])) == 0
+    (record,) = load_runs(open_(tracking), "e")
+    assert (record.condition, record.budget) == ("time", 0.3)
+    measured = record.tags.get("expected_steps_source", "").startswith("measured seconds per step")
+    assert measured == (name != "velo_feed")
 
 
 def test_short_velo_ends_when_it_has_made_its_updates_and_the_fed_one_races_against_time_only(
