@@ -307,8 +307,11 @@ def test_the_accounts_sum_to_the_wall_time_on_a_slow_device():
         def on_eval_end(self, info: cb.StepInfo, metrics: Metrics, state: TrainState) -> None:
             time.sleep(0.03)
 
-    started, clock = time.perf_counter(), Clock()
-    result = fit(Slow(eval_every_steps=10), Budget(steps=20), SlowLog(), clock=clock)
+    program = Program(Slow(eval_every_steps=10), optax.sgd(0.05))
+    state, clock = program.init(0), Clock()  # the accounts begin with the trainer
+    trainer = Trainer(program, Budget(steps=20), [SlowLog()], 0, clock)
+    started = time.perf_counter()
+    result = trainer.fit(state)
     wall = time.perf_counter() - started
     assert sum(result.seconds.values()) == pytest.approx(wall, rel=0.02)
     assert result.seconds["train"] >= 20 * 0.02
