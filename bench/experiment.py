@@ -243,7 +243,7 @@ def prepare(
     if saved is not None:
         told = {key: text for key, text in saved.notes.items() if key != _TOLD}
         expected_steps = int(saved.notes[_TOLD]) if saved.notes[_TOLD] else None
-    elif entry.needs_steps and config.budget.seconds and config.budget.expected_steps is None:
+    elif lacks_steps(entry, config):
         expected_steps, told = tell_steps(config, workshop, expected_steps)
     else:
         expected_steps = config.budget.expected_steps
@@ -251,6 +251,12 @@ def prepare(
     config = dataclasses.replace(config, budget=budget)
     program, horizon = workshop.program(config), workshop.horizon(config)
     return Setup(config, program.workload, entry, horizon, program, told)
+
+
+def lacks_steps(entry: OptimizerEntry, config: RunConfig) -> bool:
+    """True when the optimizer needs a number of steps that the configuration does not give."""
+    budget = config.budget
+    return entry.needs_steps and budget.seconds is not None and budget.expected_steps is None
 
 
 def tell_steps(
@@ -267,8 +273,7 @@ def tell_steps(
 def guessed_program(config: RunConfig, workshop: Workshop) -> Program:
     """The program of a configuration, built for the step hint where the steps are unknown."""
     budget = config.budget
-    entry = workshop.optimizers[config.optimizer.name]
-    if entry.needs_steps and budget.seconds and budget.expected_steps is None:
+    if lacks_steps(workshop.optimizers[config.optimizer.name], config):
         budget = dataclasses.replace(budget, expected_steps=workshop.horizon(config).step_hint)
     return workshop.program(dataclasses.replace(config, budget=budget))
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from timetrial.bench import suite as suites
-from timetrial.bench.experiment import Workshop, guessed_program, run
+from timetrial.bench.experiment import Workshop, guessed_program, lacks_steps, run
 from timetrial.bench.naming import run_name
 from timetrial.bench.planning import headline, planned, sets_budgets, time_budget
 from timetrial.bench.progress import Display
@@ -139,19 +139,19 @@ def first_trial_steps(config: RunConfig, plan: Sequence[RunConfig], store: Store
         store: store of the record.
     """
     entry = OPTIMIZERS[config.optimizer.name]
-    if not entry.needs_steps or config.budget.seconds is None:
+    if not lacks_steps(entry, config):
         return None
     timed = [trial for trial in plan if trial.budget == config.budget and trial != config]
     sources = [trial for trial in timed if trial.optimizer.name == entry.steps_from]
     own = [trial for trial in timed if _but_seed(trial) == _but_seed(config)]
-    for trial in sources or own:
-        tags = {schema.CONFIG_HASH: configuration.digest(trial)}
-        for record in load_runs(store, config.tracking.experiment, tags=tags):
-            if sets_budgets(record):
-                ended_itself = record.reason == StopReason.COMPLETE.name
-                told = record.config["budget.expected_steps"]
-                return int(told) if ended_itself else record.step
-    return None
+    recorded = load_runs(store, config.tracking.experiment)
+    usable = {r.tags.get(schema.CONFIG_HASH): r for r in reversed(recorded) if sets_budgets(r)}
+    digests = (configuration.digest(trial) for trial in sources or own)
+    record = next((usable[digest] for digest in digests if digest in usable), None)
+    if record is None:
+        return None
+    ended_itself = record.reason == StopReason.COMPLETE.name
+    return int(record.config["budget.expected_steps"]) if ended_itself else record.step
 
 
 def _but_seed(config: RunConfig) -> RunConfig:

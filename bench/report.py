@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -143,8 +144,15 @@ def _runs_of(
 
 def write_page(records: Sequence[RunRecord], directory: Path, options: ReportOptions) -> Path:
     """Calls ``tracking.report.write_report``; turns an OSError into a UserError."""
-    try:
+    with _write_errors(directory):
         return write_report(records, directory, options)
+
+
+@contextmanager
+def _write_errors(directory: Path) -> Iterator[None]:
+    """Turns an OSError into a UserError that names the directory of the report."""
+    try:
+        yield
     except OSError as error:
         raise UserError(f"cannot write the report to {directory}: {error.strerror}") from error
 
@@ -166,10 +174,8 @@ def study_trials(
 def paper_report(tracking: Tracking) -> int:
     """Writes the report of the paper's own tables; it needs no recorded run."""
     directory = Path(tracking.root).absolute() / "reports" / "paper"
-    try:
+    with _write_errors(directory):
         page = write_paper_report(directory, ReportOptions(rates=paper_learning_rates()))
-    except OSError as error:
-        raise UserError(f"cannot write the report to {directory}: {error.strerror}") from error
     print(f"report   {page}")
     return 0
 

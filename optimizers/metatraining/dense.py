@@ -71,19 +71,29 @@ def mixture(key: jax.Array, features: int = _FEATURES) -> Data:
     return Data((x, labels), sample_traits(keys[8]), unit)
 
 
+def _layers(key: jax.Array, widths: tuple[int, ...], traits: Traits) -> PyTree:
+    """Initial dense layers, each from one of the widths to the next."""
+    keys = jax.random.split(key, len(widths) - 1)
+    return [dense(*one, traits.gain) for one in zip(keys, widths, widths[1:], strict=False)]
+
+
+def _apply_layers(layers: PyTree, x: jax.Array, traits: Traits) -> jax.Array:
+    """Applies dense layers, with the task's activation between them."""
+    for layer in layers[:-1]:
+        x = activation(apply_dense(layer, x), traits)
+    return apply_dense(layers[-1], x)
+
+
 def perceptron(name: str, hidden: tuple[int, ...], features: int = _FEATURES) -> Family:
     """A classifier of Gaussian mixtures with hidden layers of the given widths."""
     widths = (features, *hidden, _CLASSES)
 
     def init(key: jax.Array, traits: Traits) -> PyTree:
-        keys = jax.random.split(key, len(widths) - 1)
-        return [dense(*one, traits.gain) for one in zip(keys, widths, widths[1:], strict=False)]
+        return _layers(key, widths, traits)
 
     def loss(params: PyTree, batch: PyTree, traits: Traits) -> jax.Array:
         x, labels = batch
-        for layer in params[:-1]:
-            x = activation(apply_dense(layer, x), traits)
-        return tasks.cross_entropy(apply_dense(params[-1], x), labels)
+        return tasks.cross_entropy(_apply_layers(params, x, traits), labels)
 
     return Family(name, functools.partial(mixture, features=features), init, loss)
 
@@ -137,8 +147,7 @@ def _embedding_loss(params: PyTree, batch: PyTree, traits: Traits) -> jax.Array:
     products = vectors @ vectors.transpose(0, 2, 1)
     lower, upper = jnp.triu_indices(_FIELDS + 1, 1)
     x = jnp.concatenate([x, products[:, lower, upper]], axis=1)
-    x = activation(apply_dense(params["top"][0], x), traits)
-    return tasks.binary_log_loss(apply_dense(params["top"][1], x)[:, 0], labels)
+    return tasks.binary_log_loss(_apply_layers(params["top"], x, traits)[:, 0], labels)
 
 
 _SIGNAL = 32
@@ -161,16 +170,12 @@ def _signals(key: jax.Array) -> Data:
 
 
 def _autoencoder_init(key: jax.Array, traits: Traits) -> PyTree:
-    widths = (_SIGNAL, 32, 16, 32, _SIGNAL)
-    keys = jax.random.split(key, len(widths) - 1)
-    return [dense(*one, traits.gain) for one in zip(keys, widths, widths[1:], strict=False)]
+    return _layers(key, (_SIGNAL, 32, 16, 32, _SIGNAL), traits)
 
 
 def _autoencoder_loss(params: PyTree, batch: PyTree, traits: Traits) -> jax.Array:
     x, clean = batch
-    for layer in params[:-1]:
-        x = activation(apply_dense(layer, x), traits)
-    return jnp.mean(jnp.abs(apply_dense(params[-1], x) - clean))
+    return jnp.mean(jnp.abs(_apply_layers(params, x, traits) - clean))
 
 
 SHALLOW = perceptron("perceptron", (32,))

@@ -1,13 +1,14 @@
-"""Lists the runs of an MLflow store and reads metric histories.
+"""Lists and finds the runs of an MLflow store and reads metric histories.
 
 Boundary: MLflow calls only; ``tracking.read`` interprets the runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from timetrial.tracking.record.tracker import now_ms
 from timetrial.tracking.store.opening import Store, store_errors
 
 if TYPE_CHECKING:
@@ -31,6 +32,26 @@ def all_runs(store: Store, experiment_id: str, filter_string: str = "") -> Itera
         token = page.token
         if not token:
             return
+
+
+def marked_run(
+    store: Store, experiment: str, mark: tuple[str, str], tags: Mapping[str, str], name: str
+) -> str:
+    """Id of the run with a tag of this name and value; made if missing.
+
+    Args:
+        store: store of the run.
+        experiment: name of its experiment; made if missing.
+        mark: name and value of the tag.
+        tags: further tags of a new run.
+        name: name of a new run.
+    """
+    tag, value = mark
+    experiment_id = store.experiment_id(experiment)
+    run = next(all_runs(store, experiment_id, f"tags.`{tag}` = '{value}'"), None)
+    if run is None:
+        run = store.client.create_run(experiment_id, now_ms(), {tag: value, **tags}, name)
+    return str(run.info.run_id)
 
 
 def has_experiment(store: Store, name: str) -> bool:

@@ -19,6 +19,7 @@ from timetrial.tracking.record.evaluations_file import evaluations_in
 from timetrial.tracking.record.journal import (
     End,
     Journal,
+    JournalContents,
     journals_in,
     last_kind,
     read_journal,
@@ -174,17 +175,20 @@ def sync(store: Store, files: Sequence[Path] = ()) -> list[str]:
 
 def _unsent(store: Store) -> Iterator[Path]:
     """Unsent journals of ended runs."""
-    for path in journals_in(store.root):
-        try:
-            if last_kind(path) not in ("end", "sent"):
-                continue
-            contents = read_journal(path, evaluations_only=True)
-        except (TrackingError, OSError) as error:
-            _log.warning("%s; it is skipped", error)
-            continue
+    for path, contents in _journals(store, ended=True):
         known = store.name in contents.sent or "" in contents.sent.values()
         if contents.end is not None and not known:
             yield path
+
+
+def _journals(store: Store, *, ended: bool) -> Iterator[tuple[Path, JournalContents]]:
+    """Journals of runs that have ended, or not; unreadable ones are skipped with a warning."""
+    for path in journals_in(store.root):
+        try:
+            if (last_kind(path) in ("end", "sent")) is ended:
+                yield path, read_journal(path, evaluations_only=True)
+        except (TrackingError, OSError) as error:
+            _log.warning("%s; it is skipped", error)
 
 
 def close_dead_runs(
@@ -222,14 +226,7 @@ def close_dead_runs(
 
 
 def _dead_journals(store: Store, experiment: str) -> Iterator[tuple[Path, Mapping[str, str]]]:
-    for path in journals_in(store.root):
-        try:
-            if last_kind(path) in ("end", "sent"):
-                continue
-            contents = read_journal(path, evaluations_only=True)
-        except (TrackingError, OSError) as error:
-            _log.warning("%s; it is skipped", error)
-            continue
+    for path, contents in _journals(store, ended=False):
         if contents.header.experiment == experiment and process_is_gone(contents.tags):
             yield path, contents.tags
 

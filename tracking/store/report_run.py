@@ -6,12 +6,11 @@ Boundary: writes to MLflow; readers of runs skip this run (``schema.ABOUT_RUNS``
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.tracker import now_ms
-from timetrial.tracking.store.listing import all_runs
+from timetrial.tracking.store.listing import marked_run
 from timetrial.tracking.store.opening import Store, store_errors
 
 
@@ -31,12 +30,8 @@ def log_report(store: Store, experiment: str, suite: str, directory: Path) -> st
         TrackingError: the store fails.
     """
     with store_errors(store.uri):
-        experiment_id = store.experiment_id(experiment)
-        run: Any = next(all_runs(store, experiment_id, f"tags.`{schema.REPORT}` = '{suite}'"), None)
-        if run is None:
-            tags = {schema.REPORT: suite, schema.SUITE: suite}
-            run = store.client.create_run(experiment_id, now_ms(), tags, "report")
-        run_id = str(run.info.run_id)
+        mark, tags = (schema.REPORT, suite), {schema.SUITE: suite}
+        run_id = marked_run(store, experiment, mark, tags, "report")
         store.client.log_artifacts(run_id, str(directory))
         store.client.set_terminated(run_id, Status.FINISHED, now_ms())
         return run_id

@@ -6,12 +6,12 @@ Boundary: writes to MLflow; independent of the study's storage. The tracker reco
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.tracker import now_ms
-from timetrial.tracking.store.listing import all_runs
+from timetrial.tracking.store.listing import all_runs, marked_run
 from timetrial.tracking.store.opening import Store, store_errors
 
 if TYPE_CHECKING:
@@ -47,14 +47,8 @@ def write_summary(
         TrackingError: the store fails.
     """
     with store_errors(store.uri):
-        experiment_id = store.experiment_id(experiment)
-        marked = f"tags.`{schema.STUDY_SUMMARY}` = '{study}'"
-        run: Any = next(all_runs(store, experiment_id, marked), None)
-        if run is None:
-            run = store.client.create_run(
-                experiment_id, now_ms(), {schema.STUDY_SUMMARY: study}, f"study {study}"
-            )
-        run_id = str(run.info.run_id)
+        mark = (schema.STUDY_SUMMARY, study)
+        run_id = marked_run(store, experiment, mark, {}, f"study {study}")
         for key, tag in tags.items():
             store.client.set_tag(run_id, key, tag)
         for key, number in metrics.items():
