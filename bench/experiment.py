@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from timetrial.bench.naming import end_tags, entry_tags, label, run_name, summary
+from timetrial.bench.naming import end_tags, entry_tags, run_header, summary
 from timetrial.bench.timing.calibration import calibration_tags
 from timetrial.bench.timing.estimate import estimate_steps
 from timetrial.framework import callbacks as cb
@@ -30,12 +30,10 @@ from timetrial.framework.types import Status
 from timetrial.framework.workload import Workload
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.record import schema
-from timetrial.tracking.record.environment import environment_tags, host_tags, process_tags
-from timetrial.tracking.record.evaluations_file import evaluations_in
-from timetrial.tracking.record.journal import RunHeader, read_journal
-from timetrial.tracking.record.tracker import JournalTracker, resume_run, start_run
-from timetrial.tracking.store.mirror import Mirror
+from timetrial.tracking.record.environment import host_tags, process_tags
+from timetrial.tracking.record.journal import RunHeader
 from timetrial.tracking.store.opening import Store
+from timetrial.tracking.store.recording import Recording, resume_recording, start_recording
 from timetrial.workloads import WORKLOADS
 
 _log = logging.getLogger(__name__)
@@ -116,6 +114,10 @@ class Setup:
     program: Program
     told: Mapping[str, str]
 
+    def notes(self) -> dict[str, str]:
+        """Notes of a checkpoint, so that a resumed run is told the same."""
+        return {**self.told, _TOLD: str(self.config.budget.expected_steps or "")}
+
 
 def run(
     config: RunConfig,
@@ -151,26 +153,27 @@ def run(
     if saved is not None:
         clock.resume(saved.seconds)
         started -= sum(saved.seconds.values())
-    with recorded_as_failed(config, store, workshop.workload(config.workload), tags):
-        setup = prepare(config, workshop, saved, expected_steps)
-    tracker = begin(setup, store, saved, tags)
-    saving: list[Checkpoint] = []
-    if checkpoint is not None:
-        notes = {**setup.told, _TOLD: str(setup.config.budget.expected_steps or "")}
-        saving = [Checkpoint(checkpoint, digest, clock, tracker, notes)]
-    mirror = Mirror(store, tracker.path, until=(lambda: saving[0].offset) if saving else None)
-    mirror.flush()  # the run shows in MLflow from the start
-    chosen = [*default_callbacks(setup, tracker, watch), *callbacks, *saving, mirror]
-    with ended(tracker, mirror, clock, started) as results:
-        results.append(fit(setup, chosen, clock, saved, tracker.path))
+    workload = workshop.workload(config.workload)
+    setup = prepared(config, workshop, saved, expected_steps)
+    if saved is None:
+        head = header(config, setup, workload, tags)
+        recording = start_recording(store, head, resumable=checkpoint is not None)
+    else:
+        tags = {schema.RESUMED_AT: str(saved.step), **host_tags(), **process_tags(), **tags}
+        recording = resume_recording(store, saved.journal, saved.offset, tags)
+    with ended(recording, clock, started) as results:
+        if isinstance(setup, Exception):
+            raise setup
+        chosen = [*default_callbacks(setup, recording, watch), *callbacks]
+        if checkpoint is not None:
+            chosen.append(Checkpoint(checkpoint, digest, clock, recording, setup.notes()))
+        results.append(fit(setup, [*chosen, recording.mirror], clock, saved, recording.earlier))
     return results[0]
 
 
 @contextmanager
-def ended(
-    tracker: JournalTracker, mirror: Mirror, clock: Clock, started: float
-) -> Iterator[list[RunResult]]:
-    """Ends the journal of a run with its status, and sends it.
+def ended(recording: Recording, clock: Clock, started: float) -> Iterator[list[RunResult]]:
+    """Ends the record of a run with its status.
 
     Yields:
         A list for the result; without a result the run failed or was interrupted.
@@ -187,20 +190,21 @@ def ended(
     finally:
         wall_seconds = time.perf_counter() - started
         result = results[0] if results else None
-        tracker.finish(status, end_tags(result), summary(result, clock.accounts(), wall_seconds))
-        mirror.close()
+        recording.finish(status, end_tags(result), summary(result, clock.accounts(), wall_seconds))
 
 
 def fit(
-    setup: Setup, callbacks: Sequence[cb.Callback], clock: Clock, saved: Saved | None, journal: Path
+    setup: Setup,
+    callbacks: Sequence[cb.Callback],
+    clock: Clock,
+    saved: Saved | None = None,
+    earlier: Sequence[Row] = (),
 ) -> RunResult:
-    """Trains from the start, or from a checkpoint and the evaluations in the journal."""
-    config, earlier = setup.config, list[Row]()
+    """Trains from the start, or from a checkpoint and the evaluations before it."""
+    config = setup.config
     state = setup.program.init(config.seed)
     if saved is not None:
         state = saved.state(state)
-        rows = read_journal(journal, until=saved.offset, evaluations_only=True).rows
-        earlier = evaluations_in(rows)
     last_step = setup.entry.last_step(config.optimizer.settings, setup.horizon)
     trainer = Trainer(
         setup.program, config.budget, callbacks, config.seed, clock, earlier, last_step
@@ -208,23 +212,23 @@ def fit(
     return trainer.fit(state)
 
 
-@contextmanager
-def recorded_as_failed(
-    config: RunConfig, store: Store, workload: Workload, tags: Mapping[str, str]
-) -> Iterator[None]:
-    """Records FAILED if building the optimizer raises; a UserError leaves no run."""
+_TOLD = "expected_steps"  # note of a checkpoint: the number of steps the optimizer is built for
+
+
+def prepared(
+    config: RunConfig, workshop: Workshop, saved: Saved | None, expected_steps: int | None
+) -> Setup | Exception:
+    """The objects of a run, or the error of building them, which the run records.
+
+    Raises:
+        UserError: the configuration is wrong; it leaves no run.
+    """
     try:
-        yield
+        return prepare(config, workshop, saved, expected_steps)
     except UserError:
         raise
-    except Exception:
-        tracker = start_run(store.journals, run_header(config, workload, tags))
-        tracker.finish(Status.FAILED, {}, {})
-        Mirror(store, tracker.path).close()
-        raise
-
-
-_TOLD = "expected_steps"  # note of a checkpoint: the number of steps the optimizer is built for
+    except Exception as error:
+        return error
 
 
 def prepare(
@@ -293,49 +297,18 @@ def default_callbacks(
     return chosen
 
 
-def header(setup: Setup, tags: Mapping[str, str]) -> RunHeader:
+def header(
+    config: RunConfig, setup: Setup | Exception, workload: Workload, tags: Mapping[str, str]
+) -> RunHeader:
     """The header of a run's journal, with the tags and notes of its optimizer."""
-    notes = setup.entry.notes(setup.config.optimizer.settings, setup.horizon)
-    if "warning" in notes:
-        _log.warning("%s", notes["warning"])
-    if not setup.program.compiled:
-        _log.warning("JAX_DISABLE_JIT is set: seconds compare with those of no other run")
-        tags = {schema.UNCOMPILED: "true", **tags}
-    found = {
-        **entry_tags(setup.entry, setup.config, setup.horizon),
-        **calibration_tags(setup.config.budget),
-    }
-    return run_header(setup.config, setup.workload, {**found, **setup.told, **notes, **tags})
-
-
-def begin(
-    setup: Setup, store: Store, saved: Saved | None, tags: Mapping[str, str]
-) -> JournalTracker:
-    """Starts the journal of a run, or continues the journal of its checkpoint."""
-    if saved is None:
-        return start_run(store.journals, header(setup, tags))
-    resumption = {schema.RESUMED_AT: str(saved.step), **host_tags(), **process_tags(), **tags}
-    return resume_run(store.journals / saved.journal, saved.offset, resumption)
-
-
-def run_header(config: RunConfig, workload: Workload, tags: Mapping[str, str]) -> RunHeader:
-    """The header of a run's journal: name, tags to group by, configuration, data sets."""
-    limit = config.budget.steps if config.budget.steps is not None else config.budget.seconds
-    return RunHeader(
-        experiment=config.tracking.experiment,
-        run_name=run_name(config),
-        params=configuration.flat(config),
-        config_yaml=configuration.to_yaml(config),
-        datasets=workload.datasets(),
-        tags={
-            schema.WORKLOAD: config.workload.name,
-            schema.OPTIMIZER: label(config),
-            schema.SEED: str(config.seed),
-            schema.CONDITION: config.budget.condition,
-            schema.BUDGET: str(limit),
-            schema.METRIC: workload.metric,
-            schema.DIRECTION: workload.direction.value,
-            **environment_tags(),
-            **tags,
-        },
-    )
+    if not isinstance(setup, Exception):
+        config = setup.config
+        notes = setup.entry.notes(config.optimizer.settings, setup.horizon)
+        if "warning" in notes:
+            _log.warning("%s", notes["warning"])
+        if not setup.program.compiled:
+            _log.warning("JAX_DISABLE_JIT is set: seconds compare with those of no other run")
+            tags = {schema.UNCOMPILED: "true", **tags}
+        tags = {**calibration_tags(config.budget), **setup.told, **notes, **tags}
+        tags = {**entry_tags(setup.entry, config, setup.horizon), **tags}
+    return run_header(config, workload, tags)

@@ -1,6 +1,6 @@
-"""Names, tags and summaries of runs.
+"""Names, tags, headers and summaries of runs.
 
-Boundary: pure functions of configurations and results.
+Boundary: functions of configurations and results; they read the machine's description.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ import json
 import math
 from collections.abc import Mapping
 
+from timetrial.framework import config as configuration
 from timetrial.framework.config import RunConfig
 from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.records import RunResult
+from timetrial.framework.workload import Workload
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.schedules import sampled
 from timetrial.tracking.record import schema
+from timetrial.tracking.record.environment import environment_tags
+from timetrial.tracking.record.journal import RunHeader
 
 
 def run_name(config: RunConfig) -> str:
@@ -28,6 +32,29 @@ def label(config: RunConfig) -> str:
         return config.label
     variant = OPTIMIZERS[config.optimizer.name].variant(config.optimizer.settings)
     return f"{config.optimizer.name}[{variant}]" if variant else config.optimizer.name
+
+
+def run_header(config: RunConfig, workload: Workload, tags: Mapping[str, str]) -> RunHeader:
+    """The header of a run's journal: name, tags to group by, configuration, data sets."""
+    limit = config.budget.steps if config.budget.steps is not None else config.budget.seconds
+    return RunHeader(
+        experiment=config.tracking.experiment,
+        run_name=run_name(config),
+        params=configuration.flat(config),
+        config_yaml=configuration.to_yaml(config),
+        datasets=workload.datasets(),
+        tags={
+            schema.WORKLOAD: config.workload.name,
+            schema.OPTIMIZER: label(config),
+            schema.SEED: str(config.seed),
+            schema.CONDITION: config.budget.condition,
+            schema.BUDGET: str(limit),
+            schema.METRIC: workload.metric,
+            schema.DIRECTION: workload.direction.value,
+            **environment_tags(),
+            **tags,
+        },
+    )
 
 
 def entry_tags(entry: OptimizerEntry, config: RunConfig, horizon: Horizon) -> dict[str, str]:

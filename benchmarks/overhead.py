@@ -25,9 +25,8 @@ from timetrial.framework.clock import Clock
 from timetrial.framework.config import RunConfig
 from timetrial.framework.step import Program
 from timetrial.framework.types import Status
-from timetrial.tracking.record.tracker import start_run
-from timetrial.tracking.store.mirror import Mirror
 from timetrial.tracking.store.opening import Store, open_store
+from timetrial.tracking.store.recording import start_recording
 
 GOAL = 1.03
 
@@ -48,13 +47,11 @@ def bare_loop(program: Program, config: RunConfig, steps: int) -> float:
 def tracked(workshop: Workshop, config: RunConfig, steps: int, store: Store) -> float:
     """Charged seconds per step of ``Trainer.fit`` with tracking and progress."""
     setup = prepare(config, workshop, None, None)
-    tracker = start_run(store.journals, header(setup, {}))
+    recording = start_recording(store, header(config, setup, setup.workload, {}))
     watch = Watch(lambda info: None, lambda info, metrics: None)
-    mirror = Mirror(store, tracker.path)
-    callbacks = [*default_callbacks(setup, tracker, watch), mirror]
-    result = fit(setup, callbacks, Clock(), None, tracker.path)
-    tracker.finish(Status.FINISHED, {}, {})
-    mirror.close()
+    callbacks = [*default_callbacks(setup, recording, watch), recording.mirror]
+    result = fit(setup, callbacks, Clock())
+    recording.finish(Status.FINISHED, {}, {})
     return result.seconds["train"] / steps
 
 

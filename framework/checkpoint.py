@@ -42,6 +42,9 @@ class JournaledTracker(Protocol):
     def last_row_offset(self) -> int:
         """Offset of the last logged row in the journal, in bytes."""
 
+    def saved(self, offset: int) -> None:
+        """Notes that a checkpoint holds the run up to this offset."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
@@ -156,9 +159,6 @@ class Checkpoint(Callback):
         clock: clock of the run; a resumed run continues its accounts.
         tracker: tracker of the run; its last row is the evaluation.
         notes: data of the caller, returned unchanged.
-
-    Attributes:
-        offset: offset of the journal at the last checkpoint, 0 before the first.
     """
 
     def __init__(
@@ -169,7 +169,6 @@ class Checkpoint(Callback):
         tracker: JournaledTracker,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        self.offset = 0
         self._path = path
         self._identity = identity
         self._clock = clock
@@ -185,7 +184,7 @@ class Checkpoint(Callback):
         saved = Saved({}, self._clock.accounts(), name, offset, self._notes)
         with self._clock.charge("checkpoint"):
             save(self._path, state, saved, self._identity)
-        self.offset = offset
+        self._tracker.saved(offset)
 
 
 def _is_key(leaf: Any) -> bool:

@@ -237,7 +237,8 @@ def tree_of(config: RunConfig) -> dict[str, Any]:
 
 def to_yaml(config: RunConfig) -> str:
     """The configuration as YAML."""
-    return yaml_of(tree_of(config))
+    tree = tree_of(config)
+    return yaml_of(tree)
 
 
 def flat(config: RunConfig) -> dict[str, str]:

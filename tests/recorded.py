@@ -8,9 +8,8 @@ from typing import Any
 from timetrial.framework.records import Row
 from timetrial.framework.types import Status
 from timetrial.tracking.record.journal import RunHeader
-from timetrial.tracking.record.tracker import start_run
-from timetrial.tracking.store.mirror import Mirror
 from timetrial.tracking.store.opening import Store
+from timetrial.tracking.store.recording import start_recording
 
 TAGS = {
     "workload": "tiny",
@@ -36,22 +35,19 @@ class Recording:
     """A run that is recorded and mirrored as ``bench.experiment.run`` does it."""
 
     def __init__(self, store: Store, header: RunHeader, *, flush_seconds: float = 5.0) -> None:
-        self._tracker = start_run(store.journals, header)
-        self.path = self._tracker.path
-        self._mirror = Mirror(store, self.path, flush_seconds=flush_seconds)
-        self._mirror.flush()
+        self._recording = start_recording(store, header, flush_seconds=flush_seconds)
+        self.path = self._recording.path
 
     @property
     def run_id(self) -> str | None:
-        return self._mirror.run_id
+        return self._recording.mirror.run_id
 
     def log(self, rows: Sequence[Row]) -> None:
-        self._tracker.log(rows)
-        self._mirror.flush()
+        self._recording.log(rows)
+        self._recording.mirror.flush()
 
     def finish(self, status: str, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
-        self._tracker.finish(Status(status), tags, summary)
-        self._mirror.close()
+        self._recording.finish(Status(status), tags, summary)
 
 
 def identity(experiment: str = "tests", **tags: str) -> RunHeader:

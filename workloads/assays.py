@@ -1,11 +1,10 @@
 """The workload assays_gnn: activity of molecules in seven screens. A mini ogbg-molpcba.
 
-Boundary: combines the packed molecules, the graph network, its loss and its metric.
+Boundary: combines the packed molecules and the graph network; the task holds loss and metrics.
 
 Data: 23,563 molecules with the outcomes of seven screens, 57 % of them unknown (see
-``embedded/LICENSES.md``), split by scaffold. Loss, metric and features follow AlgoPerf's workload
-``ogbg`` (Dahl et al., "Benchmarking Neural Network Training Algorithms", 2023,
-https://arxiv.org/abs/2306.07179).
+``embedded/LICENSES.md``), split by scaffold. Features follow AlgoPerf's workload ``ogbg``
+(Dahl et al., "Benchmarking Neural Network Training Algorithms", 2023, https://arxiv.org/abs/2306.07179).
 """
 
 from __future__ import annotations
@@ -15,17 +14,16 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, final
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.ranges import check
-from timetrial.framework.types import Direction, PyTree, Split
-from timetrial.framework.workload import Batch, Sums, Workload
-from timetrial.workloads import metrics
+from timetrial.framework.types import PyTree, Split
+from timetrial.framework.workload import Batch
 from timetrial.workloads.data import batching, embedded_data, molecules
 from timetrial.workloads.mini import LoopSettings
 from timetrial.workloads.models import gnn
+from timetrial.workloads.tasks.graph_classification import GraphClassification
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +59,7 @@ class AssaysGnnSettings(LoopSettings):
 
 
 @final
-class AssaysGnn(Workload):
+class AssaysGnn(GraphClassification):
     """Predicts activities; the deciding metric is mean average precision on validation.
 
     Batches come from ``molecules.pack``: graphs of fixed total size, the last one padding, ``y``
@@ -73,20 +71,18 @@ class AssaysGnn(Workload):
     """
 
     name: ClassVar[str] = "assays_gnn"
-    metric: ClassVar[str] = "mean_average_precision"
-    direction: ClassVar[Direction] = Direction.MAXIMIZE
 
     def __init__(self, settings: AssaysGnnSettings) -> None:
         self.step_hint = settings.step_hint
         self.eval_every_steps = settings.eval_every_steps
         self.eval_every_seconds = settings.eval_every_seconds
-        self._label_smoothing = settings.label_smoothing
+        self.label_smoothing = settings.label_smoothing
         self._batch_size = settings.batch_size
         data = molecules.load_molecules()
         self._train = data[Split.TRAIN]
         batching.check_batch_size(settings.batch_size, self._train.count)
         self._capacity = molecules.usual_capacity(self._train, settings.batch_size)
-        self._model = gnn.make_model(
+        self.model = gnn.make_model(
             latent_dim=settings.latent_dim,
             hidden_dims=settings.hidden_dims,
             num_message_passing_steps=settings.num_message_passing_steps,
@@ -113,31 +109,7 @@ class AssaysGnn(Workload):
 
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         graphs = molecules.pack(self._train, np.arange(1), molecules.Capacity(1, 64, 192))
-        return self._model.init(key, graphs, train=False)["params"], {}
-
-    def loss(
-        self, params: PyTree, model_state: PyTree, batch: Batch, key: jax.Array
-    ) -> tuple[jax.Array, PyTree]:
-        rngs = {"dropout": key}
-        logits = self._model.apply({"params": params}, batch, train=True, rngs=rngs)
-        losses, counts = gnn.masked_binary_cross_entropy(
-            logits, jnp.asarray(batch["y"]), jnp.asarray(batch["weight"]), self._label_smoothing
-        )
-        return jnp.sum(losses) / jnp.sum(counts), model_state
-
-    def eval_step(self, params: PyTree, model_state: PyTree, batch: Batch) -> tuple[Sums, PyTree]:
-        logits = self._model.apply({"params": params}, batch, train=False)
-        labels, weight = jnp.asarray(batch["y"]), jnp.asarray(batch["weight"])
-        losses, counts = gnn.masked_binary_cross_entropy(logits, labels, weight)
-        sums = {"loss": (jnp.sum(losses), jnp.sum(counts))}
-        return sums, {"logits": logits, "y": labels, "weight": weight}
-
-    def finish(self, outputs: Sequence[PyTree]) -> dict[str, float]:
-        logits, labels, weights = (
-            np.concatenate([np.asarray(batch[name]) for batch in outputs])
-            for name in ("logits", "y", "weight")
-        )
-        return {self.metric: metrics.mean_average_precision(logits, labels, weights)}
+        return self.model.init(key, graphs, train=False)["params"], {}
 
     def train_batch(self, seed: int, step: int) -> Batch:
         rows = batching.train_rows(self._train.count, self._batch_size, seed, step)

@@ -1,11 +1,9 @@
 """The workload fashion_mnist_resnet: images of ten kinds of garments. A mini ImageNet.
 
-Boundary: combines the embedded data, the ResNet and its loss; ``resnet`` holds the model.
+Boundary: combines the embedded data and the ResNet; the task holds loss and metrics.
 
 Data: 14,000 images of Fashion-MNIST (Xiao, Rasul, Vollgraf, "Fashion-MNIST: a Novel Image Dataset
-for Benchmarking Machine Learning Algorithms", 2017, https://arxiv.org/abs/1708.07747). Loss and
-metric follow AlgoPerf's workload ``imagenet_resnet`` (Dahl et al., "Benchmarking Neural Network
-Training Algorithms", 2023, https://arxiv.org/abs/2306.07179). Small images
+for Benchmarking Machine Learning Algorithms", 2017, https://arxiv.org/abs/1708.07747). Small images
 are cropped as for CIFAR (He et al., https://arxiv.org/abs/1512.03385, section 4.2), not resized.
 """
 
@@ -16,17 +14,16 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, final
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.ranges import check
-from timetrial.framework.types import Direction, PyTree, Split
-from timetrial.framework.workload import Batch, Sums, Workload
+from timetrial.framework.types import Split
+from timetrial.framework.workload import Batch
 from timetrial.workloads.data import batching, embedded_data
 from timetrial.workloads.mini import LoopSettings
 from timetrial.workloads.models import resnet
+from timetrial.workloads.tasks.image_classification import ImageClassification
 
 SIZE = 28
 PADDING = 2
@@ -64,7 +61,7 @@ class FashionMnistResnetSettings(LoopSettings):
 
 
 @final
-class FashionMnistResnet(Workload):
+class FashionMnistResnet(ImageClassification):
     """Classifies garments; the deciding metric is top-1 accuracy on validation.
 
     Batches: ``x`` (N, 28, 28, 1) float32, normalised; ``y`` (N,) int32 in [0, 10); evaluation
@@ -77,16 +74,15 @@ class FashionMnistResnet(Workload):
     """
 
     name: ClassVar[str] = "fashion_mnist_resnet"
-    metric: ClassVar[str] = "accuracy"
-    direction: ClassVar[Direction] = Direction.MAXIMIZE
 
     def __init__(self, settings: FashionMnistResnetSettings) -> None:
         self.step_hint = settings.step_hint
         self.eval_every_steps = settings.eval_every_steps
         self.eval_every_seconds = settings.eval_every_seconds
-        self._label_smoothing = settings.label_smoothing
+        self.label_smoothing = settings.label_smoothing
         self._batch_size = settings.batch_size
-        self._model = resnet.make_model(
+        self.image_shape = (SIZE, SIZE, 1)
+        self.model = resnet.make_model(
             stage_sizes=settings.stage_sizes,
             num_filters=settings.num_filters,
             num_classes=10,
@@ -98,33 +94,6 @@ class FashionMnistResnet(Workload):
         self._labels = data[Split.TRAIN]["y"]
         batching.check_batch_size(settings.batch_size, len(self._labels))
         self._eval_batches = batching.eval_batches_by_split(data, settings)
-
-    def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
-        variables = self._model.init(key, jnp.zeros((1, SIZE, SIZE, 1)), train=False)
-        return variables["params"], {"batch_stats": variables["batch_stats"]}
-
-    def loss(
-        self, params: PyTree, model_state: PyTree, batch: Batch, key: jax.Array
-    ) -> tuple[jax.Array, PyTree]:
-        logits, model_state = self._model.apply(
-            {"params": params, **model_state}, batch["x"], train=True, mutable=["batch_stats"]
-        )
-        losses = resnet.softmax_cross_entropy(
-            logits, jnp.asarray(batch["y"]), self._label_smoothing
-        )
-        return jnp.mean(losses), model_state
-
-    def eval_step(self, params: PyTree, model_state: PyTree, batch: Batch) -> tuple[Sums, PyTree]:
-        logits = self._model.apply({"params": params, **model_state}, batch["x"], train=False)
-        labels, weight = jnp.asarray(batch["y"]), jnp.asarray(batch["weight"])
-        losses = resnet.softmax_cross_entropy(logits, labels)
-        correct = resnet.top1_correct(logits, labels)
-        count = jnp.sum(weight)
-        sums = {
-            "loss": (jnp.sum(losses * weight), count),
-            "accuracy": (jnp.sum(correct * weight), count),
-        }
-        return sums, {}
 
     def train_batch(self, seed: int, step: int) -> Batch:
         rows = batching.train_rows(len(self._labels), self._batch_size, seed, step)

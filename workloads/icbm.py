@@ -1,12 +1,10 @@
 """The workload icbm_unet: brain images from a quarter of their k-space. A mini fastMRI.
 
-Boundary: combines the embedded data, the U-Net, its loss and SSIM.
+Boundary: combines the embedded data and the U-Net; the task holds loss and metrics.
 
 Data: 300 slices of the ICBM152 2009a template (Fonov et al., "Unbiased average age-appropriate
 atlases for pediatric studies", NeuroImage 54, 2011, https://doi.org/10.1016/j.neuroimage.2010.07.033),
-with any number of measurements simulated by ``kspace``. Loss, metric and normalisation follow
-AlgoPerf's workload ``fastmri`` (Dahl et al., "Benchmarking Neural Network Training Algorithms",
-2023, https://arxiv.org/abs/2306.07179).
+with any number of measurements simulated by ``kspace``.
 """
 
 from __future__ import annotations
@@ -16,18 +14,16 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, final
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.ranges import check
-from timetrial.framework.types import Direction, PyTree, Split
-from timetrial.framework.workload import Batch, Sums, Workload
-from timetrial.workloads import metrics
+from timetrial.framework.types import Split
+from timetrial.framework.workload import Batch
 from timetrial.workloads.data import batching, embedded_data, kspace
 from timetrial.workloads.mini import LoopSettings
 from timetrial.workloads.models import unet
+from timetrial.workloads.tasks.image_reconstruction import ImageReconstruction
 
 IMAGE_SIZES = (96, 48, 32, 24)
 """Size of the slices, and smaller sizes by averaging."""
@@ -76,7 +72,7 @@ class IcbmUnetSettings(LoopSettings):
 
 
 @final
-class IcbmUnet(Workload):
+class IcbmUnet(ImageReconstruction):
     """Reconstructs undersampled images; the deciding metric is SSIM on validation.
 
     Batches: ``x``, ``y`` (N, S, S) and ``mean``, ``std``, ``volume_max`` (N,), all float32, from
@@ -90,16 +86,14 @@ class IcbmUnet(Workload):
     """
 
     name: ClassVar[str] = "icbm_unet"
-    metric: ClassVar[str] = "ssim"
-    direction: ClassVar[Direction] = Direction.MAXIMIZE
 
     def __init__(self, settings: IcbmUnetSettings) -> None:
         self.step_hint = settings.step_hint
         self.eval_every_steps = settings.eval_every_steps
         self.eval_every_seconds = settings.eval_every_seconds
         self._batch_size = settings.batch_size
-        self._size = settings.image_size
-        self._model = unet.make_model(
+        self.image_size = settings.image_size
+        self.model = unet.make_model(
             channels=settings.channels,
             num_pool_layers=settings.num_pool_layers,
             dropout_rate=settings.dropout_rate,
@@ -110,33 +104,9 @@ class IcbmUnet(Workload):
             Split.VALIDATION: settings.validation_examples,
             Split.TEST: settings.test_examples,
         }
-        data = {split: load_icbm(split, n, self._size) for split, n in counts.items()}
+        data = {split: load_icbm(split, n, self.image_size) for split, n in counts.items()}
         self._train = data[Split.TRAIN]
         self._eval_batches = batching.eval_batches_by_split(data, settings)
-
-    def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
-        x = jnp.zeros((1, self._size, self._size))
-        return self._model.init(key, x, train=False)["params"], {}
-
-    def loss(
-        self, params: PyTree, model_state: PyTree, batch: Batch, key: jax.Array
-    ) -> tuple[jax.Array, PyTree]:
-        rngs = {"dropout": key}
-        outputs = self._model.apply({"params": params}, batch["x"], train=True, rngs=rngs)
-        return jnp.mean(unet.l1_loss(outputs, jnp.asarray(batch["y"]))), model_state
-
-    def eval_step(self, params: PyTree, model_state: PyTree, batch: Batch) -> tuple[Sums, PyTree]:
-        b = {name: jnp.asarray(values) for name, values in batch.items()}
-        outputs = self._model.apply({"params": params}, b["x"], train=False)
-        losses = unet.l1_loss(outputs, b["y"])
-        ssim = metrics.ssim(outputs, b["y"], b["mean"], b["std"], b["volume_max"])
-        weight = b["weight"]
-        count = jnp.sum(weight)
-        sums = {
-            "loss": (jnp.sum(losses * weight), count),
-            "ssim": (jnp.sum(ssim * weight), count),
-        }
-        return sums, {}
 
     def train_batch(self, seed: int, step: int) -> Batch:
         rows = batching.train_rows(len(self._train["x"]), self._batch_size, seed, step)

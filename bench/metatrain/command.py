@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from timetrial.bench.metatrain.config import Command, devices, identity, read, start_weights
 from timetrial.bench.metatrain.loop import Training
 from timetrial.bench.metatrain.progress import TrainingDisplay
-from timetrial.bench.metatrain.recording import Recording, checkpoint_path
+from timetrial.bench.metatrain.recording import MetatrainRecording, checkpoint_path
 from timetrial.framework.checkpoint import load
 from timetrial.framework.config import ConfigError
 from timetrial.framework.errors import UserError
@@ -82,7 +82,7 @@ def _piece(
     state = place(init_state(settings, to_vector(start), sizes), mesh)
     if saved is not None:
         state = saved.state(state)
-    recording = Recording(settings, command, digest, saved)
+    recording = MetatrainRecording(settings, command, digest, saved)
     training = Training(settings, sizes, mesh, state, recording, saved.seconds if saved else {})
     end = float("inf") if command.minutes is None else time.monotonic() + 60.0 * command.minutes
     status, complete = Status.FAILED, False

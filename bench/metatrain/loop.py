@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from timetrial.bench.metatrain.recording import Recording
+from timetrial.bench.metatrain.recording import MetatrainRecording
 from timetrial.framework.records import Row
 from timetrial.framework.types import TrainState
 from timetrial.optimizers.metatraining import outer
@@ -77,7 +77,7 @@ class Training:
         sizes: Sizes,
         mesh: Mesh,
         state: TrainState,
-        recording: Recording,
+        recording: MetatrainRecording,
         seconds: Mapping[str, float],
     ) -> None:
         self.state = state

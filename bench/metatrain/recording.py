@@ -1,6 +1,6 @@
 """The record of a meta-training: its journal, the mirror of it in MLflow, and its checkpoint.
 
-Boundary: the only module of the command that uses tracker and mirror; makes no steps.
+Boundary: the only module of the command that records; makes no steps.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ from timetrial.framework.yaml_files import yaml_of
 from timetrial.optimizers.metatraining.settings import MetatrainSettings
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import environment_tags
-from timetrial.tracking.record.evaluations_file import evaluations_in
-from timetrial.tracking.record.journal import RunHeader, read_journal
-from timetrial.tracking.record.tracker import resume_run, start_run
-from timetrial.tracking.store.mirror import Mirror
+from timetrial.tracking.record.journal import RunHeader
 from timetrial.tracking.store.opening import open_store
+from timetrial.tracking.store.recording import resume_recording, start_recording
 
 
-class Recording:
+class MetatrainRecording:
     """Records one meta-training; all pieces share one journal and one run in MLflow.
 
     MLflow receives only rows before the last checkpoint; a later piece repeats the others.
@@ -48,22 +46,16 @@ class Recording:
         self._path, self._identity = checkpoint_path(command), identity
         store = open_store(command.tracking.uri, root=Path(command.tracking.root))
         header = run_header(settings, command, identity)
-        self.evaluations: list[Row] = []
         if saved is None:
-            self._tracker = start_run(store.journals, header)
+            self._recording = start_recording(store, header, resumable=True)
         else:
-            journal = store.journals / saved.journal
-            rows = read_journal(journal, until=saved.offset, evaluations_only=True).rows
-            self.evaluations = evaluations_in(rows)
             tags = {**header.tags, schema.RESUMED_AT: str(saved.step)}
-            self._tracker = resume_run(journal, saved.offset, tags)
-        self._saved_offset = 0
-        self._mirror = Mirror(store, self._tracker.path, until=lambda: self._saved_offset)
-        self._mirror.flush()  # the run shows in MLflow from the start
+            self._recording = resume_recording(store, saved.journal, saved.offset, tags)
+        self.evaluations = list(self._recording.earlier)
 
     def log(self, row: Row) -> None:
         """Records a row of an outer step."""
-        self._tracker.log([row])
+        self._recording.log([row])
 
     def log_validation(self, row: Row) -> None:
         """Records a validation."""
@@ -78,20 +70,14 @@ class Recording:
             seconds: seconds by account.
         """
         jax.block_until_ready(state)
-        offset = self._tracker.offset
-        save(
-            self._path,
-            state,
-            Saved({}, seconds, self._tracker.path.name, offset, {}),
-            self._identity,
-        )
-        self._saved_offset = offset
-        self._mirror.flush()
+        offset, name = self._recording.offset, self._recording.path.name
+        save(self._path, state, Saved({}, seconds, name, offset, {}), self._identity)
+        self._recording.saved(offset)
+        self._recording.mirror.flush()
 
     def finish(self, status: Status, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
         """Ends the journal and sends the remaining rows."""
-        self._tracker.finish(status, tags, summary)
-        self._mirror.close()
+        self._recording.finish(status, tags, summary)
 
 
 def checkpoint_path(command: Command) -> Path:

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from timetrial.workloads import metrics
 from timetrial.workloads.models import dlrm, gnn, resnet, unet
+from timetrial.workloads.tasks import metrics
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 GOLDEN = dict(np.load(FIXTURES / "models_golden_tiny.npz"))

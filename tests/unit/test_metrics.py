@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from timetrial.workloads import metrics
+from timetrial.workloads.tasks import metrics
 
 
 def ssim_by_definition(x, y, data_range):

@@ -16,6 +16,7 @@ from timetrial.framework.records import Row
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.record.evaluations_file import evaluations_in
 from timetrial.tracking.record.journal import End, Journal, RunHeader, read_journal
 
 ENDINGS: Final = (Status.FINISHED, Status.FAILED, Status.KILLED)
@@ -26,13 +27,15 @@ class JournalTracker:
 
     Attributes:
         path: the journal.
+        earlier: evaluations before the checkpoint of a resumed run.
 
     Raises:
         TrackingError: the journal is not writable.
     """
 
-    def __init__(self, journal: Journal, last_ms: int) -> None:
+    def __init__(self, journal: Journal, last_ms: int, earlier: Sequence[Row] = ()) -> None:
         self.path = journal.path
+        self.earlier = earlier
         self._journal = journal
         self._last_ms = last_ms
         self._ended = False
@@ -129,11 +132,11 @@ def resume_run(path: Path, offset: int, tags: Mapping[str, str]) -> JournalTrack
     Raises:
         TrackingError: the journal is missing, shorter than the offset, or not writable.
     """
-    contents = read_journal(path, until=offset)
+    contents = read_journal(path, until=offset, evaluations_only=True)
     journal = Journal(path, cut_at=offset)
     journal.resume(tags)
     stamps = [contents.started_ms, *(row.timestamp_ms for row in contents.rows)]
-    return JournalTracker(journal, max(stamps))
+    return JournalTracker(journal, max(stamps), evaluations_in(contents.rows))
 
 
 def now_ms() -> int:

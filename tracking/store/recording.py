@@ -1,0 +1,98 @@
+"""The record of one run: its journal and the mirror of it in MLflow.
+
+Boundary: joins tracker and mirror; ``record.tracker`` appends and ``store.mirror`` sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from timetrial.framework.records import Row
+from timetrial.framework.types import Status
+from timetrial.tracking.record.journal import RunHeader
+from timetrial.tracking.record.tracker import JournalTracker, resume_run, start_run
+from timetrial.tracking.store.mirror import Mirror
+from timetrial.tracking.store.opening import Store
+
+
+class Recording:
+    """Records one run; from the start it shows in MLflow.
+
+    Args:
+        store: destination of the run.
+        tracker: tracker of the run's journal.
+        resumable: True when the run has checkpoints. MLflow then receives only rows before the
+            last one, because a resumed run repeats the others.
+        flush_seconds: minimum seconds between two requests to MLflow.
+
+    Attributes:
+        path: the journal.
+        earlier: evaluations before the checkpoint of a resumed run.
+        mirror: callback that sends new rows; comes after the checkpoint's.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        tracker: JournalTracker,
+        *,
+        resumable: bool = False,
+        flush_seconds: float = 5.0,
+    ) -> None:
+        self.path = tracker.path
+        self.earlier = tracker.earlier
+        self._tracker = tracker
+        self._saved_offset = 0
+        until = (lambda: self._saved_offset) if resumable else None
+        self.mirror = Mirror(store, tracker.path, flush_seconds=flush_seconds, until=until)
+        self.mirror.flush()
+
+    @property
+    def last_row_offset(self) -> int:
+        """Offset of the last logged row in the journal, in bytes."""
+        return self._tracker.last_row_offset
+
+    @property
+    def offset(self) -> int:
+        """Size of the journal in bytes."""
+        return self._tracker.offset
+
+    def log(self, rows: Sequence[Row]) -> None:
+        """Appends rows to the journal."""
+        self._tracker.log(rows)
+
+    def saved(self, offset: int) -> None:
+        """Notes that a checkpoint holds the run up to an offset of the journal."""
+        self._saved_offset = offset
+
+    def finish(self, status: Status, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
+        """Ends the journal and sends the rest of it."""
+        self._tracker.finish(status, tags, summary)
+        self.mirror.close()
+
+
+def start_recording(
+    store: Store, header: RunHeader, *, resumable: bool = False, flush_seconds: float = 5.0
+) -> Recording:
+    """Starts the record of a new run; the arguments are those of ``start_run`` and ``Recording``.
+
+    Raises:
+        TrackingError: a required tag is missing, or the journal is not writable.
+    """
+    tracker = start_run(store.journals, header)
+    return Recording(store, tracker, resumable=resumable, flush_seconds=flush_seconds)
+
+
+def resume_recording(store: Store, journal: str, offset: int, tags: Mapping[str, str]) -> Recording:
+    """Continues the record of a run from a checkpoint.
+
+    Args:
+        store: destination of the run.
+        journal: file name of its journal.
+        offset: offset of the checkpoint in the journal, in bytes.
+        tags: tags of the new process.
+
+    Raises:
+        TrackingError: the journal is missing, shorter than the offset, or not writable.
+    """
+    return Recording(store, resume_run(store.journals / journal, offset, tags), resumable=True)

@@ -1,0 +1,63 @@
+"""Multi-label classification of graphs: cross-entropy of known labels, mean average precision.
+
+Boundary: loss and metrics only; model and data belong to each workload.
+
+Follows AlgoPerf's workload ``ogbg`` (Dahl et al., "Benchmarking Neural Network Training
+Algorithms", 2023, https://arxiv.org/abs/2306.07179).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from timetrial.framework.types import Direction, PyTree
+from timetrial.framework.workload import Batch, Sums, Workload
+from timetrial.workloads.models import gnn
+from timetrial.workloads.tasks import metrics
+
+
+class GraphClassification(Workload):
+    """Workloads that label graphs; the deciding metric is mean average precision on validation.
+
+    Batches: graphs packed by ``data.molecules.pack``, with labels ``y`` and ``weight``, both
+    (N, tasks). All known labels have equal weight, in training and in evaluation.
+
+    Attributes:
+        model: takes a batch, ``train`` and the random numbers ``dropout``; gives logits (N, tasks).
+        label_smoothing: share of the training target moved towards its mean, in [0, 1).
+    """
+
+    metric: ClassVar[str] = "mean_average_precision"
+    direction: ClassVar[Direction] = Direction.MAXIMIZE
+    model: nn.Module
+    label_smoothing: float
+
+    def loss(
+        self, params: PyTree, model_state: PyTree, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, PyTree]:
+        rngs = {"dropout": key}
+        logits = self.model.apply({"params": params}, batch, train=True, rngs=rngs)
+        losses, counts = gnn.masked_binary_cross_entropy(
+            logits, jnp.asarray(batch["y"]), jnp.asarray(batch["weight"]), self.label_smoothing
+        )
+        return jnp.sum(losses) / jnp.sum(counts), model_state
+
+    def eval_step(self, params: PyTree, model_state: PyTree, batch: Batch) -> tuple[Sums, PyTree]:
+        logits = self.model.apply({"params": params}, batch, train=False)
+        labels, weight = jnp.asarray(batch["y"]), jnp.asarray(batch["weight"])
+        losses, counts = gnn.masked_binary_cross_entropy(logits, labels, weight)
+        sums = {"loss": (jnp.sum(losses), jnp.sum(counts))}
+        return sums, {"logits": logits, "y": labels, "weight": weight}
+
+    def finish(self, outputs: Sequence[PyTree]) -> dict[str, float]:
+        logits, labels, weights = (
+            np.concatenate([np.asarray(batch[name]) for batch in outputs])
+            for name in ("logits", "y", "weight")
+        )
+        return {self.metric: metrics.mean_average_precision(logits, labels, weights)}
