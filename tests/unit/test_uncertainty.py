@@ -207,7 +207,9 @@ def test_one_trial_has_a_point_for_an_interval_and_is_marked():
         found = race_intervals(table, r_max=3, options=dataclasses.replace(FEW, method=method))
         times = found.times.set_index(["optimizer", "workload"])
         assert times.loc[("a", "w"), ["low", "high", "trials", "few"]].tolist() == [5, 5, 1, True]
-        assert times.loc[("a", "v")].tolist() == [INF, INF, INF, 0, True]
+        nobody = times.loc[("a", "v")]
+        assert nobody.drop("coverage").tolist() == [INF, INF, INF, 0, True]
+        assert math.isnan(nobody["coverage"])
         assert not times.loc[("b", "w"), "few"]
         assert times.loc[("b", "v"), "few"]
         assert found.scores.set_index("optimizer")["trials"].to_dict() == {"a": 0, "b": 2}
@@ -265,8 +267,26 @@ def test_quality_intervals_rest_on_the_finite_trials():
     lost = found[found["trials"] == 0]
     assert len(lost)
     assert lost["low"].isna().all()
-    bca = quality_intervals(finals, options=dataclasses.replace(FEW, method="bca"))
-    assert (bca["low"] <= bca["high"])[bca["trials"] > 0].all()
+    for row in known.itertuples():
+        here = both.loc[row.Index]
+        half = stats.t.ppf(0.975, row.trials - 1) * here["std"] / math.sqrt(row.trials)
+        assert row.high - row.estimate == pytest.approx(half)
+        assert row.estimate - row.low == pytest.approx(half)
+    assert (known["coverage"] == 0.95).all()
+    assert lost["coverage"].isna().all()
+    narrow = quality_intervals(finals, options=dataclasses.replace(FEW, level=0.8))
+    assert (narrow["high"] < found["high"])[found["trials"] > 1].all()
+    assert set(narrow["coverage"].dropna()) == {0.8}
+
+
+def test_quality_of_one_trial_or_of_equal_ones_tells_nothing_about_the_spread():
+    columns = ["condition", "workload", "optimizer", "split", "metric", "seed", "value"]
+    rows = [("step", "w", name, "train", "loss", seed, 0.5) for name, seed in ("a0", "b0", "b1")]
+    found = quality_intervals(pd.DataFrame(rows, columns=columns)).set_index("optimizer")
+    assert found["estimate"].tolist() == [0.5, 0.5]
+    assert found.loc["a", ["low", "high", "coverage"]].isna().all()
+    assert found.loc["b", ["low", "high"]].tolist() == [0.5, 0.5]
+    assert math.isnan(found.loc["b", "coverage"])
 
 
 def test_probability_of_improvement_by_hand():
