@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -33,7 +33,9 @@ REPETITIONS: Final = 400
 """Simulated experiments; the standard error of a coverage of 0.95 is 0.011, of 0.75 0.022."""
 
 _MEDIANS: Final = 4000  # simulated samples for a median: standard error 0.004 at 0.95
-_RESAMPLES: Final = 199  # of each simulated experiment; 200 quantiles between them
+RESAMPLES: Final = 199
+"""Resamples of each simulated experiment."""
+
 _POOL: Final = 4096  # resamples of one cell from which simulated experiments take theirs
 
 
@@ -94,41 +96,67 @@ def race_coverage(
     taus: Sequence[float] | Floats | None,
     options: Bootstrap,
 ) -> tuple[Floats, Floats]:
-    """Coverage of the percentile intervals of ratios and scores, from ``REPETITIONS`` races.
-
-    The simulated races resemble the recorded one. The true median of each cell is the recorded
-    one; log times are normal around it, with one standard deviation for all cells (the pooled one
-    of the recorded finite times). A cell with a median of never or 0 stays so. Targets are fixed,
-    times are not rounded to evaluations.
+    """Coverage of the percentile intervals of ratios and scores: ``medians_coverage``.
 
     Args:
-        cells: times of the trials by place in ``times``.
-        times: medians, shape ``(optimizers, workloads)``.
+        cells: as for ``medians_coverage``.
+        times: as for ``medians_coverage``.
         r_max: as for ``scoring.scores``.
         taus: as for ``scoring.scores``.
         options: level and seed.
 
     Returns:
-        Shapes ``(optimizers, workloads)`` and ``(optimizers,)``, in [0, 1]. NaN where no cell has
-        two different finite times: nothing is known about the spread then.
+        Shapes ``(optimizers, workloads)`` and ``(optimizers,)``.
     """
-    spread = _pooled_deviation(list(cells.values()))
-    if math.isnan(spread) or not times.size:
+
+    def ratios_and_scores(medians: Floats) -> tuple[Floats, Floats]:
+        ratios = ratios_to_best(medians, 0)
+        return ratios, areas(ratios, r_max=r_max, taus=taus).mean(axis=1)
+
+    if not times.size:
         return np.full(times.shape, math.nan), np.full(len(times), math.nan)
+    of_ratios, of_scores = medians_coverage(cells, times, ratios_and_scores, options)
+    return of_ratios, of_scores
+
+
+def medians_coverage(
+    cells: Mapping[tuple[int, int], Floats],
+    times: Floats,
+    statistics_of: Callable[[Floats], Sequence[Floats]],
+    options: Bootstrap,
+) -> list[Floats]:
+    """Coverage of the percentile intervals of statistics of medians, from simulated races.
+
+    ``REPETITIONS`` simulated races resemble the recorded one. The true median of each cell is the
+    recorded one; log times are normal around it, with one standard deviation for all cells (the
+    pooled one of the recorded finite times). A cell with a median of never or 0 stays so. Targets
+    are fixed, times are not rounded to evaluations.
+
+    Args:
+        cells: times of the trials by place in ``times``.
+        times: medians, shape ``(optimizers, workloads)``.
+        statistics_of: from medians, shape ``(optimizers, workloads, n)``, to statistics, each of a
+            shape ``(..., n)``.
+        options: level and seed.
+
+    Returns:
+        Per statistic its coverage in [0, 1], shape ``(...)``. NaN where no cell has two different
+        finite times: nothing is known about the spread then.
+    """
+    truths = [found[..., 0] for found in statistics_of(times[..., None])]
+    spread = _pooled_deviation(list(cells.values()))
+    if math.isnan(spread):
+        return [np.full(truth.shape, math.nan) for truth in truths]
     counts = np.zeros(times.shape, dtype=int)
     for place, values in cells.items():
         counts[place] = len(values)
     random = np.random.default_rng([options.seed, 1])
-    ratios = ratios_to_best(times, 0)
-    scores = areas(ratios, r_max=r_max, taus=taus).mean(axis=1)
-    hits = np.zeros(times.shape), np.zeros(len(times))
+    hits = [np.zeros(truth.shape) for truth in truths]
     for _ in range(REPETITIONS):
-        medians = _simulated_medians(times, counts, spread, random)
-        found = ratios_to_best(medians, 0)
-        heights = areas(found, r_max=r_max, taus=taus).mean(axis=1)
-        hits[0][...] += _covered(found, ratios, options.level)
-        hits[1][...] += _covered(heights, scores, options.level)
-    return hits[0] / REPETITIONS, hits[1] / REPETITIONS
+        found = statistics_of(_simulated_medians(times, counts, spread, random))
+        for hit, samples, truth in zip(hits, found, truths, strict=True):
+            hit += covered(samples, truth, options.level)
+    return [hit / REPETITIONS for hit in hits]
 
 
 def improvement_coverage(trials: int, workloads: int, probability: float, level: float) -> float:
@@ -160,13 +188,13 @@ def _improvement_coverage(trials: int, workloads: int, truth: float, level: floa
         one = random.normal(-shift, 1, (workloads, trials, 1))
         other = random.normal(0, 1, (workloads, 1, trials))
         better = (one < other).astype(np.float64)
-        mine, theirs = taken[random.integers(0, _POOL, (2, workloads, _RESAMPLES))]
+        mine, theirs = taken[random.integers(0, _POOL, (2, workloads, RESAMPLES))]
         shares = ((mine @ better) * theirs).sum(axis=-1).mean(axis=0) / trials**2
-        hits += int(_covered(shares, np.asarray(truth), level))
+        hits += int(covered(shares, np.asarray(truth), level))
     return hits / REPETITIONS
 
 
-def _covered(samples: Floats, truth: Floats, level: float) -> Draws:
+def covered(samples: Floats, truth: Floats, level: float) -> Draws:
     """1 where ``resampling.interval`` of samples, along the last axis, contains the truth."""
     number = samples.shape[-1]
     tail = (1 - level) / 2
@@ -186,8 +214,8 @@ def _simulated_medians(
     noise = random.normal(0, spread, (*times.shape, most))
     noise[np.arange(most) >= np.maximum(counts, 1)[..., None]] = math.inf
     noise.sort(axis=-1)
-    places = random.integers(0, _POOL, (*times.shape, _RESAMPLES))
-    ranks = np.zeros((2, *times.shape, _RESAMPLES), dtype=np.intp)
+    places = random.integers(0, _POOL, (*times.shape, RESAMPLES))
+    ranks = np.zeros((2, *times.shape, RESAMPLES), dtype=np.intp)
     for count in np.unique(counts[counts > 0]):
         here = counts == count
         ranks[:, here] = _median_ranks(int(count))[:, places[here]]
