@@ -30,6 +30,22 @@ HPO = "hpo"
 
 
 @dataclasses.dataclass(frozen=True)
+class TargetSettings:
+    """How the targets of a race are set.
+
+    Attributes:
+        setters: labels of the optimizers that set targets, with or without variant. Empty stands
+            for the baselines and ``velo``: tuned optimizers, ``velo_short`` and ``velo_feed`` set
+            none.
+        file: file of fixed targets, as for ``timetrial report --targets``; "" establishes them
+            from the runs of the race.
+    """
+
+    setters: tuple[str, ...] = ()
+    file: UserPath = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Suite:
     """A race: every optimizer on every workload with every seed.
 
@@ -49,6 +65,7 @@ class Suite:
             ``<calibrations>/W.yaml`` holds the time budget of workload W. "" takes the charged
             seconds of the reference run.
         seconds_per_run: expected wall time of a run on 2 cores, for the estimate in the plan.
+        targets: how the targets of the race are set.
         hpo: directory of the tuned presets of ``hpo``, one per workload, written by
             ``timetrial tune --export``. "" leaves the row out.
     """
@@ -62,6 +79,7 @@ class Suite:
     conditions: tuple[str, ...] = (Condition.STEP,)
     calibrations: UserPath = ""
     seconds_per_run: float = 0.0
+    targets: TargetSettings = TargetSettings()
     hpo: UserPath = ""
 
     def __post_init__(self) -> None:

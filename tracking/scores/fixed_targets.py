@@ -95,10 +95,13 @@ def named_targets(name: str) -> Targets:
     return found
 
 
-def give_targets(records: Iterable[RunRecord], targets: Targets) -> list[RunRecord]:
+def give_targets(
+    records: Iterable[RunRecord], targets: Targets, source: str = "given"
+) -> list[RunRecord]:
     """The records, each with the targets of its workload in its tags, unless it has its own.
 
-    ``tracking.scores.targets.targets`` takes such a target instead of establishing one.
+    ``tracking.scores.targets.target_table`` takes such a target instead of establishing one, and
+    shows ``source`` as its setter.
     """
     given = []
     for record in records:
@@ -107,7 +110,10 @@ def give_targets(records: Iterable[RunRecord], targets: Targets) -> list[RunReco
             for (condition, split), series in targets.items()
             if condition == record.condition and record.workload in series
         }
-        given.append(dataclasses.replace(record, tags={**tags, **record.tags}) if tags else record)
+        if tags:
+            tags = {schema.TARGET_SOURCE: source, **tags, **record.tags}
+            record = dataclasses.replace(record, tags=tags)
+        given.append(record)
     return given
 
 

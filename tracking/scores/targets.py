@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
 
+from timetrial.framework.budget import TARGET_SHARE
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Direction, Split, Status
 from timetrial.tracking.record import schema
@@ -73,23 +74,62 @@ def trials(records: Iterable[RunRecord], *, condition: Condition) -> list[RunRec
     return [chosen[key] for key in sorted(chosen)]
 
 
+def may_set_targets(record: RunRecord) -> bool:
+    """True when a run's optimizer sets targets unless others are chosen.
+
+    Baselines and VeLO do. Tuned optimizers, VeLO Short and fed VeLO do not, as in the paper's Table
+    6; runs of version 0.1 tell by their names.
+    """
+    recorded = record.tags.get(schema.SETS_TARGETS)
+    if recorded is not None:
+        return recorded == "true"
+    return base_name(record.optimizer) not in ("hpo", "velo_short", "velo_feed")
+
+
+def base_name(label: str) -> str:
+    """An optimizer's label without its variant: ``velo`` of ``velo[embedded]``."""
+    return label.split("[")[0]
+
+
 def targets(
-    records: Sequence[RunRecord], *, split: Split, condition: Condition, at: float = 0.75
+    records: Sequence[RunRecord],
+    *,
+    split: Split,
+    condition: Condition,
+    at: float = TARGET_SHARE,
+    setters: Collection[str] | None = None,
 ) -> pd.Series[float]:
+    """The targets of ``target_table``: index workload (sorted), name ``target``."""
+    table = target_table(records, split=split, condition=condition, at=at, setters=setters)
+    return table["target"]
+
+
+def target_table(
+    records: Sequence[RunRecord],
+    *,
+    split: Split,
+    condition: Condition,
+    at: float = TARGET_SHARE,
+    setters: Collection[str] | None = None,
+) -> pd.DataFrame:
     """The value that the best optimizer has reached after a share of the budget, per workload.
 
     A run's value is its last evaluation at or before ``at`` of the budget, in the budget's unit.
-    An optimizer's value is the median over its trials; trials without a finite value rank last.
-    The target is the best optimizer's value, or that in the runs' tags (``schema.GIVEN_TARGET``).
+    Runs that are evaluated there (``schema.EVALUATED_AT``) may be one update late: their nearest
+    evaluation counts. An optimizer's value is the median over its trials, those without a finite
+    value last. The target is the best setter's value, or that in the tags of the runs.
 
     Args:
         records: runs, in any order; other conditions are ignored.
         split: ``train``, ``validation`` or ``test``.
         condition: ``time`` or ``step``.
         at: share of the budget, in (0, 1]. AlgoPerf and the paper use 0.75.
+        setters: labels of the optimizers that set targets, with or without variant; by default
+            those of ``may_set_targets``, or all where a workload has none of these.
 
     Returns:
-        Index workload (sorted), name ``target``; NaN where no optimizer has a finite median.
+        Index workload (sorted); columns ``target``, NaN where no setter has a finite median, and
+        ``set_by``: labels of the best setters, or the source of a given target.
 
     Raises:
         ValueError: unknown condition, ``at`` out of range, or the runs of a workload disagree on
@@ -98,18 +138,29 @@ def targets(
     if not 0 < at <= 1:
         raise ValueError(f"at: expected a share of the budget in (0, 1], got {at}")
     directions = _directions(records, condition)
-    values: dict[str, dict[str, list[float]]] = {workload: {} for workload in directions}
-    for run in trials(records, condition=condition):
-        value = _metric_at(run, split, at)
-        if not math.isfinite(value):
-            value = math.inf if run.direction is Direction.MINIMIZE else -math.inf
-        values[run.workload].setdefault(run.optimizer, []).append(value)
-    found = {}
+    runs = _by_workload(trials(records, condition=condition))
+    given = _given(records, split, condition)
+    rows = {}
     for workload, direction in directions.items():
-        medians = [float(np.median(seeds)) for seeds in values[workload].values()]
-        found[workload] = direction.best(m for m in medians if math.isfinite(m))
-    found |= _given(records, split, condition)
-    return pd.Series(found, name="target", dtype=float).rename_axis("workload")
+        values: dict[str, list[float]] = {}
+        for run in _setting(runs.get(workload, []), setters):
+            value = _metric_at(run, split, at)
+            if not math.isfinite(value):
+                value = math.inf if direction is Direction.MINIMIZE else -math.inf
+            values.setdefault(run.optimizer, []).append(value)
+        medians = {label: float(np.median(seeds)) for label, seeds in values.items()}
+        best = direction.best(m for m in medians.values() if math.isfinite(m))
+        set_by = ", ".join(sorted(label for label, value in medians.items() if value == best))
+        rows[workload] = given.get(workload, (best, set_by))
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["target", "set_by"])
+    return table.astype({"target": float, "set_by": object}).rename_axis("workload")
+
+
+def _setting(runs: Sequence[RunRecord], setters: Collection[str] | None) -> Sequence[RunRecord]:
+    """The runs of one workload that set its target."""
+    if setters is not None:
+        return [run for run in runs if {run.optimizer, base_name(run.optimizer)} & {*setters}]
+    return [run for run in runs if may_set_targets(run)] or runs
 
 
 def trial_times(
@@ -266,8 +317,10 @@ def _metric_at(run: RunRecord, split: Split, at: float) -> float:
     if not run.budget > 0 or (ended_early and not used / run.budget >= at):
         return math.nan
     found = metric_values(run, f"{split}/{run.metric}")
-    moments = found.seconds if run.condition == Condition.TIME else found.steps
-    (before,) = np.nonzero(moments / run.budget <= at)
+    shares = (found.seconds if run.condition == Condition.TIME else found.steps) / run.budget
+    if run.tags.get(schema.EVALUATED_AT) == str(at) and len(shares):
+        return float(found.values[np.argmin(np.abs(shares - at))])
+    (before,) = np.nonzero(shares <= at)
     return float(found.values[before[-1]]) if len(before) else math.nan
 
 
@@ -303,18 +356,21 @@ def _metric_keys(records: Iterable[RunRecord]) -> list[str]:
     return sorted((key for key in keys if key.split("/", 1)[0] in SPLITS and "/" in key), key=place)
 
 
-def _given(records: Iterable[RunRecord], split: Split, condition: Condition) -> dict[str, float]:
-    """Targets in the tags of the runs, by workload."""
-    found: dict[str, set[float]] = {}
+def _given(
+    records: Iterable[RunRecord], split: Split, condition: Condition
+) -> dict[str, tuple[float, str]]:
+    """Targets in the tags of the runs, each with its source, by workload."""
+    found: dict[str, dict[float, str]] = {}
     for record in records:
         text = record.tags.get(f"{schema.GIVEN_TARGET}{split}")
         if record.condition == condition and text is not None:
-            found.setdefault(record.workload, set()).add(float(text))
+            source = record.tags.get(schema.TARGET_SOURCE, "given")
+            found.setdefault(record.workload, {})[float(text)] = source
     for workload, choices in found.items():
         if len(choices) > 1:
             listed = ", ".join(map(str, sorted(choices)))
             raise ValueError(f"{workload}: expected one {split} target, got {listed}")
-    return {workload: choices.copy().pop() for workload, choices in found.items()}
+    return {workload: next(iter(choices.items())) for workload, choices in found.items()}
 
 
 def _directions(records: Iterable[RunRecord], condition: Condition) -> dict[str, Direction]:
