@@ -84,6 +84,7 @@ def report(
     scored = _with_targets(by_condition(records), suite)
     report_options = ReportOptions(
         title=f"Timetrial: suite {suite.name}",
+        r_max=suite.r_max,
         setters=suite.targets.setters or None,
         planned=_planned_runs(configs, suite),
         mixed_machines=mixed_machines,

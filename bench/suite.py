@@ -66,6 +66,8 @@ class Suite:
             seconds of the reference run.
         seconds_per_run: expected wall time of a run on 2 cores, for the estimate in the plan.
         targets: how the targets of the race are set.
+        r_max: upper limit of the score's integral, > 1; null takes 3 for time and 1.5 for steps,
+            which reproduce the paper.
         hpo: directory of the tuned presets of ``hpo``, one per workload, written by
             ``timetrial tune --export``. "" leaves the row out.
     """
@@ -80,6 +82,7 @@ class Suite:
     calibrations: UserPath = ""
     seconds_per_run: float = 0.0
     targets: TargetSettings = TargetSettings()
+    r_max: float | None = None
     hpo: UserPath = ""
 
     def __post_init__(self) -> None:
@@ -94,7 +97,9 @@ class Suite:
                 "optimizer=NAME --export FILE, and name its directory in hpo="
             )
         _check_names("conditions", "condition", self.conditions, [Condition.STEP, Condition.TIME])
-        check(self, seconds_per_run=">= 0")
+        check(self, seconds_per_run=">= 0", r_max="> 1")
+        if self.targets.file and not os.path.isfile(self.targets.file):
+            raise ValueError(f"targets.file: expected a file, found none at {self.targets.file}")
         if not self.seeds:
             raise ValueError("seeds: expected at least one, as in seeds=0,1,2, got none")
         if len(set(self.seeds)) < len(self.seeds):
@@ -188,6 +193,8 @@ def load_suite(overrides: Sequence[str]) -> tuple[Suite, Tracking]:
     name = name if name in suites() else file.stem
     tracking = _tracking(given.pop("tracking", {}), name)
     parts = {"name": name, **_suite_file(file)}
+    if "presets" in given:  # fixed targets belong to the budgets of their presets
+        parts.pop("targets", None)
     parts |= _directories(fields_of(given, Suite, ""), (PRESETS_DIRECTORY, Path.cwd()))
     required = [f.name for f in dataclasses.fields(Suite) if f.default is dataclasses.MISSING]
     if missing := [key for key in required if key not in parts]:
@@ -219,6 +226,9 @@ def _suite_file(file: Path) -> dict[str, Any]:
     parts = fields_of(configuration.read_yaml(file), Suite, "")
     beside = file.absolute().parent
     parts = _directories(parts, (beside,), ("calibrations",))
+    targets = parts.get("targets", TargetSettings())
+    if targets.file and os.path.isfile(beside / targets.file):
+        parts["targets"] = dataclasses.replace(targets, file=str(beside / targets.file))
     return _directories(parts, (beside, PRESETS_DIRECTORY))
 
 

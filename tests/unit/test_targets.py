@@ -13,12 +13,11 @@ import pytest
 
 from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Direction
+from timetrial.tracking.scores.final_quality import final_quality, final_value
 from timetrial.tracking.scores.fixed_targets import give_targets
 from timetrial.tracking.scores.scoring import performance_ratios, scores
 from timetrial.tracking.scores.targets import (
     evaluations_of,
-    final_quality,
-    final_value,
     target_table,
     targets,
     time_to_target,

@@ -17,8 +17,9 @@ from timetrial.tracking.record import schema
 from timetrial.tracking.report.entrants import Entrant, entrants_of
 from timetrial.tracking.report.listing import ListedRun, Planned, listed_runs
 from timetrial.tracking.report.standings import SHOWN, Standing, directions, order, standings
+from timetrial.tracking.scores.final_quality import final_quality, final_values
 from timetrial.tracking.scores.resampling import Bootstrap
-from timetrial.tracking.scores.targets import CONDITIONS, final_quality, final_values
+from timetrial.tracking.scores.targets import CONDITIONS
 from timetrial.tracking.scores.uncertainty import probability_of_improvement, quality_intervals
 
 RATE_COLUMNS: Final = ("workload", "optimizer", "step", "learning_rate")

@@ -1,4 +1,4 @@
-"""From recorded runs to targets, times to target and final quality.
+"""From recorded runs to targets and times to target.
 
 Pure: functions of ``RunRecord``; no I/O. Ratios and scores follow in ``tracking.scores.scoring``.
 
@@ -29,7 +29,7 @@ from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Direction, Split, Status
 from timetrial.tracking.record import schema
 from timetrial.tracking.scores.evaluations import evaluations_of as evaluations_of
-from timetrial.tracking.scores.evaluations import first_hit, last_metrics, metric_values
+from timetrial.tracking.scores.evaluations import first_hit, metric_values
 from timetrial.tracking.scores.machines import check_one_machine
 
 Unit = Literal["seconds", "steps"]
@@ -135,25 +135,43 @@ def target_table(
         ValueError: unknown condition, ``at`` out of range, or the runs of a workload disagree on
             its metric, direction or given target.
     """
-    if not 0 < at <= 1:
-        raise ValueError(f"at: expected a share of the budget in (0, 1], got {at}")
+    levels = optimizer_levels(records, split=split, condition=condition, at=at, setters=setters)
     directions = _directions(records, condition)
-    runs = _by_workload(trials(records, condition=condition))
     given = _given(records, split, condition)
     rows = {}
-    for workload, direction in directions.items():
-        values: dict[str, list[float]] = {}
-        for run in _setting(runs.get(workload, []), setters):
-            value = _metric_at(run, split, at)
-            if not math.isfinite(value):
-                value = math.inf if direction is Direction.MINIMIZE else -math.inf
-            values.setdefault(run.optimizer, []).append(value)
+    for workload, values in levels.items():
         medians = {label: float(np.median(seeds)) for label, seeds in values.items()}
-        best = direction.best(m for m in medians.values() if math.isfinite(m))
+        best = directions[workload].best(m for m in medians.values() if math.isfinite(m))
         set_by = ", ".join(sorted(label for label, value in medians.items() if value == best))
         rows[workload] = given.get(workload, (best, set_by))
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["target", "set_by"])
     return table.astype({"target": float, "set_by": object}).rename_axis("workload")
+
+
+def optimizer_levels(
+    records: Sequence[RunRecord],
+    *,
+    split: Split,
+    condition: Condition,
+    at: float = TARGET_SHARE,
+    setters: Collection[str] | None = None,
+) -> dict[str, dict[str, list[float]]]:
+    """By workload and setter, the value of each trial; arguments as for ``target_table``.
+
+    A trial without a finite value is as bad as can be: inf where the metric is minimised, else
+    -inf.
+    """
+    if not 0 < at <= 1:
+        raise ValueError(f"at: expected a share of the budget in (0, 1], got {at}")
+    runs = by_workload(trials(records, condition=condition))
+    levels: dict[str, dict[str, list[float]]] = {}
+    for workload, direction in _directions(records, condition).items():
+        worst = math.inf if direction is Direction.MINIMIZE else -math.inf
+        found = levels.setdefault(workload, {})
+        for run in _setting(runs.get(workload, []), setters):
+            value = _metric_at(run, split, at)
+            found.setdefault(run.optimizer, []).append(value if math.isfinite(value) else worst)
+    return levels
 
 
 def _setting(runs: Sequence[RunRecord], setters: Collection[str] | None) -> Sequence[RunRecord]:
@@ -237,69 +255,8 @@ def time_to_target(
     ).rename_axis("optimizer")
 
 
-def final_value(record: RunRecord, key: str) -> float:
-    """The metric ``"<split>/<metric>"`` of the last evaluation; NaN if the run ended early."""
-    return _final_metrics(record, Split(key.split("/", 1)[0])).get(key, math.nan)
-
-
-def _final_metrics(record: RunRecord, split: Split) -> Mapping[str, float]:
-    ended_early = diverged(record) or record.status != Status.FINISHED
-    return {} if ended_early else last_metrics(record, split)
-
-
-def final_values(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Every final metric of every trial: the input of ``uncertainty.quality_intervals``.
-
-    Returns:
-        Columns condition, workload, optimizer, split, metric, seed, value; NaN where a run ended
-        early or never evaluated the metric.
-    """
-    rows = []
-    for condition in CONDITIONS:
-        for workload, runs in _by_workload(trials(records, condition=condition)).items():
-            keys = _metric_keys(runs)
-            for split in sorted({Split(key.split("/", 1)[0]) for key in keys}):
-                for run in runs:
-                    final = _final_metrics(run, split)
-                    for key in (key for key in keys if key.startswith(f"{split}/")):
-                        cell = condition, workload, run.optimizer, *key.split("/", 1), run.seed
-                        rows.append((*cell, final.get(key, math.nan)))
-    names = "condition workload optimizer split metric seed value"
-    return pd.DataFrame(rows, columns=names.split())
-
-
-def final_quality(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Mean and standard deviation over seeds of every final metric of every split.
-
-    Both are taken over the trials with a finite final metric (sample deviation, NaN for one
-    trial); ``runs`` counts all trials, so that ``finite < runs`` shows what the mean leaves out.
-
-    Returns:
-        Columns condition, workload, optimizer, split, metric, mean, std, runs, finite, diverged;
-        one row for every metric of a workload and every optimizer of the condition, with or
-        without runs, sorted.
-    """
-    rows = []
-    for condition in CONDITIONS:
-        here = [record for record in records if record.condition == condition]
-        runs: defaultdict[tuple[str, str], list[RunRecord]] = defaultdict(list)
-        for run in trials(here, condition=condition):
-            runs[run.workload, run.optimizer].append(run)
-        for workload in sorted({record.workload for record in here}):
-            keys = _metric_keys([record for record in here if record.workload == workload])
-            for optimizer in sorted({record.optimizer for record in here}):
-                group = runs[workload, optimizer]
-                for key in keys:
-                    summary = _mean_and_std([final_value(run, key) for run in group])
-                    lost = sum(map(diverged, group))
-                    rows.append(
-                        (condition, workload, optimizer, *key.split("/", 1), *summary, lost)
-                    )
-    names = "condition workload optimizer split metric mean std runs finite diverged"
-    return pd.DataFrame(rows, columns=names.split())
-
-
-def _by_workload(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
+def by_workload(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
+    """The runs of each workload, in their order."""
     found: dict[str, list[RunRecord]] = {}
     for record in records:
         found.setdefault(record.workload, []).append(record)
@@ -329,31 +286,6 @@ def _first_at(run: RunRecord, split: Split, unit: Unit, goals: Mapping[str, floa
     times = found.seconds if unit == "seconds" else found.steps
     hit = first_hit(found.values, times, goals.get(run.workload, math.nan), run.direction)
     return math.inf if hit is None else hit[1]
-
-
-def _mean_and_std(values: Sequence[float]) -> tuple[float, float, int, int]:
-    """Mean and sample deviation of the finite values, how many there are, and how many finite."""
-    finite = [value for value in values if math.isfinite(value)]
-    mean = float(np.mean(finite)) if finite else math.nan
-    std = float(np.std(finite, ddof=1)) if len(finite) > 1 else math.nan
-    return mean, std, len(values), len(finite)
-
-
-def _metric_keys(records: Iterable[RunRecord]) -> list[str]:
-    """The metrics that any run has evaluated, in order of split, the deciding metric first."""
-    keys: set[str] = set()
-    deciding: set[str] = set()
-    for record in records:
-        deciding.add(record.metric)
-        for row in record.evaluations:
-            keys.update(row.metrics)
-    splits: dict[str, int] = {split: place for place, split in enumerate(SPLITS)}
-
-    def place(key: str) -> tuple[int, bool, str]:
-        split, metric = key.split("/", 1)
-        return splits[split], metric not in deciding, metric
-
-    return sorted((key for key in keys if key.split("/", 1)[0] in SPLITS and "/" in key), key=place)
 
 
 def _given(
