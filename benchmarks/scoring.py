@@ -14,10 +14,11 @@ import numpy as np
 
 from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Direction
+from timetrial.tracking.scores.final_quality import final_values
 from timetrial.tracking.scores.ranks import leave_one_workload_out, over_r_max
 from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.scores.scoring import scores, speedups, wins
-from timetrial.tracking.scores.targets import final_values, targets, time_to_target, trial_times
+from timetrial.tracking.scores.targets import targets, time_to_target, trial_times
 from timetrial.tracking.scores.uncertainty import (
     probability_of_improvement,
     quality_intervals,

@@ -39,9 +39,9 @@ from timetrial.tracking.report.sections.stability import rank_table
 from timetrial.tracking.report.sections.times import time_table
 from timetrial.tracking.report.standings import headline
 from timetrial.tracking.report.style import looks
+from timetrial.tracking.scores.final_quality import final_value
 from timetrial.tracking.scores.hpo_curves import expected_best
 from timetrial.tracking.scores.resampling import Bootstrap
-from timetrial.tracking.scores.targets import final_value
 
 FEW_SAMPLES = ReportOptions(bootstrap=Bootstrap(samples=300))
 

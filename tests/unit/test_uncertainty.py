@@ -13,6 +13,7 @@ from race import race
 from scipy import stats
 
 from timetrial.framework.types import Direction
+from timetrial.tracking.scores.final_quality import final_quality, final_values
 from timetrial.tracking.scores.ranks import (
     agreement,
     leave_one_workload_out,
@@ -38,13 +39,7 @@ from timetrial.tracking.scores.scoring import (
     speedups,
     wins,
 )
-from timetrial.tracking.scores.targets import (
-    final_quality,
-    final_values,
-    targets,
-    time_to_target,
-    trial_times,
-)
+from timetrial.tracking.scores.targets import targets, time_to_target, trial_times
 from timetrial.tracking.scores.uncertainty import (
     probability_of_improvement,
     quality_intervals,
