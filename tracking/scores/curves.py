@@ -17,7 +17,7 @@ import numpy.typing as npt
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Direction, Split, Status
 from timetrial.tracking.scores.evaluations import MetricValues, metric_values
-from timetrial.tracking.scores.targets import diverged, trials
+from timetrial.tracking.scores.targets import diverged, trials, value_at
 
 Floats = npt.NDArray[np.float64]
 Metric = Literal["deciding", "loss"]
@@ -58,6 +58,13 @@ class Curve:
         """Best finite value of any evaluation; NaN if there is none."""
         values = self.found.values
         return self.direction.best(values[np.isfinite(values)].tolist())
+
+    def at_share(self, at: float) -> float:
+        """Value at a share of the budget (``targets.value_at``); the worst infinity without one."""
+        value = value_at(self.run, self.found, at)
+        if math.isfinite(value):
+            return value
+        return math.inf if self.direction is Direction.MINIMIZE else -math.inf
 
     def times_to(self, goals: Floats) -> Floats:
         """Time to each of several targets, in the unit of the budget, by ``first_hit``'s rules.

@@ -28,8 +28,8 @@ from timetrial.framework.budget import TARGET_SHARE
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Direction, Split, Status
 from timetrial.tracking.record import schema
+from timetrial.tracking.scores.evaluations import MetricValues, first_hit, metric_values
 from timetrial.tracking.scores.evaluations import evaluations_of as evaluations_of
-from timetrial.tracking.scores.evaluations import first_hit, metric_values
 from timetrial.tracking.scores.machines import check_one_machine
 
 Unit = Literal["seconds", "steps"]
@@ -137,7 +137,7 @@ def target_table(
     """
     levels = optimizer_levels(records, split=split, condition=condition, at=at, setters=setters)
     directions = _directions(records, condition)
-    given = _given(records, split, condition)
+    given = given_targets(records, split, condition)
     rows = {}
     for workload, values in levels.items():
         medians = {label: float(np.median(seeds)) for label, seeds in values.items()}
@@ -168,14 +168,14 @@ def optimizer_levels(
     for workload, direction in _directions(records, condition).items():
         worst = math.inf if direction is Direction.MINIMIZE else -math.inf
         found = levels.setdefault(workload, {})
-        for run in _setting(runs.get(workload, []), setters):
-            value = _metric_at(run, split, at)
+        for run in setting_runs(runs.get(workload, []), setters):
+            value = value_at(run, metric_values(run, f"{split}/{run.metric}"), at)
             found.setdefault(run.optimizer, []).append(value if math.isfinite(value) else worst)
     return levels
 
 
-def _setting(runs: Sequence[RunRecord], setters: Collection[str] | None) -> Sequence[RunRecord]:
-    """The runs of one workload that set its target."""
+def setting_runs(runs: Sequence[RunRecord], setters: Collection[str] | None) -> Sequence[RunRecord]:
+    """The runs of one workload that set its target; ``setters`` as for ``target_table``."""
     if setters is not None:
         return [run for run in runs if {run.optimizer, base_name(run.optimizer)} & {*setters}]
     return [run for run in runs if may_set_targets(run)] or runs
@@ -267,13 +267,12 @@ def _rank(record: RunRecord) -> tuple[bool, int, str]:
     return (record.status == Status.FINISHED or diverged(record), record.step, record.run_id)
 
 
-def _metric_at(run: RunRecord, split: Split, at: float) -> float:
-    """The run's metric at a share of its budget; NaN when it had ended early before that."""
+def value_at(run: RunRecord, found: MetricValues, at: float) -> float:
+    """One of the run's metrics at a share of its budget; NaN when it had ended early before."""
     used = run.train_seconds if run.condition == Condition.TIME else float(run.step)
     ended_early = diverged(run) or run.status != Status.FINISHED
     if not run.budget > 0 or (ended_early and not used / run.budget >= at):
         return math.nan
-    found = metric_values(run, f"{split}/{run.metric}")
     shares = (found.seconds if run.condition == Condition.TIME else found.steps) / run.budget
     if run.tags.get(schema.EVALUATED_AT) == str(at) and len(shares):
         return float(found.values[np.argmin(np.abs(shares - at))])
@@ -288,10 +287,14 @@ def _first_at(run: RunRecord, split: Split, unit: Unit, goals: Mapping[str, floa
     return math.inf if hit is None else hit[1]
 
 
-def _given(
+def given_targets(
     records: Iterable[RunRecord], split: Split, condition: Condition
 ) -> dict[str, tuple[float, str]]:
-    """Targets in the tags of the runs, each with its source, by workload."""
+    """Targets in the tags of the runs, each with its source, by workload.
+
+    Raises:
+        ValueError: the runs of a workload have different targets.
+    """
     found: dict[str, dict[float, str]] = {}
     for record in records:
         text = record.tags.get(f"{schema.GIVEN_TARGET}{split}")
