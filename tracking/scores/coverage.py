@@ -150,10 +150,10 @@ def medians_coverage(
     counts = np.zeros(times.shape, dtype=int)
     for place, values in cells.items():
         counts[place] = len(values)
-    random = np.random.default_rng([options.seed, 1])
+    race = _SimulatedRace(times, counts, spread, np.random.default_rng([options.seed, 1]))
     hits = [np.zeros(truth.shape) for truth in truths]
     for _ in range(REPETITIONS):
-        found = statistics_of(_simulated_medians(times, counts, spread, random))
+        found = statistics_of(race.medians())
         for hit, samples, truth in zip(hits, found, truths, strict=True):
             hit += covered(samples, truth, options.level)
     return [hit / REPETITIONS for hit in hits]
@@ -206,23 +206,37 @@ def covered(samples: Floats, truth: Floats, level: float) -> Draws:
     return np.asarray((at_most >= max(low, 1)) & (less < max(high, 1)), dtype=np.intp)
 
 
-def _simulated_medians(
-    times: Floats, counts: Draws, spread: float, random: np.random.Generator
-) -> Floats:
-    """Medians of the resamples of one simulated race, shape ``(optimizers, workloads, _)``."""
-    most = max(int(counts.max()), 1)
-    noise = random.normal(0, spread, (*times.shape, most))
-    noise[np.arange(most) >= np.maximum(counts, 1)[..., None]] = math.inf
-    noise.sort(axis=-1)
-    places = random.integers(0, _POOL, (*times.shape, RESAMPLES))
-    ranks = np.zeros((2, *times.shape, RESAMPLES), dtype=np.intp)
-    for count in np.unique(counts[counts > 0]):
-        here = counts == count
-        ranks[:, here] = _median_ranks(int(count))[:, places[here]]
-    low, high = (np.take_along_axis(noise, rank, axis=-1) for rank in ranks)
-    known = np.isfinite(times)[..., None]
-    scale = np.where(known, times[..., None], 1.0)
-    return np.where(known, scale * (np.exp(low) + np.exp(high)) / 2, math.inf)
+class _SimulatedRace:
+    """Races with given true medians, and the medians of their resamples."""
+
+    def __init__(
+        self, times: Floats, counts: Draws, spread: float, random: np.random.Generator
+    ) -> None:
+        self.spread = spread
+        self.random = random
+        self.shape = (*times.shape, max(int(counts.max()), 1))
+        self.missing = np.arange(self.shape[-1]) >= np.maximum(counts, 1)[..., None]
+        self.never = ~np.isfinite(times)[..., None]
+        self.scale = np.where(self.never, 1.0, times[..., None])
+        # Where the two middle trials of each resample lie among the sorted trials of all cells.
+        middle = np.zeros((2, *times.shape, _POOL), dtype=np.intp)
+        for count in np.unique(counts[counts > 0]):
+            (places,) = np.nonzero((counts == count).ravel())
+            chosen = random.integers(0, _POOL, (len(places), _POOL))
+            middle.reshape(2, -1, _POOL)[:, places] = _median_ranks(int(count))[:, chosen]
+        start = np.arange(times.size).reshape(times.shape) * self.shape[-1]
+        self.middle = middle + start[..., None]
+        self.odd = bool(((counts % 2 == 1) | (counts == 0)).all())
+
+    def medians(self) -> Floats:
+        """Of one race, shape ``(optimizers, workloads, RESAMPLES)``."""
+        noise = self.random.normal(0, self.spread, self.shape)
+        noise[self.missing] = math.inf
+        factors = np.exp(np.sort(noise, axis=-1)).ravel()
+        first = int(self.random.integers(0, _POOL - RESAMPLES))
+        low, high = self.middle[..., first : first + RESAMPLES]
+        medians = factors[low] if self.odd else (factors[low] + factors[high]) / 2
+        return np.where(self.never, math.inf, self.scale * medians)
 
 
 @functools.cache

@@ -1,11 +1,12 @@
-"""Bootstrap intervals of a race's numbers, and probabilities of improvement.
+"""Intervals of a race's numbers, each with its coverage, and probabilities of improvement.
 
 Pure: from tables of trials to tables; seeded, and the order of rows never matters.
 
 Trials are resampled with replacement within each optimizer and workload (stratified): the workloads
 are fixed by the benchmark, not sampled. A cell of ``n`` trials has few distinct resamples (10 for
-3 trials, one for 1 trial). Every result gives the number of its trials and is marked ``few`` below
-3.
+3 trials, one for 1 trial). Every result gives the number of its trials, is marked ``few`` below 3,
+and tells the true coverage of its interval (``tracking.scores.coverage``). Means over seeds have t
+intervals instead.
 
 Targets stay fixed while trials are resampled, also those established from the same trials. A score
 is defined against given targets, so an interval answers: what would these optimizers have scored
