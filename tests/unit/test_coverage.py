@@ -137,7 +137,24 @@ def test_pooled_deviation_of_log_times():
     samples = [np.exp([0.0, 2.0]), np.exp([5.0, 5.5, 6.0]), np.array([INF, 0.0, 3.0])]
     # Sums of squares 2 and 0.5 with 1 and 2 degrees of freedom.
     assert coverage._pooled_deviation(samples) == pytest.approx(math.sqrt(2.5 / 3))
-    assert math.isnan(coverage._pooled_deviation([np.array([1.0]), np.array([2.0, 2.0])]))
+    assert coverage._pooled_deviation([np.array([1.0]), np.array([2.0, 2.0])]) == 0
+
+
+def test_trials_that_never_arrive_are_simulated_with_their_share():
+    """Times on a coarse grid: all that varies is whether a trial arrives, here one of three."""
+    times = {("a", "u"): [10.0] * 3, ("a", "v"): [10.0, INF, INF]}
+    times |= {("b", "u"): [20.0] * 3, ("b", "v"): [20.0] * 3}
+    rows = [(w, o, seed, v) for (o, w), row in times.items() for seed, v in enumerate(row)]
+    table = pd.DataFrame(rows, columns=["workload", "optimizer", "seed", "value"])
+    options = Bootstrap(samples=1000)
+    found = race_intervals(table, r_max=3, options=options).scores.set_index("optimizer")
+    assert found.loc["a", ["estimate", "low", "high"]].tolist() == [0.5, 0.5, 1.0]
+    # The true score is 0.5; the interval is [1, 1] where all three trials arrive.
+    share = 1 - (1 / 3) ** 3
+    assert abs(found.loc["a", "coverage"] - share) < error(share, REPETITIONS)
+    same = table.assign(value=table["value"].replace(INF, 10.0))
+    alike = race_intervals(same, r_max=3, options=options)
+    assert alike.scores["coverage"].isna().all()
 
 
 @pytest.mark.parametrize("trials", [2, 3, 5])

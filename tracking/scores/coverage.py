@@ -127,30 +127,28 @@ def medians_coverage(
 ) -> list[Floats]:
     """Coverage of the percentile intervals of statistics of medians, from simulated races.
 
-    ``REPETITIONS`` simulated races resemble the recorded one. The true median of each cell is the
-    recorded one; log times are normal around it, with one standard deviation for all cells (the
-    pooled one of the recorded finite times). A cell with a median of never or 0 stays so. Targets
-    are fixed, times are not rounded to evaluations.
+    ``REPETITIONS`` simulated races resemble the recorded one. A trial never arrives with the
+    recorded share of its cell. Else its log time is normal with one standard deviation for all
+    cells, the pooled one of the recorded finite times. The true median of each cell is the recorded
+    one. Targets are fixed, times are not rounded to evaluations.
 
     Args:
-        cells: times of the trials by place in ``times``.
+        cells: times of the trials by place in ``times``; ``inf`` = never.
         times: medians, shape ``(optimizers, workloads)``.
         statistics_of: from medians, shape ``(optimizers, workloads, n)``, to statistics, each of a
             shape ``(..., n)``.
         options: level and seed.
 
     Returns:
-        Per statistic its coverage in [0, 1], shape ``(...)``. NaN where no cell has two different
-        finite times: nothing is known about the spread then.
+        Per statistic its coverage in [0, 1], shape ``(...)``. NaN where the trials of each cell are
+        all equal: nothing is known about their spread then.
     """
     truths = [found[..., 0] for found in statistics_of(times[..., None])]
     spread = _pooled_deviation(list(cells.values()))
-    if math.isnan(spread):
+    mixed = any(0 < np.isinf(values).mean() < 1 for values in cells.values())
+    if not (spread > 0 or mixed):
         return [np.full(truth.shape, math.nan) for truth in truths]
-    counts = np.zeros(times.shape, dtype=int)
-    for place, values in cells.items():
-        counts[place] = len(values)
-    race = _SimulatedRace(times, counts, spread, np.random.default_rng([options.seed, 1]))
+    race = _SimulatedRace(cells, times, spread, np.random.default_rng([options.seed, 1]))
     hits = [np.zeros(truth.shape) for truth in truths]
     for _ in range(REPETITIONS):
         found = statistics_of(race.medians())
@@ -207,36 +205,53 @@ def covered(samples: Floats, truth: Floats, level: float) -> Draws:
 
 
 class _SimulatedRace:
-    """Races with given true medians, and the medians of their resamples."""
+    """Races like a recorded one, and the medians of their resamples."""
 
     def __init__(
-        self, times: Floats, counts: Draws, spread: float, random: np.random.Generator
+        self,
+        cells: Mapping[tuple[int, int], Floats],
+        times: Floats,
+        spread: float,
+        random: np.random.Generator,
     ) -> None:
+        counts = np.zeros(times.shape, dtype=np.intp)
+        self.scale = np.full((*times.shape, 1), math.inf)
+        self.never = np.ones((*times.shape, 1))
+        for place, values in cells.items():
+            counts[place] = len(values)
+            self.never[place] = np.isinf(values).mean()
+            if self.never[place] < 1:
+                self.scale[place] = _scale(values, float(times[place]), spread)
         self.spread = spread
         self.random = random
-        self.shape = (*times.shape, max(int(counts.max()), 1))
-        self.missing = np.arange(self.shape[-1]) >= np.maximum(counts, 1)[..., None]
-        self.never = ~np.isfinite(times)[..., None]
-        self.scale = np.where(self.never, 1.0, times[..., None])
+        most = max(int(counts.max()), 1)
+        self.missing = np.arange(most) >= np.maximum(counts, 1)[..., None]
         # Where the two middle trials of each resample lie among the sorted trials of all cells.
         middle = np.zeros((2, *times.shape, _POOL), dtype=np.intp)
         for count in np.unique(counts[counts > 0]):
             (places,) = np.nonzero((counts == count).ravel())
             chosen = random.integers(0, _POOL, (len(places), _POOL))
             middle.reshape(2, -1, _POOL)[:, places] = _median_ranks(int(count))[:, chosen]
-        start = np.arange(times.size).reshape(times.shape) * self.shape[-1]
-        self.middle = middle + start[..., None]
+        self.middle = middle + most * np.arange(times.size).reshape(*times.shape, 1)
         self.odd = bool(((counts % 2 == 1) | (counts == 0)).all())
 
     def medians(self) -> Floats:
         """Of one race, shape ``(optimizers, workloads, RESAMPLES)``."""
-        noise = self.random.normal(0, self.spread, self.shape)
-        noise[self.missing] = math.inf
-        factors = np.exp(np.sort(noise, axis=-1)).ravel()
+        trials = self.scale * np.exp(self.random.normal(0, self.spread, self.missing.shape))
+        lost = self.random.random(trials.shape) < self.never
+        trials = np.sort(np.where(lost | self.missing, math.inf, trials), axis=-1).ravel()
         first = int(self.random.integers(0, _POOL - RESAMPLES))
         low, high = self.middle[..., first : first + RESAMPLES]
-        medians = factors[low] if self.odd else (factors[low] + factors[high]) / 2
-        return np.where(self.never, math.inf, self.scale * medians)
+        medians: Floats = trials[low] if self.odd else trials[low] / 2 + trials[high] / 2
+        return medians
+
+
+def _scale(values: Floats, median: float, spread: float) -> float:
+    """Median time of the trials that arrive, so that the median of all trials is the given one."""
+    if math.isinf(median):
+        return float(np.median(values[np.isfinite(values)]))
+    share = 0.5 / (1 - float(np.isinf(values).mean()))
+    return median / math.exp(spread * statistics.NormalDist().inv_cdf(share))
 
 
 @functools.cache
@@ -247,14 +262,14 @@ def _median_ranks(trials: int) -> Draws:
 
 
 def _pooled_deviation(samples: Sequence[Floats]) -> float:
-    """Standard deviation of log times within cells; NaN where nothing deviates."""
+    """Standard deviation of finite log times within cells; 0 where nothing deviates."""
     squares, freedom = 0.0, 0
     for values in samples:
         logs = np.log(values[np.isfinite(values) & (values > 0)])
         if len(logs) > 1:
             squares += float(((logs - logs.mean()) ** 2).sum())
             freedom += len(logs) - 1
-    return math.sqrt(squares / freedom) if squares > 0 else math.nan
+    return math.sqrt(squares / max(freedom, 1))
 
 
 def _at_least(least: int, trials: int, share: float) -> float:
