@@ -12,12 +12,20 @@ from typing import Final
 import pandas as pd
 
 from timetrial.framework.records import RunRecord
-from timetrial.framework.types import Direction
+from timetrial.framework.types import Condition, Direction
 from timetrial.tracking.record import schema
 from timetrial.tracking.report.entrants import Entrant, entrants_of
 from timetrial.tracking.report.listing import ListedRun, Planned, listed_runs
-from timetrial.tracking.report.standings import SHOWN, Standing, directions, order, standings
+from timetrial.tracking.report.standings import (
+    SHOWN,
+    Standing,
+    directions,
+    headlines,
+    order,
+    standings,
+)
 from timetrial.tracking.scores.final_quality import final_quality, final_values
+from timetrial.tracking.scores.null_test import NullTest, null_test
 from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.scores.targets import CONDITIONS
 from timetrial.tracking.scores.uncertainty import probability_of_improvement, quality_intervals
@@ -81,6 +89,8 @@ class Results:
         entrants: recorded facts about each optimizer, by label.
         options: how the report is made.
         listed_runs: every run, missing ones too.
+        null_tests: by condition, what chance alone gives on the deciding split; empty where
+            single trials are not known.
         studies: trials of tuning studies, which do not belong to the race.
         published: True for the paper's own tables.
     """
@@ -95,6 +105,7 @@ class Results:
     entrants: Mapping[str, Entrant]
     options: ReportOptions
     listed_runs: Sequence[ListedRun] = ()
+    null_tests: Mapping[Condition, NullTest] = dataclasses.field(default_factory=dict)
     studies: Sequence[RunRecord] = ()
     published: bool = False
 
@@ -133,8 +144,27 @@ def results_of(records: Sequence[RunRecord], options: ReportOptions | None = Non
         entrants=entrants_of(raced),
         options=options,
         listed_runs=listed_runs(raced, options.planned),
+        null_tests=_null_tests(raced, found, options),
         studies=[run for run in ordered if schema.STUDY in run.tags],
     )
+
+
+def _null_tests(
+    records: Sequence[RunRecord], found: Sequence[Standing], options: ReportOptions
+) -> dict[Condition, NullTest]:
+    """The null test of each condition with scores of two optimizers or more."""
+    return {
+        head.condition: null_test(
+            records,
+            split=head.split,
+            condition=head.condition,
+            r_max=head.r_max,
+            setters=options.setters,
+            seed=options.bootstrap.seed,
+        )
+        for head in headlines(found)
+        if len(head.scores) > 1
+    }
 
 
 def _improvement(records: Sequence[RunRecord], bootstrap: Bootstrap) -> pd.DataFrame:

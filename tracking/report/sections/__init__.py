@@ -16,7 +16,9 @@ from typing import Final
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Section
 from timetrial.tracking.report.sections import (
+    aggregates,
     beside_paper,
+    chance,
     curves,
     improvement,
     method,
@@ -28,6 +30,7 @@ from timetrial.tracking.report.sections import (
     runs,
     schedules,
     scores,
+    sensitivity,
     setup,
     stability,
     times,
@@ -38,6 +41,8 @@ SECTIONS: Final[tuple[Callable[[Results], Section | None], ...]] = (
     prompt.section,
     improvement.section,
     scores.section,
+    aggregates.section,
+    chance.section,
     notes.section,
     reproduction.section,
     times.section,
@@ -47,6 +52,7 @@ SECTIONS: Final[tuple[Callable[[Results], Section | None], ...]] = (
     curves.section,
     schedules.section,
     tuning.section,
+    sensitivity.section,
     stability.section,
     runs.section,
     setup.section,
