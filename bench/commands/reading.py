@@ -44,6 +44,10 @@ def _report(options: Options) -> Job:
     given = [f"--{name}" for name in _FROM_ONLY if getattr(options, name) is not None]
     if given:
         raise UserError(f"{', '.join(given)}: expected with --from SOURCE, got no --from")
+    places = [word for word in options.overrides if not _SETTING.match(word)]
+    if places:
+        raise UserError(f"{places[0]}: expected key=value, got a place; to score its runs: "
+                        f"timetrial report --from {' '.join(places)}")  # fmt: skip
     if options.paper:
         tracking = load_suite(options.overrides)[1]
         return lambda: paper_report(tracking, options.r_max)

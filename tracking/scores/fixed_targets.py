@@ -101,7 +101,10 @@ def _read_table(path: Path) -> pd.DataFrame:
             return _json_table(json.loads(path.read_text(encoding="utf-8-sig")))
         return pd.read_csv(path)
     except OSError as error:
-        raise UserError(f"targets {path}: cannot be read ({error.strerror})") from error
+        raise UserError(
+            f"targets {path}: cannot be read ({error.strerror}); expected paper, algoperf, or a "
+            "CSV or JSON file"
+        ) from error
     except (ValueError, RecursionError) as error:  # what pandas and json raise on other content
         raise UserError(f"targets {path}: no table of targets: {error}") from error
 
