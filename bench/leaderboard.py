@@ -6,6 +6,7 @@ Boundary: ``tracking.scores.algoperf`` scores; ``tracking.report.leaderboard`` f
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,9 +22,13 @@ from timetrial.tracking.read.times_csv import METRIC, as_times
 from timetrial.tracking.record import schema
 from timetrial.tracking.report import exports
 from timetrial.tracking.report.leaderboard import leaderboard_table, leaderboard_text
+from timetrial.tracking.report.standings import CONTROL, R_MAX
 from timetrial.tracking.scores import algoperf
-from timetrial.tracking.scores.algoperf_rules import Rules
+from timetrial.tracking.scores.algoperf_rules import ALIASES, RULES, Rules
 from timetrial.tracking.scores.machines import check_one_machine
+
+PAPER: Final = "paper"
+"""Name of the paper's rules, and of its targets."""
 
 TARGET_TAG: Final = f"{schema.GIVEN_TARGET}{Split.VALIDATION}"
 """Tag with a run's target under AlgoPerf's rules."""
@@ -50,6 +55,51 @@ class Leaderboard:
     baseline: str
     shortfalls: Sequence[str]
     trials: Sequence[RunRecord]
+
+
+def rules_named(name: str) -> tuple[str, Rules | None]:
+    """Full name of some rules, and AlgoPerf's rules of that name; None for the paper's.
+
+    Raises:
+        UserError: unknown name.
+    """
+    full = ALIASES.get(name, name)
+    if full != PAPER and full not in RULES:
+        known = [PAPER, "algoperf", *RULES]
+        near = difflib.get_close_matches(name, [*known, *ALIASES], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"rules: expected one of {', '.join(known)}, got {name!r}{hint}")
+    return full, RULES.get(full)
+
+
+def paper_rules_text(r_max: float | None) -> str:
+    """The paper's rules in words, with their own r_max or a given one."""
+    own = " and ".join(f"{limit:g} ({CONTROL[Condition(c)]})" for c, limit in R_MAX.items())
+    return (
+        f"{PAPER}, r_max {own}" if r_max is None else f"{PAPER}, r_max {r_max:g} instead of {own}"
+    )
+
+
+def rules_text(name: str, rules: Rules, scored: Rules) -> str:
+    """AlgoPerf's rules in words.
+
+    Args:
+        name: full name of the rules.
+        rules: the rules of that name.
+        scored: the rules that were used; they may have another r_max and other workloads.
+    """
+    number = len(scored.workloads or ())
+    parts = [name, f"{number} base workloads" if number else "all workloads that were run"]
+    if scored.workloads != rules.workloads:
+        parts[1] = (
+            f"none of its base workloads was run: {', '.join(scored.workloads or ())} instead"
+        )
+    own = "the largest finite ratio" if rules.r_max is None else f"{rules.r_max:g}"
+    given = "" if scored.r_max == rules.r_max else f"{scored.r_max:g} instead of "
+    parts.append(f"r_max {given}{own}")
+    if scored.cutoff is not None:
+        parts.append(f"times beyond {scored.cutoff:g} times the best count as never")
+    return ", ".join(parts)
 
 
 def leaderboard_of(
@@ -91,10 +141,12 @@ def leaderboard_of(
     )
 
 
-def print_leaderboard(found: Leaderboard) -> None:
-    """Prints shortfalls, scores and times to target."""
+def print_leaderboard(found: Leaderboard, name: str) -> None:
+    """Prints shortfalls, scores and times to target; ``name``: full name of the rules."""
     for line in found.shortfalls:
         print(f"missing  {line}")
+    if line := _unplayed(found, name):
+        print(f"note     {line}")
     print(f"\n{leaderboard_text(found.board, found.times, found.targets, found.baseline)}")
 
 
@@ -113,6 +165,28 @@ def write_leaderboard(found: Leaderboard, directory: Path, title: str) -> None:
             write_atomically(directory / name, text.encode())
     except OSError as error:
         raise UserError(f"cannot write to {directory}: {error.strerror}") from error
+
+
+def _unplayed(found: Leaderboard, name: str) -> str:
+    """Base workloads without any run, the limit that they set, and rules that need none of them."""
+    bases = found.rules.workloads or ()
+    missing = [workload for workload in bases if workload not in found.times]
+    if not missing:
+        return ""
+    line = (
+        f"nobody ran {', '.join(missing)}: no score can exceed "
+        f"{len(bases) - len(missing)}/{len(bases)}"
+    )
+    own = name.endswith("-self")
+    others = (
+        other
+        for other, rules in RULES.items()
+        if rules.workloads
+        and set(rules.workloads) <= set(found.times)
+        and other.endswith("-self") == own
+    )
+    other = next(others, "")
+    return f"{line}; --rules {other} needs none of them" if other else line
 
 
 def _with_workloads(rules: Rules, records: Iterable[RunRecord]) -> Rules:

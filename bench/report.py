@@ -8,17 +8,20 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from timetrial.bench import suite as suites
 from timetrial.bench.invocation import program
 from timetrial.bench.leaderboard import (
+    PAPER,
     TARGET_TAG,
     leaderboard_of,
+    paper_rules_text,
     print_leaderboard,
+    rules_named,
+    rules_text,
     write_leaderboard,
 )
 from timetrial.bench.naming import label
@@ -42,7 +45,7 @@ from timetrial.tracking.report import (
     write_report,
 )
 from timetrial.tracking.scores.algoperf import largest_factor
-from timetrial.tracking.scores.algoperf_rules import RULES, Rules
+from timetrial.tracking.scores.algoperf_rules import Rules
 from timetrial.tracking.scores.conditions import by_condition
 from timetrial.tracking.scores.fixed_targets import give_targets, named_targets
 from timetrial.tracking.scores.resampling import Bootstrap
@@ -52,9 +55,6 @@ from timetrial.tracking.store.opening import Store, open_store
 from timetrial.tracking.store.report_run import log_report
 from timetrial.tracking.store.ui import run_address
 from timetrial.tracking.store.views import write_views
-
-PAPER: Final = "paper"
-"""Name of the paper's rules, and of its targets."""
 
 
 def report(
@@ -66,6 +66,7 @@ def report(
     options: Bootstrap | None = None,
     studies: str = schema.STUDIES,
     mlflow_url: str = "",
+    r_max: float | None = None,
 ) -> int:
     """Scores the recorded runs of a suite, writes the report and prints the score table.
 
@@ -77,6 +78,7 @@ def report(
         options: bootstrap of the intervals.
         studies: further experiment with trials of tuning studies.
         mlflow_url: URL of the MLflow UI, for links to runs.
+        r_max: upper limit of the score's integral for both conditions, > 1; None takes the paper's.
     """
     store = store or open_store(tracking.uri, root=Path(tracking.root), create=False)
     configs = planned(suite, tracking, store)
@@ -84,7 +86,7 @@ def report(
     scored = _with_targets(by_condition(records), suite)
     report_options = ReportOptions(
         title=f"Timetrial: suite {suite.name}",
-        r_max=suite.r_max,
+        r_max=suite.r_max if r_max is None else r_max,
         setters=suite.targets.setters or None,
         planned=_planned_runs(configs, suite),
         mixed_machines=mixed_machines,
@@ -188,11 +190,17 @@ def study_trials(
     return [run for run in found.values() if run.workload in suite.workloads]
 
 
-def paper_report(tracking: Tracking) -> int:
-    """Writes the report of the paper's own tables; it needs no recorded run."""
+def paper_report(tracking: Tracking, r_max: float | None = None) -> int:
+    """Writes the report of the paper's own tables; it needs no recorded run.
+
+    Args:
+        tracking: root of the report's directory.
+        r_max: as for ``report``.
+    """
     directory = Path(tracking.root).absolute() / "reports" / "paper"
     with _write_errors(directory):
-        page = write_paper_report(directory, ReportOptions(rates=paper_learning_rates()))
+        options = ReportOptions(rates=paper_learning_rates(), r_max=r_max)
+        page = write_paper_report(directory, options)
     print(f"report   {page}")
     return 0
 
@@ -227,12 +235,13 @@ def report_from(
     out: Path,
     mixed_machines: bool = False,
     baseline: str | None = None,
+    r_max: float | None = None,
 ) -> int:
     """Scores the runs of several sources together; the command ``timetrial report --from``.
 
     Args:
         sources: places as for ``tracking.read.places.read_place``.
-        rules: ``paper``, or a name in ``algoperf_rules.RULES``.
+        rules: ``paper``, or a name in ``algoperf_rules.RULES`` or ``ALIASES``.
         targets: ``paper``, ``algoperf`` or a file; by default AlgoPerf's under its rules, else
             established from the runs.
         experiment: name of the MLflow experiment in each store; None takes the only one.
@@ -240,25 +249,26 @@ def report_from(
         mixed_machines: score seconds of runs from different machines, too.
         baseline: reference submission of the speed-ups; None takes the best one named baseline,
             else the best hand-made optimizer, else the best submission.
+        r_max: upper limit of the score's integral, > 1, instead of the rules' own.
 
     Raises:
         UserError: an unknown name or file, a source without runs, or runs that cannot be scored
             together.
     """
-    if rules != PAPER and rules not in RULES:
-        raise UserError(f"rules: expected one of {', '.join([PAPER, *RULES])}, got {rules!r}")
-    name = targets or ("" if rules == PAPER else "algoperf")
+    full, algoperf_rules = rules_named(rules)
+    name = targets or ("" if algoperf_rules is None else "algoperf")
     records = _read(sources, experiment, name)
     options = ReportOptions(
-        title=f"Timetrial: {rules} rules",
+        title=f"Timetrial: {full} rules",
+        r_max=r_max,
         meta={"sources": ", ".join(sources), "targets": name or "established from the runs"},
         mixed_machines=mixed_machines,
     )
     try:
-        if rules == PAPER:
+        if algoperf_rules is None:
             page = _report_race(records, out, options)
         else:
-            page = _report_leaderboard(records, RULES[rules], out, options, baseline)
+            page = _report_leaderboard(records, full, algoperf_rules, out, options, baseline)
     except ValueError as error:  # the runs of a workload disagree on metric, direction or target
         raise UserError(str(error)) from error
     print(f"\nreport   {page}")
@@ -299,23 +309,42 @@ def _report_race(records: Sequence[RunRecord], out: Path, options: ReportOptions
         else r
         for r in records
     ]
+    rules = paper_rules_text(_limit(options))
     text = score_table_text(raced, options)
-    page = write_page(raced, out, options)
-    print(f"\n{text}")
+    page = write_page(raced, out, _with_meta(options, rules))
+    print(f"rules    {rules}\n\n{text}")
     return page
 
 
 def _report_leaderboard(
     records: Sequence[RunRecord],
+    name: str,
     rules: Rules,
     out: Path,
     options: ReportOptions,
     baseline: str | None,
 ) -> Path:
-    """Reports by AlgoPerf's rules."""
-    found = leaderboard_of(records, rules, baseline=baseline, mixed_machines=options.mixed_machines)
-    print_leaderboard(found)
+    """Reports by AlgoPerf's rules; ``r_max`` of the options replaces theirs."""
+    limit = _limit(options)
+    chosen = rules if limit is None else dataclasses.replace(rules, r_max=limit)
+    mixed = options.mixed_machines
+    found = leaderboard_of(records, chosen, baseline=baseline, mixed_machines=mixed)
+    text = rules_text(name, rules, found.rules)
+    print(f"rules    {text}")
+    print_leaderboard(found, name)
     write_leaderboard(found, out, options.title)
-    limit = largest_factor(found.times, found.rules)
-    limits = limit if limit > 1 else None  # equal times: any limit gives the same scores
-    return write_page(found.trials, out, dataclasses.replace(options, r_max=limits))
+    largest = largest_factor(found.times, found.rules)
+    shown = largest if largest > 1 else None  # equal times: any limit gives the same scores
+    return write_page(
+        found.trials, out, dataclasses.replace(_with_meta(options, text), r_max=shown)
+    )
+
+
+def _limit(options: ReportOptions) -> float | None:
+    """The given r_max, if it is one for both conditions."""
+    return None if isinstance(options.r_max, Mapping) else options.r_max
+
+
+def _with_meta(options: ReportOptions, rules: str) -> ReportOptions:
+    """The options with the rules among the facts of the page."""
+    return dataclasses.replace(options, meta={"rules": rules, **options.meta})

@@ -154,8 +154,10 @@ Markdown) and every plot (PNG, SVG) beside it. There are three sources:
   suite=NAME|FILE.yaml    the runs of a suite (default: quick), into tracking.root/reports/NAME;
                           also logged to MLflow, as the run "report" of the suite's experiment
   --paper                 the paper's own tables; needs no run
-  --from SOURCE ...       directories of runs or of AlgoPerf's logs, tables of times (CSV), MLflow
-                          stores (URI)
+  --from SOURCE ...       any of these, scored together: directories of runs (their journals), of
+                          AlgoPerf's logs (SUBMISSION/STUDY/WORKLOAD_FRAMEWORK/trial_k), tables of
+                          times to target (CSV: optimizer, workload, value), MLflow stores (URI);
+                          into tracking.root/reports/from
 
   tracking.experiment=, tracking.root=, tracking.uri=    as in timetrial train
 """
@@ -164,7 +166,8 @@ REPORT_EXAMPLES = """\
 examples:
   timetrial report suite=quick
   timetrial report --paper
-  timetrial report tracking.root=/data/runs --from mine/journals theirs.csv --rules algoperf
+  timetrial report --from mine/journals --from theirs.csv --rules algoperf tracking.root=/data
+  timetrial report --from logs/self_tuning --rules algoperf-v0.5-self --r-max 2
 """
 
 LIST = """\

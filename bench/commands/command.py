@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,6 +60,21 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
         value = int(text) if text.lstrip("+-").isdecimal() else None
         if value is None or value < low or (high is not None and value > high):
             raise argparse.ArgumentTypeError(f"expected {allowed}, got {text}")
+        return value
+
+    return number
+
+
+def number_above(low: float) -> Callable[[str], float]:
+    """Returns an argparse type: a finite number above ``low``."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low < value < math.inf:
+            raise argparse.ArgumentTypeError(f"expected a finite number > {low:g}, got {text}")
         return value
 
     return number

@@ -5,7 +5,10 @@ Boundary: options in, a job out; the other modules of ``bench`` do the work.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from timetrial.bench import completion, usage
 from timetrial.bench.commands.command import (
@@ -15,12 +18,18 @@ from timetrial.bench.commands.command import (
     Options,
     Parser,
     load_checked_suite,
+    number_above,
     require_devices,
     show,
     user_file,
     whole_number,
 )
+from timetrial.framework.errors import UserError
 from timetrial.tracking.record import schema
+
+_SETTING: Final = re.compile(r"[A-Za-z_][\w.]*=")
+_FROM_ONLY: Final = ("rules", "targets", "baseline", "experiment", "out")
+"""Options of ``report`` that need ``--from``."""
 
 # Each prepare function imports its own modules; see ``running``.
 
@@ -32,9 +41,16 @@ def _report(options: Options) -> Job:
 
     if options.sources:
         return _report_from(options)
+    given = [f"--{name}" for name in _FROM_ONLY if getattr(options, name) is not None]
+    if given:
+        raise UserError(f"{', '.join(given)}: expected with --from SOURCE, got no --from")
+    places = [word for word in options.overrides if not _SETTING.match(word)]
+    if places:
+        raise UserError(f"{places[0]}: expected key=value, got a place; to score its runs: "
+                        f"timetrial report --from {' '.join(places)}")  # fmt: skip
     if options.paper:
         tracking = load_suite(options.overrides)[1]
-        return lambda: paper_report(tracking)
+        return lambda: paper_report(tracking, options.r_max)
     suite, tracking = load_checked_suite(options.overrides)
     return lambda: report(
         suite,
@@ -43,6 +59,7 @@ def _report(options: Options) -> Job:
         options=Bootstrap(method=options.intervals),
         studies=options.studies,
         mlflow_url=options.mlflow_url,
+        r_max=options.r_max,
     )
 
 
@@ -50,28 +67,67 @@ def _report_from(options: Options) -> Job:
     from timetrial.bench.report import report_from
     from timetrial.bench.suite import load_suite
 
-    tracking = load_suite(options.overrides)[1]
-    out = options.out or Path(tracking.root) / "reports" / "from"
+    if options.paper:
+        raise UserError("--paper, --from: expected one of them, got both")
+    sources, words = split_sources(options.sources)
+    settings = [*options.overrides, *words]
+    keys = [word.split("=", 1)[0] for word in settings]
+    if others := [key for key in keys if not key.startswith("tracking.")]:
+        raise UserError(
+            f"{others[0]}: expected no such setting with --from, only tracking.root and "
+            "tracking.experiment; the runs come from the sources"
+        )
+    tracking = load_suite(settings)[1]
+    experiment = tracking.experiment if "tracking.experiment" in keys else None
     return lambda: report_from(
-        options.sources,
-        rules=options.rules,
+        sources,
+        rules=options.rules or "paper",
         targets=options.targets,
-        experiment=options.experiment,
-        out=out,
+        experiment=options.experiment or experiment,
+        out=options.out or Path(tracking.root) / "reports" / "from",
         mixed_machines=options.mixed_machines,
         baseline=options.baseline,
+        r_max=options.r_max,
     )
+
+
+def split_sources(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The sources and the ``key=value`` words among what follows ``--from``.
+
+    A word like a setting is a source if it names a file or directory.
+
+    Raises:
+        UserError: there is no source.
+    """
+    settings = [w for w in words if _SETTING.match(w) and not Path(w).expanduser().exists()]
+    sources = [word for word in words if word not in settings]
+    if not sources:
+        raise UserError(f"--from: expected at least one SOURCE, got only {' '.join(settings)}")
+    return sources, settings
 
 
 def _report_arguments(parser: Parser) -> None:
     add = parser.add_argument
     add("--paper", action="store_true", help="report the paper's own tables")
-    add("--from", dest="sources", nargs="+", metavar="SOURCE", help="directory, CSV file or URI")
+    add(
+        "--from",
+        dest="sources",
+        nargs="+",
+        action="extend",
+        metavar="SOURCE",
+        help="directory, CSV file or URI; may be repeated",
+    )
     add(
         "--rules",
         metavar="RULES",
-        default="paper",
-        help="with --from: paper (default), algoperf, algoperf-v05, algoperf-2023, ...-self",
+        help="with --from: paper (default), algoperf-v2 (or algoperf: the newest), algoperf-v0.6, "
+        "algoperf-v0.5, each also with -self (self-tuning), algoperf-2023",
+    )
+    add(
+        "--r-max",
+        type=number_above(1),
+        metavar="X",
+        help="upper limit of the score's integral, > 1 (default: that of the rules)",
     )
     add("--targets", metavar="FILE", help="with --from: paper, algoperf or a file of targets")
     add("--baseline", metavar="NAME", help="with --from: reference optimizer of the speed-ups")

@@ -1,9 +1,13 @@
-"""AlgoPerf's two leaderboards follow from the times to target in its public logs.
+"""AlgoPerf's three leaderboards follow from the times to target in its public logs.
 
 The tables hold times to target (seconds; empty: no run) of the logs that are published in
 https://github.com/mlcommons/submissions_algorithms (previous_leaderboards/, Apache-2.0), and in the
 column ``score`` what the scorer of that repository prints for them. The published scores are those
 of the leaderboards' pages, to four digits.
+
+The third leaderboard has no page yet. Its tables are the scorer's output as published beside its
+logs: results/time_to_targets.csv and results/scores.csv of the branch a100_scoring (46e69f1b, 25
+June 2026) and, ``first``, of aliu_scoring_plots (a6cbad48, 12 June 2026).
 """
 
 from __future__ import annotations
@@ -17,13 +21,12 @@ import pytest
 from scipy import stats
 
 from timetrial.tracking.scores import algoperf, scoring
-from timetrial.tracking.scores.algoperf_rules import (
+from timetrial.tracking.scores.algoperf_rules import V05, V06, V2, Rules
+from timetrial.tracking.scores.algoperf_workloads import (
     BASE_V05,
+    BASE_V2,
     HELD_OUT_V05,
     RUNTIMES_V05,
-    V05,
-    V06,
-    Rules,
 )
 
 PUBLISHED = {
@@ -50,7 +53,8 @@ PUBLISHED = {
     },
     "v06_external_tuning": {"shampoo": 0.6244, "baseline": 0.4590},
 }
-RULES = {"v05": V05, "v06": V06}
+RULES = {"v05": V05, "v06": V06, "v2_": V2}
+NEWEST = {"v2_self_tuning": (17, 0.078), "v2_self_tuning_first": (16, 0.098)}
 
 
 def board(name: str) -> tuple[pd.DataFrame, pd.Series, Rules]:
@@ -69,7 +73,35 @@ def test_the_scores_are_those_of_their_scorer_and_of_the_published_page(name: st
     np.testing.assert_allclose(ours[published.index], published, rtol=0, atol=5.1e-5)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", NEWEST)
+def test_the_scores_on_nine_workloads_are_those_of_their_scorer(name: str):
+    times, theirs, rules = board(name)
+    submissions, off = NEWEST[name]
+    assert times.shape == (submissions, 9)
+    assert sorted(times.columns) == sorted(BASE_V2)
+    np.testing.assert_allclose(algoperf.scores(times, rules), theirs, rtol=0, atol=1e-12)
+    # By the rules of the second leaderboard, the ninth workload would not count.
+    eight = algoperf.scores(times[list(BASE_V05)], V06)
+    assert float((eight - theirs).abs().max()) == pytest.approx(off, abs=5e-4)
+
+
+@pytest.mark.parametrize("name", NEWEST)
+def test_the_rules_of_nine_workloads_by_their_definition(name: str):
+    """Without any of our code: cut at 4 times the best, trapezoids over 100 factors, over 3."""
+    times, _, rules = board(name)
+    table = times[list(BASE_V2)].fillna(np.inf).to_numpy()
+    best = table.min(axis=0)
+    grid = np.linspace(1, 4, 100)
+    expected = []
+    for row in table:
+        reached = [t / b for t, b in zip(row, best, strict=True) if t <= 4 * b and np.isfinite(t)]
+        heights = np.array([sum(ratio <= tau for ratio in reached) / 9 for tau in grid])
+        area = sum((heights[1:] + heights[:-1]) / 2 * np.diff(grid))
+        expected.append(area / 3)
+    np.testing.assert_allclose(algoperf.scores(times, rules), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED, *NEWEST])
 def test_order_never_matters(name: str):
     times, theirs, rules = board(name)
     shuffled = times.sample(frac=1, random_state=1).sample(frac=1, axis=1, random_state=2)

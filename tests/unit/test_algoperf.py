@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,8 @@ import pytest
 
 from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Direction
-from timetrial.tracking.scores import algoperf, algoperf_rules
+from timetrial.tracking.read.algoperf_logs import METRICS
+from timetrial.tracking.scores import algoperf, algoperf_rules, algoperf_workloads
 from timetrial.tracking.scores.algoperf import profile, ratios, shortfalls, study_times
 from timetrial.tracking.scores.algoperf_rules import FORK, Rules
 
@@ -190,12 +192,57 @@ def test_the_leaderboard_is_sorted_and_says_who_reaches_what():
 
 
 def test_self_tuning_rules_allow_one_trial_and_longer_runtimes():
-    for name, factor in (("algoperf-v05", 3), ("algoperf-v06", 1.5)):
+    for name, factor in (("algoperf-v0.5", 3), ("algoperf-v0.6", 1.5), ("algoperf-v2", 1.5)):
         external, own = algoperf_rules.RULES[name], algoperf_rules.RULES[f"{name}-self"]
         assert (external.trials, own.trials) == (5, 1)
         assert own.runtimes == {w: factor * s for w, s in external.runtimes.items()}
         assert dataclasses.replace(own, trials=5, runtimes=external.runtimes) == external
-    assert algoperf_rules.RULES["algoperf"] == algoperf_rules.V06
+
+
+def test_names_without_a_version_are_the_newest_and_old_spellings_keep_working():
+    names = {
+        "algoperf": "algoperf-v2",
+        "algoperf-self": "algoperf-v2-self",
+        "algoperf-v06": "algoperf-v0.6",
+        "algoperf-v06-self": "algoperf-v0.6-self",
+        "algoperf-v05": "algoperf-v0.5",
+        "algoperf-v05-self": "algoperf-v0.5-self",
+        "v2": "algoperf-v2",
+        "v0.6": "algoperf-v0.6",
+    }
+    for name, full in names.items():
+        assert algoperf_rules.ALIASES[name] == full
+    assert set(algoperf_rules.ALIASES.values()) == set(algoperf_rules.RULES)
+    assert not set(algoperf_rules.ALIASES) & set(algoperf_rules.RULES)
+    assert next(iter(algoperf_rules.RULES)) == "algoperf-v2"
+
+
+@pytest.mark.parametrize("name", algoperf_rules.RULES)
+def test_runtimes_targets_and_step_hints_are_those_of_the_base_workloads(name: str):
+    rules = algoperf_rules.RULES[name]
+    bases = set(rules.workloads or ())
+    assert set(rules.runtimes or ()) == bases
+    assert bases <= set(algoperf_workloads.ALGOPERF_VALIDATION)
+    assert bases in (set(), set(algoperf_workloads.BASE_V05), set(algoperf_workloads.BASE_V2))
+    for hints, base in (
+        (algoperf_workloads.STEP_HINTS_V05, algoperf_workloads.BASE_V05),
+        (algoperf_workloads.STEP_HINTS_V06, algoperf_workloads.BASE_V05),
+        (algoperf_workloads.STEP_HINTS_V2, algoperf_workloads.BASE_V2),
+    ):
+        assert set(hints) == set(base)
+
+
+def test_the_newest_workloads_are_as_published():
+    """Golden: scoring/workload_targets.json of mlcommons/submissions_algorithms at 12c8e4ea."""
+    path = Path(__file__).parents[1] / "golden" / "algoperf" / "v2_workloads.csv"
+    theirs = pd.read_csv(path, index_col="workload")
+    ours = algoperf_workloads
+    assert theirs["validation_target"].to_dict() == ours.ALGOPERF_VALIDATION
+    bases = theirs[theirs["base"]]
+    assert set(ours.BASE_V2) == set(bases.index)
+    assert bases["step_hint"].to_dict() == ours.STEP_HINTS_V2
+    for name, metric in bases["metric"].items():
+        assert next(m for w, (m, _) in METRICS.items() if str(name).startswith(w)) == metric
 
 
 def test_shortfalls_list_what_is_missing():

@@ -30,6 +30,7 @@ from timetrial.tracking.report.results import ReportOptions, Results, results_of
 from timetrial.tracking.report.section import Section, Text
 from timetrial.tracking.report.sections import improvement, prompt, scores, tuning
 from timetrial.tracking.report.sections.beside_paper import side_by_side
+from timetrial.tracking.report.sections.quality import quality_tables
 from timetrial.tracking.report.sections.reproduction import reproduction
 from timetrial.tracking.report.sections.runs import evaluation_frame
 from timetrial.tracking.report.sections.schedules import progress_frame
@@ -150,6 +151,36 @@ def test_the_papers_table_3_follows_and_its_inconsistency_is_named(published: Re
     assert "scores 0.72" in sentences[0]
     assert "interval" not in sentences[0]
     assert "adam’s on 3 of 4" in sentences[1]
+
+
+def test_unstable_trials_of_the_paper_are_no_finite_ones(published: Results):
+    """HPO on OGBG: 2 of 3 trials were unstable, so its values are those of one trial."""
+    quality = published.quality
+    few = quality[quality["finite"] < quality["runs"]]
+    assert set(zip(few["optimizer"], few["workload"], strict=True)) == {("hpo", "ogbg")}
+    assert (few["finite"] == 1).all()
+    assert (few["diverged"] == 2).all()
+    assert (quality["runs"] == 3).all()
+    # The values without a deviation; under step control the losses are means of all three.
+    assert few["std"].isna().all()
+    assert int(quality["std"].isna().sum()) == len(few) == 6
+    losses = quality.query("optimizer == 'hpo' and workload == 'ogbg' and condition == 'step'")
+    assert losses.set_index(["split", "metric"])["finite"].to_dict() == {
+        ("train", "loss"): 3,
+        ("train", "mean_average_precision"): 1,
+        ("validation", "loss"): 3,
+        ("validation", "mean_average_precision"): 1,
+    }
+    (table,) = (t for t in quality_tables(published) if t.name == "quality_time_validation")
+    row = next(row for row in table.body if row[0].text == "hpo")
+    place = 1 + [span for span, columns in table.spans for _ in range(columns)].index("ogbg")
+    cells = {table.header[k].text: row[k] for k in (place, place + 1)}
+    assert cells["mAP"] == Cell("0.2897†", "1 of 3 runs")
+    assert cells["loss"].sub == "1 of 3 runs"
+    assert not any("of 3 runs" in cell.sub for other in table.body for cell in other
+                   if other[0].text != "hpo")  # fmt: skip
+    best = next(row for row in table.body if row[0].text == "velo_short")
+    assert best[place + (table.header[place].text != "mAP")].kind == "best"
 
 
 def test_a_race_on_the_papers_workloads_stands_beside_its_numbers():

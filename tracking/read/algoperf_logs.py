@@ -5,7 +5,8 @@ Boundary: reads CSV and JSON files only; ``tracking.scores.algoperf`` scores the
 A trial is a directory ``<submission>/<study>/<workload>_<framework>/trial_k``. Its evaluations
 are in ``eval_measurements.csv``. Before 2024 they were in ``measurements.csv`` only, between
 training rows with empty evaluation columns. The charged seconds are the column ``score`` (or its
-copy ``accumulated_submission_time``). The longest allowed runtime is in ``meta_data_0.json``.
+copy ``accumulated_submission_time``). ``meta_data_0.json`` has the longest allowed runtime and the
+machine, so that seconds of different machines are told apart.
 
 Differences from AlgoPerf's scorer: a trial without a column has no values for it (AlgoPerf reuses
 the values of the previous trial). nan stays nan (AlgoPerf's parser of ``.log`` files turns it into
@@ -49,6 +50,9 @@ METRICS: Final[Mapping[str, tuple[str, Direction]]] = {
 
 FRAMEWORK: Final = "framework"
 """Tag of every AlgoPerf trial: ``jax``, ``pytorch`` or empty."""
+
+_MACHINE: Final = {schema.DEVICE_KIND: "gpu_model_name", schema.DEVICE_COUNT: "gpu_count"}
+"""Keys of the meta data by the tags of the machine."""
 
 _UNKNOWN: Final = ("loss", Direction.MINIMIZE)
 _PREFIXES: Final = tuple(f"{split}/" for split in Split)
@@ -223,13 +227,14 @@ def _record(path: Path, root: Path, evaluations: list[Row]) -> RunRecord:
         workload, framework = run, ""
     metric, direction = next((m for w, m in METRICS.items() if workload.startswith(w)), _UNKNOWN)
     last = max(evaluations, key=lambda row: row.step, default=None)
+    meta = _meta_data(path)
     return RunRecord(
         run_id=path.relative_to(root).as_posix(),
         workload=workload,
         optimizer=_TIMESTAMP.sub("", "/".join(above) or directory),
         seed=0,
         condition=Condition.TIME,
-        budget=_longest_runtime(path),
+        budget=_longest_runtime(meta),
         metric=metric,
         direction=direction,
         status=Status.FINISHED,
@@ -237,16 +242,31 @@ def _record(path: Path, root: Path, evaluations: list[Row]) -> RunRecord:
         step=last.step if last else 0,
         train_seconds=last.train_seconds if last else 0.0,
         evaluations=evaluations,
-        tags={schema.STUDY: study, schema.TRIAL: trial, FRAMEWORK: framework, "path": str(path)},
+        tags={
+            schema.STUDY: study,
+            schema.TRIAL: trial,
+            FRAMEWORK: framework,
+            "path": str(path),
+            **{tag: str(meta[key]) for tag, key in _MACHINE.items() if meta.get(key)},
+        },
     )
 
 
-def _longest_runtime(path: Path) -> float:
-    """The longest allowed runtime of a trial's workload in seconds; nan when not recorded."""
+def _meta_data(path: Path) -> Mapping[str, object]:
+    """The meta data of a trial; empty when there are none that can be read."""
     try:
-        text = (path / "meta_data_0.json").read_text(encoding="utf-8-sig")
-        return float(json.loads(text)["workload.max_allowed_runtime_sec"])
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        meta = json.loads((path / "meta_data_0.json").read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return meta if isinstance(meta, dict) else {}
+
+
+def _longest_runtime(meta: Mapping[str, object]) -> float:
+    """The longest allowed runtime of a trial's workload in seconds; nan when not recorded."""
+    value = meta.get("workload.max_allowed_runtime_sec")
+    try:
+        return float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
         return math.nan
 
 

@@ -1,8 +1,12 @@
 """Reads tables of times to target as runs.
 
-Boundary: reads one CSV file. Columns: ``optimizer``, ``workload``, ``value`` (seconds or updates;
-``inf`` or empty: never reached); optional ``condition`` (``time``, the default, or ``step``),
-``split`` (default ``validation``), ``seed``, ``unit``. The paper's Tables 9-12 have this form.
+Boundary: reads one CSV file, in one of two forms:
+
+- Columns ``optimizer``, ``workload``, ``value`` (seconds or updates; ``inf`` or empty: never
+  reached); optional ``condition`` (``time``, the default, or ``step``), ``split`` (default
+  ``validation``), ``seed``, ``unit``. The paper's Tables 9-12 have this form.
+- Column ``submission`` or ``optimizer`` and one column of seconds per workload (empty: no run).
+  AlgoPerf's scorer writes this form, time_to_targets.csv; a column ``score`` is ignored.
 """
 
 from __future__ import annotations
@@ -49,7 +53,7 @@ def read_times(path: Path | IO[str]) -> tuple[pd.DataFrame, list[Problem]]:
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-        table = table.fillna("")  # missing cells of a short line
+        table = _long(table.fillna(""))  # missing cells of a short line
     except OSError as error:
         raise UserError(f"times {path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
@@ -58,24 +62,40 @@ def read_times(path: Path | IO[str]) -> tuple[pd.DataFrame, list[Problem]]:
     if missing:
         raise UserError(
             f"times {path}: expected columns optimizer, workload, value[, condition, split, seed], "
-            f"got {', '.join(map(str, table.columns))}"
+            "or submission and one column per workload, got "
+            f"{', '.join(map(str, table.columns))}"
         )
     rows: list[_Row] = []
     problems: list[Problem] = []
     cells_seen: Counter[tuple[str, ...]] = Counter()
     seen: set[tuple[object, ...]] = set()
-    for number, cells in enumerate(table.to_dict("records"), start=2):
+    for index, cells in zip(table.index, table.to_dict("records"), strict=True):
         try:
             row = _row({str(k): str(v).strip() for k, v in cells.items()}, cells_seen)
             if row[:5] in seen:
                 raise ValueError(f"seed {row[4]} occurs twice")
         except ValueError as error:
-            problems.append(Problem(f"line {number}", str(error), lost=True))
+            problems.append(Problem(f"line {index + 2}", str(error), lost=True))
             continue
         seen.add(row[:5])
         cells_seen[row[:4]] += 1
         rows.append(row)
     return pd.DataFrame(rows, columns=list(_COLUMNS)), problems
+
+
+def _long(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with one column per workload as one row per time; other tables unchanged.
+
+    The index keeps the number of the line. Empty cells have no row.
+    """
+    names = [name for name in ("submission", "optimizer") if name in table]
+    workloads = [name for name in table if name not in (*names, "score")]
+    if not names or not workloads or {"workload", "value"} & set(table):
+        return table
+    long = table.rename(columns={names[0]: "optimizer"}).melt(
+        "optimizer", workloads, var_name="workload", ignore_index=False
+    )
+    return long[long["value"].str.strip() != ""].sort_index(kind="stable")
 
 
 def _row(cells: dict[str, str], before: Mapping[tuple[str, ...], int]) -> _Row:

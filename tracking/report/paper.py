@@ -85,13 +85,23 @@ def paper_times(condition: Condition, split: Split) -> pd.DataFrame:
 
 
 def paper_quality() -> pd.DataFrame:
-    """Appendices D and E with the columns of ``Results.quality``; shares in [0, 1]."""
-    table = read("final_quality.csv").replace({"metric": _METRICS})
+    """Appendices D and E with the columns of ``Results.quality``; shares in [0, 1].
+
+    Of 3 trials those are finite that the value is the mean of: where the paper says that trials
+    were unstable and prints no deviation, one.
+    """
+    keys = ["condition", "workload", "optimizer", "split", "metric"]
+    unstable = read("unstable_trials.csv")[[*keys, "unstable"]]
+    table = read("final_quality.csv").merge(unstable, on=keys, how="left")
+    table = table.replace({"metric": _METRICS})
     per_cent = table["metric"].isin(_PER_CENT)
     for column in ("mean", "std"):
         table[column] = table[column].where(~per_cent, table[column] / 100)
-    table = table.assign(runs=_TRIALS, finite=_TRIALS, diverged=0, low=math.nan, high=math.nan)
-    return table.sort_values(["condition", "workload", "optimizer", "split", "metric"])
+    out = table.pop("unstable").fillna(0).astype(int)
+    table = table.assign(
+        runs=_TRIALS, finite=_TRIALS - out, diverged=out, low=math.nan, high=math.nan
+    )
+    return table.sort_values(keys)
 
 
 def read(name: str) -> pd.DataFrame:

@@ -5,11 +5,12 @@ Pure: data only; ``tracking.scores.algoperf`` applies them.
 Sources: Dahl et al., Benchmarking Neural Network Training Algorithms, 2023,
 https://arxiv.org/abs/2306.07179; Kasimbeg et al., Accelerating Neural Network Training: An
 Analysis of the AlgoPerf Competition, 2025, https://arxiv.org/abs/2502.15015; rules and scorer of
-https://github.com/mlcommons/algorithmic-efficiency (docs/DOCUMENTATION.md, scoring/).
+https://github.com/mlcommons/algorithmic-efficiency (docs/DOCUMENTATION.md, scoring/), which moved
+to https://github.com/mlcommons/submissions_algorithms (scoring/) in June 2026.
 
 Common to the rules of 2023 (``FORK``: the tree that the VeLO paper started from) and those of the
-leaderboards (``V05``, ``V06``): a target is reached at ``<=`` or ``>=``, NaN never reaches it, a
-miss is inf, the profile is integrated by trapezoids over 100 factors. Differences:
+leaderboards (``V05``, ``V06``, ``V2``): a target is reached at ``<=`` or ``>=``, NaN never reaches
+it, a miss is inf, the profile is integrated by trapezoids over 100 factors. Differences:
 
 ====================  ===========================  ============================================
 piece                 2023                         leaderboards
@@ -18,14 +19,20 @@ time of a workload    best of all trials           best trial of each study, med
 largest factor        the largest finite ratio     4
 4 times the best      no rule                      beyond it, a time is inf before the ratios
 held-out variants     none                         a miss on a variant is a miss on its workload
-denominator           workloads in the table       base workloads of the benchmark
+denominator           workloads in the table       base workloads: 8; 9 in ``V2``
 ====================  ===========================  ============================================
 
 Text and code of the leaderboards differ: the text takes the trial with the smallest time of each
 study; the code takes the one whose evaluation at the target has the smallest number
 (``best_trial="evaluation"``), ties in the file system's order. Here ties go to the smaller time.
-The published scores of both leaderboards, all 19, follow the code so read; by the smallest time,
-some of the first leaderboard's change by up to 0.005.
+The published scores of the first two leaderboards, all 19, follow the code so read; by the smallest
+time, some of the first leaderboard's change by up to 0.005.
+
+The third leaderboard, ``V2``, is not on the repository's page yet. Its scorer's output is published
+beside its logs: results/time_to_targets.csv and results/scores.csv of the branches a100_scoring
+(46e69f1b, 25 June 2026, 17 submissions) and aliu_scoring_plots (a6cbad48, 12 June 2026, 16), all
+self-tuning. Both follow from those times to the last digit. By the rules of eight workloads they
+would be off by up to 0.078 and 0.098. No results of its external tuning were found.
 """
 
 from __future__ import annotations
@@ -35,51 +42,14 @@ import math
 from collections.abc import Mapping
 from typing import Final, Literal
 
-BASE_V05: Final = (
-    "criteo1tb",
-    "fastmri",
-    "imagenet_resnet",
-    "imagenet_vit",
-    "librispeech_conformer",
-    "librispeech_deepspeech",
-    "ogbg",
-    "wmt",
+from timetrial.tracking.scores.algoperf_workloads import (
+    BASE_V05,
+    BASE_V2,
+    HELD_OUT_V05,
+    RUNTIMES_V05,
+    RUNTIMES_V06,
+    RUNTIMES_V2,
 )
-"""The eight workloads that both leaderboards score on."""
-
-HELD_OUT_V05: Final = (
-    "criteo1tb_embed_init",
-    "fastmri_tanh",
-    "imagenet_resnet_large_bn_init",
-    "librispeech_conformer_layernorm",
-    "ogbg_model_size",
-    "wmt_glu_tanh",
-)
-"""The held-out variants that were drawn for the first leaderboard."""
-
-RUNTIMES_V05: Final[Mapping[str, float]] = {
-    "criteo1tb": 7703,
-    "fastmri": 8859,
-    "imagenet_resnet": 63_008,
-    "imagenet_vit": 77_520,
-    "librispeech_conformer": 61_068,
-    "librispeech_deepspeech": 55_506,
-    "ogbg": 18_477,
-    "wmt": 48_151,
-}
-"""Longest allowed runtimes of the first leaderboard in seconds, for external tuning."""
-
-RUNTIMES_V06: Final[Mapping[str, float]] = {
-    "criteo1tb": 7703,
-    "fastmri": 4430,
-    "imagenet_resnet": 66_159,
-    "imagenet_vit": 69_768,
-    "librispeech_conformer": 58_015,
-    "librispeech_deepspeech": 44_405,
-    "ogbg": 12_011,
-    "wmt": 43_336,
-}
-"""Longest allowed runtimes of the second leaderboard in seconds, for external tuning."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +107,12 @@ V06: Final = Rules(BASE_V05, None, best_trial="evaluation", runtimes=RUNTIMES_V0
 As in its scorer, every other workload that was run counts as a variant; its logs hold no other.
 """
 
+V2: Final = Rules(BASE_V2, None, best_trial="evaluation", runtimes=RUNTIMES_V2)
+"""The third leaderboard (scored since 2026): 9 workloads, no variants, 3 studies of 5 trials.
+
+As in its scorer, every other workload that was run counts as a variant.
+"""
+
 FORK: Final = Rules(
     None, (), cutoff=None, r_max=None, best_trial="evaluation", by_study=False, studies=1
 )
@@ -155,13 +131,27 @@ V05_SELF: Final = self_tuning(V05, 3)
 V06_SELF: Final = self_tuning(V06, 1.5)
 """The second leaderboard for self-tuning submissions."""
 
+V2_SELF: Final = self_tuning(V2, 1.5)
+"""The third leaderboard for self-tuning submissions; its logs end at 1.5 times the runtimes."""
+
 RULES: Final[Mapping[str, Rules]] = {
-    "algoperf": V06,
-    "algoperf-self": V06_SELF,
-    "algoperf-v06": V06,
-    "algoperf-v06-self": V06_SELF,
-    "algoperf-v05": V05,
-    "algoperf-v05-self": V05_SELF,
+    "algoperf-v2": V2,
+    "algoperf-v2-self": V2_SELF,
+    "algoperf-v0.6": V06,
+    "algoperf-v0.6-self": V06_SELF,
+    "algoperf-v0.5": V05,
+    "algoperf-v0.5-self": V05_SELF,
     "algoperf-2023": FORK,
 }
-"""Rules by name; those without a version are the newest leaderboard's that are known here."""
+"""Rules by name, the newest first."""
+
+ALIASES: Final[Mapping[str, str]] = {
+    "algoperf": "algoperf-v2",
+    "algoperf-self": "algoperf-v2-self",
+    "algoperf-v06": "algoperf-v0.6",
+    "algoperf-v06-self": "algoperf-v0.6-self",
+    "algoperf-v05": "algoperf-v0.5",
+    "algoperf-v05-self": "algoperf-v0.5-self",
+    **{name.removeprefix("algoperf-"): name for name in RULES},
+}
+"""Other names of the rules: those without a version are the newest leaderboard's."""

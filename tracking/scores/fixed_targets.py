@@ -3,9 +3,7 @@
 Boundary: reads small tables; ``tracking.scores.targets`` establishes targets from runs.
 
 Sources: Rezk et al., Is Scaling Learned Optimizers Worth It?, 2023,
-https://arxiv.org/abs/2310.18191 (Table 6); the targets of AlgoPerf's leaderboards, from
-https://github.com/mlcommons/submissions_algorithms (scoring/workload_targets_v05.json), where
-how they were set is told in Dahl et al., 2023, https://arxiv.org/abs/2306.07179.
+https://arxiv.org/abs/2310.18191 (Table 6); AlgoPerf's targets as told in ``algoperf_workloads``.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ import json
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Final
 
 import pandas as pd
 
@@ -23,47 +20,11 @@ from timetrial.framework.errors import UserError
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Split
 from timetrial.tracking.record import schema
+from timetrial.tracking.scores.algoperf_workloads import ALGOPERF_VALIDATION
 from timetrial.tracking.scores.targets import CONDITIONS, SPLITS
 
 Targets = Mapping[tuple[Condition, Split], "pd.Series[float]"]
 """Targets by condition and split: each a series with index workload, name ``target``."""
-
-ALGOPERF_VALIDATION: Final = {
-    "criteo1tb": 0.123735,
-    "criteo1tb_embed_init": 0.129657,
-    "criteo1tb_layernorm": 0.123757,
-    "criteo1tb_resnet": 0.12415,
-    "fastmri": 0.723653,
-    "fastmri_layernorm": 0.723284,
-    "fastmri_model_size": 0.723559,
-    "fastmri_tanh": 0.71784,
-    "finewebedu_lm": 22.2995,
-    "imagenet_resnet": 0.77431,
-    "imagenet_resnet_gelu": 0.76765,
-    "imagenet_resnet_large_bn_init": 0.76526,
-    "imagenet_resnet_silu": 0.75445,
-    "imagenet_vit": 0.77309,
-    "imagenet_vit_glu": 0.75738,
-    "imagenet_vit_map": 0.77113,
-    "imagenet_vit_post_ln": 0.75312,
-    "librispeech_conformer": 0.085884,
-    "librispeech_conformer_attention_temperature": 0.109977,
-    "librispeech_conformer_gelu": 0.094114,
-    "librispeech_conformer_layernorm": 0.09731,
-    "librispeech_deepspeech": 0.119936,
-    "librispeech_deepspeech_no_resnet": 0.131564,
-    "librispeech_deepspeech_norm_and_spec_aug": 0.14342,
-    "librispeech_deepspeech_tanh": 0.150883,
-    "ogbg": 0.28098,
-    "ogbg_gelu": 0.27771,
-    "ogbg_model_size": 0.269446,
-    "ogbg_silu": 0.282178,
-    "wmt": 30.8491,
-    "wmt_attention_temp": 29.3379,
-    "wmt_glu_tanh": 29.5779,
-    "wmt_post_ln": 30.0779,
-}
-"""AlgoPerf's validation targets, versions 0.5 and 0.6, by workload and variant."""
 
 
 def named_targets(name: str) -> Targets:
@@ -147,7 +108,10 @@ def _read_table(path: Path) -> pd.DataFrame:
             return _json_table(json.loads(path.read_text(encoding="utf-8-sig")))
         return pd.read_csv(path, comment="#")
     except OSError as error:
-        raise UserError(f"targets {path}: cannot be read ({error.strerror})") from error
+        raise UserError(
+            f"targets {path}: cannot be read ({error.strerror}); expected paper, algoperf, or a "
+            "CSV or JSON file"
+        ) from error
     except (ValueError, RecursionError) as error:  # what pandas and json raise on other content
         raise UserError(f"targets {path}: no table of targets: {error}") from error
 
