@@ -279,7 +279,7 @@ def _read(sources: Sequence[str], experiment: str | None, targets: str) -> list[
     """Reads the runs, adds the named targets, if any, and prints every problem."""
     given = named_targets(targets) if targets else {}
     records, problems = gather(sources, experiment)
-    records = give_targets(by_condition(records), given)
+    records = give_targets(by_condition(records), given, targets or "given")
     for place, problem in problems:
         print(f"problem  {place}: {problem}")
     for line in _lacking_targets(records, targets):

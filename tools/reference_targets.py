@@ -31,10 +31,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("suite", help="name of the suite")
     parser.add_argument("root", type=Path, help="tracking.root of the reference runs")
+    parser.add_argument("--experiment", help="default: that of the suite")
     options = parser.parse_args()
     suite, tracking = suites.load_suite([f"suite={options.suite}"])
     store = open_store(None, root=options.root, create=False)
-    runs = trials(load_runs(store, tracking.experiment), condition=Condition.STEP)
+    experiment = options.experiment or tracking.experiment
+    runs = trials(load_runs(store, experiment), condition=Condition.STEP)
     runs = [run for run in runs if may_set_targets(run)]
     if overlap := sorted({run.seed for run in runs} & {*suite.seeds}):
         parser.error(f"seeds: expected others than the suite's, got {overlap}")

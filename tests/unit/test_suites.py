@@ -136,3 +136,15 @@ def test_fixed_targets_lie_beside_the_suite_and_go_with_its_presets(own: Path):
         load_suite(["suite=../own.yaml", "r_max=1"])
     with pytest.raises(ConfigError, match=r"targets\.file: expected a file, found none at nope"):
         load_suite(["suite=../own.yaml", "targets.file=nope"])
+
+
+@pytest.mark.parametrize("name", ["quick"])
+def test_the_suites_in_the_box_have_reference_targets_for_all_their_workloads(name: str):
+    found, _ = load_suite([f"suite={name}"])
+    text = Path(found.targets.file).read_text()
+    assert "# rule: median over the optimizers of their median metric" in text
+    targets = named_targets(str(found.targets.file))
+    for (_, split), series in targets.items():
+        assert sorted(series.index) == sorted(found.workloads), split
+    assert {split for _, split in targets} == {"train", "validation", "test"}
+    assert not {f"seeds: {seed}," in text for seed in found.seeds} - {False}
