@@ -32,6 +32,7 @@ import numpy as np
 import pandas as pd
 
 from timetrial.framework.types import Direction
+from timetrial.tracking.scores.multiple import permutation_test
 from timetrial.tracking.scores.resampling import (
     Bootstrap,
     Draws,
@@ -236,9 +237,11 @@ def probability_of_improvement(
         options: samples, seed, level and method (``bca`` is read as ``percentile`` here).
 
     Returns:
-        Columns optimizer, other, probability, low, high, workloads (those with trials of both),
-        trials (the fewest of either on any of them), few; every ordered pair, sorted. The
-        probabilities of a pair and its reverse sum to 1.
+        Columns optimizer, other, probability, low, high, p_value (two-sided, of a probability of
+        1/2: ``multiple.permutation_test``; not adjusted for several comparisons, see
+        ``multiple.holm``), workloads (those with trials of both), trials (the fewest of either on
+        any of them), few; every ordered pair, sorted. The probabilities of a pair and its reverse
+        sum to 1.
 
     Raises:
         ValueError: a trial occurs twice.
@@ -254,11 +257,13 @@ def probability_of_improvement(
             pairs = [((one, w), (other, w)) for w in both]
             estimate, low, high = _improvement(cells, taken, pairs, options)
             fewest = min(len(cells[cell]) for pair in pairs for cell in pair)
-            rest = (len(both), fewest, fewest < ENOUGH_TRIALS)
+            costs = [(cells[x], cells[y]) for x, y in pairs]
+            p_value = permutation_test(costs, seed=options.seed)
+            rest = (p_value, len(both), fewest, fewest < ENOUGH_TRIALS)
             found[one, other] = (estimate, low, high, *rest)
             found[other, one] = (1 - estimate, 1 - high, 1 - low, *rest)
-    names = ["optimizer", "other", "probability", "low", "high", "workloads", "trials", "few"]
-    return pd.DataFrame([(*pair, *found[pair]) for pair in sorted(found)], columns=names)
+    names = "optimizer other probability low high p_value workloads trials few"
+    return pd.DataFrame([(*pair, *found[pair]) for pair in sorted(found)], columns=names.split())
 
 
 def _improvement(
