@@ -12,10 +12,27 @@ from collections.abc import Sequence
 from typing import Final
 
 from timetrial.framework.types import Split
-from timetrial.tracking.report.cells import FEW, NOTHING, Cell, Table, below, count, header
-from timetrial.tracking.report.cells import interval_text, joined_names, name_cell
+from timetrial.tracking.report.cells import (
+    FEW,
+    NOTHING,
+    Cell,
+    Table,
+    below,
+    count,
+    header,
+    interval_text,
+    joined_names,
+    name_cell,
+)
 from timetrial.tracking.report.measures import Kind, Measure
-from timetrial.tracking.report.pairs import MOST_SEEDS, Pair, seeds_needed, smallest_shown
+from timetrial.tracking.report.pairs import (
+    MOST_SEEDS,
+    Pair,
+    comparisons,
+    deciding_open,
+    seeds_needed,
+    smallest_shown,
+)
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Block, Bullets, Text
 from timetrial.tracking.report.standings import CONTROL
@@ -72,77 +89,90 @@ def overall(signs: Sequence[int]) -> Verdict:
     return Verdict.YES if signs and 0 not in signs else Verdict.OPEN
 
 
-def measure_words(measure: Measure) -> str:
-    """``training loss, time control``."""
-    return (
-        f"{SPLIT_WORDS[measure.split]} {_KIND_WORDS[measure.kind]}, {CONTROL[measure.condition]}"
-    )
+def kind_words(measure: Measure) -> str:
+    """``training loss``, ``validation metric``, ``time to the training target``."""
+    words = f"{SPLIT_WORDS[measure.split]} {_KIND_WORDS[measure.kind]}"
+    return f"time to the {words}" if measure.kind is Kind.TIME else words
+
+
+def chance_text(pair: Pair) -> str:
+    """Probability that the first of a pair is better; without trials workloads won and lost."""
+    if pair.trials:
+        return f"{pair.probability:.2f}"
+    return f"{len(pair.ahead)} won, {len(pair.behind)} lost"
 
 
 def groups_text(found: Sequence[Pair], better: str, worse: str) -> str:
-    """Which others an optimizer is better or worse than, with the probabilities in brackets.
+    """Which others an optimizer is better or worse than, with its chances in brackets.
 
     All pairs share one measure and their first optimizer.
     """
-    words = {1: better, -1: worse, 0: "not distinguished from"}
+    tested = any(pair.trials for pair in found)
+    words = {1: better, -1: worse, 0: "not distinguished from" if tested else "level with"}
     said = []
     for sign, how in words.items():
-        names = [
-            f"{pair.other} ({pair.probability:.2f})" if pair.trials else
-            f"{pair.other} ({len(pair.ahead)} of {pair.workloads})"
-            for pair in found if pair.sign == sign
-        ]  # fmt: skip
+        names = [f"{pair.other} ({chance_text(pair)})" for pair in found if pair.sign == sign]
         said += [f"{how} {joined_names(names)}"] if names else []
     return "; ".join(said)
 
 
 def resolution_text(results: Results, found: Sequence[Pair]) -> str:
     """How small a difference these pairs can show, and how they were tested."""
-    tested = [pair for pair in found if pair.trials]
-    if not tested:
+    if not any(pair.trials for pair in found):
         return (
-            "Single trials are not published: there are no tests, and more than half of the "
-            "workloads decide."
+            "Single trials are not published, so nothing is tested: better is what wins more "
+            "workloads than it loses."
         )
-    fewest = min(pair.trials for pair in tested)
-    limit = smallest_shown(tested, results.level)
-    several = count(len(tested), "comparison")
-    size = f"With {count(fewest, 'seed')} and {several} at once"
-    seen = (
-        f"{size}, not even an optimizer that wins every pair of runs is told apart"
-        if math.isnan(limit)
-        else f"{size}, the smallest probability that is told from 0.50 is {limit:.2f}"
-    )
+    number_of = comparisons(found)
+    if not number_of:
+        return "All runs are level by every measure: there is nothing to test."
+    seeds = sorted({pair.seeds for pair in found})
+    number = " to ".join(dict.fromkeys((str(seeds[0]), count(seeds[-1], "seed"))))
+    number = count(seeds[0], "seed") if len(seeds) == 1 else number
+    size = f"With {number} and {count(number_of, 'comparison')} at once"
+    limit = smallest_shown(found, results.level)
+    if math.isnan(limit):
+        shown = "not even a win in every pair of runs is told from chance"
+    elif found[0].any_difference:
+        shown = (
+            "the smallest effect that is told from chance is a probability of being better of "
+            f"{0.5 + limit:.2f} or {0.5 - limit:.2f} on every workload (root mean square)"
+        )
+    else:
+        shown = (
+            "the smallest probability of being better that is told from chance is "
+            f"{0.5 + limit:.2f} ({0.5 - limit:.2f} on the other side)"
+        )
     return (
-        f"{seen} (permutation test, adjusted by Holm to {results.level_text} confidence in all "
-        "statements of this answer together)."
+        f"{size}, {shown}: permutation tests, adjusted by Holm so that all statements of this "
+        f"answer hold together with {results.level_text} confidence."
     )
 
 
 def needed_text(results: Results, found: Sequence[Pair]) -> str:
-    """How many seeds would decide the clearest of the open pairs."""
-    tested = [pair for pair in found if pair.trials]
-    number = seeds_needed(tested, results.level)
+    """How many seeds would settle the question, if the deciding difference stays as it is."""
+    pair = deciding_open(found)
+    if pair is None:
+        return "Needed: other targets or workloads; where runs are level, seeds do not help."
+    number = seeds_needed(pair, comparisons(found), results.level)
+    what = f"{kind_words(pair.measure)} under {CONTROL[pair.measure.condition]}"
+    where = f"the difference to {pair.other} in {what} ({chance_text(pair)})"
     if number is None:
-        return (
-            f"Needed: more than {MOST_SEEDS} seeds, or other workloads; the differences seen here "
-            "are too small for fewer."
-        )
-    clearest = max(
-        (pair for pair in tested if not pair.sign), key=lambda pair: abs(pair.probability - 0.5)
-    )
+        return f"Needed: more than {MOST_SEEDS} seeds, or other workloads: {where} is too small."
     return (
-        f"Needed: about {count(number, 'seed')} instead of {clearest.trials}, if the clearest "
-        f"difference ({clearest.probability:.2f} against {clearest.other}, "
-        f"{measure_words(clearest.measure)}) holds."
+        f"Needed: about {count(number, 'seed')} instead of {pair.seeds}, if {where} stays as it is."
     )
 
 
-def pair_table(name: str, title: str, first: str, found: Sequence[Pair]) -> Table:
-    """Probability, interval and adjusted p-value by other optimizer and measure.
+def pair_table(name: str, what: str, first: str, found: Sequence[Pair]) -> Table:
+    """Probability, interval, adjusted p-value and workloads won, by other optimizer and measure.
 
-    Without trials the number of workloads on which the first optimizer is better.
+    Without trials the number of workloads won only. ``what`` ends the title, ``first`` heads the
+    column of names.
     """
+    title = f"Workloads on which {what}"
+    if any(pair.trials for pair in found):
+        title = f"Probability that {what}, with p-values adjusted by Holm and the workloads won"
     columns = list(dict.fromkeys(pair.measure for pair in found))
     cells = {(pair.other, pair.measure): _pair_cell(pair) for pair in found}
     body = [
@@ -156,15 +186,19 @@ def pair_table(name: str, title: str, first: str, found: Sequence[Pair]) -> Tabl
 
 
 def p_text(p_value: float) -> str:
-    """A p-value: ``p < 0.001`` or ``p = 0.012``."""
+    """A p-value: ``p < 0.001`` or ``p = 0.012``; without one, all runs tie."""
+    if math.isnan(p_value):
+        return "all level"
+    if p_value > 0.9995:
+        return "p = 1"
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
 
 
 def _pair_cell(pair: Pair) -> Cell:
     kind = {1: "best", -1: "bad", 0: ""}[pair.sign]
+    wins = f"{len(pair.ahead)} of {pair.workloads}"
     if not pair.trials:
-        ties = f"{len(pair.level)} level" if pair.level else ""
-        return Cell(f"{len(pair.ahead)} of {pair.workloads}", ties, kind=kind)
+        return Cell(wins, f"{len(pair.level)} level" if pair.level else "", kind=kind)
     mark = FEW if pair.trials < ENOUGH_TRIALS else ""
-    sub = below(interval_text(pair.low, pair.high, 2), p_text(pair.p_value))
+    sub = below(interval_text(pair.low, pair.high, 2), p_text(pair.p_value), wins)
     return Cell(f"{pair.probability:.2f}{mark}", sub, kind=kind)

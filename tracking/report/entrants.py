@@ -57,6 +57,11 @@ class Entrant:
         return self.label == REFERENCE and not self.learned
 
     @property
+    def is_google(self) -> bool:
+        """True when it runs with the weights that Google released, fetched by the program."""
+        return self.weights == _GOOGLE
+
+    @property
     def is_full(self) -> bool:
         """True when it is prompted with all steps of the budget."""
         return self.prompt == 1.0

@@ -10,7 +10,8 @@ of the Statistical Precipice, 2021, https://arxiv.org/abs/2108.13264), and so ar
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -18,8 +19,9 @@ import pandas as pd
 
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Direction, Split
+from timetrial.tracking.report.effects import difference_test, effect
 from timetrial.tracking.report.standings import SHOWN, Standing
-from timetrial.tracking.scores.resampling import Bootstrap
+from timetrial.tracking.scores.resampling import Bootstrap, Floats
 from timetrial.tracking.scores.targets import CONDITIONS, final_values, trial_times
 from timetrial.tracking.scores.uncertainty import probability_of_improvement
 
@@ -37,7 +39,7 @@ FINAL: Final = (Kind.LOSS, Kind.METRIC)
 
 COLUMNS: Final = (
     *("condition", "split", "measure", "optimizer", "other", "probability", "low", "high"),
-    *("p_value", "workloads", "trials", "few", "apart"),
+    *("p_value", "workloads", "trials", "few", "seeds", "tied", "effect", "p_any"),
 )
 """Columns of a table of improvement."""
 
@@ -53,14 +55,19 @@ class Measure(NamedTuple):
 
 
 def improvement(
-    records: Sequence[RunRecord], standings: Sequence[Standing], bootstrap: Bootstrap
+    records: Sequence[RunRecord],
+    standings: Sequence[Standing],
+    learned: Collection[str],
+    bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Probability that a run of one optimizer beats a run of another, by every measure.
 
     Returns:
-        Columns ``COLUMNS``: those of ``probability_of_improvement`` (``p_value`` is not adjusted),
-        and ``apart``, the number of workloads on which every trial of one optimizer beats every
-        trial of the other, whichever of them wins.
+        Columns ``COLUMNS``: those of ``probability_of_improvement``; ``seeds``, the median number
+        of trials of the two on a workload; ``tied``, True when all their trials are equal on every
+        workload, so that no test can tell them apart; for two learned optimizers
+        ``effects.effect`` and ``p_any``, the p-value of ``effects.difference_test``, else NaN. No
+        p-value is adjusted.
     """
     ways = {run.workload: run.direction for run in records}
     tables = []
@@ -71,12 +78,15 @@ def improvement(
             Kind.TIME: None,
         }[measure.kind]
         table = probability_of_improvement(trials, directions=directions, options=bootstrap)
-        apart = _apart(trials, directions)
-        pairs = zip(table["optimizer"], table["other"], strict=True)
-        table = table.assign(apart=[apart[pair] for pair in pairs])
-        for place, (name, value) in enumerate(
-            zip(("condition", "split", "measure"), measure, strict=True)
-        ):
+        cells = _costs(trials, directions)
+        more = [
+            _compared(cells, str(one), str(other), {one, other} <= set(learned), bootstrap.seed)
+            for one, other in zip(table["optimizer"], table["other"], strict=True)
+        ]
+        names = ["seeds", "tied", "effect", "p_any"]
+        table[names] = pd.DataFrame(more, table.index, names)
+        heads = zip(("condition", "split", "measure"), measure, strict=True)
+        for place, (name, value) in enumerate(heads):
             table.insert(place, name, value)
         tables.append(table)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
@@ -103,18 +113,25 @@ def _trials(
                 yield Measure(condition, split, Kind.TIME), times
 
 
-def _apart(
+def _costs(
     trials: pd.DataFrame, directions: Mapping[str, Direction] | None
-) -> dict[tuple[str, str], int]:
-    """Number of workloads on which the trials of two optimizers do not overlap, by ordered pair."""
+) -> dict[str, dict[str, Floats]]:
+    """Costs of the trials by optimizer and workload: smaller is better, inf is the worst."""
     up = trials["workload"].map(directions or {}) == Direction.MAXIMIZE
     costs = trials["value"].where(~up, -trials["value"]).fillna(np.inf)
-    ends = costs.groupby([trials["optimizer"], trials["workload"]]).agg(["min", "max"])
-    low, high = (ends[end].unstack() for end in ("min", "max"))
-    return {
-        (one, other): int(
-            ((high.loc[one] < low.loc[other]) | (high.loc[other] < low.loc[one])).sum()
-        )
-        for one in low.index
-        for other in low.index
-    }
+    found: dict[str, dict[str, Floats]] = {}
+    for (optimizer, workload), group in costs.groupby([trials["optimizer"], trials["workload"]]):
+        found.setdefault(str(optimizer), {})[str(workload)] = group.to_numpy(dtype=np.float64)
+    return found
+
+
+def _compared(
+    cells: Mapping[str, Mapping[str, Floats]], one: str, other: str, tested: bool, seed: int
+) -> tuple[float, bool, float, float]:
+    """Median number of trials, whether all tie, effect and p-value of any difference of a pair."""
+    both = [(cells[one][w], cells[other][w]) for w in sorted({*cells[one]} & {*cells[other]})]
+    seeds = float(np.median([len(values) for pair in both for values in pair]))
+    tied = all(len(np.unique(np.concatenate(pair))) == 1 for pair in both)
+    if not tested:
+        return seeds, tied, math.nan, math.nan
+    return seeds, tied, effect(both), difference_test(both, seed=seed)

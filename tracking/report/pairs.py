@@ -5,10 +5,15 @@ Pure: from results to numbers.
 "Better" and "worse" are said only where the p-value of the permutation test, adjusted by Holm over
 all pairs and measures of one answer, is at most 1 - level: then the probability of any false
 statement in that answer is at most 1 - level. Tables without single trials (the paper's) have no
-p-values; there the number of workloads decides on which one mean, or median time, is better.
+p-values; there one is better that wins more workloads than it loses, by mean or median time.
 
-Source: Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979,
-https://www.jstor.org/stable/4615733.
+Targets stay fixed in the tests of times to target, also where one of the two has set them: of
+simulated races between equal optimizers, 4 to 7 % have p-values of at most 0.05.
+
+Sources: Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979,
+https://www.jstor.org/stable/4615733; Tarone, A Modified Bonferroni Method for Discrete Data, 1990,
+https://doi.org/10.2307/2531456 (comparisons that no labelling could decide, as between runs that
+all tie, do not count).
 """
 
 from __future__ import annotations
@@ -22,7 +27,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from timetrial.framework.types import Condition, Direction, Split
+from timetrial.framework.types import Direction, Split
+from timetrial.tracking.report.effects import smallest_effect
 from timetrial.tracking.report.measures import Kind, Measure
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.scores.multiple import holm, smallest_difference
@@ -33,6 +39,8 @@ SPLITS: Final = (Split.TRAIN, Split.VALIDATION)
 
 MOST_SEEDS: Final = 40
 """No more seeds are proposed."""
+
+_NONE: Final = 1e-9  # an effect up to this is none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +54,15 @@ class Pair:
             better than, worse than or equal to that of ``other``.
         probability: that a run of ``one`` is better than one of ``other``; NaN without trials.
         low, high: its bootstrap interval.
-        p_value: two-sided, adjusted for all comparisons made at once; NaN without trials.
+        p_value: adjusted for all comparisons made at once; NaN without trials, and where all
+            trials tie.
         trials: the fewest on any workload; 0 when they are not known.
-        apart: workloads on which the trials of both do not overlap.
-        sign: 1 or -1 where ``one`` is better or worse, 0 where the data do not tell.
+        seeds: median number of trials on a workload.
+        any_difference: True when the test is one of any difference, whichever of the two it favours
+            on which workload; False when it is one of the probability.
+        effect: deviation of the probability from 1/2, in [0, 1/2]: of its mean over workloads, or
+            for a test of any difference its root mean square over workloads.
+        shown: True where the two differ beyond chance.
     """
 
     measure: Measure
@@ -63,8 +76,17 @@ class Pair:
     high: float = math.nan
     p_value: float = math.nan
     trials: int = 0
-    apart: int = 0
-    sign: int = 0
+    seeds: int = 0
+    any_difference: bool = False
+    effect: float = math.nan
+    shown: bool = False
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where ``one`` is better or worse, 0 where the data do not tell."""
+        if self.trials:
+            return int(np.sign(self.probability - 0.5)) if self.shown else 0
+        return int(np.sign(len(self.ahead) - len(self.behind)))
 
     @property
     def workloads(self) -> int:
@@ -73,20 +95,23 @@ class Pair:
 
 
 def pairs(
-    results: Results, names: Iterable[tuple[str, str]], kinds: Sequence[Kind]
+    results: Results,
+    names: Iterable[tuple[str, str]],
+    kinds: Sequence[Kind],
+    *,
+    any_difference: bool = False,
 ) -> list[Pair]:
     """Every pair of names by every measure of some kinds; those without common values left out.
 
-    P-values are adjusted over all of them.
+    P-values are adjusted over all of them. ``any_difference`` tests two learned optimizers for any
+    difference instead of for which one is better.
     """
     wanted = list(names)
     found = []
     for measure in measures(results, kinds):
         table = costs(results, measure)
         found += [pair for one, other in wanted if (pair := _pair(table, measure, one, other))]
-    if results.published:
-        return [dataclasses.replace(one, sign=_by_count(one)) for one in found]
-    return _tested(results, found)
+    return found if results.published else _tested(results, found, any_difference)
 
 
 def measures(results: Results, kinds: Sequence[Kind]) -> list[Measure]:
@@ -141,7 +166,7 @@ def firsts(
         return [], [], []
     table = table.loc[there]
     alone, shared, all_ = [], [], []
-    for workload in table.columns[table.loc[name].notna()]:
+    for workload in (w for w in table.columns if not math.isnan(float(table[w][name]))):
         column = table[workload]
         rest = column.drop(name).min()
         mine = float(column[name])
@@ -153,38 +178,59 @@ def firsts(
     return alone, shared, all_
 
 
+def comparisons(found: Sequence[Pair]) -> int:
+    """Number of pairs that are tested at once."""
+    return sum(not math.isnan(pair.p_value) for pair in found)
+
+
 def smallest_shown(found: Sequence[Pair], level: float) -> float:
-    """The smallest probability above 1/2 that the clearest of these pairs can be told apart by.
+    """The smallest effect by which the clearest of these pairs can be told apart.
 
     NaN where even an optimizer that wins every pair of trials is not told apart.
     """
-    tested = [pair for pair in found if pair.trials]
-    shown = (
-        smallest_difference(trials, workloads, len(tested), level)
-        for trials, workloads in {(pair.trials, pair.workloads) for pair in tested}
-    )
-    return min((one for one in shown if not math.isnan(one)), default=math.nan)
+    tested = [pair for pair in found if not math.isnan(pair.p_value)]
+    sizes = {(pair.seeds, pair.workloads, pair.any_difference) for pair in tested}
+    limits = (_limit(*size, comparisons(found), level) for size in sorted(sizes))
+    return min((limit for limit in limits if not math.isnan(limit)), default=math.nan)
 
 
-def seeds_needed(found: Sequence[Pair], level: float) -> int | None:
-    """Seeds with which the clearest undecided pair would be told apart, if its probability holds.
+def deciding_open(found: Sequence[Pair]) -> Pair | None:
+    """The undecided pair whose decision would settle the question with the fewest seeds.
 
-    At that number the estimate itself is just significant, so that another race of as many seeds
-    shows it half of the time. None where more than ``MOST_SEEDS`` are needed, or no pair is open.
+    A test of any difference settles it with the clearest pair. A claim that one optimizer is better
+    by every measure falls with the clearest pair on the other side; without one it stands with the
+    least clear pair. None where the effect is 0.
     """
-    tested = sum(pair.trials > 0 for pair in found)
-    best: int | None = None
-    for pair in (one for one in found if one.trials and not one.sign):
-        top = MOST_SEEDS if best is None else best - 1
-        effect = abs(pair.probability - 0.5)
+    open_ = [pair for pair in found if pair.trials and not pair.shown]
+    against = [p for p in open_ if p.any_difference or p.probability < 0.5 - _NONE]
+    if against:
+        return max(against, key=lambda pair: pair.effect)
+    pair = min(open_, key=lambda pair: pair.effect, default=None)
+    return pair if pair and pair.effect > _NONE else None
 
-        def shows(seeds: int, pair: Pair = pair, effect: float = effect) -> bool:
-            limit = smallest_difference(seeds, pair.workloads, tested, level)
-            return not math.isnan(limit) and limit - 0.5 <= effect + 1e-9
 
-        place = bisect.bisect_left(range(1, top + 1), True, key=shows)
-        best = place + 1 if place < top else best
-    return best
+def seeds_needed(pair: Pair, number: int, level: float) -> int | None:
+    """About the number of seeds with which a pair would be told apart, if its effect stays.
+
+    At that number the effect itself is just significant, so that another race of as many seeds
+    shows it half of the time. None where more than ``MOST_SEEDS`` are needed. ``number``:
+    comparisons made at once.
+    """
+
+    def shows(seeds: int) -> bool:
+        limit = _limit(seeds, pair.workloads, pair.any_difference, number, level)
+        return limit <= pair.effect + 1e-9
+
+    more = range(pair.seeds + 1, MOST_SEEDS + 1)
+    place = bisect.bisect_left(more, True, key=shows)
+    return more[place] if place < len(more) else None
+
+
+def _limit(seeds: int, workloads: int, any_difference: bool, number: int, level: float) -> float:
+    """The smallest effect of a race of this size that is told from none; NaN for no effect."""
+    if any_difference:
+        return smallest_effect(seeds, workloads, number, level)
+    return smallest_difference(seeds, workloads, number, level) - 0.5
 
 
 def _pair(table: pd.DataFrame, measure: Measure, one: str, other: str) -> Pair | None:
@@ -195,42 +241,39 @@ def _pair(table: pd.DataFrame, measure: Measure, one: str, other: str) -> Pair |
     if not both.any():
         return None
     ahead, behind, level = (
-        [str(w) for w in table.columns[both & how]]
+        [str(w) for w, holds in (both & how).items() if holds]
         for how in (mine < theirs, mine > theirs, mine == theirs)
     )
     return Pair(measure, one, other, ahead, behind, level)
 
 
-def _by_count(pair: Pair) -> int:
-    """1 or -1 where more than half of the workloads agree."""
-    half = pair.workloads / 2
-    return int(len(pair.ahead) > half) - int(len(pair.behind) > half)
-
-
-def _tested(results: Results, found: Sequence[Pair]) -> list[Pair]:
-    """The pairs with probabilities, adjusted p-values and signs; without trials left out."""
+def _tested(results: Results, found: Sequence[Pair], any_difference: bool) -> list[Pair]:
+    """The pairs with probabilities and adjusted p-values; those without trials left out."""
     table = results.improvement
     keys = table[["condition", "split", "measure", "optimizer", "other"]]
     rows = dict(zip(keys.itertuples(index=False, name=None), table.to_dict("records"), strict=True))
-    tested = [(pair, rows.get((*pair.measure, pair.one, pair.other))) for pair in found]
-    known = [(pair, row) for pair, row in tested if row is not None]
-    adjusted = holm({place: float(row["p_value"]) for place, (_, row) in enumerate(known)})
-    done = []
-    for place, (pair, row) in enumerate(known):
-        probability, p_value = float(row["probability"]), adjusted[place]
-        shown = p_value <= 1 - results.level + 1e-12
-        done.append(
-            dataclasses.replace(
-                pair,
-                probability=probability,
-                low=float(row["low"]),
-                high=float(row["high"]),
-                p_value=p_value,
-                trials=int(row["trials"]),
-                apart=int(row["apart"]),
-                sign=int(np.sign(probability - 0.5)) if shown else 0,
-            )
+    known = [
+        (pair, row) for pair in found if (row := rows.get((*pair.measure, pair.one, pair.other)))
+    ]
+    column = "p_any" if any_difference else "p_value"
+    adjusted = holm(
+        {
+            place: math.nan if row["tied"] else float(row[column])
+            for place, (_, row) in enumerate(known)
+        }
+    )
+    return [
+        dataclasses.replace(
+            pair,
+            probability=float(row["probability"]),
+            low=float(row["low"]),
+            high=float(row["high"]),
+            p_value=adjusted[place],
+            trials=int(row["trials"]),
+            seeds=int(row["seeds"]),
+            any_difference=any_difference,
+            effect=float(row["effect"] if any_difference else abs(row["probability"] - 0.5)),
+            shown=adjusted[place] <= 1 - results.level + _NONE,
         )
-    return done
-
-
+        for place, (pair, row) in enumerate(known)
+    ]
