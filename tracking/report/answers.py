@@ -58,20 +58,27 @@ class Answer:
 
     Attributes:
         verdict: the plain answer.
-        reason: what it rests on, a sentence without a capital letter at its beginning.
-        points: sentences with the numbers that carry it.
+        reason: the sentence it rests on, without a capital letter at its beginning.
+        details: further sentences.
+        points: sentences with all numbers that carry it.
         needed: sentence on what would settle the question; empty unless the verdict is ``OPEN``.
     """
 
     verdict: Verdict
     reason: str
+    details: Sequence[str] = ()
     points: Sequence[str] = ()
     needed: str = ""
 
     @property
+    def short(self) -> str:
+        """Verdict and reason, one sentence."""
+        return f"{self.verdict}: {self.reason}"
+
+    @property
     def lead(self) -> str:
-        """Verdict, reason and what is needed: the answer without its numbers."""
-        return " ".join(filter(None, (f"{self.verdict}: {self.reason}", self.needed)))
+        """Verdict, reason, details and what is needed: the answer without all of its numbers."""
+        return " ".join(filter(None, (self.short, *self.details, self.needed)))
 
     def blocks(self) -> list[Block]:
         """The answer on the page."""
@@ -151,12 +158,15 @@ def resolution_text(results: Results, found: Sequence[Pair]) -> str:
 
 def needed_text(results: Results, found: Sequence[Pair]) -> str:
     """How many seeds would settle the question, if the deciding difference stays as it is."""
+    if not any(pair.trials for pair in found):
+        return "Needed: the single trials, which are not published."
     pair = deciding_open(found)
     if pair is None:
         return "Needed: other targets or workloads; where runs are level, seeds do not help."
     number = seeds_needed(pair, comparisons(found), results.level)
     what = f"{kind_words(pair.measure)} under {CONTROL[pair.measure.condition]}"
-    where = f"the difference to {pair.other} in {what} ({chance_text(pair)})"
+    where = f"the difference to {pair.other} in {what}"
+    where += "" if pair.any_difference else f" ({chance_text(pair)})"
     if number is None:
         return f"Needed: more than {MOST_SEEDS} seeds, or other workloads: {where} is too small."
     return (
@@ -185,13 +195,26 @@ def pair_table(name: str, what: str, first: str, found: Sequence[Pair]) -> Table
     return Table(name, title, header(first, *heads), body, spans)
 
 
+def measure_table(name: str, what: str, found: Sequence[Pair]) -> Table:
+    """As ``pair_table``, with a row for every measure and a column for every other optimizer."""
+    turned = pair_table(name, what, "", found)
+    measures = list(dict.fromkeys(pair.measure for pair in found))
+    body = [
+        [name_cell(f"{kind_words(one)}, {CONTROL[one.condition]}")]
+        + [row[place] for row in turned.body]
+        for place, one in enumerate(measures, 1)
+    ]
+    others = (row[0].text for row in turned.body)
+    return Table(name, turned.title, header("measure", *others), body)
+
+
 def p_text(p_value: float) -> str:
-    """A p-value: ``p < 0.001`` or ``p = 0.012``; without one, all runs tie."""
+    """A p-value, ``p < 0.001``, ``p = 0.0125`` or ``p = 0.25``; without one, all runs tie."""
     if math.isnan(p_value):
         return "all level"
-    if p_value > 0.9995:
-        return "p = 1"
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+    if p_value < 0.001:
+        return "p < 0.001"
+    return f"p = {p_value:.4f}" if p_value < 0.1 else f"p = {p_value:.2f}"
 
 
 def _pair_cell(pair: Pair) -> Cell:

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from timetrial.tracking.report import entrants
 from timetrial.tracking.report.cells import signed
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.standings import Standing
@@ -84,9 +85,8 @@ def place_text(scores: pd.Series[float], name: str) -> str:
 
 
 def contender(results: Results) -> str | None:
-    """The learned optimizer in question: VeLO where it was raced, else the best learned one."""
-    learned = (name for name in results.optimizers if results.entrants[name].learned)
-    return fully_prompted(results) or next(learned, None)
+    """The learned optimizer in question: see ``entrants.contender``."""
+    return entrants.contender([results.entrants[name] for name in results.optimizers])
 
 
 def baselines(results: Results) -> list[str]:
@@ -96,13 +96,8 @@ def baselines(results: Results) -> list[str]:
 
 
 def fully_prompted(results: Results) -> str | None:
-    """The learned optimizer prompted with all its steps: VeLO as the paper runs it.
-
-    Of several the one with Google's weights, then the first by label.
-    """
-    known = (results.entrants[name] for name in results.optimizers)
-    full = sorted((not one.is_google, one.label) for one in known if one.learned and one.is_full)
-    return full[0][1] if full else None
+    """VeLO with all its steps: see ``entrants.fully_prompted``."""
+    return entrants.fully_prompted(results.entrants[name] for name in results.optimizers)
 
 
 def lacks(results: Results, what: str) -> str:

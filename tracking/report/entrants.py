@@ -87,6 +87,20 @@ def entrants_of(records: Sequence[RunRecord]) -> dict[str, Entrant]:
     }
 
 
+def fully_prompted(entrants: Iterable[Entrant]) -> str | None:
+    """Label of the learned optimizer prompted with all its steps: VeLO as the paper runs it.
+
+    Of several the one with Google's weights, then the first by label.
+    """
+    full = sorted((not one.is_google, one.label) for one in entrants if one.learned and one.is_full)
+    return full[0][1] if full else None
+
+
+def contender(ranked: Sequence[Entrant]) -> str | None:
+    """Label of the learned optimizer in question: VeLO where it was raced, else the first one."""
+    return fully_prompted(ranked) or next((one.label for one in ranked if one.learned), None)
+
+
 def weights_note(entrants: Iterable[Entrant]) -> str:
     """Sentences on whose weights the learned optimizers run with; empty when none is recorded.
 

@@ -57,17 +57,19 @@ class Measure(NamedTuple):
 def improvement(
     records: Sequence[RunRecord],
     standings: Sequence[Standing],
+    contender: str | None,
     learned: Collection[str],
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Probability that a run of one optimizer beats a run of another, by every measure.
 
     Returns:
-        Columns ``COLUMNS``: those of ``probability_of_improvement``; ``seeds``, the median number
-        of trials of the two on a workload; ``tied``, True when all their trials are equal on every
-        workload, so that no test can tell them apart; for two learned optimizers
-        ``effects.effect`` and ``p_any``, the p-value of ``effects.difference_test``, else NaN. No
-        p-value is adjusted.
+        Columns ``COLUMNS``. By final metric every pair has the columns of
+        ``probability_of_improvement``; by loss and time the contender and each other one do. For
+        the contender and each other one, in this order, there are also ``seeds``, the median number
+        of trials of the two on a workload; ``tied``, True when all their trials on each workload
+        are equal, so that no test can tell them apart; and, where the other one is learned, too,
+        ``effects.effect`` and ``p_any``, from ``effects.difference_test``. No p-value is adjusted.
     """
     ways = {run.workload: run.direction for run in records}
     tables = []
@@ -77,19 +79,30 @@ def improvement(
             Kind.METRIC: ways,
             Kind.TIME: None,
         }[measure.kind]
-        table = probability_of_improvement(trials, directions=directions, options=bootstrap)
-        cells = _costs(trials, directions)
-        more = [
-            _compared(cells, str(one), str(other), {one, other} <= set(learned), bootstrap.seed)
-            for one, other in zip(table["optimizer"], table["other"], strict=True)
-        ]
-        names = ["seeds", "tied", "effect", "p_any"]
-        table[names] = pd.DataFrame(more, table.index, names)
-        heads = zip(("condition", "split", "measure"), measure, strict=True)
-        for place, (name, value) in enumerate(heads):
-            table.insert(place, name, value)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
+        names = trials["optimizer"]
+        groups = [trials]
+        if measure.kind is not Kind.METRIC:
+            others = [] if contender is None else sorted({*names} - {contender})
+            groups = [trials[names.isin([contender, other])] for other in others]
+        for group in groups:
+            table = probability_of_improvement(group, directions=directions, options=bootstrap)
+            cells = _costs(group, directions)
+            more = [
+                _details(cells, str(one), str(other), other in learned, bootstrap.seed)
+                if one == contender
+                else (math.nan, False, math.nan, math.nan)
+                for one, other in zip(table["optimizer"], table["other"], strict=True)
+            ]
+            details = pd.DataFrame(more, table.index, ["seeds", "tied", "effect", "p_any"])
+            parts = [_named(measure, table.index), table, details]
+            tables.append(pd.concat(parts, axis="columns"))
+    found = [table for table in tables if len(table)]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(COLUMNS))
+
+
+def _named(measure: Measure, index: pd.Index[int]) -> pd.DataFrame:
+    names = ["condition", "split", "measure"]
+    return pd.DataFrame([measure] * len(index), index, names)
 
 
 def _trials(
@@ -125,7 +138,7 @@ def _costs(
     return found
 
 
-def _compared(
+def _details(
     cells: Mapping[str, Mapping[str, Floats]], one: str, other: str, tested: bool, seed: int
 ) -> tuple[float, bool, float, float]:
     """Median number of trials, whether all tie, effect and p-value of any difference of a pair."""

@@ -14,7 +14,7 @@ import pandas as pd
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Direction
 from timetrial.tracking.record import schema
-from timetrial.tracking.report.entrants import Entrant, entrants_of
+from timetrial.tracking.report.entrants import Entrant, contender, entrants_of
 from timetrial.tracking.report.listing import ListedRun, Planned, listed_runs
 from timetrial.tracking.report.measures import improvement
 from timetrial.tracking.report.standings import Standing, directions, order, standings
@@ -70,8 +70,9 @@ class Results:
         standings: every condition and split.
         quality: columns of ``targets.final_quality`` and low, high (NaN where single trials are
             not known).
-        improvement: columns ``measures.COLUMNS``, on final losses, final deciding metrics and times
-            to target; empty where single trials are not known.
+        improvement: columns ``measures.COLUMNS``: final deciding metrics of every pair, final
+            losses and times to target of the learned optimizer in question (``contender``) and each
+            other one; empty where single trials are not known.
         metrics: deciding metric by workload.
         directions: by workload and metric.
         optimizers: labels from the best to the last.
@@ -119,15 +120,17 @@ def results_of(records: Sequence[RunRecord], options: ReportOptions | None = Non
     )
     ends = quality_intervals(final_values(raced), options=options.bootstrap)
     entrants = entrants_of(raced)
-    learned = {label for label, one in entrants.items() if one.learned}
+    ranked = order(found, {run.optimizer for run in raced})
+    one = contender([entrants[name] for name in ranked])
+    learned = [name for name in ranked if entrants[name].learned]
     return Results(
         records=raced,
         standings=found,
         quality=final_quality(raced).merge(ends[[*_CELL, "low", "high"]], on=_CELL, how="left"),
-        improvement=improvement(raced, found, learned, options.bootstrap),
+        improvement=improvement(raced, found, one, learned, options.bootstrap),
         metrics={run.workload: run.metric for run in raced},
         directions=directions(raced),
-        optimizers=order(found, {run.optimizer for run in raced}),
+        optimizers=ranked,
         entrants=entrants,
         options=options,
         listed_runs=listed_runs(raced, options.planned),

@@ -67,10 +67,9 @@ def _answer(results: Results, name: str | None, found: Sequence[Pair]) -> Answer
         here = [pair for pair in found if pair.measure.condition == condition]
         points += [_best_on(results, name, others, condition), _sides(here, others, condition)]
     points += [*_references(results), resolution_text(results, found)]
-    needed = ""
-    if verdict is Verdict.OPEN and not results.published:
-        needed = needed_text(results, found)
-    return Answer(verdict, _reason(results, name, others, found), points, needed)
+    needed = needed_text(results, found) if verdict is Verdict.OPEN else ""
+    best = _best_losses(results, name, others, _conditions(found))
+    return Answer(verdict, best, [_in_all(others, found)], points, needed)
 
 
 def _pairs(results: Results, name: str | None) -> list[Pair]:
@@ -81,10 +80,12 @@ def _conditions(found: Sequence[Pair]) -> list[Condition]:
     return [c for c in CONDITIONS if any(pair.measure.condition == c for pair in found)]
 
 
-def _reason(results: Results, name: str, others: Sequence[str], found: Sequence[Pair]) -> str:
-    """Counts of best losses, and the baselines on both sides."""
+def _best_losses(
+    results: Results, name: str, others: Sequence[str], conditions: Sequence[Condition]
+) -> str:
+    """On how many workloads it ends with the best losses."""
     counted: list[str] = []
-    for condition in _conditions(found):
+    for condition in conditions:
         parts: list[str] = []
         for measure in _deciding(results, condition):
             alone, _, all_ = firsts(results, measure, name, others)
@@ -92,14 +93,20 @@ def _reason(results: Results, name: str, others: Sequence[str], found: Sequence[
             best = f"the best {kind_words(measure)}"
             parts.append(f"{best} on {len(alone)} of {len(all_)}{noun}")
         counted.append(f"{joined_names(parts)} under {CONTROL[condition]}")
+    return f"{name} ends with {'; '.join(counted)}."
+
+
+def _in_all(others: Sequence[str], found: Sequence[Pair]) -> str:
+    """The baselines that it is better than by every measure, or worse than by one."""
     better = [o for o in others if _signs(found, o) == {1}]
     worse = [o for o in others if -1 in _signs(found, o)]
     said = [f"better than {joined_names(better)} by every measure"] if better else []
     said += [f"worse than {joined_names(worse)} by at least one measure"] if worse else []
-    sides = f"It is {' and '.join(said)}." if said else "No baseline is told apart from it."
-    if not said and any(pair.sign for pair in found):
-        sides = "It is better than no baseline by every measure, and worse than none by any."
-    return f"{name} ends with {'; '.join(counted)}. {sides}"
+    if said:
+        return f"It is {' and '.join(said)}."
+    if any(pair.sign for pair in found):
+        return "It is better than no baseline by every measure, and worse than none by any."
+    return "No baseline is told apart from it."
 
 
 def _signs(found: Sequence[Pair], other: str) -> set[int]:

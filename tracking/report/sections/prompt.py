@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
@@ -24,9 +24,9 @@ from timetrial.tracking.report.answers import (
     Answer,
     Verdict,
     kind_words,
+    measure_table,
     needed_text,
     p_text,
-    pair_table,
     resolution_text,
 )
 from timetrial.tracking.report.cells import (
@@ -50,42 +50,25 @@ from timetrial.tracking.report.comparison import (
     lacks,
 )
 from timetrial.tracking.report.measures import Kind
-from timetrial.tracking.report.pairs import SPLITS, Pair, costs, pairs
+from timetrial.tracking.report.pairs import SPLITS, Pair, costs
+from timetrial.tracking.report.prompts import Flip, flips, prompt_pairs, standings_with
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Section, captioned
 from timetrial.tracking.report.sections.times import time_table
-from timetrial.tracking.report.standings import CONTROL, Standing
+from timetrial.tracking.report.standings import CONTROL
 from timetrial.tracking.scores.targets import CONDITIONS
 from timetrial.tracking.scores.uncertainty import ENOUGH_TRIALS
 
 MEANINGFUL: Final = 0.75
 """Probability of improvement from which a difference is meaningful (Bouthillier et al.)."""
 
-_KINDS: Final = tuple(Kind)
 _LESS: Final = 0.95  # fewer updates than this share of the other's is less training
-
-
-class Flip(NamedTuple):
-    """A target that one prompt reaches and another one never does."""
-
-    standing: Standing
-    workload: str
-    reached_by: str
-
-    @property
-    def text(self) -> str:
-        """``criteo1tb, training (only velo_short, after 6,088 seconds)``."""
-        time = float(self.standing.times.loc[self.reached_by, self.workload])  # type: ignore[arg-type]
-        number = f"{time:,.0f}" if time == round(time) else plain(time, 3)
-        split = SPLIT_WORDS[self.standing.split]
-        after = f"{number} {self.standing.unit}"
-        return f"{self.workload}, {split} (only {self.reached_by}, after {after})"
 
 
 def section(results: Results) -> Section:
     """The question, its answer, and times and differences by prompt."""
     full = fully_prompted(results)
-    found = _pairs(results, full)
+    found = prompt_pairs(results, full)
     tables = _tables(results, full, found) if full else []
     return Section(
         name="question-1",
@@ -98,7 +81,7 @@ def section(results: Results) -> Section:
 def answer(results: Results) -> Answer:
     """Whether the results stay the same with another prompt."""
     full = fully_prompted(results)
-    return _answer(results, full, _pairs(results, full))
+    return _answer(results, full, prompt_pairs(results, full))
 
 
 def _answer(results: Results, full: str | None, found: Sequence[Pair]) -> Answer:
@@ -116,53 +99,17 @@ def _answer(results: Results, full: str | None, found: Sequence[Pair]) -> Answer
         cells += number
     verdict = _verdict(results, found, flipped)
     points = [point for name in names for point in _points(results, full, name, found)]
-    needed = ""
-    if verdict is Verdict.OPEN and not results.published:
-        needed = needed_text(results, found)
-    others = joined_names(names)
+    needed = needed_text(results, found) if verdict is Verdict.OPEN else ""
     flip = f"{len(flipped)} of {cells} cells (workload, split and budget) flip between reached and "
-    flip += f"never from {full} to {others}"
-    reason = _reason(results, found, verdict, flip)
-    return Answer(verdict, reason, [*points, resolution_text(results, found)], needed)
-
-
-def variants(results: Results, full: str) -> list[str]:
-    """The learned optimizers with another prompt, with the same weights where there are any."""
-    known = [results.entrants[name] for name in sorted(results.optimizers)]
-    chosen = [one for one in known if one.learned and one.is_variant]
-    alike = [one for one in chosen if one.weights == results.entrants[full].weights]
-    return [one.label for one in alike or chosen]
-
-
-def flips(results: Results, full: str, other: str) -> tuple[list[Flip], int]:
-    """Targets that only one of two optimizers reaches, and the number of cells compared.
-
-    A cell is a workload, a split (training or validation) and a condition with runs of both.
-    """
-    found, number = [], 0
-    for standing in _standings(results, full, other):
-        times = standing.times.loc[[full, other]].dropna(axis="columns")
-        number += times.shape[1]
-        for workload in times.columns:
-            reached = [name for name in times.index if math.isfinite(times.loc[name, workload])]
-            if len(reached) == 1:
-                found.append(Flip(standing, str(workload), str(reached[0])))
-    return found, number
-
-
-def _standings(results: Results, *names: str) -> list[Standing]:
-    """The standings that hold all names, training before validation."""
-    found = [
-        one
-        for one in results.standings
-        if one.split in SPLITS and all(name in one.scores.index for name in names)
-    ]
-    return sorted(found, key=lambda one: (CONDITIONS.index(one.condition), SPLITS.index(one.split)))
-
-
-def _pairs(results: Results, full: str | None) -> list[Pair]:
-    names = [(full, name) for name in variants(results, full)] if full else []
-    return pairs(results, names, _KINDS, any_difference=True)
+    flip += f"never from {full} to {joined_names(names)}"
+    less = [said for name in names for said in _less(results, full, name)]
+    return Answer(
+        verdict,
+        _reason(results, found, verdict, flip),
+        [*_details(results, found, flip), *less],
+        [*points, resolution_text(results, found)],
+        needed,
+    )
 
 
 def _verdict(results: Results, found: Sequence[Pair], flipped: Sequence[Flip]) -> Verdict:
@@ -181,20 +128,23 @@ def _verdict(results: Results, found: Sequence[Pair], flipped: Sequence[Flip]) -
 
 
 def _reason(results: Results, found: Sequence[Pair], verdict: Verdict, flip: str) -> str:
-    """What the verdict rests on; ``flip`` is the sentence on cells that flip."""
-    if results.published:
-        if verdict is Verdict.NO:
-            return f"the prompt decides which targets are reached. {flip}."
-        return f"{flip}; single trials are not published, so no small difference can be shown."
-    most = max(found, key=lambda pair: (pair.shown, pair.effect))
-    told = f"Most clearly, {_told(most)}. {capital(flip)}."
+    """What the verdict rests on; ``flip`` tells how many cells flip."""
     number = count(len(found), "result")
+    if results.published:
+        return f"{flip}."
     if verdict is Verdict.NO:
-        return f"the prompt changes {sum(pair.shown for pair in found)} of {number}. {told}"
+        return f"the prompt changes {sum(pair.shown for pair in found)} of {number}."
     if verdict is Verdict.YES:
         low, high = 1 - MEANINGFUL, MEANINGFUL
-        return f"every probability of being better lies between {low:g} and {high:g}. {told}"
-    return f"none of {number} changes with the prompt beyond chance. {told}"
+        return f"every probability of being better lies between {low:g} and {high:g}."
+    return f"none of {number} changes with the prompt beyond chance."
+
+
+def _details(results: Results, found: Sequence[Pair], flip: str) -> list[str]:
+    if results.published:
+        return []
+    most = max(found, key=lambda pair: (pair.shown, pair.effect))
+    return [f"Most clearly, {_told(most)}.", f"{capital(flip)}."]
 
 
 def _told(pair: Pair) -> str:
@@ -226,7 +176,7 @@ def _points(results: Results, full: str, name: str, found: Sequence[Pair]) -> li
         mine = [p for p in found if p.other == name and p.measure.condition == condition]
         points += [*_flip_point(here, full, name, condition), *_scores(here, full, name, condition)]
         points += [*_comparisons(here, mine, condition), *_changes(here, mine, condition)]
-    return [*points, *_training_point(results, full, name)]
+    return points
 
 
 def _flip_point(results: Results, full: str, name: str, condition: Condition) -> list[str]:
@@ -239,7 +189,7 @@ def _flip_point(results: Results, full: str, name: str, condition: Condition) ->
         told = f"prompted with {100 * one.prompt:g} % of its steps"
     reached = sum(
         int(standing.times.loc[[full, name]].max().lt(math.inf).sum())
-        for standing in _standings(results, full, name)
+        for standing in standings_with(results, full, name)
     )
     listed = "; ".join(flip.text for flip in found)
     if not found:
@@ -253,7 +203,7 @@ def _flip_point(results: Results, full: str, name: str, condition: Condition) ->
 def _scores(results: Results, full: str, name: str, condition: Condition) -> list[str]:
     """The scores of both on both splits; two zeros say nothing."""
     said = []
-    for standing in _standings(results, full, name):
+    for standing in standings_with(results, full, name):
         mine, theirs = float(standing.scores[full]), float(standing.scores[name])
         split = SPLIT_WORDS[standing.split]
         if max(mine, theirs) < SAME:
@@ -313,7 +263,7 @@ def _changes(results: Results, here: Sequence[Pair], condition: Condition) -> li
     return [f"Largest change of a mean under {CONTROL[condition]}, {who}: {'; '.join(said)}."]
 
 
-def _training_point(results: Results, full: str, name: str) -> list[str]:
+def _less(results: Results, full: str, name: str) -> list[str]:
     """A variant that ends earlier differs by its training, too."""
     steps: dict[str, dict[tuple[str, str], list[int]]] = {full: {}, name: {}}
     for run in results.records:
@@ -328,8 +278,8 @@ def _training_point(results: Results, full: str, name: str) -> list[str]:
     if share >= _LESS:
         return []
     return [
-        f"{name} also ends after {100 * share:.0f} % of {full}’s updates: its final values differ "
-        "by the prompt and by less training together."
+        f"{name} also ends after {100 * share:.0f} % of {full}’s updates: part of a worse final "
+        "value is less training."
     ]
 
 
@@ -350,7 +300,7 @@ def _tables(results: Results, full: str, found: Sequence[Pair]) -> list[Table]:
     shown = [_differences(results, full, names)] if times else []
     if found:
         what = f"{full} is better, by prompt"
-        shown.append(pair_table("prompt_improvement", what, "other prompt", found))
+        shown.append(measure_table("prompt_improvement", what, found))
     return [*times, *shown]
 
 

@@ -93,16 +93,16 @@ def _answer(results: Results, name: str | None, found: Sequence[Pair]) -> Answer
     points = [_point(one, name, others, found, results) for one in judged]
     points += [resolution_text(results, found)] if found else []
     points += [_PRINTED] if results.published else []
-    needed = ""
-    if verdict is Verdict.OPEN and not results.published:
-        needed = _needed(results, name, found)
-    beyond = "is" if results.published else "is shown to be"
+    needed = _needed(results, name, found) if verdict is Verdict.OPEN else ""
     rankings = count(len(judged), "ranking")
-    ahead = f"{beyond} faster than every baseline in {signs.count(1)} of {rankings}"
+    ahead = f"is shown to be faster than every baseline in {signs.count(1)} of {rankings}"
     behind = f"slower than at least one in {signs.count(-1)}"
+    if results.published:
+        ahead = f"scores higher than every baseline in {signs.count(1)} of {rankings}"
+        behind = f"lower than at least one in {signs.count(-1)}"
     against = "; ".join(_against_best(standing, name, others) for standing in judged)
-    reason = f"{name} {ahead} and {behind}. Scores against the best baseline: {against}."
-    return Answer(verdict, reason, points, needed)
+    details = [f"Scores against the best baseline: {against}."]
+    return Answer(verdict, f"{name} {ahead} and {behind}.", details, points, needed)
 
 
 def _judged(standing: Standing, name: str | None, others: Sequence[str]) -> bool:
