@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 
 from timetrial.framework import config as configuration
+from timetrial.framework.budget import TARGET_SHARE
 from timetrial.framework.config import RunConfig
 from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.records import RunResult
@@ -51,6 +52,7 @@ def run_header(config: RunConfig, workload: Workload, tags: Mapping[str, str]) -
             schema.BUDGET: str(limit),
             schema.METRIC: workload.metric,
             schema.DIRECTION: workload.direction.value,
+            schema.EVALUATED_AT: str(TARGET_SHARE),
             **environment_tags(),
             **tags,
         },
@@ -60,11 +62,12 @@ def run_header(config: RunConfig, workload: Workload, tags: Mapping[str, str]) -
 def entry_tags(entry: OptimizerEntry, config: RunConfig, horizon: Horizon) -> dict[str, str]:
     """Tags that let a report draw an unregistered optimizer.
 
-    A run with its own label has no colour: reports give it a separate row.
+    A run with its own label, such as a tuned one, has no colour and sets no targets.
     """
     tags = {
         schema.OPTIMIZER_NAME: config.optimizer.name,
         schema.LEARNED: str(entry.learned).lower(),
+        schema.SETS_TARGETS: str(entry.sets_targets and not config.label).lower(),
     }
     if entry.color and not config.label:
         tags[schema.COLOR] = entry.color

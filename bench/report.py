@@ -46,6 +46,7 @@ from timetrial.tracking.scores.algoperf_rules import RULES, Rules
 from timetrial.tracking.scores.conditions import by_condition
 from timetrial.tracking.scores.fixed_targets import give_targets, named_targets
 from timetrial.tracking.scores.resampling import Bootstrap
+from timetrial.tracking.scores.targets import base_name
 from timetrial.tracking.store.listing import has_experiment
 from timetrial.tracking.store.opening import Store, open_store
 from timetrial.tracking.store.report_run import log_report
@@ -80,9 +81,11 @@ def report(
     store = store or open_store(tracking.uri, root=Path(tracking.root), create=False)
     configs = planned(suite, tracking, store)
     records, others = _runs_of(suite, tracking, store, configs)
-    scored = by_condition(records)
+    scored = _with_targets(by_condition(records), suite)
     report_options = ReportOptions(
         title=f"Timetrial: suite {suite.name}",
+        r_max=suite.r_max,
+        setters=suite.targets.setters or None,
         planned=_planned_runs(configs, suite),
         mixed_machines=mixed_machines,
         bootstrap=options or Bootstrap(),
@@ -140,6 +143,20 @@ def _runs_of(
             f"{suite.name}; make them with: timetrial bench suite={suite.name}"
         )
     return records, len(recorded) - len(records)
+
+
+def _with_targets(records: Sequence[RunRecord], suite: Suite) -> list[RunRecord]:
+    """The runs with the fixed targets of their suite, where it has some.
+
+    Raises:
+        UserError: the file of targets cannot be read, or a setter has no runs.
+    """
+    labels = sorted({record.optimizer for record in records})
+    for setter in suite.targets.setters:
+        if setter not in {*labels, *map(base_name, labels)}:
+            raise UserError(configuration.unknown("optimizer in targets.setters", setter, labels))
+    file = suite.targets.file
+    return give_targets(records, named_targets(str(file)), Path(file).name) if file else [*records]
 
 
 def write_page(records: Sequence[RunRecord], directory: Path, options: ReportOptions) -> Path:

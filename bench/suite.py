@@ -30,6 +30,22 @@ HPO = "hpo"
 
 
 @dataclasses.dataclass(frozen=True)
+class TargetSettings:
+    """How the targets of a race are set.
+
+    Attributes:
+        setters: labels of the optimizers that set targets, with or without variant. Empty stands
+            for the baselines and ``velo``: tuned optimizers, ``velo_short`` and ``velo_feed`` set
+            none.
+        file: file of fixed targets, as for ``timetrial report --targets``; "" establishes them
+            from the runs of the race.
+    """
+
+    setters: tuple[str, ...] = ()
+    file: UserPath = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Suite:
     """A race: every optimizer on every workload with every seed.
 
@@ -49,6 +65,9 @@ class Suite:
             ``<calibrations>/W.yaml`` holds the time budget of workload W. "" takes the charged
             seconds of the reference run.
         seconds_per_run: expected wall time of a run on 2 cores, for the estimate in the plan.
+        targets: how the targets of the race are set.
+        r_max: upper limit of the score's integral, > 1; null takes 3 for time and 1.5 for steps,
+            which reproduce the paper.
         hpo: directory of the tuned presets of ``hpo``, one per workload, written by
             ``timetrial tune --export``. "" leaves the row out.
     """
@@ -62,6 +81,8 @@ class Suite:
     conditions: tuple[str, ...] = (Condition.STEP,)
     calibrations: UserPath = ""
     seconds_per_run: float = 0.0
+    targets: TargetSettings = TargetSettings()
+    r_max: float | None = None
     hpo: UserPath = ""
 
     def __post_init__(self) -> None:
@@ -76,7 +97,9 @@ class Suite:
                 "optimizer=NAME --export FILE, and name its directory in hpo="
             )
         _check_names("conditions", "condition", self.conditions, [Condition.STEP, Condition.TIME])
-        check(self, seconds_per_run=">= 0")
+        check(self, seconds_per_run=">= 0", r_max="> 1")
+        if self.targets.file and not os.path.isfile(self.targets.file):
+            raise ValueError(f"targets.file: expected a file, found none at {self.targets.file}")
         if not self.seeds:
             raise ValueError("seeds: expected at least one, as in seeds=0,1,2, got none")
         if len(set(self.seeds)) < len(self.seeds):
@@ -170,6 +193,8 @@ def load_suite(overrides: Sequence[str]) -> tuple[Suite, Tracking]:
     name = name if name in suites() else file.stem
     tracking = _tracking(given.pop("tracking", {}), name)
     parts = {"name": name, **_suite_file(file)}
+    if "presets" in given:  # fixed targets belong to the budgets of their presets
+        parts.pop("targets", None)
     parts |= _directories(fields_of(given, Suite, ""), (PRESETS_DIRECTORY, Path.cwd()))
     required = [f.name for f in dataclasses.fields(Suite) if f.default is dataclasses.MISSING]
     if missing := [key for key in required if key not in parts]:
@@ -201,6 +226,9 @@ def _suite_file(file: Path) -> dict[str, Any]:
     parts = fields_of(configuration.read_yaml(file), Suite, "")
     beside = file.absolute().parent
     parts = _directories(parts, (beside,), ("calibrations",))
+    targets = parts.get("targets", TargetSettings())
+    if targets.file and os.path.isfile(beside / targets.file):
+        parts["targets"] = dataclasses.replace(targets, file=str(beside / targets.file))
     return _directories(parts, (beside, PRESETS_DIRECTORY))
 
 

@@ -1,7 +1,8 @@
 """Time of scoring: 1,000 runs of 200 evaluations of 10 metrics, 10,000 bootstrap samples.
 
-Covers a whole report: targets, times, ratios, scores, final metrics with intervals on all of them,
-probabilities of improvement and rank stability. The goal is at most 10 seconds.
+Covers a whole report: targets, times, ratios, scores, final metrics with intervals and their
+coverage on all of them, probabilities of improvement with adjusted p-values, aggregates, rank
+stability, sensitivity and the null test. The goal is at most 10 seconds.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ import numpy as np
 
 from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Direction
+from timetrial.tracking.scores.aggregates import aggregates
+from timetrial.tracking.scores.final_quality import final_values
+from timetrial.tracking.scores.multiple import holm, smallest_difference
+from timetrial.tracking.scores.null_test import null_test
 from timetrial.tracking.scores.ranks import leave_one_workload_out, over_r_max
 from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.scores.scoring import scores, speedups, wins
-from timetrial.tracking.scores.targets import final_values, targets, time_to_target, trial_times
+from timetrial.tracking.scores.sensitivity import sensitivity
+from timetrial.tracking.scores.targets import targets, time_to_target, trial_times
 from timetrial.tracking.scores.uncertainty import (
     probability_of_improvement,
     quality_intervals,
@@ -80,10 +86,16 @@ def score_everything(records: list[RunRecord], options: Bootstrap) -> None:
             wins(times)
             speedups(times, "optimizer0")
             race_intervals(trials, r_max=r_max, options=options)
-            probability_of_improvement(trials, options=options)
+            pairs = probability_of_improvement(trials, options=options)
+            for _, group in pairs.groupby("optimizer"):
+                holm(dict(zip(group["other"], group["p_value"], strict=True)))
+            aggregates(records, split=split, condition=condition, targets=goals, options=options)
+            sensitivity(records, split=split, condition=condition, r_max=r_max)
+            null_test(records, split=split, condition=condition, r_max=r_max)
             leave_one_workload_out(times, r_max=r_max)
             over_r_max(times, np.arange(1.25, 4.25, 0.25))
     quality_intervals(final_values(records), options=options)
+    smallest_difference(SEEDS, WORKLOADS, OPTIMIZERS - 1, options.level)
 
 
 def main() -> None:

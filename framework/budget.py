@@ -12,6 +12,13 @@ import math
 from timetrial.framework.paths import UserPath
 from timetrial.framework.types import Condition
 
+TARGET_SHARE = 0.75
+"""Share of the budget at which targets are established; every run is evaluated there.
+
+Source: Rezk et al., "Is Scaling Learned Optimizers Worth It? Evaluating the Value of VeLO's 4000
+TPU Months", 2023, section 5, https://arxiv.org/abs/2310.18191.
+"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
@@ -62,9 +69,19 @@ class Budget:
         """Share of the budget used, 1 is all; the smaller share where there are two limits."""
         return min(self.shares(steps, seconds))
 
-    def limits_reached(self, steps: int, seconds: float) -> int:
-        """Number of limits used up; an evaluation is due at each."""
-        return sum(share >= 1 for share in self.shares(steps, seconds))
+    def marks_passed(self, steps: int, seconds: float) -> int:
+        """Number of marks at or behind this moment; an evaluation is due at each.
+
+        Each limit has two: ``TARGET_SHARE`` of it, and its end.
+        """
+        shares = self.shares(steps, seconds)
+        return sum(share >= mark for share in shares for mark in (TARGET_SHARE, 1))
+
+    def seconds_to_mark(self, seconds: float) -> float:
+        """Charged seconds to the next mark in seconds; inf behind the last one, or without."""
+        limit = self.limit_seconds or 0.0
+        left = (mark * limit - seconds for mark in (TARGET_SHARE, 1))
+        return min((gap for gap in left if gap > 0), default=math.inf)
 
     @property
     def limit_seconds(self) -> float | None:

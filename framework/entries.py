@@ -89,6 +89,7 @@ class OptimizerEntry(Entry[optax.GradientTransformation]):
         learning_rates: learning rate from settings and horizon, a number or a schedule. Without
             it, or where it returns None, no learning rate is plotted.
         eval_params: parameters to evaluate, from ``(opt_state, params)``. Pure, jittable.
+        sets_targets: True when its runs may set the targets of a race.
         learned: True when the update rule is learned.
         color: colour in plots, as ``#rrggbb``; "" takes one from the palette of the report.
     """
@@ -102,6 +103,7 @@ class OptimizerEntry(Entry[optax.GradientTransformation]):
     space: Space | None = None
     learning_rates: Callable[[Any, Horizon], float | optax.Schedule | None] | None = None
     eval_params: Callable[[PyTree, PyTree], PyTree] = current_params
+    sets_targets: bool = True
     learned: bool = False
     color: str = ""
 

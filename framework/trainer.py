@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 
@@ -86,7 +87,7 @@ class Trainer:
         """Updates until an evaluation is due or a callback ends the run.
 
         Update t is issued while update t-1 still runs, so that the device is never idle. Then the
-        loop waits for t-1, so that charged seconds cover finished updates only. Close to the end of
+        loop waits for t-1, so that charged seconds cover finished updates only. Close to a mark of
         a time budget nothing is issued ahead, so the overshoot is at most one update.
         """
         reason: StopReason | None = None
@@ -131,24 +132,24 @@ class Trainer:
         return StopReason.BUDGET if used >= 1 else None
 
     def _issued_ahead(self) -> int:
-        """Updates that may be issued ahead: 1, or 0 close to a limit in seconds."""
-        limit = self.budget.limit_seconds
-        if limit is None or self._finished_at >= limit:
+        """Updates that may be issued ahead: 1, or 0 close to a mark in seconds."""
+        left = self.budget.seconds_to_mark(self._finished_at)
+        if left == math.inf:
             return 1
         if not self._recent_step_seconds:
             return 0
-        return 0 if limit - self._finished_at < 3 * max(self._recent_step_seconds) else 1
+        return 0 if left < 3 * max(self._recent_step_seconds) else 1
 
     def _evaluation_due(self, step: int, start: StepInfo) -> bool:
-        """True at the workload's cadence, at each limit of the budget and at the last step."""
+        """True at the workload's cadence, at each mark of the budget and at the last step."""
         every_steps = self.workload.eval_every_steps
         every_seconds = self.workload.eval_every_seconds
         seconds = self._finished_at
-        reached = self.budget.limits_reached
+        passed = self.budget.marks_passed
         return (
             (every_steps is not None and step % every_steps == 0)
             or (every_seconds is not None and seconds - start.train_seconds >= every_seconds)
-            or reached(step, seconds) > reached(start.step, start.train_seconds)
+            or passed(step, seconds) > passed(start.step, start.train_seconds)
             or (self.last_step is not None and step >= self.last_step)
         )
 

@@ -227,6 +227,7 @@ VELO_SHORT = OptimizerEntry(
     last_step=prompted_steps,
     steps_from="velo",
     space=_SPACE,
+    sets_targets=False,
     learned=True,
     color="#c088a8",
 )
@@ -238,5 +239,6 @@ VELO_FEED = OptimizerEntry(
     variant=variant,
     notes=notes,
     space={"weight_decay": _SPACE["weight_decay"]},
+    sets_targets=False,
     learned=True,
 )

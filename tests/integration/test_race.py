@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from pathlib import Path
 
 import jax
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 import tiny_suite
 from tiny import TinyWorkload
@@ -16,7 +18,8 @@ from tiny import TinyWorkload
 from timetrial.bench import race as races
 from timetrial.bench import suite as suites
 from timetrial.bench.experiment import Workshop, run
-from timetrial.bench.suite import Suite, load_run
+from timetrial.bench.report import report as write_report
+from timetrial.bench.suite import Suite, TargetSettings, load_run
 from timetrial.bench.timing.calibrate import calibrate
 from timetrial.bench.timing.calibration import save_calibration
 from timetrial.bench.timing.estimate import estimate_steps, steps_within
@@ -24,6 +27,7 @@ from timetrial.framework import callbacks as cb
 from timetrial.framework.budget import Budget, StopReason
 from timetrial.framework.config import ConfigError, Tracking, digest, to_yaml
 from timetrial.framework.entries import Horizon, OptimizerEntry
+from timetrial.framework.errors import UserError
 from timetrial.framework.records import RunRecord
 from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
@@ -88,6 +92,32 @@ def test_a_race_in_both_conditions_makes_each_run_once(tracking: Tracking):
         assert record.evaluations[-1].step == record.step
     again = raced(suite, tracking)
     assert {r.run_id for r in again} == {r.run_id for r in runs}
+
+
+def test_every_run_of_a_race_is_evaluated_at_three_quarters_of_its_budgets(tracking: Tracking):
+    runs = raced(make_suite("adam", "heavy_ball", conditions=("step", "time")), tracking)
+    for record in runs:
+        assert record.tags["evaluated_at"] == "0.75"
+        assert math.ceil(0.75 * STEPS) in [row.step for row in record.evaluations]
+
+
+def test_the_targets_of_a_suite_are_set_by_its_setters_or_its_file(tracking: Tracking, capsys):
+    suite = make_suite("adam", "velo_short")
+    raced(suite, tracking)
+    report = Path(tracking.root) / "reports" / "s"
+    set_by = pd.read_csv(report / "targets.csv")["set_by"]
+    assert set(set_by) == {"adam"}
+    chosen = dataclasses.replace(suite, targets=TargetSettings(setters=("velo_short",)))
+    assert write_report(chosen, tracking) == 0
+    assert set(pd.read_csv(report / "targets.csv")["set_by"]) == {"velo_short[embedded]"}
+    Path("fixed.csv").write_text("workload,target\ntiny,0.125\n")
+    fixed = dataclasses.replace(suite, targets=TargetSettings(file="fixed.csv"))
+    assert write_report(fixed, tracking) == 0
+    table = pd.read_csv(report / "targets.csv").set_index("split")
+    assert table.loc["validation", ["target", "set_by"]].to_list() == [0.125, "fixed.csv"]
+    wrong = dataclasses.replace(suite, targets=TargetSettings(setters=("adma",)))
+    with pytest.raises(UserError, match="did you mean 'adam'"):
+        write_report(wrong, tracking)
 
 
 def test_prompted_velo_is_told_an_estimate_first_and_then_what_the_first_trial_made(

@@ -21,7 +21,6 @@ from timetrial.tracking.report.answers import (
     resolution_text,
 )
 from timetrial.tracking.report.comparison import baselines, contender, place_text
-from timetrial.tracking.report.entrants import Entrant, weights_note
 from timetrial.tracking.report.measures import COLUMNS, FINAL, Kind, Measure
 from timetrial.tracking.report.pairs import Pair, costs, deciding_open, firsts, pairs, seeds_needed
 from timetrial.tracking.report.paper import published as paper_results
@@ -621,22 +620,3 @@ def test_the_smallest_difference_is_told():
     assert "is told from chance is 0.83 (0.17 on the other side)" in resolution_text(
         found, compared
     )
-
-
-def test_whose_weights_they_are():
-    def learned(label: str, weights: str) -> Entrant:
-        return Entrant(label, label.split("[")[0], learned=True, weights=weights)
-
-    ours = [learned("velo[embedded]", "embedded"), learned("short[embedded]", "embedded")]
-    note = weights_note([*ours, Entrant("adam", "adam")])
-    assert note == (
-        "short[embedded] and velo[embedded] run with our embedded weights, not Google’s: this is "
-        "not the VeLO that Google released."
-    )
-    mixed = weights_note([ours[0], learned("velo[google]", "google"), learned("velo[x]", "/p/x")])
-    assert "velo[google] runs with the weights that Google released." in mixed
-    assert "velo[x] runs with weights from a file" in mixed
-    assert "/p/x" not in mixed
-    assert weights_note([Entrant("adam", "adam"), learned("celo", "")]) == ""
-    recorded = made({"velo": everywhere(0.7), "adam": everywhere(0.6)}).entrants
-    assert weights_note(recorded.values()).startswith("velo runs with our embedded weights")

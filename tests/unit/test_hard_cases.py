@@ -19,18 +19,12 @@ from timetrial.tracking.scores import algoperf
 from timetrial.tracking.scores.algoperf import study_times
 from timetrial.tracking.scores.algoperf_rules import Rules
 from timetrial.tracking.scores.evaluations import evaluations_of, last_metrics, metric_values
+from timetrial.tracking.scores.final_quality import final_quality, final_value, final_values
 from timetrial.tracking.scores.machines import MixedMachinesError, check_one_machine, differences
 from timetrial.tracking.scores.ranks import leave_one_workload_out
 from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.scores.scoring import performance_ratios, scores, speedups, wins
-from timetrial.tracking.scores.targets import (
-    final_quality,
-    final_value,
-    final_values,
-    targets,
-    time_to_target,
-    trial_times,
-)
+from timetrial.tracking.scores.targets import targets, time_to_target, trial_times
 from timetrial.tracking.scores.uncertainty import (
     probability_of_improvement,
     quality_intervals,

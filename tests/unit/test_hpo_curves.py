@@ -57,6 +57,23 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     assert curve.confidence == 0.9
 
 
+def test_the_coverage_is_that_of_the_intervals():
+    """Eight normal values: the interval of the best of all eight holds the truth half the time."""
+    rng = np.random.default_rng(3)
+    means = {1: 0.0, 8: float(rng.normal(size=(100_000, 8)).max(axis=1).mean())}
+    inside = dict.fromkeys(means, 0)
+    for seed in range(300):
+        curve = hpo_curve(list(rng.normal(size=8)), UP, resamples=300, seed=seed)
+        for k, mean in means.items():
+            inside[k] += curve.low[k - 1] <= mean <= curve.high[k - 1]
+    assert curve.coverage.shape == (8,)
+    for k, hits in inside.items():
+        share = float(curve.coverage[k - 1])
+        assert abs(hits / 300 - share) < 4 * math.sqrt(share * (1 - share) * (1 / 300 + 1 / 200))
+    assert curve.coverage[-1] < 0.6 < 0.8 < curve.coverage[0] < 0.95
+    assert hpo_curve([1.0], UP, resamples=5).coverage.tolist() == [0]
+
+
 def test_is_the_same_for_the_same_seed_and_for_any_order_of_the_trials():
     values = [0.3, 0.1, 0.7, 0.2]
     one, other = hpo_curve(values, DOWN), hpo_curve(values, DOWN)

@@ -39,9 +39,9 @@ from timetrial.tracking.report.sections.stability import rank_table
 from timetrial.tracking.report.sections.times import time_table
 from timetrial.tracking.report.standings import headline
 from timetrial.tracking.report.style import looks
+from timetrial.tracking.scores.final_quality import final_value
 from timetrial.tracking.scores.hpo_curves import expected_best
 from timetrial.tracking.scores.resampling import Bootstrap
-from timetrial.tracking.scores.targets import final_value
 
 FEW_SAMPLES = ReportOptions(bootstrap=Bootstrap(samples=300))
 
@@ -75,7 +75,7 @@ def test_the_answers_quote_the_scores_and_say_what_the_intervals_leave_open(resu
     assert gap.low < 0 < gap.high
     said = (
         f"{head.scores['velo']:.2f} for velo and {head.scores['velo_short']:.2f} for velo_short on "
-        f"validation (difference {signed(gap.value)}, 95\N{NO-BREAK SPACE}% interval "
+        f"validation (difference {signed(gap.value)}, nominal 95\N{NO-BREAK SPACE}% interval "
         f"{signed(gap.low)} to {signed(gap.high)}, which includes 0)"
     )
     assert any(said in point for point in first.points)

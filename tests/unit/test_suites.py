@@ -10,6 +10,7 @@ from timetrial.bench import cli, suite
 from timetrial.bench.suite import load_suite, plan
 from timetrial.framework.config import ConfigError
 from timetrial.framework.errors import UserError
+from timetrial.tracking.scores.fixed_targets import named_targets
 
 OWN = """\
 summary: one workload
@@ -117,3 +118,21 @@ def test_bad_input_is_refused_before_a_store_is_opened(
 def test_one_optimizer_and_one_seed_need_no_brackets():
     found, _ = load_suite(["optimizers=adam", "seeds=0"])
     assert (found.optimizers, found.seeds) == (("adam",), (0,))
+
+
+def test_fixed_targets_lie_beside_the_suite_and_go_with_its_presets(own: Path):
+    (own / "own.targets.csv").write_text("# set once\nworkload,target\nflights_dlrm,0.5\n")
+    text = OWN + "r_max: 4\ntargets: {file: own.targets.csv}\n"
+    (own / "own.yaml").write_text(text)
+    found, _ = load_suite(["suite=../own.yaml"])
+    assert found.r_max == 4
+    targets = named_targets(str(found.targets.file))
+    assert targets["time", "validation"].to_dict() == {"flights_dlrm": 0.5}
+    other, _ = load_suite(["suite=../own.yaml", "presets=quick"])
+    assert other.targets.file == ""
+    chosen, _ = load_suite(["suite=../own.yaml", "targets.setters=adam,velo"])
+    assert (chosen.targets.setters, chosen.targets.file) == (("adam", "velo"), "")
+    with pytest.raises(ConfigError, match="r_max: expected a value > 1, got 1"):
+        load_suite(["suite=../own.yaml", "r_max=1"])
+    with pytest.raises(ConfigError, match=r"targets\.file: expected a file, found none at nope"):
+        load_suite(["suite=../own.yaml", "targets.file=nope"])

@@ -8,15 +8,17 @@ import random
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Direction
+from timetrial.tracking.scores.final_quality import final_quality, final_value
+from timetrial.tracking.scores.fixed_targets import give_targets
 from timetrial.tracking.scores.scoring import performance_ratios, scores
 from timetrial.tracking.scores.targets import (
     evaluations_of,
-    final_quality,
-    final_value,
+    target_table,
     targets,
     time_to_target,
     trial_times,
@@ -74,6 +76,43 @@ def test_three_quarters_of_a_time_budget_are_charged_seconds() -> None:
     assert target([dataclasses.replace(slow, budget=19.9)], "time") == 2
     with pytest.raises(KeyError):
         target([slow], "step")
+
+
+def test_a_run_that_is_evaluated_at_the_mark_is_read_there() -> None:
+    """The first update at or beyond 75 % of a time budget is up to one update late."""
+    moments = (0.0, 7.0, 7.6, 10.0)
+    rows = [Row(i, moment, {"validation/acc": moment / 10}) for i, moment in enumerate(moments)]
+    late = dataclasses.replace(
+        run("x", [0, 1], condition="time", budget=10.0), evaluations=rows, step=3, train_seconds=10
+    )
+    marked = dataclasses.replace(late, tags={**late.tags, "evaluated_at": "0.75"})
+    assert target([late], "time") == 0.7
+    assert target([marked], "time") == 0.76
+    assert target([marked], "time", at=0.7) == 0.7
+    ended = dataclasses.replace(marked, evaluations=rows[:2], step=1, train_seconds=7.0)
+    assert target([ended], "time") == 0.7  # it had made all its updates before the mark
+
+
+def test_tuned_optimizers_and_shortened_velo_set_no_target_unless_chosen() -> None:
+    """Rezk et al., 2023, Table 6: HPO ends ImageNet beyond the target, which it did not set."""
+    names = ["adam", "velo[embedded]", "velo_short[embedded]", "velo_feed[google]", "hpo", "mine"]
+    records = [run(name, [0, 0, 0, place / 10, 1]) for place, name in enumerate(names)]
+    records[-1] = dataclasses.replace(records[-1], tags={"sets_targets": "false"})
+    table = target_table(records, split="validation", condition="step")
+    assert table.loc["w"].to_dict() == {"target": 0.1, "set_by": "velo[embedded]"}
+    assert target(records, setters=["adam"]) == 0.0
+    assert target(records, setters=["hpo", "adam"]) == 0.4
+    assert math.isnan(target(records, setters=[]))
+    assert target(records[2:]) == 0.5  # nobody else is there
+
+
+def test_a_target_names_all_that_set_it_or_its_source() -> None:
+    records = [run(name, [0, 0, 0, value, 1]) for name, value in (("x", 2), ("y", 2), ("z", 1))]
+    table = target_table(records, split="validation", condition="step")
+    assert table.loc["w", "set_by"] == "x, y"
+    given = give_targets(records, {("step", "validation"): pd.Series({"w": 0.5})}, "Table 6")
+    table = target_table(given, split="validation", condition="step")
+    assert table.loc["w"].to_dict() == {"target": 0.5, "set_by": "Table 6"}
 
 
 def test_minimised_metrics_take_the_smallest_median() -> None:

@@ -16,13 +16,14 @@ from timetrial.framework.errors import UserError
 from timetrial.framework.records import RunRecord
 from timetrial.tracking.read.times_csv import TARGET, read_times, records_from_times
 from timetrial.tracking.report.paper import paper_times
+from timetrial.tracking.scores.final_quality import final_quality
 from timetrial.tracking.scores.fixed_targets import (
     algoperf_targets,
     named_targets,
     paper_targets,
 )
 from timetrial.tracking.scores.scoring import scores
-from timetrial.tracking.scores.targets import final_quality, targets, time_to_target
+from timetrial.tracking.scores.targets import targets, time_to_target
 
 
 def lines(*rows: str) -> io.StringIO:

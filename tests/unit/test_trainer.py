@@ -66,10 +66,28 @@ def test_a_step_budget_is_met_exactly_and_the_model_learns():
 
 
 def test_evaluates_before_the_first_update_at_the_cadence_and_once_at_the_end():
-    at = [e.step for e in fit(TinyWorkload(eval_every_steps=5), Budget(steps=12)).evaluations]
-    assert at == [0, 5, 10, 12]
-    at = [e.step for e in fit(TinyWorkload(eval_every_steps=5), Budget(steps=10)).evaluations]
-    assert at == [0, 5, 10]
+    at = [e.step for e in fit(TinyWorkload(eval_every_steps=3), Budget(steps=11)).evaluations]
+    assert at == [0, 3, 6, 9, 11]
+    at = [e.step for e in fit(TinyWorkload(eval_every_steps=3), Budget(steps=12)).evaluations]
+    assert at == [0, 3, 6, 9, 12]
+
+
+@pytest.mark.parametrize(("steps", "mark"), [(20, 15), (12, 9), (7, 6), (1, 1)])
+def test_every_run_is_evaluated_at_three_quarters_of_its_budget(steps: int, mark: int):
+    never = TinyWorkload(eval_every_steps=None)
+    at = [e.step for e in fit(never, Budget(steps=steps)).evaluations]
+    assert at == sorted({0, mark, steps})
+    device = FakeTime(step_seconds=1.0)
+    never = TinyWorkload(eval_every_steps=None)
+    found = device.fit(never, Budget(seconds=float(steps))).evaluations
+    assert [e.train_seconds for e in found] == sorted({0, mark, steps})
+
+
+def test_a_budget_of_steps_and_seconds_is_evaluated_at_three_quarters_of_both():
+    device = FakeTime(step_seconds=1.0)
+    workload = TinyWorkload(eval_every_steps=None)
+    found = device.fit(workload, Budget(steps=8, also_seconds=40.0)).evaluations
+    assert [e.step for e in found] == [0, 6, 8, 30, 40]
 
 
 def test_evaluates_at_a_cadence_of_charged_seconds():

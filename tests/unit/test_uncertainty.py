@@ -13,6 +13,7 @@ from race import race
 from scipy import stats
 
 from timetrial.framework.types import Direction
+from timetrial.tracking.scores.final_quality import final_quality, final_values
 from timetrial.tracking.scores.ranks import (
     agreement,
     leave_one_workload_out,
@@ -26,7 +27,6 @@ from timetrial.tracking.scores.resampling import (
     accelerate,
     draw,
     interval,
-    mean_of_draws,
     median_of_draws,
     medians_without_one,
 )
@@ -38,13 +38,7 @@ from timetrial.tracking.scores.scoring import (
     speedups,
     wins,
 )
-from timetrial.tracking.scores.targets import (
-    final_quality,
-    final_values,
-    targets,
-    time_to_target,
-    trial_times,
-)
+from timetrial.tracking.scores.targets import targets, time_to_target, trial_times
 from timetrial.tracking.scores.uncertainty import (
     probability_of_improvement,
     quality_intervals,
@@ -76,7 +70,7 @@ def random_trials(seed: int, count: int = 5) -> pd.DataFrame:
 def test_bca_of_a_mean_is_scipys():
     values = np.random.default_rng(1).lognormal(0, 1, 25)
     options = Bootstrap(samples=20_000, method="bca")
-    samples = mean_of_draws(values, draw(len(values), ("w", "a"), options))
+    samples = values[draw(len(values), ("w", "a"), options)].mean(axis=0)
     speed = accelerate([(values.sum() - values) / (len(values) - 1)])
     low, high = interval(samples, np.asarray(values.mean()), options, speed)
     theirs = stats.bootstrap(
@@ -207,7 +201,9 @@ def test_one_trial_has_a_point_for_an_interval_and_is_marked():
         found = race_intervals(table, r_max=3, options=dataclasses.replace(FEW, method=method))
         times = found.times.set_index(["optimizer", "workload"])
         assert times.loc[("a", "w"), ["low", "high", "trials", "few"]].tolist() == [5, 5, 1, True]
-        assert times.loc[("a", "v")].tolist() == [INF, INF, INF, 0, True]
+        nobody = times.loc[("a", "v")]
+        assert nobody.drop("coverage").tolist() == [INF, INF, INF, 0, True]
+        assert math.isnan(nobody["coverage"])
         assert not times.loc[("b", "w"), "few"]
         assert times.loc[("b", "v"), "few"]
         assert found.scores.set_index("optimizer")["trials"].to_dict() == {"a": 0, "b": 2}
@@ -242,7 +238,7 @@ def test_intervals_of_a_race_shrink_with_trials_and_cover_the_truth():
     hits = 0
     for _ in range(300):
         values = random.normal(1.0, 1.0, 20)
-        samples = mean_of_draws(values, draw(20, ("w", "a"), options))
+        samples = values[draw(20, ("w", "a"), options)].mean(axis=0)
         low, high = interval(samples, np.asarray(values.mean()), options)
         hits += bool(low <= 1.0 <= high)
     assert 0.80 < hits / 300 < 0.96
@@ -265,8 +261,26 @@ def test_quality_intervals_rest_on_the_finite_trials():
     lost = found[found["trials"] == 0]
     assert len(lost)
     assert lost["low"].isna().all()
-    bca = quality_intervals(finals, options=dataclasses.replace(FEW, method="bca"))
-    assert (bca["low"] <= bca["high"])[bca["trials"] > 0].all()
+    for row in known.itertuples():
+        here = both.loc[row.Index]
+        half = stats.t.ppf(0.975, row.trials - 1) * here["std"] / math.sqrt(row.trials)
+        assert row.high - row.estimate == pytest.approx(half)
+        assert row.estimate - row.low == pytest.approx(half)
+    assert (known["coverage"] == 0.95).all()
+    assert lost["coverage"].isna().all()
+    narrow = quality_intervals(finals, options=dataclasses.replace(FEW, level=0.8))
+    assert (narrow["high"] < found["high"])[found["trials"] > 1].all()
+    assert set(narrow["coverage"].dropna()) == {0.8}
+
+
+def test_quality_of_one_trial_or_of_equal_ones_tells_nothing_about_the_spread():
+    columns = ["condition", "workload", "optimizer", "split", "metric", "seed", "value"]
+    rows = [("step", "w", name, "train", "loss", seed, 0.5) for name, seed in ("a0", "b0", "b1")]
+    found = quality_intervals(pd.DataFrame(rows, columns=columns)).set_index("optimizer")
+    assert found["estimate"].tolist() == [0.5, 0.5]
+    assert found.loc["a", ["low", "high", "coverage"]].isna().all()
+    assert found.loc["b", ["low", "high"]].tolist() == [0.5, 0.5]
+    assert math.isnan(found.loc["b", "coverage"])
 
 
 def test_probability_of_improvement_by_hand():

@@ -24,6 +24,7 @@ REQUIRED_TAGS: Final = (WORKLOAD, OPTIMIZER, SEED, CONDITION, BUDGET, METRIC, DI
 # Tags that describe an optimizer; plots depend on them, never on its name.
 OPTIMIZER_NAME: Final = "optimizer_name"  # its name in the registry, without variant
 LEARNED: Final = "learned"  # "true" or "false"
+SETS_TARGETS: Final = "sets_targets"  # "true" or "false"
 COLOR: Final = "color"  # colour on a light background, "#rrggbb"; absent: from a palette
 LEARNING_RATES: Final = "learning_rates"  # JSON [[step, rate], ...]; absent: none
 
@@ -43,6 +44,8 @@ CONCURRENT_RUNS: Final = "concurrent_runs"  # workers of the study on this host;
 UNCOMPILED: Final = "uncompiled"  # "true": run without jit; its seconds compare with no others
 EXPECTED_STEPS_SOURCE: Final = "expected_steps_source"  # source of budget.expected_steps
 GIVEN_TARGET: Final = "target."  # "target.<split>": target given with the run
+EVALUATED_AT: Final = "evaluated_at"  # share of each budget at which the run is evaluated
+TARGET_SOURCE: Final = "target_source"  # source of given targets
 STOP_REASON: Final = "stop_reason"  # name of a StopReason, set at the end
 DIVERGED: Final = "diverged"  # "true" or "false", set at the end
 
@@ -69,7 +72,7 @@ VERSION_PREFIX: Final = "version."  # version.jax, version.python, ...
 # Tags of identity, outcome and colour of a run; reports do not list them as settings.
 NOT_SETTINGS: Final = frozenset(
     {*REQUIRED_TAGS, OPTIMIZER_NAME, LEARNED, COLOR, LEARNING_RATES, CONFIG_HASH, SETS_TIME_BUDGET}
-    | {STOP_REASON, DIVERGED, DESCRIBED, PID, PROCESS_START}
+    | {SETS_TARGETS, EVALUATED_AT, STOP_REASON, DIVERGED, DESCRIBED, PID, PROCESS_START}
 )
 NOT_SETTINGS_PREFIXES: Final = ("mlflow.", "spool", "journal")  # tags of store and journal
 

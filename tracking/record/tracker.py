@@ -28,6 +28,7 @@ class JournalTracker:
     Attributes:
         path: the journal.
         earlier: evaluations before the checkpoint of a resumed run.
+        saved_offset: offset of the last checkpoint in the journal, in bytes; 0 before the first.
 
     Raises:
         TrackingError: the journal is not writable.
@@ -36,6 +37,7 @@ class JournalTracker:
     def __init__(self, journal: Journal, last_ms: int, earlier: Sequence[Row] = ()) -> None:
         self.path = journal.path
         self.earlier = earlier
+        self.saved_offset = 0
         self._journal = journal
         self._last_ms = last_ms
         self._ended = False
@@ -67,6 +69,10 @@ class JournalTracker:
                 for row in rows
             ]
         )
+
+    def saved(self, offset: int) -> None:
+        """Notes that a checkpoint holds the run up to an offset of the journal."""
+        self.saved_offset = offset
 
     def finish(self, status: Status, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
         """Ends the run.

@@ -182,7 +182,7 @@ def pair_table(name: str, what: str, first: str, found: Sequence[Pair]) -> Table
     """
     title = f"Workloads on which {what}"
     if any(pair.trials for pair in found):
-        title = f"Probability that {what}, with p-values adjusted by Holm and the workloads won"
+        title = f"Probability that {what}; nominal interval, adjusted p-value, workloads won"
     columns = list(dict.fromkeys(pair.measure for pair in found))
     cells = {(pair.other, pair.measure): _pair_cell(pair) for pair in found}
     body = [

@@ -64,7 +64,7 @@ def difference_text(one: Difference, results: Results) -> str:
     if one.low == one.high:
         return f"{text} in every resample"
     open_ = "" if one.sign else ", which includes 0"
-    return f"{text}, {results.level_text} interval {one.interval}{open_}"
+    return f"{text}, nominal {results.level_text} interval {one.interval}{open_}"
 
 
 def place_text(scores: pd.Series[float], name: str) -> str:

@@ -1,4 +1,4 @@
-"""Recorded facts about each optimizer of a race: name, learned or not, colour, prompt, weights.
+"""Recorded facts about each optimizer of a race: name, learned or not, colour, prompt.
 
 Pure: from tags and settings of runs, never from labels; only the reference runs are known by the
 label that suites and the paper give them.
@@ -13,7 +13,6 @@ from typing import Final
 
 from timetrial.framework.records import RunRecord
 from timetrial.tracking.record import schema
-from timetrial.tracking.report.cells import joined_names
 
 TOLD_STEPS: Final = "velo.num_steps"
 """Tag of VeLO's runs: the number of steps in the prompt."""
@@ -22,7 +21,6 @@ REFERENCE: Final = "hpo"
 """Label of reference runs: another hand-made optimizer for each workload, with tuned settings."""
 
 _WEIGHTS: Final = "velo.weights"  # tag; marks learned optimizers among runs without the tag learned
-_EMBEDDED: Final = "embedded"
 _GOOGLE: Final = "google"
 _SETTING: Final = "optimizer."  # prefix of an optimizer's settings
 _PROMPT: Final = "optimizer.prompt"  # setting: share of the budget's steps in VeLO's prompt
@@ -39,8 +37,7 @@ class Entrant:
         color: recorded colour on a light background; empty = none.
         prompt: share of the budget's steps that it is built for, > 0; NaN = takes no prompt.
         fed: True when it takes the remaining share of the budget at every step instead.
-        weights: recorded weights of VeLO: ``embedded`` (this project's own), ``google`` (Google's
-            release) or a path; empty = not recorded.
+        weights: name or file of a learned optimizer's weights; empty = not recorded.
     """
 
     label: str
@@ -52,16 +49,6 @@ class Entrant:
     weights: str = ""
 
     @property
-    def is_reference(self) -> bool:
-        """True for the reference runs with settings tuned on each workload: no baseline."""
-        return self.label == REFERENCE and not self.learned
-
-    @property
-    def is_google(self) -> bool:
-        """True when it runs with the weights that Google released, fetched by the program."""
-        return self.weights == _GOOGLE
-
-    @property
     def is_full(self) -> bool:
         """True when it is prompted with all steps of the budget."""
         return self.prompt == 1.0
@@ -70,6 +57,16 @@ class Entrant:
     def is_variant(self) -> bool:
         """True when it is prompted with another number of steps, or fed."""
         return self.fed or not (math.isnan(self.prompt) or self.is_full)
+
+    @property
+    def is_reference(self) -> bool:
+        """True for the reference runs with settings tuned on each workload: no baseline."""
+        return self.label == REFERENCE and not self.learned
+
+    @property
+    def is_google(self) -> bool:
+        """True when it runs with the weights that Google released, fetched by the program."""
+        return self.weights == _GOOGLE
 
 
 def entrants_of(records: Sequence[RunRecord]) -> dict[str, Entrant]:
@@ -101,32 +98,6 @@ def contender(ranked: Sequence[Entrant]) -> str | None:
     return fully_prompted(ranked) or next((one.label for one in ranked if one.learned), None)
 
 
-def weights_note(entrants: Iterable[Entrant]) -> str:
-    """Sentences on whose weights the learned optimizers run with; empty when none is recorded.
-
-    Weights from a file are named by their labels: a path says nothing to others.
-    """
-    known = [one for one in entrants if one.learned and one.weights]
-    ours, google, files = (
-        sorted(one.label for one in known if kind == _kind(one.weights))
-        for kind in (_EMBEDDED, _GOOGLE, "")
-    )
-    said = (
-        (ours, "our embedded weights, not Google’s: this is not the VeLO that Google released"),
-        (google, "the weights that Google released"),
-        (files, "weights from a file, not the ones that the program embeds or fetches"),
-    )
-    return " ".join(
-        f"{joined_names(names)} {'runs' if len(names) == 1 else 'run'} with {words}."
-        for names, words in said
-        if names
-    )
-
-
-def _kind(weights: str) -> str:
-    return weights if weights in (_EMBEDDED, _GOOGLE) else ""
-
-
 def unrecorded(label: str) -> Entrant:
     """An optimizer known by its label only."""
     return Entrant(label, label.split("[")[0])
@@ -142,7 +113,7 @@ def _entrant(label: str, tags: Mapping[str, str], config: Mapping[str, str]) -> 
         color=tags.get(schema.COLOR, ""),
         prompt=_number(config.get(_PROMPT, "")) if told else math.nan,
         fed=told and _PROMPT not in config,
-        weights=tags.get(_WEIGHTS, ""),
+        weights=tags.get(_WEIGHTS, config.get("optimizer.weights", "")),
     )
 
 

@@ -21,8 +21,9 @@ from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Direction, Split
 from timetrial.tracking.report.effects import difference_test, effect
 from timetrial.tracking.report.standings import SHOWN, Standing
+from timetrial.tracking.scores.final_quality import final_values
 from timetrial.tracking.scores.resampling import Bootstrap, Floats
-from timetrial.tracking.scores.targets import CONDITIONS, final_values, trial_times
+from timetrial.tracking.scores.targets import CONDITIONS, trial_times
 from timetrial.tracking.scores.uncertainty import probability_of_improvement
 
 

@@ -18,8 +18,8 @@ from timetrial.tracking.report.entrants import Entrant, contender, entrants_of
 from timetrial.tracking.report.listing import ListedRun, Planned, listed_runs
 from timetrial.tracking.report.measures import improvement
 from timetrial.tracking.report.standings import Standing, directions, order, standings
+from timetrial.tracking.scores.final_quality import final_quality, final_values
 from timetrial.tracking.scores.resampling import Bootstrap
-from timetrial.tracking.scores.targets import final_quality, final_values
 from timetrial.tracking.scores.uncertainty import quality_intervals
 
 RATE_COLUMNS: Final = ("workload", "optimizer", "step", "learning_rate")
@@ -42,6 +42,8 @@ class ReportOptions:
             default those that reproduce the paper, 3 (time) and 1.5 (step).
         meta: facts to show under the heading, in this order (suite, command, ...). A clock time
             would make reports of the same runs differ.
+        setters: labels of the optimizers that set targets; by default those of
+            ``targets.may_set_targets``.
         planned: the planned runs; those without a record are listed as missing. By default every
             optimizer on every workload with every seed that occurs.
         mixed_machines: score the seconds of runs from different machines or calibrations, too;
@@ -54,6 +56,7 @@ class ReportOptions:
     title: str = "Timetrial"
     r_max: float | Mapping[str, float] | None = None
     meta: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    setters: Sequence[str] | None = None
     planned: Planned | None = None
     mixed_machines: bool = False
     bootstrap: Bootstrap = dataclasses.field(default_factory=Bootstrap)
@@ -117,6 +120,7 @@ def results_of(records: Sequence[RunRecord], options: ReportOptions | None = Non
         r_max=options.r_max,
         mixed_machines=options.mixed_machines,
         bootstrap=options.bootstrap,
+        setters=options.setters,
     )
     ends = quality_intervals(final_values(raced), options=options.bootstrap)
     entrants = entrants_of(raced)

@@ -6,7 +6,7 @@ Pure: from recorded runs to tables; nothing is formatted or drawn here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 import pandas as pd
@@ -20,7 +20,7 @@ from timetrial.tracking.scores.targets import (
     CONDITIONS,
     UNITS,
     Unit,
-    targets,
+    target_table,
     time_to_target,
     trial_times,
     trials,
@@ -47,6 +47,7 @@ class Standing:
         unit: of the times.
         r_max: upper limit of the score's integral.
         targets: target by workload.
+        set_by: by workload, the optimizers that set the target, or its source.
         times: optimizer by workload, in ``unit``; ``inf`` = never, NaN = no run that counts.
         ratios: optimizer by workload, in ``[1, inf]``.
         scores: by optimizer, in ``[0, 1]``.
@@ -61,6 +62,7 @@ class Standing:
     times: pd.DataFrame
     ratios: pd.DataFrame
     scores: pd.Series[float]
+    set_by: Mapping[str, str] = dataclasses.field(default_factory=dict)
     intervals: RaceIntervals | None = None
 
     @property
@@ -91,16 +93,17 @@ def standings(
     r_max: float | Mapping[str, float] | None = None,
     mixed_machines: bool = False,
     bootstrap: Bootstrap | None = None,
+    setters: Collection[str] | None = None,
 ) -> list[Standing]:
     """Every condition and split in which the deciding metrics were evaluated, in fixed order.
 
     Times of runs from different machines or calibrations are compared with ``mixed_machines``
     only; without it there is no standing under time control then (see ``refused``). With
-    ``bootstrap`` each standing has intervals.
+    ``bootstrap`` each standing has intervals. ``setters`` as for ``targets.target_table``.
     """
     limits = r_max_by_condition(r_max)
     return [
-        _standing(records, condition, split, limits[condition], bootstrap)
+        _standing(records, condition, split, limits[condition], bootstrap, setters)
         for condition in CONDITIONS
         if mixed_machines or not refused(records, condition)
         for split in _splits(records, condition)
@@ -161,11 +164,14 @@ def _standing(
     split: Split,
     r_max: float,
     bootstrap: Bootstrap | None,
+    setters: Collection[str] | None,
 ) -> Standing:
     unit = UNITS[condition]
-    goals = targets(records, split=split, condition=condition)
+    table = target_table(records, split=split, condition=condition, setters=setters)
+    goals = table["target"]
     times = time_to_target(records, goals, split, unit, condition=condition, mixed_machines=True)
     found = standing_of(times, goals, condition=condition, split=split, r_max=r_max)
+    found = dataclasses.replace(found, set_by={str(w): by for w, by in table["set_by"].items()})
     if bootstrap is None:
         return found
     each = trial_times(records, goals, split, unit, condition=condition)

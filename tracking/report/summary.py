@@ -40,7 +40,12 @@ def score_table_text(records: Sequence[RunRecord], options: ReportOptions | None
         options: as for ``write_report``.
     """
     options = options or ReportOptions()
-    found = standings(records, r_max=options.r_max, mixed_machines=options.mixed_machines)
+    found = standings(
+        records,
+        r_max=options.r_max,
+        mixed_machines=options.mixed_machines,
+        setters=options.setters,
+    )
     names = order(found, {record.optimizer for record in records})
     lines = _score_lines(found, names) if found else []
     return "\n".join([*lines, outcome_counts(listed_runs(records, options.planned))])

@@ -71,8 +71,9 @@ def named_targets(name: str) -> Targets:
 
     A CSV file has a column ``workload`` and either a column ``target`` (and ``condition`` and
     ``split`` where targets differ by these) or columns ``train_target``, ``validation_target``,
-    ``test_target``. A JSON file is AlgoPerf's (``workload_targets.json``), or maps workloads to
-    numbers. Without splits, targets are for validation; without conditions, for both.
+    ``test_target``. Comments start with ``#``. A JSON file is AlgoPerf's
+    (``workload_targets.json``), or maps workloads to numbers. Without splits, targets are for
+    validation; without conditions, for both.
 
     Raises:
         UserError: the file cannot be read, has other columns, two targets for one workload, or
@@ -95,10 +96,13 @@ def named_targets(name: str) -> Targets:
     return found
 
 
-def give_targets(records: Iterable[RunRecord], targets: Targets) -> list[RunRecord]:
+def give_targets(
+    records: Iterable[RunRecord], targets: Targets, source: str = "given"
+) -> list[RunRecord]:
     """The records, each with the targets of its workload in its tags, unless it has its own.
 
-    ``tracking.scores.targets.targets`` takes such a target instead of establishing one.
+    ``tracking.scores.targets.target_table`` takes such a target instead of establishing one, and
+    shows ``source`` as its setter.
     """
     given = []
     for record in records:
@@ -107,7 +111,10 @@ def give_targets(records: Iterable[RunRecord], targets: Targets) -> list[RunReco
             for (condition, split), series in targets.items()
             if condition == record.condition and record.workload in series
         }
-        given.append(dataclasses.replace(record, tags={**tags, **record.tags}) if tags else record)
+        if tags:
+            tags = {schema.TARGET_SOURCE: source, **tags, **record.tags}
+            record = dataclasses.replace(record, tags=tags)
+        given.append(record)
     return given
 
 
@@ -138,7 +145,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     try:
         if path.suffix == ".json":
             return _json_table(json.loads(path.read_text(encoding="utf-8-sig")))
-        return pd.read_csv(path)
+        return pd.read_csv(path, comment="#")
     except OSError as error:
         raise UserError(f"targets {path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:  # what pandas and json raise on other content

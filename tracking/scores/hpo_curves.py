@@ -12,15 +12,21 @@ different trials).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from timetrial.framework.types import Direction
 
 Floats = NDArray[np.float64]
+
+_STUDIES: Final = 200  # simulated, for the coverage
+_RESAMPLES: Final = 199  # of each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +37,9 @@ class HpoCurve:
         trials: 1, 2, ..., number of trials.
         expected: expected best value, per entry of ``trials``.
         low, high: bounds of the bootstrap interval of ``expected``.
-        confidence: of that interval, in (0, 1).
+        confidence: nominal, of that interval, in (0, 1).
+        coverage: true coverage of that interval for independent normal values, per entry of
+            ``trials``; from 200 simulated studies, standard error at most 0.035.
     """
 
     trials: NDArray[np.int64]
@@ -39,6 +47,7 @@ class HpoCurve:
     low: Floats
     high: Floats
     confidence: float
+    coverage: Floats
 
 
 def hpo_curve(
@@ -54,7 +63,7 @@ def hpo_curve(
 
     The interval is the percentile bootstrap over trials (Efron and Tibshirani, "An Introduction
     to the Bootstrap", 1993). It is too narrow for k near n, where every resample with the best
-    trial gives the same value; read it for k up to about n / 2.
+    trial gives the same value; ``coverage`` shows how much.
 
     Args:
         values: value of each trial; nan for one that diverged or failed, which counts as a trial.
@@ -78,7 +87,8 @@ def hpo_curve(
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     low, high = np.quantile(curves, tails, axis=0)
     expected = _expected_best(filled[None], direction)[0]
-    return HpoCurve(np.arange(1, number + 1), expected, low, high, confidence)
+    coverage = _coverage(number, confidence)
+    return HpoCurve(np.arange(1, number + 1), expected, low, high, confidence, coverage)
 
 
 def expected_best(
@@ -129,6 +139,26 @@ def _expected_best(values: Floats, direction: Direction) -> Floats:
     return np.asarray(_sign(direction) * (ranked @ _weights(number)))
 
 
+@functools.cache
+def _coverage(number: int, confidence: float) -> Floats:
+    """Share of simulated studies of standard normal values whose interval contains the truth, [n].
+
+    The expected best of k is the integral of ``quantile(u) k u^(k - 1)`` over u in (0, 1).
+    """
+    random = np.random.default_rng(number)
+    u = (np.arange(20_000) + 0.5) / 20_000
+    ks = np.arange(1, number + 1)
+    truth = ndtri(u) @ (ks * u[:, None] ** (ks - 1)) / len(u)
+    hits = np.zeros(number)
+    for values in random.normal(size=(_STUDIES, number)):
+        drawn = random.integers(0, number, (_RESAMPLES, number))
+        curves = _expected_best(values[drawn], Direction.MAXIMIZE)
+        low, high = np.quantile(curves, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+        hits += (low <= truth) & (truth <= high)
+    return hits / _STUDIES
+
+
+@functools.cache
 def _weights(number: int) -> Floats:
     """Probability that the i-th worst is the best of k different ones, [i, k]."""
     logs = [math.lgamma(j + 1) for j in range(number + 1)]  # log j!

@@ -31,9 +31,23 @@ def ranks(score: pd.Series[float]) -> pd.Series[int]:
     Returns:
         The same index, name ``rank``.
     """
-    values = score.fillna(-1.0).to_numpy(dtype=np.float64)
+    values = score.fillna(-np.inf).to_numpy(dtype=np.float64)
     above = (values[None, :] > values[:, None] + _TIE).sum(axis=1)
     return pd.Series(above + 1, index=score.index, name="rank", dtype=int)
+
+
+def places(score: pd.Series[float], *, larger_is_better: bool = True) -> pd.DataFrame:
+    """Place of each optimizer, and whether it shares it: equal within 1e-12 is a tie.
+
+    Args:
+        score: NaN comes last and ties with nobody.
+        larger_is_better: False for gaps and losses.
+
+    Returns:
+        The same index; columns ``rank`` (1 is the best, ties share the better place), ``tie``.
+    """
+    rank = ranks(score if larger_is_better else -score)
+    return pd.DataFrame({"rank": rank, "tie": rank.duplicated(keep=False) & score.notna()})
 
 
 def leave_one_workload_out(

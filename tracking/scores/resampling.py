@@ -78,12 +78,6 @@ def median_of_draws(values: Floats, draws: Draws) -> Floats:
     return _middle(ordered[low], ordered[high])
 
 
-def mean_of_draws(values: Floats, draws: Draws) -> Floats:
-    """Mean over the drawn trials of each resample. Shape ``(samples,)``."""
-    means: Floats = values[draws].mean(axis=0)
-    return means
-
-
 def medians_without_one(values: Floats) -> Floats:
     """Median of all values but the k-th, for every k; needs two values or more."""
     ordered = np.sort(values)

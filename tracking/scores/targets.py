@@ -1,4 +1,4 @@
-"""From recorded runs to targets, times to target and final quality.
+"""From recorded runs to targets and times to target.
 
 Pure: functions of ``RunRecord``; no I/O. Ratios and scores follow in ``tracking.scores.scoring``.
 
@@ -18,17 +18,18 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
 
+from timetrial.framework.budget import TARGET_SHARE
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Direction, Split, Status
 from timetrial.tracking.record import schema
+from timetrial.tracking.scores.evaluations import MetricValues, first_hit, metric_values
 from timetrial.tracking.scores.evaluations import evaluations_of as evaluations_of
-from timetrial.tracking.scores.evaluations import first_hit, last_metrics, metric_values
 from timetrial.tracking.scores.machines import check_one_machine
 
 Unit = Literal["seconds", "steps"]
@@ -73,43 +74,111 @@ def trials(records: Iterable[RunRecord], *, condition: Condition) -> list[RunRec
     return [chosen[key] for key in sorted(chosen)]
 
 
+def may_set_targets(record: RunRecord) -> bool:
+    """True when a run's optimizer sets targets unless others are chosen.
+
+    Baselines and VeLO do. Tuned optimizers, VeLO Short and fed VeLO do not, as in the paper's Table
+    6; runs of version 0.1 tell by their names.
+    """
+    recorded = record.tags.get(schema.SETS_TARGETS)
+    if recorded is not None:
+        return recorded == "true"
+    return base_name(record.optimizer) not in ("hpo", "velo_short", "velo_feed")
+
+
+def base_name(label: str) -> str:
+    """An optimizer's label without its variant: ``velo`` of ``velo[embedded]``."""
+    return label.split("[")[0]
+
+
 def targets(
-    records: Sequence[RunRecord], *, split: Split, condition: Condition, at: float = 0.75
+    records: Sequence[RunRecord],
+    *,
+    split: Split,
+    condition: Condition,
+    at: float = TARGET_SHARE,
+    setters: Collection[str] | None = None,
 ) -> pd.Series[float]:
+    """The targets of ``target_table``: index workload (sorted), name ``target``."""
+    table = target_table(records, split=split, condition=condition, at=at, setters=setters)
+    return table["target"]
+
+
+def target_table(
+    records: Sequence[RunRecord],
+    *,
+    split: Split,
+    condition: Condition,
+    at: float = TARGET_SHARE,
+    setters: Collection[str] | None = None,
+) -> pd.DataFrame:
     """The value that the best optimizer has reached after a share of the budget, per workload.
 
     A run's value is its last evaluation at or before ``at`` of the budget, in the budget's unit.
-    An optimizer's value is the median over its trials; trials without a finite value rank last.
-    The target is the best optimizer's value, or that in the runs' tags (``schema.GIVEN_TARGET``).
+    Runs that are evaluated there (``schema.EVALUATED_AT``) may be one update late: their nearest
+    evaluation counts. An optimizer's value is the median over its trials, those without a finite
+    value last. The target is the best setter's value, or that in the tags of the runs.
 
     Args:
         records: runs, in any order; other conditions are ignored.
         split: ``train``, ``validation`` or ``test``.
         condition: ``time`` or ``step``.
         at: share of the budget, in (0, 1]. AlgoPerf and the paper use 0.75.
+        setters: labels of the optimizers that set targets, with or without variant; by default
+            those of ``may_set_targets``, or all where a workload has none of these.
 
     Returns:
-        Index workload (sorted), name ``target``; NaN where no optimizer has a finite median.
+        Index workload (sorted); columns ``target``, NaN where no setter has a finite median, and
+        ``set_by``: labels of the best setters, or the source of a given target.
 
     Raises:
         ValueError: unknown condition, ``at`` out of range, or the runs of a workload disagree on
             its metric, direction or given target.
     """
+    levels = optimizer_levels(records, split=split, condition=condition, at=at, setters=setters)
+    directions = _directions(records, condition)
+    given = given_targets(records, split, condition)
+    rows = {}
+    for workload, values in levels.items():
+        medians = {label: float(np.median(seeds)) for label, seeds in values.items()}
+        best = directions[workload].best(m for m in medians.values() if math.isfinite(m))
+        set_by = ", ".join(sorted(label for label, value in medians.items() if value == best))
+        rows[workload] = given.get(workload, (best, set_by))
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["target", "set_by"])
+    return table.astype({"target": float, "set_by": object}).rename_axis("workload")
+
+
+def optimizer_levels(
+    records: Sequence[RunRecord],
+    *,
+    split: Split,
+    condition: Condition,
+    at: float = TARGET_SHARE,
+    setters: Collection[str] | None = None,
+) -> dict[str, dict[str, list[float]]]:
+    """By workload and setter, the value of each trial; arguments as for ``target_table``.
+
+    A trial without a finite value is as bad as can be: inf where the metric is minimised, else
+    -inf.
+    """
     if not 0 < at <= 1:
         raise ValueError(f"at: expected a share of the budget in (0, 1], got {at}")
-    directions = _directions(records, condition)
-    values: dict[str, dict[str, list[float]]] = {workload: {} for workload in directions}
-    for run in trials(records, condition=condition):
-        value = _metric_at(run, split, at)
-        if not math.isfinite(value):
-            value = math.inf if run.direction is Direction.MINIMIZE else -math.inf
-        values[run.workload].setdefault(run.optimizer, []).append(value)
-    found = {}
-    for workload, direction in directions.items():
-        medians = [float(np.median(seeds)) for seeds in values[workload].values()]
-        found[workload] = direction.best(m for m in medians if math.isfinite(m))
-    found |= _given(records, split, condition)
-    return pd.Series(found, name="target", dtype=float).rename_axis("workload")
+    runs = by_workload(trials(records, condition=condition))
+    levels: dict[str, dict[str, list[float]]] = {}
+    for workload, direction in _directions(records, condition).items():
+        worst = math.inf if direction is Direction.MINIMIZE else -math.inf
+        found = levels.setdefault(workload, {})
+        for run in setting_runs(runs.get(workload, []), setters):
+            value = value_at(run, metric_values(run, f"{split}/{run.metric}"), at)
+            found.setdefault(run.optimizer, []).append(value if math.isfinite(value) else worst)
+    return levels
+
+
+def setting_runs(runs: Sequence[RunRecord], setters: Collection[str] | None) -> Sequence[RunRecord]:
+    """The runs of one workload that set its target; ``setters`` as for ``target_table``."""
+    if setters is not None:
+        return [run for run in runs if {run.optimizer, base_name(run.optimizer)} & {*setters}]
+    return [run for run in runs if may_set_targets(run)] or runs
 
 
 def trial_times(
@@ -186,69 +255,8 @@ def time_to_target(
     ).rename_axis("optimizer")
 
 
-def final_value(record: RunRecord, key: str) -> float:
-    """The metric ``"<split>/<metric>"`` of the last evaluation; NaN if the run ended early."""
-    return _final_metrics(record, Split(key.split("/", 1)[0])).get(key, math.nan)
-
-
-def _final_metrics(record: RunRecord, split: Split) -> Mapping[str, float]:
-    ended_early = diverged(record) or record.status != Status.FINISHED
-    return {} if ended_early else last_metrics(record, split)
-
-
-def final_values(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Every final metric of every trial: the input of ``uncertainty.quality_intervals``.
-
-    Returns:
-        Columns condition, workload, optimizer, split, metric, seed, value; NaN where a run ended
-        early or never evaluated the metric.
-    """
-    rows = []
-    for condition in CONDITIONS:
-        for workload, runs in _by_workload(trials(records, condition=condition)).items():
-            keys = _metric_keys(runs)
-            for split in sorted({Split(key.split("/", 1)[0]) for key in keys}):
-                for run in runs:
-                    final = _final_metrics(run, split)
-                    for key in (key for key in keys if key.startswith(f"{split}/")):
-                        cell = condition, workload, run.optimizer, *key.split("/", 1), run.seed
-                        rows.append((*cell, final.get(key, math.nan)))
-    names = "condition workload optimizer split metric seed value"
-    return pd.DataFrame(rows, columns=names.split())
-
-
-def final_quality(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Mean and standard deviation over seeds of every final metric of every split.
-
-    Both are taken over the trials with a finite final metric (sample deviation, NaN for one
-    trial); ``runs`` counts all trials, so that ``finite < runs`` shows what the mean leaves out.
-
-    Returns:
-        Columns condition, workload, optimizer, split, metric, mean, std, runs, finite, diverged;
-        one row for every metric of a workload and every optimizer of the condition, with or
-        without runs, sorted.
-    """
-    rows = []
-    for condition in CONDITIONS:
-        here = [record for record in records if record.condition == condition]
-        runs: defaultdict[tuple[str, str], list[RunRecord]] = defaultdict(list)
-        for run in trials(here, condition=condition):
-            runs[run.workload, run.optimizer].append(run)
-        for workload in sorted({record.workload for record in here}):
-            keys = _metric_keys([record for record in here if record.workload == workload])
-            for optimizer in sorted({record.optimizer for record in here}):
-                group = runs[workload, optimizer]
-                for key in keys:
-                    summary = _mean_and_std([final_value(run, key) for run in group])
-                    lost = sum(map(diverged, group))
-                    rows.append(
-                        (condition, workload, optimizer, *key.split("/", 1), *summary, lost)
-                    )
-    names = "condition workload optimizer split metric mean std runs finite diverged"
-    return pd.DataFrame(rows, columns=names.split())
-
-
-def _by_workload(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
+def by_workload(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
+    """The runs of each workload, in their order."""
     found: dict[str, list[RunRecord]] = {}
     for record in records:
         found.setdefault(record.workload, []).append(record)
@@ -259,15 +267,16 @@ def _rank(record: RunRecord) -> tuple[bool, int, str]:
     return (record.status == Status.FINISHED or diverged(record), record.step, record.run_id)
 
 
-def _metric_at(run: RunRecord, split: Split, at: float) -> float:
-    """The run's metric at a share of its budget; NaN when it had ended early before that."""
+def value_at(run: RunRecord, found: MetricValues, at: float) -> float:
+    """One of the run's metrics at a share of its budget; NaN when it had ended early before."""
     used = run.train_seconds if run.condition == Condition.TIME else float(run.step)
     ended_early = diverged(run) or run.status != Status.FINISHED
     if not run.budget > 0 or (ended_early and not used / run.budget >= at):
         return math.nan
-    found = metric_values(run, f"{split}/{run.metric}")
-    moments = found.seconds if run.condition == Condition.TIME else found.steps
-    (before,) = np.nonzero(moments / run.budget <= at)
+    shares = (found.seconds if run.condition == Condition.TIME else found.steps) / run.budget
+    if run.tags.get(schema.EVALUATED_AT) == str(at) and len(shares):
+        return float(found.values[np.argmin(np.abs(shares - at))])
+    (before,) = np.nonzero(shares <= at)
     return float(found.values[before[-1]]) if len(before) else math.nan
 
 
@@ -278,43 +287,25 @@ def _first_at(run: RunRecord, split: Split, unit: Unit, goals: Mapping[str, floa
     return math.inf if hit is None else hit[1]
 
 
-def _mean_and_std(values: Sequence[float]) -> tuple[float, float, int, int]:
-    """Mean and sample deviation of the finite values, how many there are, and how many finite."""
-    finite = [value for value in values if math.isfinite(value)]
-    mean = float(np.mean(finite)) if finite else math.nan
-    std = float(np.std(finite, ddof=1)) if len(finite) > 1 else math.nan
-    return mean, std, len(values), len(finite)
+def given_targets(
+    records: Iterable[RunRecord], split: Split, condition: Condition
+) -> dict[str, tuple[float, str]]:
+    """Targets in the tags of the runs, each with its source, by workload.
 
-
-def _metric_keys(records: Iterable[RunRecord]) -> list[str]:
-    """The metrics that any run has evaluated, in order of split, the deciding metric first."""
-    keys: set[str] = set()
-    deciding: set[str] = set()
-    for record in records:
-        deciding.add(record.metric)
-        for row in record.evaluations:
-            keys.update(row.metrics)
-    splits: dict[str, int] = {split: place for place, split in enumerate(SPLITS)}
-
-    def place(key: str) -> tuple[int, bool, str]:
-        split, metric = key.split("/", 1)
-        return splits[split], metric not in deciding, metric
-
-    return sorted((key for key in keys if key.split("/", 1)[0] in SPLITS and "/" in key), key=place)
-
-
-def _given(records: Iterable[RunRecord], split: Split, condition: Condition) -> dict[str, float]:
-    """Targets in the tags of the runs, by workload."""
-    found: dict[str, set[float]] = {}
+    Raises:
+        ValueError: the runs of a workload have different targets.
+    """
+    found: dict[str, dict[float, str]] = {}
     for record in records:
         text = record.tags.get(f"{schema.GIVEN_TARGET}{split}")
         if record.condition == condition and text is not None:
-            found.setdefault(record.workload, set()).add(float(text))
+            source = record.tags.get(schema.TARGET_SOURCE, "given")
+            found.setdefault(record.workload, {})[float(text)] = source
     for workload, choices in found.items():
         if len(choices) > 1:
             listed = ", ".join(map(str, sorted(choices)))
             raise ValueError(f"{workload}: expected one {split} target, got {listed}")
-    return {workload: choices.copy().pop() for workload, choices in found.items()}
+    return {workload: next(iter(choices.items())) for workload, choices in found.items()}
 
 
 def _directions(records: Iterable[RunRecord], condition: Condition) -> dict[str, Direction]:

@@ -1,11 +1,12 @@
-"""Bootstrap intervals of a race's numbers, and probabilities of improvement.
+"""Intervals of a race's numbers, each with its coverage, and probabilities of improvement.
 
 Pure: from tables of trials to tables; seeded, and the order of rows never matters.
 
 Trials are resampled with replacement within each optimizer and workload (stratified): the workloads
 are fixed by the benchmark, not sampled. A cell of ``n`` trials has few distinct resamples (10 for
-3 trials, one for 1 trial). Every result gives the number of its trials and is marked ``few`` below
-3.
+3 trials, one for 1 trial). Every result gives the number of its trials, is marked ``few`` below 3,
+and tells the true coverage of its interval (``tracking.scores.coverage``). Means over seeds have t
+intervals instead.
 
 Targets stay fixed while trials are resampled, also those established from the same trials. A score
 is defined against given targets, so an interval answers: what would these optimizers have scored
@@ -32,6 +33,12 @@ import numpy as np
 import pandas as pd
 
 from timetrial.framework.types import Direction
+from timetrial.tracking.scores.coverage import (
+    improvement_coverage,
+    median_coverage,
+    race_coverage,
+    t_interval,
+)
 from timetrial.tracking.scores.multiple import permutation_test
 from timetrial.tracking.scores.resampling import (
     Bootstrap,
@@ -40,7 +47,6 @@ from timetrial.tracking.scores.resampling import (
     accelerate,
     draw,
     interval,
-    mean_of_draws,
     median_of_draws,
     medians_without_one,
 )
@@ -56,9 +62,15 @@ Cells = dict[tuple[str, str], Floats]
 class RaceIntervals:
     """Intervals of one condition and split; all tables sorted by optimizer and workload.
 
+    Coverage is the true coverage of the interval, in [0, 1]: of times that of the order statistics
+    that it lies between (``coverage.median_coverage``), of ratios and scores a simulated one
+    (``coverage.race_coverage``). It is NaN for BCa intervals, whose ends depend on the data in
+    another way each time, and for a ratio or score that no resample changes.
+
     Attributes:
-        times, ratios: columns optimizer, workload, estimate, low, high, trials, few.
-        scores: columns optimizer, estimate, low, high, trials (the fewest on any workload), few.
+        times, ratios: columns optimizer, workload, estimate, low, high, coverage, trials, few.
+        scores: columns optimizer, estimate, low, high, coverage, trials (the fewest on any
+            workload), few.
         first: by optimizer, share of the resamples in which nobody scores higher.
         score_samples: score of every resample: index optimizer, one column per resample.
     """
@@ -106,14 +118,16 @@ def race_intervals(
     of_times = interval(samples, times, options, speed.times)
     of_ratios = interval(ratio_samples, ratios, options, speed.ratios)
     of_scores = interval(score_samples, scores, options, speed.scores)
+    covered = _coverage(cells, grid, times, r_max, taus, options)
+    covered = covered.of_wide(of_ratios, of_scores)
     rows = pd.MultiIndex.from_product(grid, names=["optimizer", "workload"])
     optimizers = pd.Index(grid.optimizers, name="optimizer")
     fewest = counts.min(axis=1, initial=counts.max(initial=0))
     best = score_samples >= score_samples.max(axis=0, initial=0.0) - 1e-12
     return RaceIntervals(
-        times=_table(rows, times, of_times, counts),
-        ratios=_table(rows, ratios, of_ratios, counts),
-        scores=_table(optimizers, scores, of_scores, fewest),
+        times=_table(rows, times, of_times, covered.times, counts),
+        ratios=_table(rows, ratios, of_ratios, covered.ratios, counts),
+        scores=_table(optimizers, scores, of_scores, covered.scores, fewest),
         first=pd.Series(best.mean(axis=1), optimizers, name="first"),
         score_samples=pd.DataFrame(score_samples, index=optimizers),
     )
@@ -139,6 +153,41 @@ class _Accelerations(NamedTuple):
     times: Floats | None = None
     ratios: Floats | None = None
     scores: Floats | None = None
+
+
+class _Coverage(NamedTuple):
+    """Coverage by kind of table."""
+
+    times: Floats
+    ratios: Floats
+    scores: Floats
+
+    def of_wide(self, ratios: tuple[Floats, Floats], scores: tuple[Floats, Floats]) -> _Coverage:
+        """NaN for the ratios and scores whose two ends are the same."""
+        return _Coverage(
+            self.times,
+            np.where(ratios[0] < ratios[1], self.ratios, math.nan),
+            np.where(scores[0] < scores[1], self.scores, math.nan),
+        )
+
+
+def _coverage(
+    cells: Cells,
+    grid: _Grid,
+    times: Floats,
+    r_max: float,
+    taus: Sequence[float] | Floats | None,
+    options: Bootstrap,
+) -> _Coverage:
+    of_times = np.full(times.shape, math.nan)
+    if options.method == "bca":
+        return _Coverage(of_times, of_times, np.full(len(times), math.nan))
+    placed = {grid.place(cell): values for cell, values in cells.items()}
+    for place, values in placed.items():
+        of_times[place] = median_coverage(len(values), options.level)
+    return _Coverage(
+        of_times, *race_coverage(placed, times, r_max=r_max, taus=taus, options=options)
+    )
 
 
 def _medians(cells: Cells, grid: _Grid, options: Bootstrap) -> tuple[Floats, Floats, Draws]:
@@ -181,42 +230,35 @@ def _accelerations(
 
 
 def quality_intervals(finals: pd.DataFrame, *, options: Bootstrap | None = None) -> pd.DataFrame:
-    """Intervals of the mean over trials of every final metric.
+    """Student's t intervals of the mean over trials of every final metric.
 
-    Mean and interval use the trials with a finite final metric only.
+    Mean and interval use the trials with a finite final metric only. A percentile interval of 3
+    trials would be their range, with a coverage of 0.75 instead of 0.95.
 
     Args:
         finals: columns condition, workload, optimizer, split, metric, seed, value, from
             ``targets.final_values``.
-        options: samples, seed, level and method.
+        options: level; nothing is resampled.
 
     Returns:
-        Columns condition, workload, optimizer, split, metric, estimate, low, high, trials (the
-        finite ones), few; sorted.
+        Columns condition, workload, optimizer, split, metric, estimate, low, high, coverage, trials
+        (the finite ones), few; sorted. Low and high are NaN for fewer than two trials. The coverage
+        is the level, for normal errors; it is NaN where all trials are equal or there is one only:
+        they say nothing about the spread then.
     """
-    options = options or Bootstrap()
+    level = (options or Bootstrap()).level
     keys = ["condition", "workload", "optimizer", "split", "metric"]
     rows: list[tuple[object, ...]] = []
-    draws: dict[tuple[str, str, int], Draws] = {}
     for key, group in finals.sort_values([*keys, "seed"], kind="stable").groupby(keys):
         values = group["value"].to_numpy(dtype=np.float64)
         values = values[np.isfinite(values)]
-        if not len(values):
-            rows.append((*key, math.nan, math.nan, math.nan, 0, True))
-            continue
-        cell = (str(key[1]), str(key[2]), len(values))
-        if cell not in draws:
-            draws[cell] = draw(len(values), cell[:2], options)
-        samples = mean_of_draws(values, draws[cell])
-        speed = None
-        if options.method == "bca" and len(values) > 1:
-            speed = accelerate([(values.sum() - values) / (len(values) - 1)])
-        mean = np.asarray(values.mean())
-        low, high = interval(samples, mean, options, speed)
-        rows.append(
-            (*key, float(mean), float(low), float(high), len(values), len(values) < ENOUGH_TRIALS)
-        )
-    return pd.DataFrame(rows, columns=[*keys, "estimate", "low", "high", "trials", "few"])
+        mean = float(values.mean()) if len(values) else math.nan
+        low, high = t_interval(values, level)
+        coverage = level if low < high else math.nan
+        few = len(values) < ENOUGH_TRIALS
+        rows.append((*key, mean, low, high, coverage, len(values), few))
+    names = [*keys, "estimate", "low", "high", "coverage", "trials", "few"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def probability_of_improvement(
@@ -237,11 +279,12 @@ def probability_of_improvement(
         options: samples, seed, level and method (``bca`` is read as ``percentile`` here).
 
     Returns:
-        Columns optimizer, other, probability, low, high, p_value (two-sided, of a probability of
-        1/2: ``multiple.permutation_test``; not adjusted for several comparisons, see
-        ``multiple.holm``), workloads (those with trials of both), trials (the fewest of either on
-        any of them), few; every ordered pair, sorted. The probabilities of a pair and its reverse
-        sum to 1.
+        Columns optimizer, other, probability, low, high, coverage (of the interval:
+        ``coverage.improvement_coverage``; NaN where no resample changes the probability), p_value
+        (two-sided, of a probability of 1/2: ``multiple.permutation_test``; not adjusted for
+        several comparisons, see ``multiple.holm``), workloads (those with trials of both), trials
+        (the fewest of either on any of them), few; every ordered pair, sorted. The probabilities of
+        a pair and its reverse sum to 1.
 
     Raises:
         ValueError: a trial occurs twice.
@@ -259,10 +302,13 @@ def probability_of_improvement(
             fewest = min(len(cells[cell]) for pair in pairs for cell in pair)
             costs = [(cells[x], cells[y]) for x, y in pairs]
             p_value = permutation_test(costs, seed=options.seed)
-            rest = (p_value, len(both), fewest, fewest < ENOUGH_TRIALS)
+            coverage = math.nan
+            if low < high:
+                coverage = improvement_coverage(fewest, len(both), estimate, options.level)
+            rest = (coverage, p_value, len(both), fewest, fewest < ENOUGH_TRIALS)
             found[one, other] = (estimate, low, high, *rest)
             found[other, one] = (1 - estimate, 1 - high, 1 - low, *rest)
-    names = "optimizer other probability low high p_value workloads trials few"
+    names = "optimizer other probability low high coverage p_value workloads trials few"
     return pd.DataFrame([(*pair, *found[pair]) for pair in sorted(found)], columns=names.split())
 
 
@@ -332,12 +378,14 @@ def _table(
     index: pd.Index[str] | pd.MultiIndex,
     estimate: Floats,
     ends: tuple[Floats, Floats],
+    coverage: Floats,
     trials: Floats | Draws,
 ) -> pd.DataFrame:
     columns = {
         "estimate": estimate.ravel(),
         "low": ends[0].ravel(),
         "high": ends[1].ravel(),
+        "coverage": coverage.ravel(),
         "trials": trials.ravel(),
         "few": trials.ravel() < ENOUGH_TRIALS,
     }

@@ -42,8 +42,7 @@ class Recording:
         self.path = tracker.path
         self.earlier = tracker.earlier
         self._tracker = tracker
-        self._saved_offset = 0
-        until = (lambda: self._saved_offset) if resumable else None
+        until = (lambda: tracker.saved_offset) if resumable else None
         self.mirror = Mirror(store, tracker.path, flush_seconds=flush_seconds, until=until)
         self.mirror.flush()
 
@@ -63,7 +62,7 @@ class Recording:
 
     def saved(self, offset: int) -> None:
         """Notes that a checkpoint holds the run up to an offset of the journal."""
-        self._saved_offset = offset
+        self._tracker.saved(offset)
 
     def finish(self, status: Status, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
         """Ends the journal and sends the rest of it."""

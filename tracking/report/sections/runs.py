@@ -18,7 +18,8 @@ from timetrial.tracking.report.exports import parquet
 from timetrial.tracking.report.listing import ListedRun, outcome_counts
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Block, Section, Text, headed
-from timetrial.tracking.scores.targets import SPLITS, final_value
+from timetrial.tracking.scores.final_quality import final_value
+from timetrial.tracking.scores.targets import SPLITS
 
 
 def section(results: Results) -> Section:

@@ -15,6 +15,7 @@ from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Split
 from timetrial.tracking.report.cells import (
     FEW,
+    NOTHING,
     Cell,
     Table,
     below,
@@ -52,6 +53,7 @@ def section(results: Results) -> Section:
             Heading(CONTROL[condition].capitalize()),
             *captioned(time_table(standing, results.optimizers) for standing in here),
         ]
+    blocks += captioned([target_table(results.standings)])
     if not results.standings:
         blocks.append(Text("No run has evaluated its workload’s metric yet.", "bad"))
     return Section(
@@ -105,9 +107,31 @@ def _time(time: float, ratio: float, unit: str, ends: tuple[float, float, bool],
 
 
 def target_frame(standings: Sequence[Standing]) -> pd.DataFrame:
-    """Columns condition, split, workload, target."""
-    rows = [(s.condition, s.split, w, value) for s in standings for w, value in s.targets.items()]
-    return pd.DataFrame(rows, columns=["condition", "split", "workload", "target"])
+    """Columns condition, split, workload, target, set_by."""
+    rows = [
+        (s.condition, s.split, w, value, s.set_by.get(str(w), ""))
+        for s in standings
+        for w, value in s.targets.items()
+    ]
+    return pd.DataFrame(rows, columns=["condition", "split", "workload", "target", "set_by"])
+
+
+def target_table(standings: Sequence[Standing]) -> Table:
+    """Every target and the optimizers that set it; without rows where they are unknown."""
+    body = [
+        [
+            name_cell(str(workload)),
+            Cell(CONTROL[standing.condition]),
+            Cell(str(standing.split)),
+            Cell(plain(float(target), 4)),
+            Cell(standing.set_by.get(str(workload)) or NOTHING.text),
+        ]
+        for standing in standings
+        for workload, target in standing.targets.items()
+        if standing.set_by
+    ]
+    head = header("workload", "control", "split", "target", "set by")
+    return Table("target_setters", "Targets, and the optimizers that set them", head, body)
 
 
 def time_frame(standings: Sequence[Standing]) -> pd.DataFrame:

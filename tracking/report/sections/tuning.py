@@ -24,8 +24,9 @@ from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Block, Plots, Section, Text, plots_of
 from timetrial.tracking.report.standings import CONTROL
 from timetrial.tracking.report.style import better, metric_name
+from timetrial.tracking.scores.final_quality import final_value
 from timetrial.tracking.scores.hpo_curves import HpoCurve, hpo_curve, trials_to_beat
-from timetrial.tracking.scores.targets import counts, final_value
+from timetrial.tracking.scores.targets import counts
 
 SPLIT = Split.VALIDATION
 
