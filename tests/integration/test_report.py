@@ -147,11 +147,10 @@ def test_every_table_and_every_plot_has_its_files(folder: Path, text: str) -> No
     }
     assert {f"plots/{name}.{kind}" for name in plots for kind in ("png", "svg")} < names
     tables = {
-        "scores", "ranks", "improvement", "faster", "loss_step", "loss_time", "runs", "budgets",
+        "scores", "ranks", "improvement", "loss_step", "runs", "budgets",
         *(f"{what}_{condition}_{split}" for what in ("times", "quality")
           for condition in ("time", "step") for split in ("train", "validation")),
-        "prompt_time_validation", "prompt_step_train", "prompt_differences", "prompt_improvement",
-        "tuning", "configurations",
+        "prompt_time_validation", "prompt_differences", "tuning", "configurations",
     }  # fmt: skip
     assert {f"tables/{name}.{kind}" for name in tables for kind in ("tex", "md")} < names
     assert all(name in text for name in names - {"report.html"})

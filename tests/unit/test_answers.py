@@ -620,3 +620,21 @@ def test_the_smallest_difference_is_told():
     assert "is told from chance is 0.83 (0.17 on the other side)" in resolution_text(
         found, compared
     )
+
+
+def test_every_answer_has_its_tables():
+    found = made(
+        {"velo": everywhere(0.9), "short": everywhere(0.8), "adam": everywhere(0.7)},
+        ("time", "step"),
+    )
+    first, second, third = (make.section(found) for make in (prompt, improvement, scores))
+    times = {f"prompt_{c}_{s}" for c in ("time", "step") for s in ("train", "validation")}
+    assert {one.name for one in first.tables} == {
+        *times, "prompt_differences", "prompt_improvement",
+    }  # fmt: skip
+    assert {one.name for one in second.tables} == {"loss_time", "loss_step", "improvement"}
+    assert {one.name for one in third.tables} == {"scores", "faster"}
+    for section in (first, second, third):
+        kinds = [block.kind for block in section.blocks if isinstance(block, Text)]
+        assert kinds.count("answer") == 1
+        assert isinstance(section.blocks[1], Bullets)

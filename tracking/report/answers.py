@@ -152,8 +152,17 @@ def resolution_text(results: Results, found: Sequence[Pair]) -> str:
         )
     return (
         f"{size}, {shown}: permutation tests, adjusted by Holm so that all statements of this "
-        f"answer hold together with {results.level_text} confidence."
+        f"answer hold together with {results.level_text} confidence.{_covered(found)}"
     )
+
+
+def _covered(found: Sequence[Pair]) -> str:
+    """The true coverage of the intervals of these pairs."""
+    known = sorted({round(100 * p.coverage) for p in found if not math.isnan(p.coverage)})
+    if not known:
+        return ""
+    ends = " to ".join(dict.fromkeys(map(str, (known[0], known[-1]))))
+    return f" Intervals of probabilities hold the true one in {ends}\N{NO-BREAK SPACE}% of cases."
 
 
 def needed_text(results: Results, found: Sequence[Pair]) -> str:
@@ -182,7 +191,7 @@ def pair_table(name: str, what: str, first: str, found: Sequence[Pair]) -> Table
     """
     title = f"Workloads on which {what}"
     if any(pair.trials for pair in found):
-        title = f"Probability that {what}; nominal interval, adjusted p-value, workloads won"
+        title = f"Probability that {what}; interval, adjusted p-value, workloads won"
     columns = list(dict.fromkeys(pair.measure for pair in found))
     cells = {(pair.other, pair.measure): _pair_cell(pair) for pair in found}
     body = [

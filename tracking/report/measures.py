@@ -40,7 +40,7 @@ FINAL: Final = (Kind.LOSS, Kind.METRIC)
 
 COLUMNS: Final = (
     *("condition", "split", "measure", "optimizer", "other", "probability", "low", "high"),
-    *("p_value", "workloads", "trials", "few", "seeds", "tied", "effect", "p_any"),
+    *("coverage", "p_value", "workloads", "trials", "few", "seeds", "tied", "effect", "p_any"),
 )
 """Columns of a table of improvement."""
 

@@ -54,6 +54,7 @@ class Pair:
             better than, worse than or equal to that of ``other``.
         probability: that a run of ``one`` is better than one of ``other``; NaN without trials.
         low, high: its bootstrap interval.
+        coverage: probability that such an interval holds the truth; NaN where it is not known.
         p_value: adjusted for all comparisons made at once; NaN without trials, and where all
             trials tie.
         trials: the fewest on any workload; 0 when they are not known.
@@ -74,6 +75,7 @@ class Pair:
     probability: float = math.nan
     low: float = math.nan
     high: float = math.nan
+    coverage: float = math.nan
     p_value: float = math.nan
     trials: int = 0
     seeds: int = 0
@@ -268,6 +270,7 @@ def _tested(results: Results, found: Sequence[Pair], any_difference: bool) -> li
             probability=float(row["probability"]),
             low=float(row["low"]),
             high=float(row["high"]),
+            coverage=float(row["coverage"]),
             p_value=adjusted[place],
             trials=int(row["trials"]),
             seeds=int(row["seeds"]),

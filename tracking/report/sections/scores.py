@@ -165,8 +165,7 @@ def _point(
     """Score, place, difference, targets reached first, and tests of one standing."""
     mine, (rival, _) = float(standing.scores[name]), _best(standing, others)
     where = f"{SPLIT_WORDS[standing.split].capitalize()}, {CONTROL[standing.condition]}"
-    ends = interval_ends(standing, "scores").get((name,))
-    interval = f" ({interval_text(*ends[:2], 2)})" if ends else ""
+    interval = _interval(standing, name)
     said = [f"{where}: {name} scores {mine:.2f}{interval}, {place_text(standing.scores, name)}"]
     if max(mine, float(standing.scores[rival])) < SAME:
         said[0] += "; at 0.00 the score cannot tell it from the best baseline"
@@ -182,6 +181,16 @@ def _point(
     if groups := groups_text(_of(standing, found), "faster than", "slower than"):
         said.append(f"By times to target it is {groups}")
     return f"{'. '.join(said)}."
+
+
+def _interval(standing: Standing, name: str) -> str:
+    """The interval of a score and its coverage, in brackets; empty when it is not known."""
+    if standing.intervals is None:
+        return ""
+    table = standing.intervals.scores.set_index("optimizer")[["low", "high", "coverage"]]
+    low, high, covered = map(float, table.loc[name])
+    coverage = "" if math.isnan(covered) else f", coverage {100 * covered:.0f}\N{NO-BREAK SPACE}%"
+    return f" ({interval_text(low, high, 2)}{coverage})"
 
 
 def _reached(standing: Standing, name: str, others: Sequence[str], results: Results) -> str:
