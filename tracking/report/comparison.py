@@ -10,13 +10,17 @@ import math
 from typing import Final
 
 import numpy as np
+import pandas as pd
 
+from timetrial.tracking.report import entrants
 from timetrial.tracking.report.cells import signed
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.standings import Standing
 
 SAME: Final = 1e-12
 """Scores that differ by less are equal but for the order of a sum."""
+
+_NUMBERS: Final = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,37 +61,53 @@ def difference_text(one: Difference, results: Results) -> str:
     text = f"difference {signed(one.value)}"
     if math.isnan(one.low):
         return text
-    if one.low == one.high == 0:
+    if one.low == one.high:
         return f"{text} in every resample"
     open_ = "" if one.sign else ", which includes 0"
-    return f"{text}, {results.level_text} interval {one.interval}{open_}"
+    return f"{text}, nominal {results.level_text} interval {one.interval}{open_}"
+
+
+def place_text(scores: pd.Series[float], name: str) -> str:
+    """Place by score: ``place 2 of 7``, or ``a five-way tie for last of 7``."""
+    mine = float(scores[name])
+    ahead = int((scores > mine + SAME).sum())
+    level = int((scores > mine - SAME).sum()) - ahead
+    if level == 1:
+        return f"place {ahead + 1} of {len(scores)}"
+    number = _NUMBERS[level] if level < len(_NUMBERS) else str(level)
+    end = ahead + level
+    places = f"places {ahead + 1} to {end}"
+    if ahead == 0:
+        places = "first"
+    elif end == len(scores):
+        places = "last"
+    return f"a {number}-way tie for {places} of {len(scores)}"
 
 
 def contender(results: Results) -> str | None:
-    """The learned optimizer in question: VeLO where it was raced, else the best learned one."""
-    learned = (name for name in results.optimizers if results.entrants[name].learned)
-    return fully_prompted(results) or next(learned, None)
+    """The learned optimizer in question: see ``entrants.contender``."""
+    return entrants.contender([results.entrants[name] for name in results.optimizers])
 
 
 def baselines(results: Results) -> list[str]:
-    """The optimizers that are not learned, from the best to the last."""
-    return [name for name in results.optimizers if not results.entrants[name].learned]
+    """The optimizers that are neither learned nor reference runs, from the best to the last."""
+    known = ((name, results.entrants[name]) for name in results.optimizers)
+    return [name for name, one in known if not (one.learned or one.is_reference)]
 
 
 def fully_prompted(results: Results) -> str | None:
-    """The first learned optimizer prompted with all its steps: VeLO as the paper runs it."""
-    known = (results.entrants[name] for name in sorted(results.optimizers))
-    return next((one.label for one in known if one.learned and one.is_full), None)
+    """VeLO with all its steps: see ``entrants.fully_prompted``."""
+    return entrants.fully_prompted(results.entrants[name] for name in results.optimizers)
 
 
-def cannot_answer(results: Results, lacking: str) -> str:
-    """Sentence for a question without the runs that it needs."""
-    return f"{source(results)} no {lacking}: the question stays open."
+def lacks(results: Results, what: str) -> str:
+    """Sentence on what the results do not hold."""
+    return f"{source(results)} no {what}."
 
 
 def source(results: Results) -> str:
     """Beginning of a sentence on the content of the results."""
-    return "The paper’s tables hold" if results.published else "These results hold"
+    return "the paper’s tables hold" if results.published else "these results hold"
 
 
 def capital(sentence: str) -> str:

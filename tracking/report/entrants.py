@@ -1,13 +1,14 @@
 """Recorded facts about each optimizer of a race: name, learned or not, colour, prompt.
 
-Pure: from tags and settings of runs, never from labels.
+Pure: from tags and settings of runs, never from labels; only the reference runs are known by the
+label that suites and the paper give them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from timetrial.framework.records import RunRecord
@@ -16,7 +17,11 @@ from timetrial.tracking.record import schema
 TOLD_STEPS: Final = "velo.num_steps"
 """Tag of VeLO's runs: the number of steps in the prompt."""
 
+REFERENCE: Final = "hpo"
+"""Label of reference runs: another hand-made optimizer for each workload, with tuned settings."""
+
 _WEIGHTS: Final = "velo.weights"  # tag; marks learned optimizers among runs without the tag learned
+_GOOGLE: Final = "google"
 _SETTING: Final = "optimizer."  # prefix of an optimizer's settings
 _PROMPT: Final = "optimizer.prompt"  # setting: share of the budget's steps in VeLO's prompt
 
@@ -32,6 +37,7 @@ class Entrant:
         color: recorded colour on a light background; empty = none.
         prompt: share of the budget's steps that it is built for, > 0; NaN = takes no prompt.
         fed: True when it takes the remaining share of the budget at every step instead.
+        weights: name or file of a learned optimizer's weights; empty = not recorded.
     """
 
     label: str
@@ -40,6 +46,7 @@ class Entrant:
     color: str = ""
     prompt: float = math.nan
     fed: bool = False
+    weights: str = ""
 
     @property
     def is_full(self) -> bool:
@@ -50,6 +57,16 @@ class Entrant:
     def is_variant(self) -> bool:
         """True when it is prompted with another number of steps, or fed."""
         return self.fed or not (math.isnan(self.prompt) or self.is_full)
+
+    @property
+    def is_reference(self) -> bool:
+        """True for the reference runs with settings tuned on each workload: no baseline."""
+        return self.label == REFERENCE and not self.learned
+
+    @property
+    def is_google(self) -> bool:
+        """True when it runs with the weights that Google released, fetched by the program."""
+        return self.weights == _GOOGLE
 
 
 def entrants_of(records: Sequence[RunRecord]) -> dict[str, Entrant]:
@@ -67,6 +84,20 @@ def entrants_of(records: Sequence[RunRecord]) -> dict[str, Entrant]:
     }
 
 
+def fully_prompted(entrants: Iterable[Entrant]) -> str | None:
+    """Label of the learned optimizer prompted with all its steps: VeLO as the paper runs it.
+
+    Of several the one with Google's weights, then the first by label.
+    """
+    full = sorted((not one.is_google, one.label) for one in entrants if one.learned and one.is_full)
+    return full[0][1] if full else None
+
+
+def contender(ranked: Sequence[Entrant]) -> str | None:
+    """Label of the learned optimizer in question: VeLO where it was raced, else the first one."""
+    return fully_prompted(ranked) or next((one.label for one in ranked if one.learned), None)
+
+
 def unrecorded(label: str) -> Entrant:
     """An optimizer known by its label only."""
     return Entrant(label, label.split("[")[0])
@@ -82,6 +113,7 @@ def _entrant(label: str, tags: Mapping[str, str], config: Mapping[str, str]) -> 
         color=tags.get(schema.COLOR, ""),
         prompt=_number(config.get(_PROMPT, "")) if told else math.nan,
         fed=told and _PROMPT not in config,
+        weights=tags.get(_WEIGHTS, config.get("optimizer.weights", "")),
     )
 
 

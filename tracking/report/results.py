@@ -14,21 +14,14 @@ import pandas as pd
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Direction
 from timetrial.tracking.record import schema
-from timetrial.tracking.report.entrants import Entrant, entrants_of
+from timetrial.tracking.report.entrants import Entrant, contender, entrants_of
 from timetrial.tracking.report.listing import ListedRun, Planned, listed_runs
-from timetrial.tracking.report.standings import (
-    SHOWN,
-    Standing,
-    directions,
-    headlines,
-    order,
-    standings,
-)
+from timetrial.tracking.report.measures import improvement
+from timetrial.tracking.report.standings import Standing, directions, headlines, order, standings
 from timetrial.tracking.scores.final_quality import final_quality, final_values
 from timetrial.tracking.scores.null_test import NullTest, null_test
 from timetrial.tracking.scores.resampling import Bootstrap
-from timetrial.tracking.scores.targets import CONDITIONS
-from timetrial.tracking.scores.uncertainty import probability_of_improvement, quality_intervals
+from timetrial.tracking.scores.uncertainty import quality_intervals
 
 RATE_COLUMNS: Final = ("workload", "optimizer", "step", "learning_rate")
 """Columns of a table of learning rates."""
@@ -81,8 +74,9 @@ class Results:
         standings: every condition and split.
         quality: columns of ``targets.final_quality`` and low, high (NaN where single trials are
             not known).
-        improvement: columns condition, split and those of ``probability_of_improvement``, on the
-            final deciding metrics; empty where single trials are not known.
+        improvement: columns ``measures.COLUMNS``: final deciding metrics of every pair, final
+            losses and times to target of the learned optimizer in question (``contender``) and each
+            other one; empty where single trials are not known.
         metrics: deciding metric by workload.
         directions: by workload and metric.
         optimizers: labels from the best to the last.
@@ -133,15 +127,19 @@ def results_of(records: Sequence[RunRecord], options: ReportOptions | None = Non
         setters=options.setters,
     )
     ends = quality_intervals(final_values(raced), options=options.bootstrap)
+    entrants = entrants_of(raced)
+    ranked = order(found, {run.optimizer for run in raced})
+    one = contender([entrants[name] for name in ranked])
+    learned = [name for name in ranked if entrants[name].learned]
     return Results(
         records=raced,
         standings=found,
         quality=final_quality(raced).merge(ends[[*_CELL, "low", "high"]], on=_CELL, how="left"),
-        improvement=_improvement(raced, options.bootstrap),
+        improvement=improvement(raced, found, one, learned, options.bootstrap),
         metrics={run.workload: run.metric for run in raced},
         directions=directions(raced),
-        optimizers=order(found, {run.optimizer for run in raced}),
-        entrants=entrants_of(raced),
+        optimizers=ranked,
+        entrants=entrants,
         options=options,
         listed_runs=listed_runs(raced, options.planned),
         null_tests=_null_tests(raced, found, options),
@@ -165,29 +163,6 @@ def _null_tests(
         for head in headlines(found)
         if len(head.scores) > 1
     }
-
-
-def _improvement(records: Sequence[RunRecord], bootstrap: Bootstrap) -> pd.DataFrame:
-    """Probability of improvement on the final deciding metrics, per condition and split."""
-    deciding = {run.workload: run.metric for run in records}
-    ways = {run.workload: run.direction for run in records}
-    values = final_values(records)
-    values = values[values["metric"] == values["workload"].map(deciding)]
-    tables = []
-    for condition in CONDITIONS:
-        for split in SHOWN:
-            here = values[(values["condition"] == condition) & (values["split"] == split)]
-            if here.empty:
-                continue
-            table = probability_of_improvement(
-                here[["workload", "optimizer", "seed", "value"]], directions=ways, options=bootstrap
-            )
-            table.insert(0, "condition", condition)
-            table.insert(1, "split", split)
-            tables.append(table)
-    columns = ["condition", "split", "optimizer", "other", "probability", "low", "high"]
-    columns += ["workloads", "trials", "few"]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
 def _identity(record: RunRecord) -> tuple[str, str, str, int, str]:
