@@ -21,7 +21,9 @@ from timetrial.tracking.report.answers import (
     resolution_text,
 )
 from timetrial.tracking.report.comparison import baselines, contender, place_text
+from timetrial.tracking.report.entrants import entrants_of
 from timetrial.tracking.report.measures import COLUMNS, FINAL, Kind, Measure
+from timetrial.tracking.report.measures import improvement as probabilities
 from timetrial.tracking.report.pairs import Pair, costs, deciding_open, firsts, pairs, seeds_needed
 from timetrial.tracking.report.paper import published as paper_results
 from timetrial.tracking.report.paper import read
@@ -29,6 +31,8 @@ from timetrial.tracking.report.prompts import flips, variants
 from timetrial.tracking.report.results import ReportOptions, Results, results_of
 from timetrial.tracking.report.section import Bullets, Section, Text
 from timetrial.tracking.report.sections import improvement, prompt, scores
+from timetrial.tracking.report.standings import directions, standings
+from timetrial.tracking.scores.final_quality import final_quality
 from timetrial.tracking.scores.resampling import Bootstrap
 
 FEW = ReportOptions(bootstrap=Bootstrap(samples=200))
@@ -265,8 +269,8 @@ def test_a_prompt_that_does_not_matter_takes_many_seeds_to_show():
     few = prompt.answer(made(noise(1, 3, ("velo", "short"))))
     assert few.verdict is Verdict.OPEN
     assert few.needed.startswith("Needed: ")
-    finals = {name: {w: around(0.7, 30) for w in "abcd"} for name in ("velo", "short", "adam")}
-    many = prompt.answer(made({**finals, "adam": everywhere(0.2, seeds=30)}))
+    finals = {name: {w: around(0.7, 12) for w in "abcd"} for name in ("velo", "short", "adam")}
+    many = prompt.answer(made({**finals, "adam": everywhere(0.2, seeds=12)}))
     assert many.verdict is Verdict.YES
     assert many.needed == ""
     assert "0 of 8 cells" in many.lead
@@ -508,6 +512,8 @@ def test_where_nobody_is_told_apart_the_data_cannot_tell():
     answer = scores.answer(made(finals))
     assert answer.verdict is Verdict.OPEN
     assert answer.needed.startswith("Needed: ")
+    assert all(", coverage " in point for point in answer.points[:2])  # of the score's interval
+    assert "Intervals of probabilities hold the true one in " in answer.points[-1]
 
 
 def test_targets_that_nobody_reaches_need_other_targets():
@@ -586,12 +592,27 @@ def test_an_answer_in_words():
     assert found == ["p < 0.001", "p = 0.0504", "p = 0.25", "p = 1.00", "all level"]
 
 
+def bare(records: Sequence[RunRecord]) -> Results:
+    """Results without intervals of scores, which take long and no test looks at."""
+    found, entrants = standings(records), entrants_of(records)
+    return Results(
+        records=records,
+        standings=found,
+        quality=final_quality(records),
+        improvement=probabilities(records, found, "velo", ["short"], Bootstrap(samples=20)),
+        metrics={run.workload: run.metric for run in records},
+        directions=directions(records),
+        optimizers=sorted(entrants),
+        entrants=entrants,
+        options=FEW,
+    )
+
+
 def test_equal_optimizers_are_seldom_told_apart():
     """Six equal optimizers: a false statement in at most 5 % of the answers; 40 races."""
     false = {"quality": 0, "speed": 0, "prompt": 0}
     for seed in range(40):
-        finals = noise(seed, 3, ("velo", "short", *FIVE[:4]), "abc")
-        found = results_of(runs(finals), ReportOptions(bootstrap=Bootstrap(samples=20)))
+        found = bare(runs(noise(seed, 3, ("velo", "short", *FIVE[:4]), "abc")))
         names = [("velo", other) for other in baselines(found)]
         false["quality"] += any(pair.shown for pair in pairs(found, names, FINAL))
         false["speed"] += any(pair.shown for pair in pairs(found, names, [Kind.TIME]))
