@@ -32,6 +32,7 @@ class Entrant:
         color: recorded colour on a light background; empty = none.
         prompt: share of the budget's steps that it is built for, > 0; NaN = takes no prompt.
         fed: True when it takes the remaining share of the budget at every step instead.
+        weights: name or file of a learned optimizer's weights; empty = not recorded.
     """
 
     label: str
@@ -40,6 +41,7 @@ class Entrant:
     color: str = ""
     prompt: float = math.nan
     fed: bool = False
+    weights: str = ""
 
     @property
     def is_full(self) -> bool:
@@ -82,6 +84,7 @@ def _entrant(label: str, tags: Mapping[str, str], config: Mapping[str, str]) -> 
         color=tags.get(schema.COLOR, ""),
         prompt=_number(config.get(_PROMPT, "")) if told else math.nan,
         fed=told and _PROMPT not in config,
+        weights=tags.get(_WEIGHTS, config.get("optimizer.weights", "")),
     )
 
 

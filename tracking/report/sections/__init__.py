@@ -21,6 +21,7 @@ from timetrial.tracking.report.sections import (
     improvement,
     method,
     notes,
+    overview,
     profiles,
     prompt,
     quality,
@@ -35,6 +36,7 @@ from timetrial.tracking.report.sections import (
 )
 
 SECTIONS: Final[tuple[Callable[[Results], Section | None], ...]] = (
+    overview.section,
     prompt.section,
     improvement.section,
     scores.section,
