@@ -229,7 +229,7 @@ def _axes(figure: Figure, corner: tuple[float, float], frame: Frame) -> Axes:
 
 def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look], frame: Frame) -> None:
     order = sorted(panel.lines, key=lambda line: (looks[line.name].width, line.name))
-    turns = {} if panel.apart or panel.steps else _turns(order, log_y=panel.log_y)
+    turns = {} if panel.apart or panel.steps else _turns(order, panel)
     for place, one in enumerate(order):
         look = looks[one.name]
         gid = f"series:{slug(one.name)}"
@@ -251,11 +251,14 @@ def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look], frame: Frame) -> 
     _set_up_axes(axes, panel, frame)
 
 
-def _turns(lines: Sequence[Line], *, log_y: bool) -> dict[int, tuple[int, int]]:
+def _turns(lines: Sequence[Line], panel: Panel) -> dict[int, tuple[int, int]]:
     """The lines that share their place with others: turn of each, and how many they are."""
-    heights = [_heights(line, log_y) for line in lines]
-    finite = np.concatenate([y[np.isfinite(y)] for y in heights] or [np.zeros(0)])
-    nearness = _SAME * float(np.ptp(finite)) if len(finite) else 0.0
+    heights = [_heights(line.y, panel.log_y) for line in lines]
+    seen = np.concatenate([_heights(np.array(panel.y_limits), panel.log_y), *heights])
+    if np.isfinite(panel.y_limits).all():
+        seen = seen[:2]
+    seen = seen[np.isfinite(seen)]
+    nearness = _SAME * float(np.ptp(seen)) if len(seen) else 0.0
     groups: list[list[int]] = []
     for place, line in enumerate(lines):
         here = line.x, heights[place]
@@ -273,11 +276,9 @@ def _turns(lines: Sequence[Line], *, log_y: bool) -> dict[int, tuple[int, int]]:
     }
 
 
-def _heights(line: Line, log_y: bool) -> Floats:
+def _heights(values: Floats, log_y: bool) -> Floats:
     """Values as drawn: on a logarithmic axis NaN for those that are not positive."""
-    if not log_y:
-        return line.y
-    return np.log10(np.where(line.y > 0, line.y, np.nan))
+    return np.log10(np.where(values > 0, values, np.nan)) if log_y else values
 
 
 def _share_a_place(

@@ -28,6 +28,7 @@ from timetrial.tracking.scores.targets import diverged, evaluations_of, trials
 COLUMNS: Final = ("optimizer", "step", "train_seconds", "mean", "low", "high", "runs")
 
 _KEY: Final = ("condition", "workload", "split", "metric")
+_AXES: Final = {Condition.TIME: "train_seconds", Condition.STEP: "step"}
 _X_LABELS: Final = {"train_seconds": "charged seconds", "step": "steps"}
 
 
@@ -101,14 +102,26 @@ def _panels(runs: Sequence[RunRecord], data: pd.DataFrame, standing: Standing) -
 
 def front_panels(results: Results, standing: Standing) -> list[Panel]:
     """The deciding metric over the unit of the budget: one panel without bands per workload."""
-    x = "step" if standing.condition == Condition.STEP else "train_seconds"
     found = []
     for runs, data in _curves(results.records, standing):
-        panel = curve_panel(runs, data, standing, x, bands=False)
+        panel = curve_panel(runs, data, standing, _AXES[standing.condition], bands=False)
         arrow = "↓" if runs[0].direction is Direction.MINIMIZE else "↑"
         caption = below(f"{metric_name(runs[0].metric)} {arrow}", panel.caption)
         found.append(dataclasses.replace(panel, title=runs[0].workload, caption=caption))
     return found
+
+
+def pair_panels(
+    records: Sequence[RunRecord], standing: Standing, pair: Sequence[str]
+) -> list[Panel]:
+    """The deciding metric of two optimizers over the unit of the budget, one panel per workload."""
+    both = [run for run in records if run.optimizer in pair]
+    axis = _AXES[standing.condition]
+    return [
+        curve_panel(runs, data, standing, axis)
+        for runs, data in _curves(both, standing)
+        if set(data["optimizer"]) == set(pair)
+    ]
 
 
 def curve_panel(
