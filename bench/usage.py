@@ -170,6 +170,23 @@ examples:
   timetrial report --from logs/self_tuning --rules algoperf-v0.5-self --r-max 2
 """
 
+COMPARE = """\
+Compares two optimizers in one paragraph: who wins where, by how much, and how sure that is. Writes
+one plot of both learning curves per workload, with the range over seeds, as PNG and SVG.
+
+  A, B                    optimizers as in the report (adam, velo[embedded]; velo, if there is one
+                          variant), or EXPERIMENT:OPTIMIZER for runs of another experiment
+  suite=NAME              experiment of which suite (default: quick)
+  tracking.experiment=, tracking.root=, tracking.uri=    as in timetrial train
+"""
+
+COMPARE_EXAMPLES = """\
+examples:
+  timetrial compare velo adam
+  timetrial compare nadamw timetrial-mini:nadamw tracking.root=/data/runs
+  timetrial compare mine baseline --from mine/journals theirs/journals
+"""
+
 LIST = """\
 Lists workloads, optimizers, suites and presets, one line each. With NAME: the details of one; for
 an optimizer or workload, every setting with its type, range, default and meaning.

@@ -1,4 +1,4 @@
-"""Commands that read records, list, check and set up: report, list, check, ui, fetch, sync.
+"""Commands that read records, list, check and set up: report, compare, list, check, ui, ...
 
 Boundary: options in, a job out; the other modules of ``bench`` do the work.
 """
@@ -154,6 +154,39 @@ def _report_arguments(parser: Parser) -> None:
     )
 
 
+def _compare(options: Options) -> Job:
+    from timetrial.bench.compare import Places, compare
+    from timetrial.bench.suite import load_suite
+
+    words = [options.one, options.other, *options.overrides]
+    settings = [word for word in words if re.match(r"suite=|tracking\.\w+=", word)]
+    names = [word for word in words if word not in settings]
+    if len(names) != 2:
+        raise UserError(f"compare: expected two optimizers, got {', '.join(names) or 'none'}")
+    tracking = load_suite(settings)[1]
+    places = Places(tracking, options.sources, options.experiment)
+    out = options.out or Path(tracking.root) / "reports" / "compare"
+    return lambda: compare(names[0], names[1], places, out, mixed_machines=options.mixed_machines)
+
+
+def _compare_arguments(parser: Parser) -> None:
+    add = parser.add_argument
+    add("one", metavar="A", help="an optimizer, or EXPERIMENT:OPTIMIZER")
+    add("other", metavar="B", help="another one")
+    add(
+        "--from",
+        dest="sources",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="SOURCE",
+        help="directory, CSV file or URI, instead of the store",
+    )
+    add("--experiment", metavar="NAME", help="with --from URI: which MLflow experiment")
+    add("--out", type=user_file, metavar="DIR", help="directory of the plot")
+    add("--mixed-machines", action="store_true", help="compare seconds of different machines, too")
+
+
 def _list(options: Options) -> Job:
     from timetrial.bench.listing import describe, listing
 
@@ -259,6 +292,13 @@ READING = {
         usage.REPORT_EXAMPLES,
         _report_arguments,
         interrupted="the report is not complete; the same command writes it again",
+    ),
+    "compare": Command(
+        "compare two optimizers in one paragraph and one plot",
+        _compare,
+        usage.COMPARE,
+        usage.COMPARE_EXAMPLES,
+        _compare_arguments,
     ),
     "list": Command(
         "list workloads, optimizers, suites and presets, or describe one",

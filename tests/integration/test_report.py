@@ -13,9 +13,11 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import matplotlib.style
+import numpy as np
 import pandas as pd
 import pytest
 from markupsafe import escape
@@ -24,12 +26,18 @@ from tests.race import OPTIMIZERS, WORKLOADS, race, rates, study
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Direction
 from timetrial.tracking.report import ReportOptions, score_table_text, write_report
+from timetrial.tracking.report import page as page_module
+from timetrial.tracking.report.cells import Cell, Table, header
+from timetrial.tracking.report.colors import distance
 from timetrial.tracking.report.entrants import entrants_of
+from timetrial.tracking.report.inline import inline_svg
 from timetrial.tracking.report.listing import listed_runs, outcome
-from timetrial.tracking.report.plots import files, inline_svg
-from timetrial.tracking.report.results import results_of
+from timetrial.tracking.report.plots import Line, Panel, files
+from timetrial.tracking.report.results import Results, results_of
+from timetrial.tracking.report.section import Plot, Plots, Section, Text
 from timetrial.tracking.report.sections import SECTIONS
 from timetrial.tracking.report.sections.curves import learning_curves, limits, thinned
+from timetrial.tracking.report.sections.overview import board_table
 from timetrial.tracking.report.sections.profiles import profile_panel
 from timetrial.tracking.report.standings import r_max_by_condition, standings
 from timetrial.tracking.report.style import looks
@@ -135,25 +143,33 @@ def written(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_every_table_and_every_plot_has_its_files(folder: Path, text: str) -> None:
+def test_every_table_and_every_plot_has_its_files(folder: Path, page: str) -> None:
     names = written(folder)
     assert {
         "scores.csv", "profiles.csv", "targets.csv", "time_to_target.csv", "trial_times.csv",
         "final_quality.csv", "improvement.csv", "runs.csv", "learning_curves.csv", "settings.csv",
         "evaluations.csv", "evaluations.parquet",
     } < names  # fmt: skip
-    plots = {"profiles", "scores_over_r_max", "learning_rates", "progress", "tuning"} | {
+    plots = {
+        "overview",
+        "profiles",
+        "scores_over_r_max",
+        "learning_rates",
+        "progress",
+        "tuning",
+    } | {
         f"curves_{condition}_{workload}" for workload in WORKLOADS for condition in ("time", "step")
     }
     assert {f"plots/{name}.{kind}" for name in plots for kind in ("png", "svg")} < names
     tables = {
-        "scores", "ranks", "improvement", "loss_step", "runs", "budgets",
+        "standings", "scores", "ranks", "improvement", "loss_step", "runs", "budgets",
         *(f"{what}_{condition}_{split}" for what in ("times", "quality")
           for condition in ("time", "step") for split in ("train", "validation")),
         "prompt_time_validation", "prompt_differences", "tuning", "configurations",
     }  # fmt: skip
     assert {f"tables/{name}.{kind}" for name in tables for kind in ("tex", "md")} < names
-    assert all(name in text for name in names - {"report.html"})
+    addresses = re.findall(r'href="([^"#]+)"', page[page.index("<footer") :])
+    assert sorted(map(unquote, addresses)) == sorted(names - {"report.html"})
     assert not list(folder.rglob(".*"))
     for path in folder.glob("*.csv"):
         assert len(pd.read_csv(path)) > 0
@@ -168,10 +184,52 @@ def test_every_table_and_every_plot_has_its_files(folder: Path, text: str) -> No
 def test_the_questions_come_first_and_everything_else_in_order(page: str) -> None:
     sections = re.findall(r'<section id="([^"]+)"', page)
     assert sections == [
-        "question-1", "question-2", "question-3", "notes", "times", "quality", "profiles", "curves",
-        "rates", "tuning", "stability", "runs", "setup", "method",
+        "overview", "question-1", "question-2", "question-3", "aggregates", "chance", "notes",
+        "times", "quality", "profiles", "curves", "rates", "tuning", "sensitivity", "stability",
+        "runs", "setup", "method",
     ]  # fmt: skip
     assert page.count('<p class="answer">') == 3
+
+
+def test_only_the_first_screen_and_the_answers_are_unfolded(page: str) -> None:
+    parts = re.split(r"(?=<section )", page[: page.index("<footer")])[1:]
+    for part in parts:
+        name = re.findall(r'id="([^"]+)"', part)[0]
+        folded = re.findall(r"<details>.*</details>", part, re.DOTALL)
+        shown = re.sub(r"<details>.*</details>", "", part, flags=re.DOTALL)
+        if name == "overview":
+            assert not folded
+            assert 'class="headline"' in shown
+            assert shown.count("<figure>") == 4  # one for each workload
+            assert shown.count("<table>") == 1
+        else:
+            assert len(folded) == 1
+            assert ('class="answer"' in shown) == name.startswith("question")
+            assert "<table" not in shown
+            assert "<figure" not in shown
+    assert page.index('<section id="overview"') < page.index("<nav") < page.index('id="question-1"')
+
+
+def test_what_is_wider_than_the_page_says_so(page: str) -> None:
+    """A shadow without the script, words with it."""
+    tables = page.count("<table>")
+    assert tables == len(re.findall(r'<div class="scroll[^"]*"[^>]*><table>', page)) > 20
+    rule = re.findall(r"\n\.scroll \{ overflow-x: auto;.*?\}", page, re.DOTALL)[0]
+    assert rule.count(" local ") == rule.count(" scroll ") == 2
+    assert "more to the right" in page
+    assert 'classList.toggle("more", target.scrollWidth > target.clientWidth' in page
+
+
+def test_targets_stand_beside_the_plots_not_across_the_curves(page: str, folder: Path) -> None:
+    section = page[page.index('<section id="curves"') : page.index('<section id="rates"')]
+    assert len(re.findall(r"<small>target \d[\d.]+</small></figcaption>", section)) == 2 * 4 * 4
+    for svg in re.findall(r"<svg[^>]*data-points.*?</svg>", section, flags=re.DOTALL):
+        assert "target" not in svg[svg.index(">") :]
+    drawn = (folder / "plots" / "curves_step_flights_dlrm.svg").read_text()
+    texts = ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")
+    heights = {str(text.text): text.attrib["y"] for text in texts}
+    labels = {y for text, y in heights.items() if text.startswith("target")}
+    assert labels == {y for text, y in heights.items() if " over " in text}
 
 
 def test_every_recorded_run_leads_to_mlflow(page: str, records: list[RunRecord]) -> None:
@@ -455,13 +513,58 @@ def test_an_optimizer_that_nobody_has_heard_of_is_drawn(
     ]
     few = ReportOptions(bootstrap=Bootstrap(samples=50))
     page = write_report([*records, *unheard], tmp_path, few).read_text()
-    assert page.count('data-toggle="zorro_z_"') == 3  # legends of profiles, curves, stability
+    assert (
+        page.count('data-toggle="zorro_z_"') == 4
+    )  # legends of profiles, curves, sensitivity, stability
     assert '<g class="series" data-series="zorro_z_">' in page
     thick = 'stroke-width="2.6"/></svg>zorro[z]<' in page
     assert thick == (tags.get("learned") == "true")
     assert ("#aa3377" in page) == (tags.get("color") == "#AA3377")
     assert "red;" not in page
     assert (tmp_path / "plots" / "profiles.png").stat().st_size > 10_000
+    results = results_of([*records, *unheard], few)
+    found = looks(results.optimizers, results.entrants)
+    others = {look.light for name, look in found.items() if name != "zorro[z]"}
+    assert len(others) == len(found) - 1
+    assert all(distance(found["zorro[z]"].light, other) > 0.05 for other in others)
+    row = next(row for row in board_table(results).body if row[0].text == "zorro[z]")
+    assert re.fullmatch(r"\d|\d–\d", row[1].text)
+    assert row[1].sub == "tie"  # with adam, whose runs it copies
+
+
+def made_up_section(results: Results) -> Section:
+    line = Line("adam", np.array([0.0, 1.0]), np.array([1.0, 2.0]))
+    return Section(
+        name="tides",
+        title="High <water>",
+        menu="Tides",
+        blocks=[
+            Text("Springs & neaps"),
+            Table("tides", "Tides by port", header("port", "metres"), [[Cell("Hull"), Cell("7")]]),
+            Plots([Plot("tides", "Tides", [Panel("Hull", "hours", "metres", [line])])]),
+        ],
+        frames={"tides": pd.DataFrame({"port": ["Hull"], "metres": [7]})},
+        files={"tides.txt": b"7"},
+    )
+
+
+def test_a_section_is_one_function(
+    records: list[RunRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_module, "SECTIONS", (*SECTIONS, made_up_section))
+    few = ReportOptions(bootstrap=Bootstrap(samples=50))
+    some = [run for run in records if run.workload == "assays_gnn"]
+    page = write_report(some, tmp_path, few).read_text()
+    assert '<a href="#tides">Tides</a>' in page
+    part = page[page.index('<section id="tides"') : page.index("<footer")]
+    assert "<h2>High &lt;water&gt;</h2>" in part
+    assert "<p>Springs &amp; neaps</p>" in part
+    assert 'aria-label="Tides by port"' in part
+    assert 'aria-label="Tides: Hull"' in part
+    for name in ("tides.csv", "tides.txt", "tables/tides.tex", "tables/tides.md",
+                 "plots/tides.png", "plots/tides.svg"):  # fmt: skip
+        assert (tmp_path / name).stat().st_size
+        assert f'href="{name}"' in page
 
 
 def test_every_part_of_every_section_is_on_disk_and_on_the_page(

@@ -20,7 +20,7 @@ from timetrial.tracking.report.answers import (
     p_text,
     resolution_text,
 )
-from timetrial.tracking.report.comparison import baselines, contender, place_text
+from timetrial.tracking.report.comparison import baselines, contender
 from timetrial.tracking.report.entrants import entrants_of
 from timetrial.tracking.report.measures import COLUMNS, FINAL, Kind, Measure
 from timetrial.tracking.report.measures import improvement as probabilities
@@ -31,7 +31,7 @@ from timetrial.tracking.report.prompts import flips, variants
 from timetrial.tracking.report.results import ReportOptions, Results, results_of
 from timetrial.tracking.report.section import Bullets, Section, Text
 from timetrial.tracking.report.sections import improvement, prompt, scores
-from timetrial.tracking.report.standings import directions, standings
+from timetrial.tracking.report.standings import directions, places, standings
 from timetrial.tracking.scores.final_quality import final_quality
 from timetrial.tracking.scores.resampling import Bootstrap
 
@@ -542,7 +542,7 @@ def test_targets_that_nobody_reaches_need_other_targets():
 def test_places(values: list[float], expected: str):
     names = [f"o{k}" for k in range(len(values))]
     found = pd.Series(values, names)
-    assert place_text(found, "o2" if len(values) > 2 else names[-1]) == expected
+    assert places(found)["o2" if len(values) > 2 else names[-1]].of(len(found)) == expected
 
 
 # What is lacking, and words.

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+from markupsafe import Markup
 
 from tests.race import STEPS, race, study
 from timetrial.bench import suite as suites
@@ -23,23 +24,37 @@ from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking import report
 from timetrial.tracking.report import exports
 from timetrial.tracking.report.answers import Verdict
-from timetrial.tracking.report.cells import Cell, Table, header, interval_text, signed
+from timetrial.tracking.report.cells import (
+    Cell,
+    Table,
+    amount,
+    amounts,
+    header,
+    interval_text,
+    signed,
+)
+from timetrial.tracking.report.colors import distance
 from timetrial.tracking.report.comparison import difference
 from timetrial.tracking.report.entrants import Entrant, entrants_of
+from timetrial.tracking.report.inline import inline_svg
 from timetrial.tracking.report.paper import published as paper_results
+from timetrial.tracking.report.plots import Line, Panel, figure_of, house_style
 from timetrial.tracking.report.results import ReportOptions, Results, results_of
-from timetrial.tracking.report.sections import improvement, prompt, scores, tuning
+from timetrial.tracking.report.section import Text
+from timetrial.tracking.report.sections import improvement, overview, prompt, scores, tuning
 from timetrial.tracking.report.sections.beside_paper import side_by_side
+from timetrial.tracking.report.sections.overview import board_table
 from timetrial.tracking.report.sections.quality import quality_tables
 from timetrial.tracking.report.sections.reproduction import reproduction
 from timetrial.tracking.report.sections.runs import evaluation_frame
-from timetrial.tracking.report.sections.schedules import progress_frame
+from timetrial.tracking.report.sections.schedules import progress_frame, rate_panels
 from timetrial.tracking.report.sections.scores import score_table
-from timetrial.tracking.report.sections.setup import settings_frame
+from timetrial.tracking.report.sections.setup import budget_table, settings_frame
 from timetrial.tracking.report.sections.stability import rank_table
 from timetrial.tracking.report.sections.times import time_table
-from timetrial.tracking.report.standings import headline
+from timetrial.tracking.report.standings import Place, headline, places
 from timetrial.tracking.report.style import looks
+from timetrial.tracking.report.summary import headline_texts, weights_text
 from timetrial.tracking.scores.final_quality import final_value
 from timetrial.tracking.scores.hpo_curves import expected_best
 from timetrial.tracking.scores.resampling import Bootstrap
@@ -102,6 +117,126 @@ def test_a_prompt_that_matters_is_said_to():
     assert any("and 0.00 for any[x] on validation (difference −" in p for p in answer.points)
     names = [row[0].text for row in prompt.section(found).tables[0].body]
     assert names == ["target", "velo", "any[x]"]
+
+
+def test_a_tie_reads_as_a_tie_not_as_a_place():
+    scores = pd.Series({"nadam": 0.75, "nadamw": 0.25, **dict.fromkeys("abcde", 0.0)})
+    found = places(scores)
+    assert [str(found[name]) for name in ("nadam", "nadamw", "a", "e")] == ["1", "2", "3–7", "3–7"]
+    assert found["nadamw"].of(7) == "place 2 of 7"
+    assert found["a"].of(7) == "a five-way tie for last of 7"
+    assert Place(1, 2).of(2) == "a two-way tie for first of 2"
+    rounding = pd.Series({"a": 0.1 + 0.2, "b": 0.3})
+    assert {str(place) for place in places(rounding).values()} == {"1–2"}
+
+
+def test_the_leaderboard_and_the_ranks_show_ties():
+    runs = race(conditions=("step",))
+    slow = [renamed(run, f"slow{k}") for run in runs if run.optimizer == "heavy_ball"
+            for k in range(4)]  # fmt: skip
+    found = results_of([*runs, *slow], FEW_SAMPLES)
+    tied = [name for name, place in places(found.standings[0].scores).items() if place.tied > 1]
+    assert len(tied) >= 5
+    for table in (board_table(found), rank_table(found)):
+        rows = {row[0].text: row for row in table.body}
+        assert {rows[name][1].sub for name in tied} == {"tie"}
+        texts = {rows[name][1].text for name in tied if name.startswith(("slow", "heavy"))}
+        assert len(texts) == 1
+        assert re.fullmatch(r"\d+–11", texts.pop())
+        assert rows["velo"][1].sub == ""
+
+
+def headlines_of(results: Results) -> list[str]:
+    return [Markup(text).striptags() for text in headline_texts(results)]
+
+
+def test_the_headline_says_how_sure_it_is(results: Results, published: Results):
+    for told, standing in zip(headlines_of(results), results.standings[::2], strict=True):
+        assert standing.intervals is not None
+        ranked = standing.scores.sort_values(ascending=False)
+        ends = standing.intervals.scores.set_index("optimizer")
+        first, second = ranked.index[:2]
+        for name in (first, second):
+            low, high = ends.loc[name, ["low", "high"]]
+            assert f"{ranked[name]:.2f} ({low:.2f} to {high:.2f})" in told
+        gap = difference(standing, first, second)
+        assert told.startswith(f"{first} leads under ")
+        assert f"95 % interval {signed(gap.low)} to {signed(gap.high)}" in told
+        assert ("does not tell them apart" in told) == (gap.low <= 0 <= gap.high)
+    assert headlines_of(published)[0] == (
+        "velo_short leads under time control: validation score 0.75 of 1, ahead of velo with 0.72 "
+        "of 1."
+    )
+
+
+def test_a_shared_lead_and_a_race_without_a_winner_are_said_to_be_so():
+    adam = [run for run in race(conditions=("step",)) if run.optimizer == "adam"]
+    twins = results_of([*adam, *(renamed(run, "twin") for run in adam)], FEW_SAMPLES)
+    told, _, interval = headlines_of(twins)[0].partition(" (")
+    assert told == "adam and twin share the lead under step control: validation score 1.00"
+    assert re.fullmatch(r"0.\d\d to 1.00\).", interval)
+    lost = [
+        dataclasses.replace(run, tags={**run.tags, "target.validation": "2.0"})
+        for run in adam
+        if run.workload == "assays_gnn"
+    ]
+    assert headlines_of(results_of(lost, FEW_SAMPLES)) == [
+        "Under step control, no optimizer reaches a validation target: at scores of 0 nothing can "
+        "be told apart."
+    ]
+    there = [dataclasses.replace(run, tags={**run.tags, "device_kind": kind})
+             for run in race(conditions=("time",)) if run.optimizer == "adam"
+             for kind in ("cpu", "gpu")[run.seed % 2 :][:1]]  # fmt: skip
+    assert headlines_of(results_of(there)) == [
+        "There are no scores under time control: its runs were timed on different machines."
+    ]
+    assert headlines_of(results_of([])) == ["There are no scores yet."]
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        ("embedded", "own small embedded weights, not on Google’s: no result here speaks for Goo"),
+        ("google", "the weights that Google published with the VeLO paper"),
+        ("/home/me/mine.params", "the weights in mine.params, neither Google’s nor those of this"),
+    ],
+)
+def test_the_first_screen_says_whose_weights_the_learned_optimizer_runs_on(weights: str, told: str):
+    runs = [
+        dataclasses.replace(run, optimizer="velo[x]", tags={**run.tags, "velo.weights": weights})
+        if run.optimizer == "velo"
+        else run
+        for run in race(conditions=("step",))
+        if run.optimizer in ("adam", "velo")
+    ]
+    section = overview.section(results_of(runs, FEW_SAMPLES))
+    texts = [block.text for block in section.blocks if isinstance(block, Text)]
+    (said,) = [text for text in texts if text.startswith("velo[x] runs on ")]
+    assert told in said
+    assert "/home" not in said
+    hand_made = [run for run in runs if run.optimizer == "adam"]
+    assert weights_text(results_of(hand_made, FEW_SAMPLES)) == ""
+
+
+def test_the_papers_own_velo_runs_on_googles_weights(published: Results):
+    assert weights_text(published) == "The paper’s VeLO runs on Google’s weights."
+
+
+def test_steps_are_whole_numbers():
+    assert amounts(40.0, math.inf, "steps") == "40 to never"
+    assert amounts(math.inf, math.inf, "steps") == "never"
+    assert amounts(math.nan, 3.0, "steps") == ""
+    assert amounts(1.0, 2.5, "seconds") == "1.00 to 2.50"
+    assert [amount(x, "steps") for x in (40.0, 1500.0, 2e6)] == ["40", "1,500", "2,000,000"]
+    assert [amount(x, "seconds") for x in (40.0, math.inf, math.nan)] == ["40.0", "never", "–"]
+    found = results_of(race(conditions=("step",)), FEW_SAMPLES)
+    rows = [row for s in found.standings for row in time_table(s, found.optimizers).body[1:]]
+    cells = [cell for row in rows for cell in row[1:]]
+    steps = [text for cell in cells for text in (cell.text, cell.sub.split("· ")[-1])]
+    assert any("to never" in text for text in steps)
+    assert not [text for text in steps if "." in text and "×" not in text]
+    budgets = {row[2].text for row in budget_table(found).body}
+    assert budgets == {"400 steps"}
 
 
 def test_ties_and_few_trials_are_marked(results: Results):
@@ -223,6 +358,65 @@ def test_schedules_are_those_of_the_optimizers():
     assert theirs.groupby("optimizer")["learning_rate"].max().round(4).to_dict() == {
         "adam": 0.005, "heavy_ball": 0.05, "nadam": 0.01, "nadamw": 0.01, "nesterov": 0.05,
     }  # fmt: skip
+
+
+def schedule_panels() -> dict[str, Panel]:
+    configs = [suites.load_run(["preset=quick/flights_dlrm", f"optimizer={name}"])
+               for name in ("adam", "nadam", "nadamw", "heavy_ball", "nesterov")]  # fmt: skip
+    return {panel.title: panel for panel in rate_panels(learning_rates(configs, []))}
+
+
+def test_rates_that_span_decades_have_a_logarithmic_axis():
+    (panel,) = schedule_panels().values()
+    assert panel.log_y
+    assert panel.apart == 0
+    low, high = panel.y_limits
+    values = np.concatenate([line.y for line in panel.lines])
+    assert 0 < low < values[values > 0].min()
+    assert high > values.max()
+    rows = [("w", "a", 0, 0.1), ("w", "a", 9, 0.1), ("w", "b", 0, 0.3), ("w", "b", 9, 0.3)]
+    constant = pd.DataFrame(rows, columns=["workload", "optimizer", "step", "learning_rate"])
+    (panel,) = rate_panels(constant)
+    assert not panel.log_y
+    assert panel.y_limits == (0.0, pytest.approx(0.324))
+
+
+def test_no_curve_of_learning_rates_is_hidden_or_moved():
+    (panel,) = schedule_panels().values()
+    styles = looks([line.name for line in panel.lines], {})
+    with house_style():
+        _, axes = figure_of(panel, styles)
+        bottom, _ = axes.get_ylim()
+    drawn = {line.get_gid().removeprefix("series:"): line for line in axes.lines if line.get_gid()}
+    assert bottom > 0
+    for line in panel.lines:
+        np.testing.assert_array_equal(drawn[line.name].get_ydata(), line.y)
+    svg = inline_svg(panel, styles, name="n", title="t")
+    dashes = {}
+    for group in re.findall(
+        r'<g class="series" data-series="([^"]+)">\s*<path[^>]*?style="([^"]*)"', svg
+    ):
+        name, style = group
+        pattern = re.search(r"stroke-dasharray: ([\d., ]+); stroke-dashoffset: ([\d.]+)", style)
+        dashes[name] = pattern.groups() if pattern else None
+    assert dashes["adam"] is None
+    for one, other in (("nadam", "nadamw"), ("heavy_ball", "nesterov")):
+        assert dashes[one] is not None
+        assert dashes[one][0] == dashes[other][0]  # equal dashes ...
+        on, off = map(float, dashes[one][0].split(","))
+        assert on == pytest.approx(off)
+        starts = sorted(float(dashes[name][1]) for name in (one, other))
+        assert starts == pytest.approx([0, on])  # ... of which one begins where the other ends
+
+
+def test_lines_that_only_cross_or_meet_are_drawn_as_they_are():
+    x = np.linspace(0, 1, 11)
+    lines = [Line("a", x, x), Line("b", x, 1 - x), Line("c", x[:4], x[:4]), Line("d", x, x + 0.02)]
+    panel = Panel("t", "x", "y", lines)
+    svg = inline_svg(panel, looks("abcd", {}), name="n", title="t")
+    assert "stroke-dasharray" not in svg
+    panel = Panel("t", "x", "y", [*lines, Line("e", x[:10], x[:10] + 0.001)])
+    assert inline_svg(panel, looks("abcde", {}), name="n", title="t").count("dasharray") == 2
 
 
 def test_what_velo_is_told(results: Results):
@@ -360,15 +554,41 @@ def test_colors_stay_apart_with_every_kind_of_color_blindness(side: int):
         seen = np.clip(np.array(kind) @ linear, 0, 1)
         return np.array(to_lab) @ np.cbrt(np.array(to_cones) @ seen)
 
-    found = looks([f"optimizer {k}" for k in range(8)], {}).values()
+    number = 10
+    found = looks([f"optimizer {k}" for k in range(number)], {}).values()
     colors = [(look.light, look.dark)[side] for look in found]
-    assert len(set(colors)) == 8
+    assert len(set(colors)) == number
     for kind in kinds:
         seen = [lab(color, kind) for color in colors]
-        pairs = itertools.combinations(range(8), 2)
+        pairs = itertools.combinations(range(number), 2)
         assert min(np.linalg.norm(seen[i] - seen[k]) for i, k in pairs) > 0.06
+    for one, other in itertools.pairwise(colors):
+        seen = [np.linalg.norm(lab(one, kind) - lab(other, kind)) for kind in kinds]
+        assert distance(one, other) == pytest.approx(min(seen))
     old = [lab(color, kinds[1]) for color in ("#e08f00", "#a39200")]  # heavy ball and hpo, once
     assert np.linalg.norm(old[0] - old[1]) < 0.03
+    assert distance("#e08f00", "#a39200") < 0.03
+
+
+def test_a_recorded_color_that_some_see_like_another_gives_way():
+    entrants = {
+        "a": Entrant("a", "a", color="#e08f00"),
+        "b": Entrant("b", "b", color="#a39200"),  # gold, too, for people without red cones
+    }
+    found = looks(entrants, entrants)
+    assert found["a"].light == "#e08f00"
+    assert distance(found["a"].light, found["b"].light) > 0.05
+
+
+def test_the_optimizers_of_the_mini_suite_have_colors_of_their_own():
+    names = [*OPTIMIZERS.built_in, "hpo"]
+    entrants = {name: Entrant(name, name, color=OPTIMIZERS[name].color)
+                for name in OPTIMIZERS.built_in} | {"hpo": Entrant("hpo", "nadamw")}  # fmt: skip
+    found = looks(names, entrants)
+    assert len(found) == 9
+    for one, other in itertools.combinations(found.values(), 2):
+        assert distance(one.light, other.light) > 0.05
+        assert distance(one.dark, other.dark) > 0.05
 
 
 def test_recorded_colors_are_used_unless_taken_or_invisible():

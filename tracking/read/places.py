@@ -19,7 +19,8 @@ from timetrial.tracking.read.sources import Problem, Source, journal_id
 from timetrial.tracking.read.times_csv import records_from_times
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.journal import journals_in
-from timetrial.tracking.store.opening import ALLOWED_URIS, Store, open_store, store_errors
+from timetrial.tracking.store.listing import experiment_names
+from timetrial.tracking.store.opening import ALLOWED_URIS, Store, open_store
 
 
 def read_place(place: str, experiment: str | None = None) -> Source:
@@ -99,9 +100,7 @@ def _from_store(uri: str, experiment: str | None) -> Source:
 
 
 def _only_experiment(store: Store) -> str:
-    with store_errors(store.uri):
-        found = sorted(experiment.name for experiment in store.client.search_experiments())
-    names: list[str] = [name for name in found if name != "Default"] or found
+    names = experiment_names(store)
     if len(names) != 1:
         raise UserError(
             f"{store.uri}: expected the name of one experiment (--experiment), got none; it holds "

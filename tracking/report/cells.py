@@ -26,12 +26,14 @@ class Cell:
         kind: classes of the page's style sheet: ``best``, ``never``, ``none``, ``bad``, ``label``,
             ``target``, ``text``, ``code`` or none.
         link: target of a link on the text.
+        span: low, value and high in [0, 1], to draw as a mark on a line; None = no drawing.
     """
 
     text: str
     sub: str = ""
     kind: str = ""
     link: str = ""
+    span: tuple[float, float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Table:
 
     ``spans`` are headings over several columns, as (heading, number of columns), left to right
     from column 1 on. ``kind``: classes of the page's style sheet, of ``fit`` (width of the
-    content), ``left`` (left-aligned) and ``long`` (own scroll bar).
+    content), ``left`` (left-aligned), ``long`` (own scroll bar) and ``dense`` (one line per row).
     """
 
     name: str
@@ -91,6 +93,22 @@ def interval_text(low: float, high: float, digits: int | None = None) -> str:
     ends = [plain(end, 3) if digits is None else fixed(end, digits) for end in (low, high)]
     low_text, high_text = ("never" if end == "∞" else end for end in ends)
     return low_text if low_text == high_text == "never" else f"{low_text} to {high_text}"
+
+
+def amount(value: float, unit: str, significant: int = 3) -> str:
+    """A time in its unit: steps as a whole number; ``never`` for inf."""
+    if math.isinf(value):
+        return "never"
+    whole = unit == "steps" and not math.isnan(value)
+    return f"{value:,.0f}" if whole else plain(value, significant)
+
+
+def amounts(low: float, high: float, unit: str) -> str:
+    """An interval of times in words, ``40 to never``; empty when it is not known."""
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    ends = [amount(end, unit) for end in (low, high)]
+    return ends[0] if ends == ["never", "never"] else " to ".join(ends)
 
 
 def signed(value: float, digits: int = 2) -> str:

@@ -10,17 +10,15 @@ import math
 from typing import Final
 
 import numpy as np
-import pandas as pd
 
 from timetrial.tracking.report import entrants
-from timetrial.tracking.report.cells import signed
+from timetrial.tracking.report.cells import joined_names, signed
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.standings import Standing
+from timetrial.tracking.scores.null_test import NullTest
 
 SAME: Final = 1e-12
 """Scores that differ by less are equal but for the order of a sum."""
-
-_NUMBERS: Final = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,21 +65,16 @@ def difference_text(one: Difference, results: Results) -> str:
     return f"{text}, nominal {results.level_text} interval {one.interval}{open_}"
 
 
-def place_text(scores: pd.Series[float], name: str) -> str:
-    """Place by score: ``place 2 of 7``, or ``a five-way tie for last of 7``."""
-    mine = float(scores[name])
-    ahead = int((scores > mine + SAME).sum())
-    level = int((scores > mine - SAME).sum()) - ahead
-    if level == 1:
-        return f"place {ahead + 1} of {len(scores)}"
-    number = _NUMBERS[level] if level < len(_NUMBERS) else str(level)
-    end = ahead + level
-    places = f"places {ahead + 1} to {end}"
-    if ahead == 0:
-        places = "first"
-    elif end == len(scores):
-        places = "last"
-    return f"a {number}-way tie for {places} of {len(scores)}"
+def chance_text(found: NullTest, level: float) -> str:
+    """Whether the leader's gap exceeds what chance gives, a sentence without its full stop."""
+    leaders = joined_names(found.leaders)
+    if len(found.leaders) > 1:
+        return f"{leaders} tie for the first place, so there is no lead to test"
+    exceeds = found.lead_p_value <= 1 - level
+    verdict = "is more than chance gives" if exceeds else "may be chance"
+    limit = found.limits("lead").get(level)
+    chance = "" if limit is None else f"; chance alone gives up to {limit:.2f} in {level:.0%}"
+    return f"{leaders}’s lead of {found.lead:.2f} {verdict} (p = {found.lead_p_value:.3f}{chance})"
 
 
 def contender(results: Results) -> str | None:

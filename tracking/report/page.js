@@ -1,5 +1,35 @@
-// Legend buttons hide and show an optimizer in every plot; a tooltip shows the point nearest to the pointer.
+// Links unfold what they lead to; legend buttons hide and show an optimizer in every plot; a tooltip
+// shows the point nearest to the pointer. Without this script all of the page can be read.
 (() => {
+  const folds = [...document.querySelectorAll("details")];
+  const unfold = () => {
+    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const fold = target && target.querySelector(":scope > details");
+    if (fold) { fold.open = true; target.scrollIntoView(); }
+  };
+  addEventListener("hashchange", unfold);
+  unfold();
+  for (const link of document.querySelectorAll("nav a")) link.addEventListener("click", () => setTimeout(unfold));
+  const nav = document.querySelector("nav");
+  if (nav) {
+    const all = nav.appendChild(document.createElement("button"));
+    const label = () => { all.textContent = folds.every(fold => fold.open) ? "Fold all" : "Unfold all"; };
+    all.type = "button";
+    all.id = "open-all";
+    all.addEventListener("click", () => {
+      const open = !folds.every(fold => fold.open);
+      for (const fold of folds) fold.open = open;
+    });
+    for (const fold of folds) fold.addEventListener("toggle", label);
+    label();
+  }
+  addEventListener("beforeprint", () => { for (const fold of folds) fold.open = true; });
+
+  const wide = new ResizeObserver(entries => {
+    for (const { target } of entries) target.classList.toggle("more", target.scrollWidth > target.clientWidth + 1);
+  });
+  for (const box of document.querySelectorAll(".scroll")) wide.observe(box);
+
   const hidden = new Set();
   const buttons = [...document.querySelectorAll("[data-toggle]")];
   const toggle = slug => {

@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
+from urllib.parse import quote
 
 import jinja2
 
@@ -18,17 +19,19 @@ from timetrial.framework.files import write_atomically
 from timetrial.framework.records import RunRecord
 from timetrial.tracking.report import exports, plots
 from timetrial.tracking.report.cells import Table
+from timetrial.tracking.report.inline import inline_svg
 from timetrial.tracking.report.paper import published
 from timetrial.tracking.report.results import ReportOptions, Results, results_of
-from timetrial.tracking.report.section import Bullets, Heading, Plot, Plots, Section, Text
+from timetrial.tracking.report.section import Bullets, Columns, Heading, Plot, Plots, Section, Text
 from timetrial.tracking.report.sections import SECTIONS
 from timetrial.tracking.report.style import Look, looks
-from timetrial.tracking.report.summary import summary
 
 PAGE: Final = "report.html"
 
 _BLOCKS: Final = {"text": Text, "bullets": Bullets, "heading": Heading, "table": Table,
-                  "plots": Plots}  # fmt: skip
+                  "plots": Plots, "columns": Columns}  # fmt: skip
+_KINDS: Final = {"csv": "CSV", "parquet": "Parquet", "tex": "LaTeX", "md": "Markdown",
+                 "png": "PNG", "svg": "SVG"}  # fmt: skip
 
 
 def write_report(
@@ -105,8 +108,9 @@ def _drawn(several: Iterable[Plot]) -> set[str]:
 def _page(
     results: Results, sections: Sequence[Section], shown: Mapping[str, Look], files: Sequence[str]
 ) -> str:
-    def svg(panel: plots.Panel, title: str, name: str) -> str:
-        return plots.inline_svg(panel, shown, name=name, title=title)
+    def svg(panel: plots.Panel, title: str, name: str, small: bool) -> str:
+        frame = plots.SMALL if small else plots.FULL
+        return inline_svg(panel, shown, name=name, title=title, frame=frame)
 
     def legend(block: Plots) -> list[str]:
         drawn = _drawn(block.plots)
@@ -114,15 +118,25 @@ def _page(
 
     return _template().render(
         options=results.options,
-        summary=summary(results),
         sections=sections,
         looks=shown,
         places={name: place for place, name in enumerate(shown)},
         slug=plots.slug,
         svg=svg,
         legend=legend,
-        files=files,
+        files=_listed(files),
     )
+
+
+def _listed(files: Iterable[str]) -> dict[str, dict[str, dict[str, str]]]:
+    """Address of each file by folder (numbers, tables, plots), name and kind."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for file in files:
+        path = PurePosixPath(file)
+        folder = "numbers" if path.parent == PurePosixPath() else str(path.parent)
+        kind = _KINDS.get(path.suffix[1:], path.suffix[1:])
+        found.setdefault(folder, {}).setdefault(path.stem, {})[kind] = quote(file)
+    return found
 
 
 def _template() -> jinja2.Template:

@@ -1,17 +1,14 @@
-"""Draws panels of lines: as inline SVG for the page, as PNG and SVG files.
+"""Draws panels of lines, as PNG and SVG files; ``inline`` puts them into the page.
 
 Boundary: draws given numbers; writes no file. The same numbers give the same bytes: no clock,
-salted ids, one fixed style. Colours of the page's SVG are CSS variables, one value for a light and
-one for a dark background.
+salted ids, one fixed style.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import html
 import io
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,32 +31,33 @@ SHARE_LIMITS: Final = (-0.04, 1.04)
 SHARE_TICKS: Final = {0.0: "0", 0.25: "¼", 0.5: "½", 0.75: "¾", 1.0: "1"}
 """Ticks of an axis of shares."""
 
-_INK: Final = "#24272c"
-_MUTED: Final = "#5d636c"
-_GRID: Final = "#e3e5e8"
-_VARIABLES: Final = {_INK: "var(--ink)", _MUTED: "var(--muted)", _GRID: "var(--grid)"}
-_SIZE: Final = (4.6, 2.9)  # inches of one panel, its labels included
-_LEFT, _RIGHT, _BELOW, _ABOVE = 0.78, 0.25, 0.52, 0.12  # inches around its axes
+INK: Final = "#24272c"
+MUTED: Final = "#5d636c"
+GRID: Final = "#e3e5e8"
+
 _HEAD, _LINE = 0.35, 0.21  # inches of a figure's or a panel's title, and of a line of the legend
-# Fixed margins: computing them in matplotlib takes longer than drawing the plots.
+_DASH: Final = 5.0  # points of a line that shares its place, before the next one takes its turn
+_SAME: Final = 0.004  # lines that differ by less, as a share of the axis, share their place
+_OVERLAP: Final = 0.8  # least share of the longer line on which they must
+_SUPERSCRIPTS: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 _STYLE: Final = {
     "svg.hashsalt": "timetrial",
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
-    "text.color": _INK,
-    "axes.labelcolor": _MUTED,
-    "axes.edgecolor": _MUTED,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": MUTED,
     "axes.linewidth": 0.7,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
-    "grid.color": _GRID,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "grid.color": GRID,
     "grid.linewidth": 0.8,
     "lines.solid_capstyle": "round",
     "savefig.transparent": True,
@@ -83,12 +81,14 @@ class Panel:
 
     Attributes:
         title: heading of the panel.
+        caption: smaller text beside it, such as the target's value; never on the curves.
         x_label, y_label: labels of the axes.
         lines: each in the look of its optimizer.
         x_limits, y_limits: ends of the axes; NaN leaves an end to the plot.
         y_ticks: labels by value, instead of numbers.
         steps: True draws steps instead of slopes.
-        apart: distance, in units of y, between lines that would coincide.
+        apart: distance, in units of y, between lines that would coincide. 0 draws them in one
+            place, by turns, as dashes.
         marks: crosses, as ``(name, x, y)``.
         target: height of the dashed target line, NaN = none.
         log_y: True for a logarithmic y axis.
@@ -108,29 +108,49 @@ class Panel:
     target: float = math.nan
     log_y: bool = False
     whole_x: bool = False
+    caption: str = ""
 
 
-def inline_svg(panel: Panel, looks: Mapping[str, Look], *, name: str, title: str) -> str:
-    """One panel as an ``<svg>`` element to put into a page.
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """Size of a panel, in inches, and its text.
 
-    Args:
-        panel: the plot.
-        looks: look of each optimizer; the page defines ``--c-<place>`` for each, in this order.
-        name: prefix of the element's ids, unique on the page.
-        title: text alternative.
-
-    Returns:
-        The element; its ``data-points`` is JSON for the page's script: position and span of the
-        axes, and the points of every line.
+    Attributes:
+        size: width and height, labels included.
+        left, right, below, above: margins around the axes. They are fixed: computing them in
+            matplotlib takes longer than drawing the plots.
+        ticks: largest number of ticks on x and on y.
+        labelled: False leaves out the labels of the axes.
+        style: further settings of matplotlib.
     """
-    with _style():
-        figure = Figure(figsize=_SIZE)
-        axes = _axes(figure, 0.0, 0.0)
-        _draw(axes, panel, looks)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-        points = _points(axes, panel)
-    return _for_page(buffer.getvalue(), looks, name, title, points)
+
+    size: tuple[float, float]
+    left: float
+    right: float
+    below: float
+    above: float
+    ticks: tuple[int, int]
+    labelled: bool = True
+    style: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+FULL: Final = Frame((4.6, 2.9), 0.78, 0.25, 0.52, 0.12, (5, 6))
+"""A panel with labels."""
+
+SMALL: Final = Frame(
+    (3.0, 1.75), 0.5, 0.08, 0.24, 0.06, (4, 4), labelled=False,
+    style={"font.size": 8.5, "xtick.major.size": 2.5, "ytick.major.size": 2.5,
+           "xtick.major.pad": 2.5, "ytick.major.pad": 2.5},
+)  # fmt: skip
+"""A panel among many: its labels stand outside."""
+
+
+def figure_of(panel: Panel, looks: Mapping[str, Look], frame: Frame = FULL) -> tuple[Figure, Axes]:
+    """A figure of one panel, and its axes; to call and to save in ``house_style``."""
+    figure = Figure(figsize=frame.size)
+    axes = _axes(figure, (0.0, 0.0), frame)
+    _draw(axes, panel, looks, frame)
+    return figure, axes
 
 
 def files(
@@ -140,17 +160,19 @@ def files(
     drawn = {line.name for panel in panels for line in panel.lines}
     shown = {name: look for name, look in looks.items() if name in drawn}
     columns = min(columns, len(panels))
-    width, height = _SIZE[0] * columns, _SIZE[1] + _HEAD
+    width, height = FULL.size[0] * columns, FULL.size[1] + _HEAD
     legend = _LINE * math.ceil(len(shown) / (2 * columns)) + 0.1
     total = height * math.ceil(len(panels) / columns) + _HEAD + legend
-    with _style(), matplotlib.rc_context({"savefig.transparent": False}):
+    with house_style(), matplotlib.rc_context({"savefig.transparent": False}):
         figure = Figure(figsize=(width, total))
         figure.text(0.1 / width, 1 - 0.28 / total, title, fontsize=11, fontweight="bold")
         for place, panel in enumerate(panels):
             row, column = divmod(place, columns)
-            axes = _axes(figure, column * _SIZE[0], total - _HEAD - (row + 1) * height)
-            _draw(axes, panel, looks)
+            corner = column * FULL.size[0], total - _HEAD - (row + 1) * height
+            axes = _axes(figure, corner, FULL)
+            _draw(axes, panel, looks, FULL)
             axes.set_title(panel.title)
+            axes.set_title(panel.caption, loc="right", fontsize=8.5, color=MUTED)
         _add_legend(figure, shown, 2 * columns)
         found = {}
         for kind, silent in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
@@ -183,30 +205,31 @@ def slug(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _style() -> Iterator[None]:
+def house_style(frame: Frame = FULL) -> Iterator[None]:
     """The report's style alone, without other settings of this process."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams.update({**_STYLE, **frame.style})
         yield
 
 
-def _axes(figure: Figure, left: float, bottom: float) -> Axes:
+def _axes(figure: Figure, corner: tuple[float, float], frame: Frame) -> Axes:
     """Axes of one panel with its lower left corner at these inches."""
     width, height = figure.get_size_inches()
-    inside = _SIZE[0] - _LEFT - _RIGHT, _SIZE[1] - _BELOW - _ABOVE
+    (left, bottom), size = corner, frame.size
     return figure.add_axes(
         (
-            (left + _LEFT) / width,
-            (bottom + _BELOW) / height,
-            inside[0] / width,
-            inside[1] / height,
+            (left + frame.left) / width,
+            (bottom + frame.below) / height,
+            (size[0] - frame.left - frame.right) / width,
+            (size[1] - frame.below - frame.above) / height,
         )
     )
 
 
-def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
+def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look], frame: Frame) -> None:
     order = sorted(panel.lines, key=lambda line: (looks[line.name].width, line.name))
+    turns = {} if panel.apart or panel.steps else _turns(order, panel)
     for place, one in enumerate(order):
         look = looks[one.name]
         gid = f"series:{slug(one.name)}"
@@ -217,7 +240,7 @@ def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
             one.y + panel.apart * (place - (len(order) - 1) / 2),
             color=look.light,
             lw=look.width,
-            ls=_stroke(look),
+            ls=_in_turn(look, *turns[place]) if place in turns else _stroke(look),
             gid=gid,
             zorder=3,
             drawstyle="steps-post" if panel.steps else "default",
@@ -225,25 +248,80 @@ def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
     for name, x, y in panel.marks:
         color, gid = looks[name].light, f"series:{slug(name)}"
         axes.plot([x], [y], "x", color=color, ms=6, mew=1.5, gid=gid, zorder=4)
-    _set_up_axes(axes, panel)
+    _set_up_axes(axes, panel, frame)
 
 
-def _set_up_axes(axes: Axes, panel: Panel) -> None:
+def _turns(lines: Sequence[Line], panel: Panel) -> dict[int, tuple[int, int]]:
+    """The lines that share their place with others: turn of each, and how many they are."""
+    heights = [_heights(line.y, panel.log_y) for line in lines]
+    seen = np.concatenate([_heights(np.array(panel.y_limits), panel.log_y), *heights])
+    if np.isfinite(panel.y_limits).all():
+        seen = seen[:2]
+    seen = seen[np.isfinite(seen)]
+    nearness = _SAME * float(np.ptp(seen)) if len(seen) else 0.0
+    groups: list[list[int]] = []
+    for place, line in enumerate(lines):
+        here = line.x, heights[place]
+        for group in groups:
+            if _share_a_place((lines[group[0]].x, heights[group[0]]), here, nearness):
+                group.append(place)
+                break
+        else:
+            groups.append([place])
+    return {
+        place: (turn, len(group))
+        for group in groups
+        if len(group) > 1
+        for turn, place in enumerate(group)
+    }
+
+
+def _heights(values: Floats, log_y: bool) -> Floats:
+    """Values as drawn: on a logarithmic axis NaN for those that are not positive."""
+    return np.log10(np.where(values > 0, values, np.nan)) if log_y else values
+
+
+def _share_a_place(
+    one: tuple[Floats, Floats], other: tuple[Floats, Floats], nearness: float
+) -> bool:
+    """True for two lines that run together wherever both are, for most of their length."""
+    (x, y), (at, heights) = one, other
+    if not len(x) or not len(at):
+        return False
+    start, end = max(x[0], at[0]), min(x[-1], at[-1])
+    if not end - start >= _OVERLAP * max(x[-1] - x[0], at[-1] - at[0]) > 0:
+        return False
+    grid = np.union1d(x, at)
+    grid = grid[(grid >= start) & (grid <= end)]
+    apart = np.abs(np.interp(grid, x, y) - np.interp(grid, at, heights))
+    return bool(np.isfinite(apart).any() and np.nanmax(apart) <= nearness)
+
+
+def _in_turn(look: Look, turn: int, number: int) -> Any:
+    """Dashes that leave room for the other lines of the same place; lengths are per width."""
+    dash = _DASH / look.width
+    return (turn * dash, (dash, (number - 1) * dash))
+
+
+def _set_up_axes(axes: Axes, panel: Panel, frame: Frame) -> None:
     """Scale, limits, target line, labels and ticks."""
     if panel.log_y:
-        axes.set_yscale("log")
+        axes.set_yscale("log", nonpositive="mask")
+        axes.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
         axes.yaxis.set_minor_formatter(NullFormatter())
     _limit(axes.set_xlim, panel.x_limits)
     _limit(axes.set_ylim, panel.y_limits)
-    _target(axes, panel.target)
-    axes.set_xlabel(panel.x_label)
-    axes.set_ylabel(panel.y_label)
+    if math.isfinite(panel.target):
+        axes.axhline(panel.target, color=INK, lw=0.9, dashes=(5, 3), zorder=1.5)
+    if frame.labelled:
+        axes.set_xlabel(panel.x_label)
+        axes.set_ylabel(panel.y_label)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=panel.whole_x))
+    axes.xaxis.set_major_locator(MaxNLocator(frame.ticks[0], integer=panel.whole_x))
     if panel.y_ticks:
         axes.set_yticks(list(panel.y_ticks), list(panel.y_ticks.values()))
     elif not panel.log_y:
-        axes.yaxis.set_major_locator(MaxNLocator(6))
+        axes.yaxis.set_major_locator(MaxNLocator(frame.ticks[1]))
     axes.grid(True, axis="y")
 
 
@@ -251,68 +329,12 @@ def _limit(set_limits: Any, ends: tuple[float, float]) -> None:
     set_limits(*(None if math.isnan(end) else end for end in ends))
 
 
-def _target(axes: Axes, target: float) -> None:
-    if not math.isfinite(target):
-        return
-    axes.axhline(target, color=_INK, lw=0.9, dashes=(5, 3), zorder=1.5)
-    axes.annotate(
-        f"target {target:.4g}", (0.01, target),
-        xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
-        ha="left", va="bottom", color=_INK, fontsize=8.5, zorder=5,
-    )  # fmt: skip
+def _power_of_ten(value: float, place: int | None = None) -> str:
+    """``10⁻³``, ``3·10⁻³``."""
+    mantissa, exponent = f"{value:.0e}".split("e")
+    power = f"10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+    return power if mantissa == "1" else f"{mantissa}·{power}"
 
 
 def _stroke(look: Look) -> Any:
     return (0, look.dashes) if look.dashes else "-"
-
-
-def _points(axes: Axes, panel: Panel) -> str:
-    """Positions of axes and points as JSON, for the page's script."""
-    width, height = (72 * inches for inches in _SIZE)
-    box = axes.get_position()
-
-    def rounded(values: Floats) -> list[float | None]:
-        return [float(f"{v:.5g}") if math.isfinite(v) else None for v in values]
-
-    return json.dumps(
-        {
-            "box": [round(v, 2) for v in (box.x0 * width, box.x1 * width)]
-            + [round((1 - v) * height, 2) for v in (box.y0, box.y1)],
-            "x": [float(f"{v:.6g}") for v in axes.get_xlim()],
-            "y": [float(f"{v:.6g}") for v in axes.get_ylim()],
-            "log": panel.log_y,
-            "labels": [panel.x_label, panel.y_label],
-            "series": [
-                {"name": one.name, "slug": slug(one.name), "x": rounded(one.x), "y": rounded(one.y)}
-                | (
-                    {"low": rounded(one.low), "high": rounded(one.high)}
-                    if one.low is not None and one.high is not None
-                    else {}
-                )
-                for one in panel.lines
-            ],
-        },
-        separators=(",", ":"),
-    )
-
-
-def _for_page(svg: str, looks: Mapping[str, Look], name: str, title: str, points: str) -> str:
-    """Drops the XML preamble, makes ids unique to the page and colours into CSS variables."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="series:([^"]*)">', r'<g class="series" data-series="\1">', svg)
-    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
-    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
-    svg = re.sub(r'(xlink:href="|url\()#', rf"\1#{name}-", svg)
-    svg = re.sub(r" font-family: [^;\"]*;", "", svg)
-    for place, look in enumerate(looks.values()):
-        svg = svg.replace(look.light, f"var(--c-{place})")
-    for color, variable in _VARIABLES.items():
-        svg = svg.replace(color, variable)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    head, rest = svg.split(">", 1)
-    attributes = f'role="img" aria-label="{html.escape(title)}" data-points="{html.escape(points)}"'
-    return f"{head} {attributes}>{rest}".strip()

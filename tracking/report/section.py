@@ -6,7 +6,7 @@ Boundary: data only; ``page`` writes a section as HTML and files.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
@@ -20,7 +20,8 @@ class Text:
 
     Attributes:
         text: escaped on the page unless it is ``markupsafe.Markup``.
-        kind: classes of the page's style sheet: ``answer``, ``note``, ``bad`` or none.
+        kind: classes of the page's style sheet: ``headline``, ``answer``, ``note``, ``bad`` or
+            none.
     """
 
     text: str
@@ -52,13 +53,27 @@ class Plot:
 
 @dataclasses.dataclass(frozen=True)
 class Plots:
-    """Plots that share a legend; with ``headings`` each one's title is shown."""
+    """Plots that share a legend.
+
+    Attributes:
+        plots: the plots.
+        headings: whether each one's title is shown.
+        small: True for small panels, without labels of the axes and without a legend.
+    """
 
     plots: Sequence[Plot]
     headings: bool = False
+    small: bool = False
 
 
-Block = Text | Bullets | Heading | Table | Plots
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Columns of blocks, side by side on a wide page, one below the other on a narrow one."""
+
+    columns: Sequence[Sequence[Text | Table | Plots]]
+
+
+Block = Text | Bullets | Heading | Table | Plots | Columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +85,7 @@ class Section:
         title: heading; empty for a section without one.
         blocks: content in the order of reading.
         menu: text of the link at the top of the page; empty = no link.
+        folded: True shows the heading, and the answer if there is one; the reader unfolds the rest.
         frames: numbers, by the name of their CSV file; an empty one is not written.
         files: further files, by their path beside the page.
     """
@@ -78,18 +94,44 @@ class Section:
     title: str
     blocks: Sequence[Block]
     menu: str = ""
+    folded: bool = True
     frames: Mapping[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
     @property
+    def shown(self) -> Sequence[Block]:
+        """The blocks to show at once: all of them, or those down to the last answer."""
+        last = max((i for i, block in enumerate(self.blocks) if _is_answer(block)), default=-1)
+        return self.blocks[: last + 1] if self.folded else self.blocks
+
+    @property
+    def hidden(self) -> Sequence[Block]:
+        """The other blocks, which the reader unfolds."""
+        return self.blocks[len(self.shown) :]
+
+    @property
     def tables(self) -> list[Table]:
         """The tables among the blocks."""
-        return [block for block in self.blocks if isinstance(block, Table)]
+        return [block for block in _flat(self.blocks) if isinstance(block, Table)]
 
     @property
     def plots(self) -> list[Plot]:
         """The plots among the blocks."""
-        return [plot for block in self.blocks if isinstance(block, Plots) for plot in block.plots]
+        blocks = (block for block in _flat(self.blocks) if isinstance(block, Plots))
+        return [plot for block in blocks for plot in block.plots]
+
+
+def _is_answer(block: Block) -> bool:
+    return isinstance(block, Text) and block.kind == "answer"
+
+
+def _flat(blocks: Iterable[Block]) -> Iterator[Block]:
+    """The blocks, those in columns one by one."""
+    for block in blocks:
+        if isinstance(block, Columns):
+            yield from (inner for column in block.columns for inner in column)
+        else:
+            yield block
 
 
 def captioned(tables: Iterable[Table]) -> list[Block]:

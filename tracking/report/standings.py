@@ -14,6 +14,7 @@ import pandas as pd
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Direction, Split
 from timetrial.tracking.scores.machines import differences
+from timetrial.tracking.scores.ranks import ranks
 from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.scores.scoring import performance_ratios, scores
 from timetrial.tracking.scores.targets import (
@@ -146,6 +147,48 @@ def order(standings: Sequence[Standing], optimizers: Iterable[str]) -> list[str]
     heads = headlines(standings)
     total = {name: sum(head.scores.get(name, 0.0) for head in heads) for name in optimizers}
     return sorted(total, key=lambda name: (-total[name], name))
+
+
+_NUMBERS: Final = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """The place of an optimizer: the first and the last one that equal scores share."""
+
+    first: int
+    last: int
+
+    @property
+    def tied(self) -> int:
+        """Number of optimizers that share it, itself included."""
+        return self.last - self.first + 1
+
+    def __str__(self) -> str:
+        """``3``; ``3–7`` for a tie."""
+        return str(self.first) if self.tied == 1 else f"{self.first}–{self.last}"
+
+    def of(self, number: int) -> str:
+        """``place 3 of 7``, ``a five-way tie for last of 7``."""
+        if self.tied == 1:
+            return f"place {self.first} of {number}"
+        shared = f"places {self.first} to {self.last}"
+        if self.first == 1:
+            shared = "first"
+        elif self.last == number:
+            shared = "last"
+        words = _NUMBERS[self.tied] if self.tied < len(_NUMBERS) else str(self.tied)
+        return f"a {words}-way tie for {shared} of {number}"
+
+
+def places(scores: pd.Series[float]) -> dict[str, Place]:
+    """The place of each optimizer by score; those with equal scores share theirs."""
+    rank = ranks(scores)
+    tied = rank.value_counts()
+    return {
+        str(name): Place(int(first), int(first) + int(tied[first]) - 1)
+        for name, first in rank.items()
+    }
 
 
 def directions(records: Iterable[RunRecord]) -> dict[tuple[str, str], Direction]:

@@ -3,14 +3,14 @@
 Pure: from recorded facts to looks.
 
 Colours are those of Okabe and Ito, Color Universal Design, 2008, https://jfly.uni-koeln.de/color/
-(distinct with every kind of colour blindness), adjusted in lightness for either background.
+(distinct with every kind of colour blindness), adjusted in lightness for either background, and
+three more that are as far from them and from each other.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 
 from timetrial.framework.types import Direction
+from timetrial.tracking.report.colors import contrast, distance, mixed_with_white
 from timetrial.tracking.report.entrants import Entrant, unrecorded
 
 _PALETTE: Final = (  # on light, on dark
@@ -29,8 +30,10 @@ _PALETTE: Final = (  # on light, on dark
     ("#d1500a", "#ff7d38"),
     ("#c088a8", "#f8c8c8"),
     ("#5b1a6b", "#a55af0"),
+    ("#46500a", "#d0fa78"),
+    ("#3d1f10", "#b87058"),
 )
-_NEAR: Final = 60.0  # colours at a smaller distance, in steps of 0 to 255, count as the same
+_NEAR: Final = 0.05  # colours at a smaller distance count as the same
 _LEAST_CONTRAST: Final = 1.6  # of a line on white
 _DARK_CONTRAST: Final = 4.5  # of a line on a dark background
 _DARK: Final = "#1c1f23"
@@ -62,10 +65,10 @@ class Look:
 def looks(names: Iterable[str], entrants: Mapping[str, Entrant]) -> dict[str, Look]:
     """A look for each optimizer, in order of the names.
 
-    The colour is the recorded one, unless it is invisible on white or too near to another's. The
-    other optimizers take the free colours of the palette in order of their names, entrants first;
-    when none is free, colours repeat with other dashes. Lines of learned optimizers are thick,
-    those of prompted or fed variants dashed.
+    The colour is the recorded one, unless it is invisible on white or too near to another's for
+    some kind of colour vision. The other optimizers take the free colours of the palette in order
+    of their names, entrants first; when none is free, colours repeat with other dashes. Lines of
+    learned optimizers are thick, those of prompted or fed variants dashed.
 
     Args:
         names: labels of the optimizers to draw.
@@ -76,9 +79,9 @@ def looks(names: Iterable[str], entrants: Mapping[str, Entrant]) -> dict[str, Lo
     colors: dict[str, tuple[str, str]] = {}
     for one in known:
         color = one.color.lower()
-        if _is_visible(color) and not _is_taken(color, colors):
-            colors[one.label] = (color, _on_dark(color))
-    free = [(pair, 0) for pair in _PALETTE if not _is_taken(pair[0], colors)]
+        if _is_visible(color) and not _is_taken(pair := (color, _on_dark(color)), colors):
+            colors[one.label] = pair
+    free = [(pair, 0) for pair in _PALETTE if not _is_taken(pair, colors)]
     again = ((pair, lap) for lap in itertools.count(1) for pair in _PALETTE)
     laps = dict.fromkeys(colors, 0)
     rest = sorted(set(names) - set(colors), key=lambda name: (name not in entrants, name))
@@ -113,12 +116,17 @@ def _dashes(entrant: Entrant, lap: int) -> tuple[float, ...]:
 def _is_visible(color: str) -> bool:
     """True for ``#rrggbb`` that stands out from a white page."""
     return (
-        bool(re.fullmatch("#[0-9a-f]{6}", color)) and _contrast(color, "#ffffff") > _LEAST_CONTRAST
+        bool(re.fullmatch("#[0-9a-f]{6}", color)) and contrast(color, "#ffffff") > _LEAST_CONTRAST
     )
 
 
-def _is_taken(color: str, colors: Mapping[str, tuple[str, str]]) -> bool:
-    return any(math.dist(_rgb(color), _rgb(other)) < _NEAR for other, _ in colors.values())
+def _is_taken(pair: tuple[str, str], colors: Mapping[str, tuple[str, str]]) -> bool:
+    """True for a colour too near to another one, on light or on dark."""
+    return any(
+        distance(one, two) < _NEAR
+        for other in colors.values()
+        for one, two in zip(pair, other, strict=True)
+    )
 
 
 def _on_dark(color: str) -> str:
@@ -128,24 +136,7 @@ def _on_dark(color: str) -> str:
             return dark
     mixed = color
     for share in np.arange(0.0, 1.0, 0.05):
-        mixed = "#" + "".join(f"{round(c + share * (255 - c)):02x}" for c in _rgb(color))
-        if _contrast(mixed, _DARK) >= _DARK_CONTRAST:
+        mixed = mixed_with_white(color, float(share))
+        if contrast(mixed, _DARK) >= _DARK_CONTRAST:
             break
     return mixed
-
-
-def _contrast(one: str, other: str) -> float:
-    """Contrast of two colours, in [1, 21], as in the Web Content Accessibility Guidelines 2.1."""
-    darker, lighter = sorted(map(_luminance, (one, other)))
-    return (lighter + 0.05) / (darker + 0.05)
-
-
-def _luminance(color: str) -> float:
-    parts = (value / 255 for value in _rgb(color))
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def _rgb(color: str) -> tuple[int, int, int]:
-    red, green, blue = bytes.fromhex(color[1:])
-    return red, green, blue

@@ -1,35 +1,83 @@
-"""The report in a few lines: what was raced and who leads; and the score table for a terminal.
+"""The report in a few lines: who leads, what was raced; and the score table for a terminal.
 
 Pure: from runs and standings to sentences.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from timetrial.framework.records import RunRecord
-from timetrial.tracking.report.cells import count
+from timetrial.tracking.report.cells import count, interval_text, joined_names
+from timetrial.tracking.report.comparison import chance_text, difference, difference_text
 from timetrial.tracking.report.listing import listed_runs, outcome_counts
 from timetrial.tracking.report.results import ReportOptions, Results
-from timetrial.tracking.report.standings import CONTROL, Standing, headlines, order, standings
+from timetrial.tracking.report.standings import (
+    CONTROL,
+    Standing,
+    headlines,
+    interval_ends,
+    order,
+    places,
+    refused,
+    standings,
+)
 from timetrial.tracking.scores.targets import CONDITIONS
 
+_WEIGHTS: Final[Mapping[str, str]] = {
+    "embedded": (
+        "our own small embedded weights, not on Google’s: no result here speaks for Google’s VeLO"
+    ),
+    "google": "the weights that Google published with the VeLO paper",
+}
+_OTHER_WEIGHTS: Final = "the weights in {}, neither Google’s nor those of this package"
 
-def summary(results: Results) -> list[str]:
-    """What was raced, one sentence for the winner of each condition, and how the runs ended."""
+
+def headline_texts(results: Results) -> list[Markup]:
+    """One sentence per condition: who leads, by how much, and how sure that is."""
+    told = [_leader(head, results) for head in headlines(results.standings)]
+    scored = {head.condition for head in headlines(results.standings)}
+    for condition in CONDITIONS:
+        if condition not in scored and refused(results.records, condition):
+            told.append(
+                Markup(
+                    f"There are no scores under {CONTROL[condition]}: its runs were timed on "
+                    "different machines."
+                )
+            )
+    return told or [Markup("There are no scores yet.")]
+
+
+def raced_text(results: Results) -> str:
+    """What was raced, and how the runs ended."""
     if results.published:
-        raced = "The paper’s own results, from its printed tables: medians and means of 3 trials."
-    elif not results.records:
-        raced = "No runs are recorded yet."
-    else:
-        raced = _raced(results.records)
-    winners = [_winner(head) for head in headlines(results.standings)]
+        return "The paper’s own results, from its printed tables: medians and means of 3 trials."
+    if not results.records:
+        return "No runs are recorded yet."
     ended = [outcome_counts(results.listed_runs)] if results.listed_runs else []
-    return [raced, *winners, *ended]
+    return " ".join([_raced(results.records), *ended])
+
+
+def weights_text(results: Results) -> str:
+    """Whose weights the learned optimizers run on; empty without a learned optimizer."""
+    if results.published:
+        return "The paper’s VeLO runs on Google’s weights."
+    groups: dict[str, list[str]] = {}
+    for one in (results.entrants[name] for name in results.optimizers):
+        if one.weights:
+            groups.setdefault(one.weights, []).append(one.label)
+    told = []
+    for weights, names in sorted(groups.items()):
+        whose = _WEIGHTS.get(weights) or _OTHER_WEIGHTS.format(PurePath(weights).name)
+        told.append(f"{joined_names(names)} {'runs' if len(names) == 1 else 'run'} on {whose}.")
+    return " ".join(told)
 
 
 def score_table_text(records: Sequence[RunRecord], options: ReportOptions | None = None) -> str:
@@ -87,25 +135,38 @@ def _raced(records: Sequence[RunRecord]) -> str:
     )
 
 
-def _winner(standing: Standing) -> str:
-    control = CONTROL[standing.condition]
-    best = standing.scores.max()
-    if not best > 0:
-        return f"Under {control}, no optimizer reaches any {standing.split} target."
-    ranked = standing.scores.sort_values(ascending=False, kind="stable")
-    first = [str(name) for name in ranked.index if ranked[name] == best]
-    others = [str(name) for name in ranked.index if ranked[name] < best]
-    score = f"the best {standing.split} score ({best:.2f} of 1)"
-    if len(first) > 1:
-        return f"Under {control}, {' and '.join(first)} share {score}."
-    times = standing.times.loc[first[0]]
-    fastest = int(np.sum(standing.ratios.loc[first[0]].to_numpy() == 1))
-    after = f", ahead of {others[0]} ({ranked[others[0]]:.2f})" if others else ""
-    return (
-        f"Under {control}, {first[0]} has {score}{after}: it reaches the target on "
-        f"{_finite(times)} of {count(len(times), 'workload')} and is the fastest "
-        f"on {fastest}."
+def _leader(standing: Standing, results: Results) -> Markup:
+    """Who leads under one condition, by how much, and how sure that is."""
+    control, scores = CONTROL[standing.condition], standing.scores
+    place = places(scores)
+    first = [name for name in place if place[name].first == 1]
+    if not scores.max() > 0:
+        return Markup(
+            f"Under {control}, no optimizer reaches a {standing.split} target: at scores of 0 "
+            "nothing can be told apart."
+        )
+    leads = "leads" if len(first) == 1 else "share the lead"
+    told = Markup("<strong>{} {}</strong> under {}: {} score {}").format(
+        joined_names(first), leads, control, standing.split, _of_one(standing, first[0])
     )
+    others = sorted((name for name in place if place[name].first > 1), key=lambda n: place[n].first)
+    if len(first) > 1 or not others:
+        return told + "."
+    gap = difference(standing, first[0], others[0], results.level)
+    told += f", ahead of {others[0]} with {_of_one(standing, others[0])}"
+    if standing.intervals is None:
+        return told + "."
+    verdict = "" if gap.sign else ": the race does not tell them apart"
+    told += f"; {difference_text(gap, results)}{verdict}."
+    test = results.null_tests.get(standing.condition)
+    return told if test is None else told + f" {chance_text(test, results.level)}."
+
+
+def _of_one(standing: Standing, name: str) -> str:
+    """A score out of 1, its interval in brackets where single trials are known."""
+    low, high, _ = interval_ends(standing, "scores").get((name,), (math.nan, math.nan, False))
+    interval = interval_text(low, high, 2)
+    return f"{standing.scores[name]:.2f}" + (f" ({interval})" if interval else " of 1")
 
 
 def _reached(found: Sequence[Standing], name: str) -> str:

@@ -66,6 +66,11 @@ class NullTest:
     quantiles: pd.DataFrame
     permutations: int
 
+    def limits(self, gap: str) -> dict[float, float]:
+        """Gaps, ``lead`` or ``spread``, that chance exceeds with probability 1 - q, by q."""
+        found = self.quantiles.loc[gap].to_numpy(dtype=float)
+        return dict(zip(QUANTILES, map(float, found), strict=True))
+
 
 def null_test(
     records: Sequence[RunRecord],

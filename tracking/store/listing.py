@@ -61,6 +61,13 @@ def has_experiment(store: Store, name: str) -> bool:
     return found is not None and found.lifecycle_stage == "active"
 
 
+def experiment_names(store: Store) -> list[str]:
+    """Names of the store's active experiments, sorted; MLflow's empty default one is left out."""
+    with store_errors(store.uri):
+        found = sorted(str(experiment.name) for experiment in store.client.search_experiments())
+    return [name for name in found if name != "Default"] or found
+
+
 def metric_history(store: Store, run_id: str, key: str) -> dict[int, float]:
     """Values of one metric by step; the last value of a step counts."""
     return {step: value for step, (_, value) in timed_history(store, run_id, key).items()}

@@ -23,6 +23,7 @@ from timetrial.tracking.report.sections import (
     improvement,
     method,
     notes,
+    overview,
     paper_tables,
     profiles,
     prompt,
@@ -40,6 +41,7 @@ from timetrial.tracking.report.sections import (
 )
 
 SECTIONS: Final[tuple[Callable[[Results], Section | None], ...]] = (
+    overview.section,
     prompt.section,
     improvement.section,
     scores.section,

@@ -10,7 +10,16 @@ import math
 import pandas as pd
 
 from timetrial.framework.types import Condition, Split
-from timetrial.tracking.report.cells import NOTHING, Cell, Table, fixed, header, name_cell, plain
+from timetrial.tracking.report.cells import (
+    NOTHING,
+    Cell,
+    Table,
+    amount,
+    fixed,
+    header,
+    name_cell,
+    plain,
+)
 from timetrial.tracking.report.paper import paper_quality, paper_times
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Section, Text, captioned
@@ -63,8 +72,9 @@ def _times_beside(standing: Standing, results: Results) -> Table | None:
         cells = [name_cell(name)]
         for w in shared:
             twin = results.entrants[name].name
-            cells.append(_when(float(standing.times.loc[name, w])))  # type: ignore[arg-type]
-            cells.append(_when(float(theirs.loc[twin, w]) if twin in theirs.index else math.nan))  # type: ignore[arg-type]
+            here = float(standing.times.loc[name, w])  # type: ignore[arg-type]
+            there = float(theirs.loc[twin, w]) if twin in theirs.index else math.nan  # type: ignore[arg-type]
+            cells += [_when(time, standing.unit) for time in (here, there)]
         body.append(cells)
     unit = standing.unit.capitalize()
     return Table(
@@ -112,7 +122,7 @@ def _mean(table: pd.DataFrame, key: tuple[str, ...]) -> Cell:
     return Cell(f"{fixed(row['mean'], 4)}{spread}")
 
 
-def _when(time: float) -> Cell:
+def _when(time: float, unit: str) -> Cell:
     if math.isnan(time):
         return NOTHING
-    return Cell("never", kind="never") if math.isinf(time) else Cell(plain(time, 3))
+    return Cell(amount(time, unit), kind="never" if math.isinf(time) else "")

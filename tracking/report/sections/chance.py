@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from timetrial.tracking.report.cells import Cell, Table, header, joined_names, name_cell
+from timetrial.tracking.report.cells import Cell, Table, header, name_cell
+from timetrial.tracking.report.comparison import chance_text
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Section, Text, captioned
 from timetrial.tracking.report.standings import CONTROL
-from timetrial.tracking.scores.null_test import QUANTILES, NullTest
+from timetrial.tracking.scores.null_test import QUANTILES
 
 
 def section(results: Results) -> Section | None:
@@ -19,7 +20,7 @@ def section(results: Results) -> Section | None:
     if not results.null_tests:
         return None
     said = [
-        Text(f"Under {CONTROL[condition]}, {sentence(found, results.level)}.")
+        Text(f"Under {CONTROL[condition]}, {chance_text(found, results.level)}.")
         for condition, found in results.null_tests.items()
     ]
     return Section(
@@ -39,25 +40,13 @@ def section(results: Results) -> Section | None:
     )
 
 
-def sentence(found: NullTest, level: float) -> str:
-    """Whether the leader's gap exceeds what chance gives, without a full stop."""
-    leaders = joined_names(found.leaders)
-    limit = _quantiles(found, "lead").get(level)
-    chance = "" if limit is None else f"; chance alone gives up to {limit:.2f} in {level:.0%}"
-    if len(found.leaders) > 1:
-        return f"{leaders} tie for the first place, so there is no lead to test"
-    exceeds = found.lead_p_value <= 1 - level
-    verdict = "is more than chance gives" if exceeds else "may be chance"
-    return f"{leaders}’s lead of {found.lead:.2f} {verdict} (p = {found.lead_p_value:.3f}{chance})"
-
-
 def _table(results: Results) -> Table:
     body = [
         [
             name_cell(CONTROL[condition]),
             Cell(what),
             Cell(f"{gap:.2f}"),
-            *(Cell(f"{limit:.2f}") for limit in _quantiles(found, key).values()),
+            *(Cell(f"{limit:.2f}") for limit in found.limits(key).values()),
             Cell(f"{p_value:.3f}"),
         ]
         for condition, found in results.null_tests.items()
@@ -80,7 +69,7 @@ def null_frame(results: Results) -> pd.DataFrame:
             "found": gap,
             "p_value": p_value,
             "permutations": found.permutations,
-            **{f"quantile_{q:g}": limit for q, limit in _quantiles(found, key).items()},
+            **{f"quantile_{q:g}": limit for q, limit in found.limits(key).items()},
         }
         for condition, found in results.null_tests.items()
         for key, gap, p_value in (
@@ -89,9 +78,3 @@ def null_frame(results: Results) -> pd.DataFrame:
         )
     ]
     return pd.DataFrame(rows)
-
-
-def _quantiles(found: NullTest, gap: str) -> dict[float, float]:
-    """Gaps that chance exceeds with probability 1 - q, by q."""
-    limits = found.quantiles.loc[gap].to_numpy(dtype=float)
-    return dict(zip(QUANTILES, map(float, limits), strict=True))

@@ -5,9 +5,10 @@ Pure: from recorded runs to text, panels and numbers.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,7 @@ import pandas as pd
 
 from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Condition, Direction, Split, Status
+from timetrial.tracking.report.cells import below, plain
 from timetrial.tracking.report.plots import Line, Panel
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Block, Plot, Plots, Section, Text
@@ -26,6 +28,7 @@ from timetrial.tracking.scores.targets import diverged, evaluations_of, trials
 COLUMNS: Final = ("optimizer", "step", "train_seconds", "mean", "low", "high", "runs")
 
 _KEY: Final = ("condition", "workload", "split", "metric")
+_AXES: Final = {Condition.TIME: "train_seconds", Condition.STEP: "step"}
 _X_LABELS: Final = {"train_seconds": "charged seconds", "step": "steps"}
 
 
@@ -65,12 +68,8 @@ def curve_plots(
     }
     numbers = []
     for standing in standings:
-        runs = trials(records, condition=standing.condition)
-        for workload in standing.times.columns:
-            here = [run for run in runs if run.workload == workload]
-            data = learning_curves(here, f"{standing.split}/{here[0].metric}") if here else None
-            if data is None or data.empty:
-                continue
+        for here, data in _curves(records, standing):
+            workload = here[0].workload
             panels[standing.condition, workload] += _panels(here, data, standing)
             key = (standing.condition, workload, standing.split, here[0].metric)
             for place, (name, value) in enumerate(zip(_KEY, key, strict=True)):
@@ -92,30 +91,91 @@ def curve_plots(
 
 def _panels(runs: Sequence[RunRecord], data: pd.DataFrame, standing: Standing) -> list[Panel]:
     """One metric over seconds and over steps, × for early ends, with the target line."""
-    run = runs[0]
-    ends = [end for run in runs if (end := _early_end(run, standing.split)) is not None]
-    target = float(standing.targets.get(run.workload, math.nan))
     return [
-        Panel(
+        dataclasses.replace(
+            curve_panel(runs, data, standing, x),
             title=f"{standing.split} over {x_label}".capitalize(),
-            x_label=x_label,
-            y_label=f"{metric_name(run.metric)} ({better(run.direction)})",
-            lines=_lines(data, x),
-            x_limits=(0.0, math.nan),
-            y_limits=limits(data, run.direction, target),
-            marks=[(name, step if x == "step" else at, value) for name, step, at, value in ends],
-            target=target,
         )
         for x, x_label in _X_LABELS.items()
     ]
 
 
-def _lines(data: pd.DataFrame, x: str) -> list[Line]:
+def front_panels(results: Results, standing: Standing) -> list[Panel]:
+    """The deciding metric over the unit of the budget: one panel without bands per workload."""
+    found = []
+    for runs, data in _curves(results.records, standing):
+        panel = curve_panel(runs, data, standing, _AXES[standing.condition], bands=False)
+        arrow = "↓" if runs[0].direction is Direction.MINIMIZE else "↑"
+        caption = below(f"{metric_name(runs[0].metric)} {arrow}", panel.caption)
+        found.append(dataclasses.replace(panel, title=runs[0].workload, caption=caption))
+    return found
+
+
+def pair_panels(
+    records: Sequence[RunRecord], standing: Standing, pair: Sequence[str]
+) -> list[Panel]:
+    """The deciding metric of two optimizers over the unit of the budget, one panel per workload."""
+    both = [run for run in records if run.optimizer in pair]
+    axis = _AXES[standing.condition]
+    return [
+        curve_panel(runs, data, standing, axis)
+        for runs, data in _curves(both, standing)
+        if set(data["optimizer"]) == set(pair)
+    ]
+
+
+def curve_panel(
+    runs: Sequence[RunRecord],
+    data: pd.DataFrame,
+    standing: Standing,
+    x: str,
+    *,
+    bands: bool = True,
+) -> Panel:
+    """The curves of one workload, with the target line, and × where a run ended early.
+
+    Args:
+        runs: the trials of the workload.
+        data: their learning curves.
+        standing: the target, the split and the condition.
+        x: ``train_seconds`` or ``step``.
+        bands: whether to draw the range over seeds.
+    """
+    run = runs[0]
+    ends = [end for run in runs if (end := _early_end(run, standing.split)) is not None]
+    target = float(standing.targets.get(run.workload, math.nan))
+    return Panel(
+        title=run.workload,
+        caption=f"target {plain(target, 4)}" if math.isfinite(target) else "",
+        x_label=_X_LABELS[x],
+        y_label=f"{metric_name(run.metric)} ({better(run.direction)})",
+        lines=_lines(data, x, bands=bands),
+        x_limits=(0.0, math.nan),
+        y_limits=limits(data, run.direction, target),
+        marks=[(name, step if x == "step" else at, value) for name, step, at, value in ends],
+        target=target,
+    )
+
+
+def _curves(
+    records: Sequence[RunRecord], standing: Standing
+) -> Iterator[tuple[list[RunRecord], pd.DataFrame]]:
+    """The trials of each workload, and their learning curves; nothing without evaluations."""
+    runs = trials(records, condition=standing.condition)
+    for workload in standing.times.columns:
+        here = [run for run in runs if run.workload == workload]
+        data = learning_curves(here, f"{standing.split}/{here[0].metric}") if here else None
+        if data is not None and not data.empty:
+            yield here, data
+
+
+def _lines(data: pd.DataFrame, x: str, *, bands: bool) -> list[Line]:
     """Mean over seeds as a line and their range as a band, for every optimizer."""
     lines = []
     for name, group in data.groupby("optimizer", sort=True):
         rows = thinned(group)
-        columns = (rows[key].to_numpy(dtype=np.float64) for key in (x, "mean", "low", "high"))
+        keys = (x, "mean", "low", "high") if bands else (x, "mean")
+        columns = (rows[key].to_numpy(dtype=np.float64) for key in keys)
         lines.append(Line(str(name), *columns))
     return lines
 
@@ -194,7 +254,7 @@ def learning_curves(runs: Sequence[RunRecord], key: str) -> pd.DataFrame:
     return pd.DataFrame(table, columns=list(COLUMNS))
 
 
-def thinned(curve: pd.DataFrame, points: int = 240) -> pd.DataFrame:
+def thinned(curve: pd.DataFrame, points: int = 120) -> pd.DataFrame:
     """At most ``points`` rows of a curve, evenly spread, the first and the last included."""
     if len(curve) <= points:
         return curve

@@ -42,7 +42,12 @@ def section(results: Results) -> Section:
         f"fastest. {more}"
     )
     lines = [score, *notes(results.records, results.standings)]
-    return Section(name="notes", title="", blocks=[Text(line, "note") for line in lines])
+    return Section(
+        name="notes",
+        title="Notes on the scores",
+        menu="Notes",
+        blocks=[Text(line, "note") for line in lines],
+    )
 
 
 def notes(records: Sequence[RunRecord], found: Sequence[Standing]) -> list[str]:

@@ -31,8 +31,9 @@ def section(results: Results) -> Section:
         shown = "" if results.published else ", shown as its runs received it"
         text = (
             "Learning rate at every update, computed from the optimizers’ settings; it depends on "
-            "neither seed nor clock. Lines that would coincide are drawn slightly apart. VeLO has "
-            f"no learning rate; its input is the share of training done{shown}."
+            "neither seed nor clock. The axis is logarithmic where rates span a decade or more; a "
+            "rate of 0 is not drawn there. Lines in the same place are drawn by turns, as dashes. "
+            f"VeLO has no learning rate; its input is the share of training done{shown}."
         )
         blocks = [Text(text), Plots(plots)]
     return Section(
@@ -53,10 +54,24 @@ def rate_panels(rates: pd.DataFrame) -> list[Panel]:
             y_label="learning rate",
             lines=_lines(rows, "learning_rate"),
             x_limits=(0.0, math.nan),
-            apart=0.004 * float(rows["learning_rate"].max()),
+            y_limits=_rate_limits(rows["learning_rate"]),
+            log_y=_spans_decades(rows["learning_rate"]),
         )
         for workload, rows in rates.groupby("workload", sort=True)
     ]
+
+
+def _spans_decades(rates: pd.Series[float]) -> bool:
+    """True for rates > 0 of which the largest is 10 times the smallest, or more."""
+    positive = rates[rates > 0]
+    return bool(len(positive)) and float(positive.max()) >= 10 * float(positive.min())
+
+
+def _rate_limits(rates: pd.Series[float]) -> tuple[float, float]:
+    """Ends of the axis: 0 and a margin, or half a decade around the rates > 0."""
+    if _spans_decades(rates):
+        return float(rates[rates > 0].min()) / 2, float(rates.max()) * 2
+    return 0.0, 1.08 * float(rates.max()) or 1.0
 
 
 def progress_panels(told: pd.DataFrame) -> list[Panel]:

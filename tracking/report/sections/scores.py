@@ -45,13 +45,12 @@ from timetrial.tracking.report.comparison import (
     difference,
     difference_text,
     lacks,
-    place_text,
 )
 from timetrial.tracking.report.measures import Kind, Measure
 from timetrial.tracking.report.pairs import SPLITS, Pair, firsts, pairs
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Section, captioned
-from timetrial.tracking.report.standings import CONTROL, Standing, interval_ends
+from timetrial.tracking.report.standings import CONTROL, Standing, interval_ends, places
 from timetrial.tracking.scores.targets import CONDITIONS
 
 _PRINTED: Final = (
@@ -166,7 +165,9 @@ def _point(
     mine, (rival, _) = float(standing.scores[name]), _best(standing, others)
     where = f"{SPLIT_WORDS[standing.split].capitalize()}, {CONTROL[standing.condition]}"
     interval = _interval(standing, name)
-    said = [f"{where}: {name} scores {mine:.2f}{interval}, {place_text(standing.scores, name)}"]
+    said = [
+        f"{where}: {name} scores {mine:.2f}{interval}, {places(standing.scores)[name].of(len(standing.scores))}"
+    ]
     if max(mine, float(standing.scores[rival])) < SAME:
         said[0] += "; at 0.00 the score cannot tell it from the best baseline"
     else:

@@ -14,7 +14,7 @@ import pandas as pd
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition
 from timetrial.tracking.record import schema
-from timetrial.tracking.report.cells import Cell, Table, header, name_cell, plain
+from timetrial.tracking.report.cells import Cell, Table, amount, header, name_cell, plain
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Section, Text, headed
 from timetrial.tracking.report.standings import SHOWN
@@ -67,7 +67,7 @@ def _budget_cells(runs: Sequence[RunRecord]) -> list[Cell]:
     budgets = sorted({run.budget for run in runs})
     used = sorted({run.tags[schema.CALIBRATION] for run in runs if schema.CALIBRATION in run.tags})
     return [
-        Cell(", ".join(f"{plain(budget, 5)} {unit}" for budget in budgets)),
+        Cell(", ".join(f"{amount(budget, unit, 5)} {unit}" for budget in budgets)),
         Cell(", ".join(used) or ("this race" if timed else "–")),
         Cell(f"{metric_name(runs[0].metric)}, {runs[0].direction.value}"),
     ]

@@ -17,13 +17,12 @@ from timetrial.tracking.report.cells import NOTHING, Cell, Table, header, name_c
 from timetrial.tracking.report.plots import SHARE_LIMITS, SHARE_TICKS, Line, Panel
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Block, Plots, Section, Text, plots_of
-from timetrial.tracking.report.standings import Standing
+from timetrial.tracking.report.standings import Standing, places
 from timetrial.tracking.scores.ranks import (
     agreement,
     leave_one_workload_out,
     over_r_max,
     scores_over_r_max,
-    stability,
 )
 
 LIMITS: Final = {Condition.TIME: (1.1, 10.0), Condition.STEP: (1.05, 4.0)}
@@ -40,8 +39,9 @@ def section(results: Results) -> Section:
         blocks = [
             Text(
                 Markup(
-                    "Rank by score, and its range when one workload is left out and over a range "
-                    "of r<sub>max</sub>."
+                    "Rank by score; optimizers with equal scores share their places. Beside it the "
+                    "range of its better end when one workload is left out, and over a range of "
+                    "r<sub>max</sub>."
                 )
             ),
             rank_table(results),
@@ -62,7 +62,8 @@ def rank_table(results: Results) -> Table:
             if name not in standing.scores.index:
                 cells += [NOTHING] * 3
                 continue
-            cells.append(Cell(str(int(stability(without).loc[name, "rank"]))))  # type: ignore[arg-type]
+            place = places(standing.scores)[name]
+            cells.append(Cell(str(place), "tie" if place.tied > 1 else ""))
             cells += [_range(table, name) for table in (without, limits)]
         body.append(cells)
     shares = [[agreement(table).iloc[1:].min() for table in tables] for _, *tables in found]

@@ -18,9 +18,10 @@ from timetrial.tracking.report.cells import (
     NOTHING,
     Cell,
     Table,
+    amount,
+    amounts,
     below,
     header,
-    interval_text,
     name_cell,
     plain,
 )
@@ -95,11 +96,11 @@ def _time(time: float, ratio: float, unit: str, ends: tuple[float, float, bool],
     if math.isnan(time):
         return Cell("no run", kind="none")
     low, high, few = ends
-    mark, interval = FEW if few else "", interval_text(low, high)
+    mark, interval = FEW if few else "", amounts(low, high, unit)
     if math.isinf(time):
         sub = "" if interval == "never" else interval
         return Cell(f"never{mark}", sub, kind="never")
-    text = f"{time:,.0f}" if unit == "steps" and time == round(time) else plain(time, 3)
+    text = amount(time, unit)
     if ratio == 1:
         return Cell(text + mark, below("tie" if tie else "fastest", interval), kind="best")
     factor = f"{plain(ratio, 3)}×" if math.isfinite(ratio) else "fastest: 0"
