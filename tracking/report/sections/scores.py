@@ -165,9 +165,8 @@ def _point(
     mine, (rival, _) = float(standing.scores[name]), _best(standing, others)
     where = f"{SPLIT_WORDS[standing.split].capitalize()}, {CONTROL[standing.condition]}"
     interval = _interval(standing, name)
-    said = [
-        f"{where}: {name} scores {mine:.2f}{interval}, {places(standing.scores)[name].of(len(standing.scores))}"
-    ]
+    place = places(standing.scores)[name].of(len(standing.scores))
+    said = [f"{where}: {name} scores {mine:.2f}{interval}, {place}"]
     if max(mine, float(standing.scores[rival])) < SAME:
         said[0] += "; at 0.00 the score cannot tell it from the best baseline"
     else:
