@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 suite ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench test test-slow test-gpu ui dashboard report lint typecheck check bench-overhead bench-velo bench-scoring bench-metatrain wheel clean
+.PHONY: help install bench test test-slow test-gpu ui dashboard report lint typecheck check bench-overhead bench-velo bench-scoring bench-report bench-metatrain pictures wheel clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -62,8 +62,14 @@ bench-velo: $(STAMP) ## Measure VeLO's update against Adam's: time, compilation,
 bench-scoring: $(STAMP) ## Measure scoring 1,000 runs with 10,000 bootstrap samples
 	@$(BIN)/python -m benchmarks.scoring $(args)
 
+bench-report: $(STAMP) ## Measure the whole report of 1,000 runs: scores, page, tables, plots
+	@$(BIN)/python -m benchmarks.report $(args)
+
 bench-metatrain: $(STAMP) ## Measure meta-training: inner steps of all lanes per CPU second
 	@$(BIN)/python -m benchmarks.metatrain $(args)
+
+pictures: $(STAMP) ## Make the README's pictures from a race of this code (root=DIR: from that race)
+	@$(BIN)/python tools/pictures.py docs $(if $(root),--root $(root))
 
 wheel: $(STAMP) ## Build the wheel into dist/
 	@rm -rf build

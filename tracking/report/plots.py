@@ -37,7 +37,7 @@ GRID: Final = "#e3e5e8"
 
 _HEAD, _LINE = 0.35, 0.21  # inches of a figure's or a panel's title, and of a line of the legend
 _DASH: Final = 5.0  # points of a line that shares its place, before the next one takes its turn
-_SAME: Final = 0.004  # lines that differ by less, as a share of the axis, share their place
+_SAME: Final = 1.0  # points; lines that are never further apart share their place
 _OVERLAP: Final = 0.8  # least share of the longer line on which they must
 _SUPERSCRIPTS: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -229,7 +229,7 @@ def _axes(figure: Figure, corner: tuple[float, float], frame: Frame) -> Axes:
 
 def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look], frame: Frame) -> None:
     order = sorted(panel.lines, key=lambda line: (looks[line.name].width, line.name))
-    turns = {} if panel.apart or panel.steps else _turns(order, panel)
+    turns = {} if panel.apart or panel.steps else _turns(order, panel, frame)
     for place, one in enumerate(order):
         look = looks[one.name]
         gid = f"series:{slug(one.name)}"
@@ -251,19 +251,14 @@ def _draw(axes: Axes, panel: Panel, looks: Mapping[str, Look], frame: Frame) -> 
     _set_up_axes(axes, panel, frame)
 
 
-def _turns(lines: Sequence[Line], panel: Panel) -> dict[int, tuple[int, int]]:
+def _turns(lines: Sequence[Line], panel: Panel, frame: Frame) -> dict[int, tuple[int, int]]:
     """The lines that share their place with others: turn of each, and how many they are."""
-    heights = [_heights(line.y, panel.log_y) for line in lines]
-    seen = np.concatenate([_heights(np.array(panel.y_limits), panel.log_y), *heights])
-    if np.isfinite(panel.y_limits).all():
-        seen = seen[:2]
-    seen = seen[np.isfinite(seen)]
-    nearness = _SAME * float(np.ptp(seen)) if len(seen) else 0.0
+    heights = _drawn_heights(lines, panel, frame)
     groups: list[list[int]] = []
     for place, line in enumerate(lines):
         here = line.x, heights[place]
         for group in groups:
-            if _share_a_place((lines[group[0]].x, heights[group[0]]), here, nearness):
+            if _share_a_place((lines[group[0]].x, heights[group[0]]), here):
                 group.append(place)
                 break
         else:
@@ -276,14 +271,27 @@ def _turns(lines: Sequence[Line], panel: Panel) -> dict[int, tuple[int, int]]:
     }
 
 
-def _heights(values: Floats, log_y: bool) -> Floats:
-    """Values as drawn: on a logarithmic axis NaN for those that are not positive."""
-    return np.log10(np.where(values > 0, values, np.nan)) if log_y else values
+def _drawn_heights(lines: Sequence[Line], panel: Panel, frame: Frame) -> list[Floats]:
+    """Heights of the lines above the x axis in points, cut off where the panel ends.
+
+    NaN where nothing is drawn: values that are not positive on a logarithmic axis.
+    """
+
+    def scaled(values: Floats) -> Floats:
+        return np.log10(np.where(values > 0, values, np.nan)) if panel.log_y else values
+
+    heights = [scaled(line.y) for line in lines]
+    finite = np.concatenate([*heights, np.zeros(0)])
+    finite = finite[np.isfinite(finite)]
+    if not len(finite):
+        return heights
+    ends = scaled(np.array(panel.y_limits))
+    low, high = np.where(np.isnan(ends), [finite.min(), finite.max()], ends)
+    points = 72 * (frame.size[1] - frame.above - frame.below)
+    return [np.clip((h - low) / ((high - low) or 1.0), 0.0, 1.0) * points for h in heights]
 
 
-def _share_a_place(
-    one: tuple[Floats, Floats], other: tuple[Floats, Floats], nearness: float
-) -> bool:
+def _share_a_place(one: tuple[Floats, Floats], other: tuple[Floats, Floats]) -> bool:
     """True for two lines that run together wherever both are, for most of their length."""
     (x, y), (at, heights) = one, other
     if not len(x) or not len(at):
@@ -294,7 +302,7 @@ def _share_a_place(
     grid = np.union1d(x, at)
     grid = grid[(grid >= start) & (grid <= end)]
     apart = np.abs(np.interp(grid, x, y) - np.interp(grid, at, heights))
-    return bool(np.isfinite(apart).any() and np.nanmax(apart) <= nearness)
+    return bool(np.isfinite(apart).any() and np.nanmax(apart) <= _SAME)
 
 
 def _in_turn(look: Look, turn: int, number: int) -> Any:

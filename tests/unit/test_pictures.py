@@ -1,0 +1,63 @@
+"""The README's pictures show the weights and presets of this code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from timetrial.bench import suite as suites
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import pictures  # noqa: E402
+
+RENEW = "the README's pictures are older than the code: make pictures"
+
+
+@pytest.fixture
+def record() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "docs" / pictures.RECORD).read_text())
+    return found
+
+
+def test_the_pictures_show_todays_weights_suite_and_presets(record: dict[str, Any]):
+    assert {key: record[key] for key in ("weights", "suite", "presets")} == pictures.shown(), RENEW
+
+
+def test_no_picture_was_replaced_alone(record: dict[str, Any]):
+    assert record["pictures"] == pictures.made(ROOT / "docs"), RENEW
+
+
+def test_the_readme_shows_all_of_them():
+    text = (ROOT / "README.md").read_text()
+    assert [name for name in pictures.PICTURES if f"](docs/{name})" not in text] == []
+    assert "\npictures: " in (ROOT / "Makefile").read_text()
+
+
+def test_changed_presets_change_the_record_and_comments_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = pictures.shown()
+    for name in ("presets", "suites"):
+        shutil.copytree(ROOT / "bench" / name, tmp_path / name)
+    monkeypatch.setattr(suites, "PRESETS_DIRECTORY", tmp_path / "presets")
+    monkeypatch.setattr(suites, "SUITES_DIRECTORY", tmp_path / "suites")
+    preset = tmp_path / "presets" / "quick" / "flights_dlrm.yaml"
+    text = preset.read_text()
+    preset.write_text(f"# a remark\n{text}\n")
+    assert pictures.shown() == before
+    preset.write_text(text.replace("steps: 200", "steps: 201"))
+    changed = pictures.shown()
+    assert {key for key in changed if changed[key] != before[key]} == {"presets"}
+    moved = {key for key, value in changed["presets"].items() if value != before["presets"][key]}
+    assert moved == {"quick/flights_dlrm"}
+    preset.write_text(text)
+    suite = tmp_path / "suites" / "quick.yaml"
+    suite.write_text(suite.read_text().replace("[0, 1, 2]", "[0, 1]"))
+    assert pictures.shown()["suite"] != before["suite"]
