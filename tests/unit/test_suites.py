@@ -138,7 +138,7 @@ def test_fixed_targets_lie_beside_the_suite_and_go_with_its_presets(own: Path):
         load_suite(["suite=../own.yaml", "targets.file=nope"])
 
 
-@pytest.mark.parametrize("name", ["quick"])
+@pytest.mark.parametrize("name", ["quick", "mini"])
 def test_the_suites_in_the_box_have_reference_targets_for_all_their_workloads(name: str):
     found, _ = load_suite([f"suite={name}"])
     text = Path(found.targets.file).read_text()

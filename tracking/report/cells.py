@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import pandas as pd
@@ -109,6 +109,15 @@ def amounts(low: float, high: float, unit: str) -> str:
         return ""
     ends = [amount(end, unit) for end in (low, high)]
     return ends[0] if ends == ["never", "never"] else " to ".join(ends)
+
+
+def coverage_text(coverage: Iterable[float]) -> str:
+    """True coverage of intervals, ``coverage 74 to 84 %``; NaN counts as not known."""
+    known = sorted({round(100 * value) for value in coverage if not math.isnan(value)})
+    if not known:
+        return "coverage not known"
+    ends = str(known[0]) if len(known) == 1 else f"{known[0]} to {known[-1]}"
+    return f"coverage {ends}\N{NO-BREAK SPACE}%"
 
 
 def signed(value: float, digits: int = 2) -> str:

@@ -134,7 +134,9 @@ def results_of(records: Sequence[RunRecord], options: ReportOptions | None = Non
     return Results(
         records=raced,
         standings=found,
-        quality=final_quality(raced).merge(ends[[*_CELL, "low", "high"]], on=_CELL, how="left"),
+        quality=final_quality(raced).merge(
+            ends[[*_CELL, "low", "high", "coverage"]], on=_CELL, how="left"
+        ),
         improvement=improvement(raced, found, one, learned, options.bootstrap),
         metrics={run.workload: run.metric for run in raced},
         directions=directions(raced),

@@ -17,7 +17,13 @@ import pandas as pd
 
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Direction
-from timetrial.tracking.report.cells import amount, interval_text, joined_names, plain
+from timetrial.tracking.report.cells import (
+    amount,
+    coverage_text,
+    interval_text,
+    joined_names,
+    plain,
+)
 from timetrial.tracking.report.entrants import entrants_of
 from timetrial.tracking.report.plots import files, slug
 from timetrial.tracking.report.section import Plot
@@ -165,7 +171,7 @@ def _verdict(pair: _Pair, options: Bootstrap) -> str:
         first, second, chance, low, high = second, first, 1 - chance, 1 - high, 1 - low
     p_value = float(row.get("p_value", math.nan))
     sure = low > 0.5 if math.isnan(p_value) else p_value <= 1 - options.level
-    told = f"{100 * options.level:g} % interval {interval_text(low, high, 2)}"
+    told = f"interval {interval_text(low, high, 2)}, {coverage_text([float(row['coverage'])])}"
     if not math.isnan(p_value):
         told += f"; equal optimizers differ as much with p {_p_text(p_value)}"
     verdict = f"{first} is better than {second}"

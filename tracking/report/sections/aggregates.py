@@ -17,6 +17,7 @@ from timetrial.tracking.report.cells import (
     Cell,
     Table,
     below,
+    coverage_text,
     header,
     interval_text,
     name_cell,
@@ -50,11 +51,12 @@ def section(results: Results) -> Section | None:
         return None
     frames = {head.condition: _frame(results, head) for head in heads}
     tables = [_table(results, head, frames[head.condition]) for head in heads]
+    covered = coverage_text(value for frame in frames.values() for value in frame["coverage"])
     return Section(
         name="aggregates",
         title="Measures without a floor",
         menu="Without a floor",
-        blocks=[Text(_TEXT), *captioned(tables)],
+        blocks=[Text(f"{_TEXT} Intervals: {covered}."), *captioned(tables)],
         frames={"aggregates": pd.concat(frames.values(), ignore_index=True)},
     )
 

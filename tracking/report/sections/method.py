@@ -17,9 +17,10 @@ _CONDITIONS: Final = Markup(
     "step control after a fixed number of steps. Only training is charged."
 )
 _TARGET: Final = Markup(
-    "<b>Target.</b> For each workload, split and condition: each run’s metric at 75&nbsp;% of the "
-    "budget (its last evaluation until then), the median over each optimizer’s seeds, and the best "
-    "of these medians."
+    "<b>Target.</b> Fixed by the suite, or for each workload, split and condition: each run’s "
+    "metric at 75&nbsp;% of the budget, the median over each optimizer’s seeds, and the best of "
+    "these medians. Baselines and VeLO with its full prompt set targets; tuned optimizers, VeLO "
+    "Short and fed VeLO do not."
 )
 _TIME: Final = Markup(
     "<b>Time to target.</b> The first evaluation at or beyond the target, never interpolated; the "
@@ -33,9 +34,13 @@ _SCORE: Final = Markup(
     "of the profile from 1 to r<sub>max</sub>, divided by r<sub>max</sub>&nbsp;−&nbsp;1."
 )
 _INTERVALS: Final = Markup(
-    "<b>Intervals.</b> Seeds are resampled with replacement within each optimizer and workload, {} "
-    "times; targets stay fixed. The probability of improvement is the share of pairs of runs, one "
-    "of each optimizer, in which the first ends better, averaged over workloads."
+    "<b>Intervals.</b> Those of means are Student’s t intervals. For all others seeds are "
+    "resampled with replacement within each optimizer and workload, {} times; targets stay fixed. "
+    "With few seeds such an interval covers the truth less often than its nominal {}: the range of "
+    "3 seeds covers a median in 75&nbsp;% of cases. So each interval comes with its true coverage, "
+    "exact or simulated. The probability of improvement is the share of pairs of runs, one of each "
+    "optimizer, in which the first ends better, averaged over workloads. Its p-value is that of an "
+    "exact permutation test; several at once are adjusted by Holm."
 )
 _COUNTED: Final = Markup(
     "<b>Which runs count.</b> One per optimizer, workload, seed and condition. Finished, "
@@ -56,7 +61,7 @@ _SOURCE: Final = Markup('{}, <a href="https://arxiv.org/abs/{}">{}</a>, {}.')
 def section(results: Results) -> Section:
     """Definitions of the numbers, and their sources."""
     samples = f"{results.options.bootstrap.samples:,}"
-    intervals = [] if results.published else [_INTERVALS.format(samples)]
+    intervals = [] if results.published else [_INTERVALS.format(samples, results.level_text)]
     items = [_CONDITIONS, _TARGET, _TIME, _SCORE, *intervals, _COUNTED]
     sources = Markup(" ").join(_SOURCE.format(*source) for source in _SOURCES)
     return Section(

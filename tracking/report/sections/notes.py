@@ -32,9 +32,9 @@ def section(results: Results) -> Section:
         )
     else:
         more = (
-            f"Below each number stands its {results.level_text} bootstrap interval over seeds; † "
-            "marks numbers from fewer than 3 seeds, “tie” a shared first place. Three seeds allow "
-            "only ten distinct resamples: the true uncertainty is at least as large."
+            f"Below each number stands its interval over seeds, nominally {results.level_text}; † "
+            "marks numbers from fewer than 3 seeds, “tie” a shared first place. Each table says "
+            "how often its intervals cover the truth."
         )
     score = Markup(
         "The score measures how close an optimizer comes to the fastest: 1.00 means fastest to "

@@ -17,6 +17,7 @@ from timetrial.tracking.report.cells import (
     NOTHING,
     Cell,
     Table,
+    coverage_text,
     header,
     interval_text,
     name_cell,
@@ -85,7 +86,9 @@ def _board(results: Results) -> list[Text | Table | Plots]:
     if len(heads) > 1:
         limits = [f"{head.r_max:g} ({CONTROL[head.condition]})" for head in heads]
     known = all(head.intervals is not None for head in heads)
-    interval = f" with its {results.level_text} interval over seeds" if known else ""
+    tables = [head.intervals.scores for head in heads if head.intervals is not None]
+    covered = coverage_text(value for table in tables for value in table["coverage"])
+    interval = f" with its interval over seeds ({covered})" if known else ""
     note = (
         f"Score{interval}: 1 = the fastest to the target on every workload, 0 = never within "
         f"{' or '.join(limits)} times the fastest."

@@ -19,6 +19,7 @@ from timetrial.tracking.report.cells import (
     Cell,
     Table,
     below,
+    coverage_text,
     decimals,
     fixed,
     header,
@@ -35,7 +36,10 @@ from timetrial.tracking.scores.uncertainty import ENOUGH_TRIALS
 
 def section(results: Results) -> Section:
     """Final metrics, one table per condition and split."""
-    interval = "" if results.published else ", below it the interval of the mean"
+    interval = ""
+    if not results.published:
+        covered = coverage_text(results.quality["coverage"])
+        interval = f", below it the t interval of the mean ({covered} for normal errors)"
     text = (
         f"Metrics at the end of the budget: mean ± standard deviation over seeds{interval}; "
         "the best in bold. A run that diverged or failed has no final value; an optimizer with "

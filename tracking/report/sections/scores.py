@@ -248,7 +248,7 @@ def _score_cells(standing: Standing) -> dict[str, Cell]:
 
 
 def score_frame(standings: Sequence[Standing]) -> pd.DataFrame:
-    """Columns condition, split, optimizer, score, low, high, trials, few, first, r_max.
+    """Columns condition, split, optimizer, score, low, high, coverage, trials, few, first, r_max.
 
     Without single trials, low, high, trials (the fewest of a workload), few and first (share of
     resamples with the optimizer in front) are left out.
@@ -257,7 +257,7 @@ def score_frame(standings: Sequence[Standing]) -> pd.DataFrame:
     for s in standings:
         table = s.scores.rename("score").rename_axis("optimizer").reset_index()
         if s.intervals is not None:
-            ends = s.intervals.scores[["optimizer", "low", "high", "trials", "few"]]
+            ends = s.intervals.scores[["optimizer", "low", "high", "coverage", "trials", "few"]]
             first = s.intervals.first.rename("first").reset_index()
             table = table.merge(ends, how="left").merge(first, how="left")
         table.insert(0, "condition", s.condition)

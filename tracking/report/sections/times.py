@@ -21,6 +21,7 @@ from timetrial.tracking.report.cells import (
     amount,
     amounts,
     below,
+    coverage_text,
     header,
     name_cell,
     plain,
@@ -40,7 +41,11 @@ _PAPER: Final = {
 
 def section(results: Results) -> Section:
     """Times to target, one table per condition and split."""
-    interval = "" if results.published else " and the interval"
+    interval = ""
+    if not results.published:
+        tables = [s.intervals.times for s in results.standings if s.intervals is not None]
+        covered = coverage_text(value for table in tables for value in table["coverage"])
+        interval = f" and the interval over seeds ({covered})"
     blocks: list[Block] = [
         Text(
             "Median over seeds of the first evaluation at or beyond the target; below it the "
@@ -138,7 +143,7 @@ def target_table(standings: Sequence[Standing]) -> Table:
 def time_frame(standings: Sequence[Standing]) -> pd.DataFrame:
     """Columns condition, split, optimizer, workload, value, unit, ratio: one row per cell.
 
-    With single trials also low, high, trials and few.
+    With single trials also low, high, coverage, trials and few.
     """
     tables = []
     for s in standings:
@@ -151,7 +156,7 @@ def time_frame(standings: Sequence[Standing]) -> pd.DataFrame:
         table = pd.DataFrame(rows, columns=names)
         if s.intervals is not None:
             keys = ["optimizer", "workload"]
-            ends = s.intervals.times[[*keys, "low", "high", "trials", "few"]]
+            ends = s.intervals.times[[*keys, "low", "high", "coverage", "trials", "few"]]
             table = table.merge(ends, on=keys, how="left")
         tables.append(table)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["value"])

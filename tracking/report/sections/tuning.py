@@ -17,7 +17,15 @@ from markupsafe import Markup
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Direction, Split
 from timetrial.tracking.record import schema
-from timetrial.tracking.report.cells import Cell, Table, header, interval_text, name_cell, plain
+from timetrial.tracking.report.cells import (
+    Cell,
+    Table,
+    coverage_text,
+    header,
+    interval_text,
+    name_cell,
+    plain,
+)
 from timetrial.tracking.report.comparison import contender
 from timetrial.tracking.report.plots import Line, Panel
 from timetrial.tracking.report.results import Results
@@ -74,9 +82,10 @@ def section(results: Results) -> Section:
 
 
 def _shown(results: Results, studies: Sequence[Tuned]) -> list[Block]:
+    covered = coverage_text(value for one in studies for value in one.curve.coverage)
     text = (
-        f"Expected best final validation metric of k tuning trials, with its {results.level_text} "
-        "interval as a band (too narrow for k near the number of trials). Level lines show the "
+        "Expected best final validation metric of k tuning trials, with its interval as a band "
+        f"({covered}: it narrows for k near the number of trials). Level lines show the "
         "same optimizer untuned, and learned optimizers. The best trial is chosen by the metric "
         "shown, which slightly favours tuning."
     )
