@@ -251,7 +251,7 @@ def learning_curves(runs: Sequence[RunRecord], key: str) -> pd.DataFrame:
         points = {
             "optimizer": optimizer,
             "step": grid[some].astype(int),
-            "train_seconds": np.nanmean(np.where(finite, seconds, np.nan), axis=0),
+            "train_seconds": np.where(finite, seconds, 0.0).sum(axis=0) / runs_at[some],
             "mean": np.nanmean(kept, axis=0),
             "low": np.nanmin(kept, axis=0),
             "high": np.nanmax(kept, axis=0),
