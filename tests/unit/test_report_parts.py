@@ -463,6 +463,23 @@ def test_evaluations_in_parquet_are_those_of_the_runs():
     assert row["value"] == records[0].evaluations[3].metrics["validation/loss"]
 
 
+def test_long_tables_are_written_with_arrow_and_read_back_alike():
+    number = 12_000
+    frame = pd.DataFrame({
+        "name": ["a b", "c"] * (number // 2),
+        "step": range(number),
+        "value": [0.1, math.inf, -math.inf, math.nan, 1e-300, 1 / 3] * (number // 6),
+    })  # fmt: skip
+    data = exports.csv(frame)
+    assert data.startswith(b"name,step,value\na b,0,0.1\nc,1,inf\na b,2,-inf\nc,3,\n")
+    pd.testing.assert_frame_equal(pd.read_csv(io.BytesIO(data)), frame)
+    for odd in ("a, b", 'say "a"', "two\nlines", 7, None):
+        mixed = frame.assign(name=[odd, "b"] * (number // 2))
+        assert exports.csv(mixed) == mixed.to_csv(index=False, lineterminator="\n").encode()
+    flags = frame.assign(value=True)
+    assert exports.csv(flags).splitlines()[1] == b"a b,0,True"
+
+
 def test_numbers_in_words():
     assert interval_text(0.5, math.inf) == "0.500 to never"
     assert interval_text(math.inf, math.inf) == "never"

@@ -234,7 +234,7 @@ def learning_curves(runs: Sequence[RunRecord], key: str) -> pd.DataFrame:
         a point, ``low`` and ``high`` are the smallest and the largest of their values.
     """
     split = Split(key.split("/", 1)[0])
-    table: list[tuple[object, ...]] = []
+    tables = []
     for optimizer in sorted({run.optimizer for run in runs}):
         histories = [evaluations_of(run, split) for run in runs if run.optimizer == optimizer]
         histories = [rows for rows in histories if rows]
@@ -243,15 +243,23 @@ def learning_curves(runs: Sequence[RunRecord], key: str) -> pd.DataFrame:
             continue
         values = np.array([_on_grid(rows, key, grid) for rows in histories])
         seconds = np.array([_seconds(rows, grid) for rows in histories])
-        for column, step in enumerate(grid):
-            here = np.isfinite(values[:, column])
-            if here.any():
-                some = values[here, column]
-                at = float(seconds[here, column].mean())
-                table.append(
-                    (optimizer, int(step), at, some.mean(), some.min(), some.max(), len(some))
-                )
-    return pd.DataFrame(table, columns=list(COLUMNS))
+        runs_at = np.isfinite(values).sum(axis=0)
+        some = runs_at > 0
+        values, seconds = values[:, some], seconds[:, some]
+        finite = np.isfinite(values)
+        kept = np.where(finite, values, np.nan)
+        points = {
+            "optimizer": optimizer,
+            "step": grid[some].astype(int),
+            "train_seconds": np.where(finite, seconds, 0.0).sum(axis=0) / runs_at[some],
+            "mean": np.nanmean(kept, axis=0),
+            "low": np.nanmin(kept, axis=0),
+            "high": np.nanmax(kept, axis=0),
+            "runs": runs_at[some],
+        }
+        tables.append(pd.DataFrame(points))
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=list(COLUMNS))
 
 
 def thinned(curve: pd.DataFrame, points: int = 120) -> pd.DataFrame:

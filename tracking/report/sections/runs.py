@@ -5,9 +5,11 @@ Pure: from results to text, cells and numbers.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -140,15 +142,36 @@ def _run_numbers(listed: ListedRun) -> dict[str, object]:
 
 def evaluation_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
     """Every evaluated value of every run, one row each, in order of the runs and steps."""
-    rows = [
-        (
-            run.run_id, run.condition, run.workload, run.optimizer, run.seed, run.status,
-            row.step, row.train_seconds, *key.split("/", 1), row.metrics[key],
-        )
-        for run in records
-        for row in run.evaluations
-        for key in sorted(row.metrics)
-        if "/" in key
-    ]  # fmt: skip
-    names = "run_id condition workload optimizer seed status step train_seconds split metric value"
-    return pd.DataFrame(rows, columns=names.split())
+    names = ("run_id", "condition", "workload", "optimizer", "seed", "status")
+    of_runs = pd.DataFrame([[getattr(run, name) for name in names] for run in records])
+    steps, seconds, sizes, values = list[int](), list[float](), list[int](), list[float]()
+    codes: list[int] = []
+    known: dict[str, int] = {}  # place of each key in the table of splits and metrics
+    totals = []
+    for run in records:
+        start = len(values)
+        for row in run.evaluations:
+            keys = _evaluated(tuple(row.metrics))
+            steps.append(row.step)
+            seconds.append(row.train_seconds)
+            sizes.append(len(keys))
+            values += [row.metrics[key] for key in keys]
+            codes += [known.setdefault(key, len(known)) for key in keys]
+        totals.append(len(values) - start)
+    if not values:
+        return pd.DataFrame(columns=[*names, "step", "train_seconds", "split", "metric", "value"])
+    table = of_runs.take(np.repeat(np.arange(len(records)), totals)).reset_index(drop=True)
+    table.columns = pd.Index(names)
+    splits = pd.DataFrame([key.split("/", 1) for key in known], columns=["split", "metric"])
+    return table.assign(
+        step=np.repeat(steps, sizes),
+        train_seconds=np.repeat(seconds, sizes),
+        **splits.take(codes).reset_index(drop=True),
+        value=values,
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _evaluated(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """The keys of evaluated metrics, sorted."""
+    return tuple(sorted(key for key in keys if "/" in key))
