@@ -23,7 +23,7 @@ from timetrial.tracking.report import exports
 from timetrial.tracking.report.leaderboard import leaderboard_table, leaderboard_text
 from timetrial.tracking.scores import algoperf
 from timetrial.tracking.scores.algoperf_rules import Rules
-from timetrial.tracking.scores.machines import check_one_machine
+from timetrial.tracking.scores.machines import check_one_machine, suspect
 
 TARGET_TAG: Final = f"{schema.GIVEN_TARGET}{Split.VALIDATION}"
 """Tag with a run's target under AlgoPerf's rules."""
@@ -58,6 +58,7 @@ def leaderboard_of(
     *,
     baseline: str | None = None,
     mixed_machines: bool = False,
+    include_suspect: bool = False,
 ) -> Leaderboard:
     """Scores the runs under time control; the others are ignored.
 
@@ -67,14 +68,17 @@ def leaderboard_of(
             a target are scored instead.
         baseline: as for ``bench.report.report_from``.
         mixed_machines: score seconds of runs from different machines, too.
+        include_suspect: score runs whose seconds are suspect, too.
 
     Raises:
         UserError: no run under time control, no target, or no such baseline; or seconds of
             different machines.
     """
     timed = [record for record in records if record.condition == Condition.TIME]
+    if not include_suspect:
+        timed = [record for record in timed if not suspect(record)]
     if not timed:
-        raise UserError("AlgoPerf's rules: expected runs under time control, got none")
+        raise UserError("AlgoPerf's rules: expected credible runs under time control, got none")
     if not mixed_machines:
         check_one_machine(timed)
     rules = _with_workloads(rules, timed)

@@ -62,6 +62,7 @@ def report(
     store: Store | None = None,
     *,
     mixed_machines: bool = False,
+    include_suspect: bool = False,
     options: Bootstrap | None = None,
     studies: str = schema.STUDIES,
     mlflow_url: str = "",
@@ -73,6 +74,7 @@ def report(
         tracking: store and experiment of the runs.
         store: that store, if it is open already.
         mixed_machines: score seconds of runs from different machines, too.
+        include_suspect: score runs whose seconds are suspect, too.
         options: bootstrap of the intervals.
         studies: further experiment with trials of tuning studies.
         mlflow_url: URL of the MLflow UI, for links to runs.
@@ -85,6 +87,7 @@ def report(
         title=f"Timetrial: suite {suite.name}",
         planned=_planned_runs(configs, suite),
         mixed_machines=mixed_machines,
+        include_suspect=include_suspect,
         bootstrap=options or Bootstrap(),
         rates=learning_rates(configs, scored),
         run_url=_run_url(store, tracking.experiment, mlflow_url),
@@ -209,6 +212,7 @@ def report_from(
     experiment: str | None = None,
     out: Path,
     mixed_machines: bool = False,
+    include_suspect: bool = False,
     baseline: str | None = None,
 ) -> int:
     """Scores the runs of several sources together; the command ``timetrial report --from``.
@@ -221,6 +225,7 @@ def report_from(
         experiment: name of the MLflow experiment in each store; None takes the only one.
         out: directory for the report's files.
         mixed_machines: score seconds of runs from different machines, too.
+        include_suspect: score runs whose seconds are suspect, too.
         baseline: reference submission of the speed-ups; None takes the best one named baseline,
             else the best hand-made optimizer, else the best submission.
 
@@ -236,6 +241,7 @@ def report_from(
         title=f"Timetrial: {rules} rules",
         meta={"sources": ", ".join(sources), "targets": name or "established from the runs"},
         mixed_machines=mixed_machines,
+        include_suspect=include_suspect,
     )
     try:
         if rules == PAPER:
@@ -296,7 +302,13 @@ def _report_leaderboard(
     baseline: str | None,
 ) -> Path:
     """Reports by AlgoPerf's rules."""
-    found = leaderboard_of(records, rules, baseline=baseline, mixed_machines=options.mixed_machines)
+    found = leaderboard_of(
+        records,
+        rules,
+        baseline=baseline,
+        mixed_machines=options.mixed_machines,
+        include_suspect=options.include_suspect,
+    )
     print_leaderboard(found)
     write_leaderboard(found, out, options.title)
     limit = largest_factor(found.times, found.rules)

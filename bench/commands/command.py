@@ -77,6 +77,12 @@ def export_argument(parser: Parser, text: str) -> None:
     parser.add_argument("--export", type=user_file, metavar="FILE", help=text)
 
 
+def suspect_argument(parser: Parser) -> None:
+    """Adds ``--include-suspect``."""
+    text = "score runs whose seconds are suspect, too"
+    parser.add_argument("--include-suspect", action="store_true", help=text)
+
+
 def check_export(path: Path | None) -> None:
     """Checks the file of ``--export``.
 

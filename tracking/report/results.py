@@ -17,6 +17,7 @@ from timetrial.tracking.record import schema
 from timetrial.tracking.report.entrants import Entrant, entrants_of
 from timetrial.tracking.report.listing import ListedRun, Planned, listed_runs
 from timetrial.tracking.report.standings import SHOWN, Standing, directions, order, standings
+from timetrial.tracking.scores.machines import left_out, with_suspect
 from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.scores.targets import CONDITIONS, final_quality, final_values
 from timetrial.tracking.scores.uncertainty import probability_of_improvement, quality_intervals
@@ -45,6 +46,7 @@ class ReportOptions:
             optimizer on every workload with every seed that occurs.
         mixed_machines: score the seconds of runs from different machines or calibrations, too;
             by default there are no scores under time control then.
+        include_suspect: count runs under time control whose seconds are suspect, too.
         bootstrap: how intervals are made; by default 95 % percentile intervals.
         rates: learning rates to draw, columns ``RATE_COLUMNS``, in order of step.
         run_url: address of a run, ``{run_id}`` in place of its id; "" sets no links.
@@ -55,6 +57,7 @@ class ReportOptions:
     meta: Mapping[str, str] = dataclasses.field(default_factory=dict)
     planned: Planned | None = None
     mixed_machines: bool = False
+    include_suspect: bool = False
     bootstrap: Bootstrap = dataclasses.field(default_factory=Bootstrap)
     rates: pd.DataFrame = dataclasses.field(default_factory=_no_rates)
     run_url: str = ""
@@ -77,6 +80,7 @@ class Results:
         entrants: recorded facts about each optimizer, by label.
         options: how the report is made.
         listed_runs: every run, missing ones too.
+        left_out: runs that scores under time control leave out, because their seconds are suspect.
         studies: trials of tuning studies, which do not belong to the race.
         published: True for the paper's own tables.
     """
@@ -91,6 +95,7 @@ class Results:
     entrants: Mapping[str, Entrant]
     options: ReportOptions
     listed_runs: Sequence[ListedRun] = ()
+    left_out: Sequence[RunRecord] = ()
     studies: Sequence[RunRecord] = ()
     published: bool = False
 
@@ -110,6 +115,7 @@ def results_of(records: Sequence[RunRecord], options: ReportOptions | None = Non
     options = options or ReportOptions()
     ordered = sorted(records, key=_identity)
     raced = [run for run in ordered if schema.STUDY not in run.tags]
+    raced = with_suspect(raced) if options.include_suspect else raced
     found = standings(
         raced,
         r_max=options.r_max,
@@ -128,6 +134,7 @@ def results_of(records: Sequence[RunRecord], options: ReportOptions | None = Non
         entrants=entrants_of(raced),
         options=options,
         listed_runs=listed_runs(raced, options.planned),
+        left_out=left_out(raced),
         studies=[run for run in ordered if schema.STUDY in run.tags],
     )
 

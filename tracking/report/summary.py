@@ -6,7 +6,7 @@ Pure: from runs and standings to sentences.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,10 @@ from timetrial.tracking.report.cells import count
 from timetrial.tracking.report.listing import listed_runs, outcome_counts
 from timetrial.tracking.report.results import ReportOptions, Results
 from timetrial.tracking.report.standings import CONTROL, Standing, headlines, order, standings
+from timetrial.tracking.scores.machines import left_out, with_suspect
 from timetrial.tracking.scores.targets import CONDITIONS
+
+_NAMED: Final = 6  # runs that are named in a sentence
 
 
 def summary(results: Results) -> list[str]:
@@ -40,10 +43,24 @@ def score_table_text(records: Sequence[RunRecord], options: ReportOptions | None
         options: as for ``write_report``.
     """
     options = options or ReportOptions()
+    records = with_suspect(records) if options.include_suspect else records
     found = standings(records, r_max=options.r_max, mixed_machines=options.mixed_machines)
     names = order(found, {record.optimizer for record in records})
     lines = _score_lines(found, names) if found else []
-    return "\n".join([*lines, outcome_counts(listed_runs(records, options.planned))])
+    lines.append(outcome_counts(listed_runs(records, options.planned)))
+    if suspects := left_out(records):
+        lines.append(left_out_text(suspects))
+    return "\n".join(lines)
+
+
+def left_out_text(suspects: Sequence[RunRecord]) -> str:
+    """Runs that scores under time control leave out, in one sentence."""
+    names = [f"{run.optimizer} on {run.workload} seed {run.seed}" for run in suspects]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return (
+        f"Left out of the scores under time control, because their seconds are suspect: "
+        f"{', '.join(names[:_NAMED])}{more}. --include-suspect counts them."
+    )
 
 
 def _score_lines(found: Sequence[Standing], names: Sequence[str]) -> list[str]:
