@@ -49,7 +49,7 @@ class Gpu:
 def visible_gpus() -> list[Gpu]:
     """The GPUs that CUDA would show to this process; none without ``nvidia-ml-py`` or a driver."""
     try:
-        import pynvml  # type: ignore[import-not-found,unused-ignore]  # optional
+        import pynvml
     except ImportError:
         return []
     try:

@@ -49,6 +49,7 @@ from timetrial.framework.errors import UserError
 from timetrial.framework.gpus import gpus_in_use
 from timetrial.framework.meter import Meter
 from timetrial.framework.paths import user_path
+from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import device_tags, host_tags, version_tags
@@ -109,10 +110,18 @@ def step_times(
     config: RunConfig, workshop: Workshop | None = None, clock: Clock | None = None
 ) -> list[float]:
     """Charged seconds after each step of a run of ``config.budget.steps``; nothing is recorded."""
-    watch = _Stopwatch()
+    assert config.budget.steps is not None
     program = (workshop or Workshop()).program(config)
+    return timed_steps(program, config.budget.steps, config.seed, clock)
+
+
+def timed_steps(
+    program: Program, steps: int, seed: int = 0, clock: Clock | None = None
+) -> list[float]:
+    """Charged seconds after each of so many steps of a program; fewer if the run diverges."""
+    watch = _Stopwatch()
     callbacks = [cb.StopIfDiverged(), watch]
-    Trainer(program, config.budget, callbacks, config.seed, clock).fit(program.init(config.seed))
+    Trainer(program, Budget(steps=steps), callbacks, seed, clock).fit(program.init(seed))
     return watch.seconds
 
 
