@@ -25,7 +25,7 @@ from timetrial.tracking.report.leaderboard import leaderboard_table, leaderboard
 from timetrial.tracking.report.standings import CONTROL, R_MAX
 from timetrial.tracking.scores import algoperf
 from timetrial.tracking.scores.algoperf_rules import ALIASES, RULES, Rules
-from timetrial.tracking.scores.machines import check_one_machine
+from timetrial.tracking.scores.machines import check_one_machine, suspect
 
 PAPER: Final = "paper"
 """Name of the paper's rules, and of its targets."""
@@ -108,6 +108,7 @@ def leaderboard_of(
     *,
     baseline: str | None = None,
     mixed_machines: bool = False,
+    include_suspect: bool = False,
 ) -> Leaderboard:
     """Scores the runs under time control; the others are ignored.
 
@@ -117,14 +118,17 @@ def leaderboard_of(
             a target are scored instead.
         baseline: as for ``bench.report.report_from``.
         mixed_machines: score seconds of runs from different machines, too.
+        include_suspect: score runs whose seconds are suspect, too.
 
     Raises:
         UserError: no run under time control, no target, or no such baseline; or seconds of
             different machines.
     """
     timed = [record for record in records if record.condition == Condition.TIME]
+    if not include_suspect:
+        timed = [record for record in timed if not suspect(record)]
     if not timed:
-        raise UserError("AlgoPerf's rules: expected runs under time control, got none")
+        raise UserError("AlgoPerf's rules: expected credible runs under time control, got none")
     if not mixed_machines:
         check_one_machine(timed)
     rules = _with_workloads(rules, timed)

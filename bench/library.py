@@ -106,7 +106,11 @@ def load_runs(
 
 
 def score(
-    runs: Sequence[RunRecord], *, split: Split = Split.VALIDATION, mixed_machines: bool = False
+    runs: Sequence[RunRecord],
+    *,
+    split: Split = Split.VALIDATION,
+    mixed_machines: bool = False,
+    include_suspect: bool = False,
 ) -> pd.DataFrame:
     """Scores runs by the rules of the paper, as the report does.
 
@@ -117,11 +121,14 @@ def score(
         runs: runs of several optimizers on the same workloads.
         split: split of the deciding metric.
         mixed_machines: score seconds of different machines, too.
+        include_suspect: score runs whose seconds are suspect, too.
 
     Returns:
         Index optimizer, one column per kind of budget (``time``, ``step``) that has a score.
     """
-    found = standings(by_condition(runs), mixed_machines=mixed_machines)
+    found = standings(
+        by_condition(runs), mixed_machines=mixed_machines, include_suspect=include_suspect
+    )
     return pd.DataFrame({str(s.condition): s.scores for s in found if s.split == split})
 
 

@@ -35,7 +35,7 @@ Lines = Sequence[Sequence[str]]
 def listing() -> str:
     """Workloads, optimizers, suites and presets with one line each; plug-ins with their origin."""
     files = presets()
-    missing = {name: _missing(path) for name, path in files.items()}
+    missing = {name: missing_entries(path) for name, path in files.items()}
     sections: dict[str, Lines] = {
         "workloads": _entry_lines(WORKLOADS),
         "optimizers": _entry_lines(OPTIMIZERS),
@@ -62,7 +62,8 @@ def describe(name: str) -> str:
     for what, files in (("suite", suites()), ("preset", presets())):
         if name in files:
             text = files[name].read_text(encoding="utf-8").rstrip()
-            note = f"cannot run here: {_missing(files[name])}\n" if _missing(files[name]) else ""
+            lacking = missing_entries(files[name])
+            note = f"cannot run here: {lacking}\n" if lacking else ""
             found.append(f"{what} {name}: {files[name]}\n{note}\n{textwrap.indent(text, '  ')}")
     if broken and not found:
         raise broken[-1]
@@ -103,7 +104,7 @@ def _metric(entry: WorkloadEntry) -> str:
     return f"{entry.metric}, {better} is better"
 
 
-def _missing(path: Path) -> str:
+def missing_entries(path: Path) -> str:
     """Missing entries of a preset, in words; "" if none is missing."""
     try:
         tree = configuration.read_preset(path)

@@ -5,14 +5,13 @@ Boundary: reads the recorded seconds of reference runs; ``bench.race`` makes the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from timetrial.bench import suite as suites
 from timetrial.bench.naming import label, run_name
 from timetrial.bench.progress import duration
 from timetrial.bench.suite import Suite
-from timetrial.bench.timing.calibration import calibrated_seconds
 from timetrial.framework import config as configuration
 from timetrial.framework.config import RunConfig, Tracking
 from timetrial.framework.records import RunRecord
@@ -68,19 +67,37 @@ def planned(suite: Suite, tracking: Tracking, store: Store) -> list[RunConfig]:
 def time_budget(suite: Suite, tracking: Tracking, workload: str, store: Store) -> float | None:
     """Charged seconds of the time budget: from the suite's calibration, else the reference run.
 
-    None before the reference run has finished, or when it diverged.
+    A repeated reference run counts by its first credible record, else by its first one. None before
+    the reference run has finished, or when it diverged.
     """
     if Condition.TIME not in suite.conditions:
         return None
     pace = suites.pacemaker(suite, tracking, workload)
     file = suite.calibration(workload)
     if file is not None:
-        return calibrated_seconds(Path(file), pace)
+        return configuration.calibrated_seconds(Path(file), pace.workload, f"calibration {file}")
     digest = configuration.digest(pace)
     runs = load_runs(store, tracking.experiment, tags={schema.CONFIG_HASH: digest})
-    return next((run.train_seconds for run in runs if sets_budgets(run)), None)
+    usable = sorted(filter(sets_budgets, runs), key=is_suspect)
+    return usable[0].train_seconds if usable else None
 
 
 def sets_budgets(record: RunRecord) -> bool:
     """True when a run may tell other runs their seconds or steps: finished, and not diverged."""
     return record.status == Status.FINISHED and not diverged(record)
+
+
+def is_suspect(record: RunRecord) -> bool:
+    """True when the seconds of a run are not credible, whatever its kind of budget."""
+    return schema.SECONDS_SUSPECT in record.tags
+
+
+def suspect_digests(records: Iterable[RunRecord]) -> set[str]:
+    """Identities of the configurations whose finished runs are all suspect; diverged ones are not.
+
+    Args:
+        records: recorded runs of an experiment.
+    """
+    ended = [r for r in records if r.status == Status.FINISHED and schema.CONFIG_HASH in r.tags]
+    found = {r.tags[schema.CONFIG_HASH] for r in ended if is_suspect(r) and not diverged(r)}
+    return found - {r.tags[schema.CONFIG_HASH] for r in ended if not is_suspect(r)}

@@ -128,6 +128,12 @@ class Display:
             self._race_bar = self._bars.add_task("race", total=total, completed=skipped, text="")
             self._draw()
 
+    def again(self, count: int) -> None:
+        """Adds repeated runs to the race."""
+        self._total += count
+        if self._race_bar is not None:
+            self._bars.update(self._race_bar, total=self._total)
+
     def run(self, config: RunConfig) -> Watch:
         """Starts a run; returns its progress hooks."""
         self._config, self._latest, self._training_since = config, None, None
@@ -142,10 +148,13 @@ class Display:
         final = result.evaluations[-1].metrics
         shown = f"validation/{metric}"
         how = "" if result.reason is StopReason.BUDGET else f", {result.reason.value}"
+        timed = self._config is not None and self._config.budget.limit_seconds is not None
         self._end(
             f"{result.step} steps in {result.seconds['train']:.1f} s, "
             f"{shown} {final.get(shown, float('nan')):.4f}{how}"
         )
+        if result.doubt and timed:
+            self.line(f"  seconds suspect: {result.doubt}")
 
     def failed(self, error: BaseException) -> None:
         """Shows the exception of a failed run."""

@@ -14,7 +14,14 @@ from pathlib import Path
 from timetrial.bench import suite as suites
 from timetrial.bench.experiment import Workshop, guessed_program, lacks_steps, run
 from timetrial.bench.naming import run_name
-from timetrial.bench.planning import headline, planned, sets_budgets, time_budget
+from timetrial.bench.planning import (
+    headline,
+    is_suspect,
+    planned,
+    sets_budgets,
+    suspect_digests,
+    time_budget,
+)
 from timetrial.bench.progress import Display
 from timetrial.bench.report import report, ui_command_line
 from timetrial.bench.signals import raise_interrupted
@@ -50,11 +57,27 @@ def train(config: RunConfig) -> int:
     return 0
 
 
-def race(suite: Suite, tracking: Tracking) -> int:
+def race(
+    suite: Suite,
+    tracking: Tracking,
+    *,
+    repeat_suspect: bool = True,
+    include_suspect: bool = False,
+) -> int:
     """Makes every run of the suite that is not recorded as finished, then scores and reports.
 
     A run that raises is recorded as FAILED and the race continues. Ctrl-C ends the race; the same
-    command continues it later. Returns the exit code: 1 when a run failed.
+    command continues it later.
+
+    Args:
+        suite: the suite.
+        tracking: store and experiment of the runs.
+        repeat_suspect: at the end, make runs under a time budget once more if their seconds are
+            suspect.
+        include_suspect: score runs whose seconds are suspect, too.
+
+    Returns:
+        The exit code: 1 when a run failed.
     """
     store = open_store(tracking.uri, root=Path(tracking.root))
     close_dead_runs(store, tracking.experiment)
@@ -67,27 +90,85 @@ def race(suite: Suite, tracking: Tracking) -> int:
             f"{skipped} of {len(configs)} runs are recorded in {tracking.experiment!r} already "
             "and are not repeated"
         )
-    failed: list[tuple[str, str]] = []
     with raise_interrupted(), Display(expected_seconds=suite.seconds_per_run) as display:
         display.race(len(configs), skipped)
         workshop = Workshop()
-        for workload in suite.workloads:
-            pace = None
-            if Condition.TIME in suite.conditions:
-                if not suite.calibrations:
-                    config = suites.pacemaker(suite, tracking, workload)
-                    tags = {schema.SETS_TIME_BUDGET: "true"}
-                    failed += make_runs([config], done, suite, store, workshop, display, tags)
-                pace = time_budget(suite, tracking, workload, store)
-                if pace is None:  # the report lists missing runs
-                    failed.append((f"{workload}, time budgets", NO_TIME_BUDGET))
-                    continue
-            runs = suites.plan(suite, tracking, workload, pace)
-            failed += make_runs(runs, done, suite, store, workshop, display, {})
-    report(suite, tracking, store)
+        failed = make_planned(suite, tracking, done, store, workshop, display)
+        if repeat_suspect and Condition.TIME in suite.conditions:
+            failed += make_suspect_again(suite, tracking, done, store, workshop, display)
+    report(suite, tracking, store, include_suspect=include_suspect)
     for failed_run, error in failed:
         print(f"timetrial: FAILED {failed_run}: {error}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def make_planned(
+    suite: Suite,
+    tracking: Tracking,
+    done: set[str],
+    store: Store,
+    workshop: Workshop,
+    display: Display,
+) -> list[tuple[str, str]]:
+    """Makes the missing runs of a suite, reference runs first; names and errors of failed ones."""
+    failed: list[tuple[str, str]] = []
+    for workload in suite.workloads:
+        pace = None
+        if Condition.TIME in suite.conditions:
+            if not suite.calibrations:
+                config = suites.pacemaker(suite, tracking, workload)
+                if reference_is_due(suite, config, done, store):
+                    done.discard(configuration.digest(config))
+                tags = {schema.SETS_TIME_BUDGET: "true"}
+                failed += make_runs([config], done, suite, store, workshop, display, tags)
+            pace = time_budget(suite, tracking, workload, store)
+            if pace is None:  # the report lists missing runs
+                failed.append((f"{workload}, time budgets", NO_TIME_BUDGET))
+                continue
+        runs = suites.plan(suite, tracking, workload, pace)
+        failed += make_runs(runs, done, suite, store, workshop, display, {})
+    return failed
+
+
+def reference_is_due(suite: Suite, config: RunConfig, done: set[str], store: Store) -> bool:
+    """True for a suspect reference run whose seconds no finished run has taken as its budget."""
+    digest, tracking = configuration.digest(config), config.tracking
+    if digest not in done or digest not in suspect_digests(load_runs(store, tracking.experiment)):
+        return False
+    workload = config.workload.name
+    seconds = time_budget(suite, tracking, workload, store)
+    others = {configuration.digest(c) for c in suites.plan(suite, tracking, workload, seconds)}
+    return not (others - {digest}) & done
+
+
+def make_suspect_again(
+    suite: Suite,
+    tracking: Tracking,
+    done: set[str],
+    store: Store,
+    workshop: Workshop,
+    display: Display,
+) -> list[tuple[str, str]]:
+    """Makes runs under a time budget once more if their seconds are suspect.
+
+    Reference runs are not among them: other runs have taken their seconds already.
+    """
+    suspects = suspect_digests(load_runs(store, tracking.experiment))
+    failed: list[tuple[str, str]] = []
+    for workload in suite.workloads:
+        seconds = time_budget(suite, tracking, workload, store)
+        plan = suites.plan(suite, tracking, workload, seconds)
+        again = [
+            config
+            for config in plan
+            if config.budget.limit_seconds is not None and configuration.digest(config) in suspects
+        ]
+        if again:
+            display.again(len(again))
+            display.line(f"{workload}: runs with suspect seconds are made again: {len(again)}")
+            unmade = done - suspects
+            failed += make_runs(again, unmade, suite, store, workshop, display, {}, plan)
+    return failed
 
 
 def make_runs(
@@ -98,32 +179,48 @@ def make_runs(
     workshop: Workshop,
     display: Display,
     tags: Mapping[str, str],
+    plan: Sequence[RunConfig] = (),
 ) -> list[tuple[str, str]]:
-    """Makes the missing runs in order; returns names and errors of failed ones."""
+    """Makes the missing runs in order; returns names and errors of failed ones.
+
+    A run that sets the seconds or steps of others is repeated at once if its seconds are suspect.
+    """
     failed = []
     for config in configs:
         digest = configuration.digest(config)
         if digest in done:
             continue
-        watch = display.run(config)
-        try:
-            result = run(
-                config,
-                store,
-                workshop,
-                watch=watch,
-                tags={schema.SUITE: suite.name, **tags},
-                expected_steps=first_trial_steps(config, configs, store),
-            )
-        except UserError:
-            raise
-        except Exception as error:  # one failed run does not end the race
-            failed.append((run_name(config), f"{type(error).__name__}: {error}"))
-            display.failed(error)
-        else:
+        steps = first_trial_steps(config, plan or configs, store)
+        for attempt in range(2 if _sets_others(config, steps, tags) else 1):
+            if attempt:
+                display.again(1)
+            watch = display.run(config)
+            try:
+                result = run(
+                    config,
+                    store,
+                    workshop,
+                    watch=watch,
+                    tags={schema.SUITE: suite.name, **tags},
+                    expected_steps=steps,
+                )
+            except UserError:
+                raise
+            except Exception as error:  # one failed run does not end the race
+                failed.append((run_name(config), f"{type(error).__name__}: {error}"))
+                display.failed(error)
+                break
             done.add(digest)
             display.done(result, workshop.workload(config.workload).metric)
+            if not result.doubt or result.reason is StopReason.DIVERGED:
+                break
     return failed
+
+
+def _sets_others(config: RunConfig, steps: int | None, tags: Mapping[str, str]) -> bool:
+    """True for a reference run, and for a first trial whose steps are told to later ones."""
+    first_trial = steps is None and lacks_steps(OPTIMIZERS[config.optimizer.name], config)
+    return schema.SETS_TIME_BUDGET in tags or first_trial
 
 
 def first_trial_steps(config: RunConfig, plan: Sequence[RunConfig], store: Store) -> int | None:
@@ -132,6 +229,7 @@ def first_trial_steps(config: RunConfig, plan: Sequence[RunConfig], store: Store
     The trial is the first of the optimizer's ``steps_from`` that did not diverge: for VeLO Short
     that of VeLO (Table 7 of the paper, last row). If ``steps_from`` is not raced, it is the
     optimizer's own: the steps made, or the steps told where the optimizer ended the trial itself.
+    Trials with credible seconds come first.
 
     Args:
         config: the run to make.
@@ -145,9 +243,11 @@ def first_trial_steps(config: RunConfig, plan: Sequence[RunConfig], store: Store
     sources = [trial for trial in timed if trial.optimizer.name == entry.steps_from]
     own = [trial for trial in timed if _but_seed(trial) == _but_seed(config)]
     recorded = load_runs(store, config.tracking.experiment)
-    usable = {r.tags.get(schema.CONFIG_HASH): r for r in reversed(recorded) if sets_budgets(r)}
+    trials = sorted(filter(sets_budgets, recorded), key=is_suspect)
+    usable = {r.tags.get(schema.CONFIG_HASH): r for r in reversed(trials)}
     digests = (configuration.digest(trial) for trial in sources or own)
-    record = next((usable[digest] for digest in digests if digest in usable), None)
+    found = [usable[digest] for digest in digests if digest in usable]
+    record = min(found, key=is_suspect, default=None)
     if record is None:
         return None
     ended_itself = record.reason == StopReason.COMPLETE.name

@@ -63,6 +63,7 @@ def report(
     store: Store | None = None,
     *,
     mixed_machines: bool = False,
+    include_suspect: bool = False,
     options: Bootstrap | None = None,
     studies: str = schema.STUDIES,
     mlflow_url: str = "",
@@ -75,6 +76,7 @@ def report(
         tracking: store and experiment of the runs.
         store: that store, if it is open already.
         mixed_machines: score seconds of runs from different machines, too.
+        include_suspect: score runs whose seconds are suspect, too.
         options: bootstrap of the intervals.
         studies: further experiment with trials of tuning studies.
         mlflow_url: URL of the MLflow UI, for links to runs.
@@ -90,6 +92,7 @@ def report(
         setters=suite.targets.setters or None,
         planned=_planned_runs(configs, suite),
         mixed_machines=mixed_machines,
+        include_suspect=include_suspect,
         bootstrap=options or Bootstrap(),
         rates=learning_rates(configs, scored),
         run_url=_run_url(store, tracking.experiment, mlflow_url),
@@ -234,6 +237,7 @@ def report_from(
     experiment: str | None = None,
     out: Path,
     mixed_machines: bool = False,
+    include_suspect: bool = False,
     baseline: str | None = None,
     r_max: float | None = None,
 ) -> int:
@@ -247,6 +251,7 @@ def report_from(
         experiment: name of the MLflow experiment in each store; None takes the only one.
         out: directory for the report's files.
         mixed_machines: score seconds of runs from different machines, too.
+        include_suspect: score runs whose seconds are suspect, too.
         baseline: reference submission of the speed-ups; None takes the best one named baseline,
             else the best hand-made optimizer, else the best submission.
         r_max: upper limit of the score's integral, > 1, instead of the rules' own.
@@ -263,6 +268,7 @@ def report_from(
         r_max=r_max,
         meta={"sources": ", ".join(sources), "targets": name or "established from the runs"},
         mixed_machines=mixed_machines,
+        include_suspect=include_suspect,
     )
     try:
         if algoperf_rules is None:
@@ -327,8 +333,13 @@ def _report_leaderboard(
     """Reports by AlgoPerf's rules; ``r_max`` of the options replaces theirs."""
     limit = _limit(options)
     chosen = rules if limit is None else dataclasses.replace(rules, r_max=limit)
-    mixed = options.mixed_machines
-    found = leaderboard_of(records, chosen, baseline=baseline, mixed_machines=mixed)
+    found = leaderboard_of(
+        records,
+        chosen,
+        baseline=baseline,
+        mixed_machines=options.mixed_machines,
+        include_suspect=options.include_suspect,
+    )
     text = rules_text(name, rules, found.rules)
     print(f"rules    {text}")
     print_leaderboard(found, name)

@@ -52,7 +52,8 @@ examples:
 
 BENCH = """\
 Races the optimizers of a suite, then scores the race and writes the report. Finished runs are not
-repeated: after an interruption the same command continues.
+repeated: after an interruption the same command continues. A suite with time budgets needs an idle
+machine (timetrial doctor); runs whose seconds are suspect are made once more at its end.
 
   suite=NAME|FILE.yaml    which suite (timetrial list; default: quick)
   optimizers=[a,b]        only these        workloads=[a,b]   only these
@@ -210,6 +211,24 @@ CHECK_EXAMPLES = """\
 examples:
   timetrial check optimizer=adam
   timetrial check workload=flights_dlrm
+"""
+
+DOCTOR = """\
+Says what this machine is, whether it is fit for time budgets now, and what is missing for which
+suite; each finding (ok, warn, fail) comes with its remedy. The reference run of the suite is timed
+for 20 warm steps, against its calibration where there is one. Exit code 0 if fit, else 1.
+
+  suite=NAME|FILE.yaml    which suite to time (default: quick)
+  workloads=[a,b]         only these; without a calibration the first one is timed
+  calibrations=DIR        calibrations to compare with (default: those in tracking.root)
+  tracking.root=DIR       directory of the runs (default: runs)
+"""
+
+DOCTOR_EXAMPLES = """\
+examples:
+  timetrial doctor
+  timetrial doctor suite=mini workloads=flights_dlrm
+  timetrial doctor --no-steps --json
 """
 
 UI = """\

@@ -23,6 +23,7 @@ from timetrial.bench.suite import load_run
 from timetrial.framework.callbacks import Watch
 from timetrial.framework.clock import Clock
 from timetrial.framework.config import RunConfig
+from timetrial.framework.meter import Meter
 from timetrial.framework.step import Program
 from timetrial.framework.types import Status
 from timetrial.tracking.store.opening import Store, open_store
@@ -49,8 +50,9 @@ def tracked(workshop: Workshop, config: RunConfig, steps: int, store: Store) -> 
     setup = prepare(config, workshop, None, None)
     recording = start_recording(store, header(config, setup, setup.workload, {}))
     watch = Watch(lambda info: None, lambda info, metrics: None)
-    callbacks = [*default_callbacks(setup, recording, watch), recording.mirror]
-    result = fit(setup, callbacks, Clock())
+    meter = Meter()
+    callbacks = [*default_callbacks(setup, recording, watch, meter), recording.mirror]
+    result = fit(setup, callbacks, Clock(meter=meter))
     recording.finish(Status.FINISHED, {}, {})
     return result.seconds["train"] / steps
 

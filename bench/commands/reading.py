@@ -1,4 +1,4 @@
-"""Commands that read records, list, check and set up: report, compare, list, check, ui, ...
+"""Commands that read records, list, check and set up: report, compare, list, doctor, ui, ...
 
 Boundary: options in, a job out; the other modules of ``bench`` do the work.
 """
@@ -21,6 +21,7 @@ from timetrial.bench.commands.command import (
     number_above,
     require_devices,
     show,
+    suspect_argument,
     user_file,
     whole_number,
 )
@@ -56,6 +57,7 @@ def _report(options: Options) -> Job:
         suite,
         tracking,
         mixed_machines=options.mixed_machines,
+        include_suspect=options.include_suspect,
         options=Bootstrap(method=options.intervals),
         studies=options.studies,
         mlflow_url=options.mlflow_url,
@@ -86,6 +88,7 @@ def _report_from(options: Options) -> Job:
         experiment=options.experiment or experiment,
         out=options.out or Path(tracking.root) / "reports" / "from",
         mixed_machines=options.mixed_machines,
+        include_suspect=options.include_suspect,
         baseline=options.baseline,
         r_max=options.r_max,
     )
@@ -134,6 +137,7 @@ def _report_arguments(parser: Parser) -> None:
     add("--experiment", metavar="NAME", help="with --from URI: which MLflow experiment")
     add("--out", type=user_file, metavar="DIR", help="with --from: directory of the report")
     add("--mixed-machines", action="store_true", help="score seconds of different machines, too")
+    suspect_argument(parser)
     add(
         "--intervals",
         choices=["percentile", "bca"],
@@ -205,6 +209,22 @@ def _check(options: Options) -> Job:
 
     require_devices()
     return lambda: check(options.overrides)
+
+
+def _doctor(options: Options) -> Job:
+    from timetrial.bench.doctor.command import doctor
+    from timetrial.bench.suite import load_suite
+
+    suite, tracking = load_suite(options.overrides)
+    require_devices()
+    return lambda: doctor(suite, tracking, steps=options.steps, as_json=options.json)
+
+
+def _doctor_arguments(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--no-steps", dest="steps", action="store_false", help="time no steps: a few seconds in all"
+    )
 
 
 def _ui(options: Options) -> Job:
@@ -313,6 +333,13 @@ READING = {
         _check,
         usage.CHECK,
         usage.CHECK_EXAMPLES,
+    ),
+    "doctor": Command(
+        "say whether this machine is fit for time budgets, and what is missing",
+        _doctor,
+        usage.DOCTOR,
+        usage.DOCTOR_EXAMPLES,
+        _doctor_arguments,
     ),
     "ui": Command("open the recorded runs in the MLflow UI", _ui, usage.UI, "", _ui_arguments),
     "fetch": Command(

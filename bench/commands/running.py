@@ -21,6 +21,7 @@ from timetrial.bench.commands.command import (
     load_checked_suite,
     require_devices,
     show,
+    suspect_argument,
     whole_number,
 )
 
@@ -46,8 +47,10 @@ def _train_arguments(parser: Parser) -> None:
 
 
 def _bench(options: Options) -> Job:
+    from timetrial.bench.doctor.command import require_idle
     from timetrial.bench.planning import show_plan
     from timetrial.bench.race import race
+    from timetrial.framework.types import Condition
 
     suite, tracking = load_checked_suite(options.overrides)
     if options.plan:
@@ -58,11 +61,24 @@ def _bench(options: Options) -> Job:
 
         return plan
     require_devices()
-    return lambda: race(suite, tracking)
+    if Condition.TIME in suite.conditions and not options.busy_machine:
+        require_idle()
+    return lambda: race(
+        suite,
+        tracking,
+        repeat_suspect=not options.busy_machine,
+        include_suspect=options.include_suspect,
+    )
 
 
 def _bench_arguments(parser: Parser) -> None:
     parser.add_argument("--plan", action="store_true", help="list the runs, run nothing")
+    parser.add_argument(
+        "--busy-machine",
+        action="store_true",
+        help="race time budgets beside other processes; repeat no runs with suspect seconds",
+    )
+    suspect_argument(parser)
 
 
 def _tune(options: Options) -> Job:

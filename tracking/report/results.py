@@ -19,6 +19,7 @@ from timetrial.tracking.report.listing import ListedRun, Planned, listed_runs
 from timetrial.tracking.report.measures import improvement
 from timetrial.tracking.report.standings import Standing, directions, headlines, order, standings
 from timetrial.tracking.scores.final_quality import final_quality, final_values
+from timetrial.tracking.scores.machines import left_out, with_suspect
 from timetrial.tracking.scores.null_test import NullTest, null_test
 from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.scores.uncertainty import quality_intervals
@@ -49,6 +50,7 @@ class ReportOptions:
             optimizer on every workload with every seed that occurs.
         mixed_machines: score the seconds of runs from different machines or calibrations, too;
             by default there are no scores under time control then.
+        include_suspect: count runs under time control whose seconds are suspect, too.
         bootstrap: how intervals are made; by default 95 % percentile intervals.
         rates: learning rates to draw, columns ``RATE_COLUMNS``, in order of step.
         run_url: address of a run, ``{run_id}`` in place of its id; "" sets no links.
@@ -60,6 +62,7 @@ class ReportOptions:
     setters: Sequence[str] | None = None
     planned: Planned | None = None
     mixed_machines: bool = False
+    include_suspect: bool = False
     bootstrap: Bootstrap = dataclasses.field(default_factory=Bootstrap)
     rates: pd.DataFrame = dataclasses.field(default_factory=_no_rates)
     run_url: str = ""
@@ -85,6 +88,7 @@ class Results:
         listed_runs: every run, missing ones too.
         null_tests: by condition, what chance alone gives on the deciding split; empty where
             single trials are not known.
+        left_out: runs that scores under time control leave out, because their seconds are suspect.
         studies: trials of tuning studies, which do not belong to the race.
         published: True for the paper's own tables.
     """
@@ -100,6 +104,7 @@ class Results:
     options: ReportOptions
     listed_runs: Sequence[ListedRun] = ()
     null_tests: Mapping[Condition, NullTest] = dataclasses.field(default_factory=dict)
+    left_out: Sequence[RunRecord] = ()
     studies: Sequence[RunRecord] = ()
     published: bool = False
 
@@ -119,6 +124,7 @@ def results_of(records: Sequence[RunRecord], options: ReportOptions | None = Non
     options = options or ReportOptions()
     ordered = sorted(records, key=_identity)
     raced = [run for run in ordered if schema.STUDY not in run.tags]
+    raced = with_suspect(raced) if options.include_suspect else raced
     found = standings(
         raced,
         r_max=options.r_max,
@@ -145,6 +151,7 @@ def results_of(records: Sequence[RunRecord], options: ReportOptions | None = Non
         options=options,
         listed_runs=listed_runs(raced, options.planned),
         null_tests=_null_tests(raced, found, options),
+        left_out=left_out(raced),
         studies=[run for run in ordered if schema.STUDY in run.tags],
     )
 

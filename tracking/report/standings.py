@@ -13,7 +13,7 @@ import pandas as pd
 
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Direction, Split
-from timetrial.tracking.scores.machines import differences
+from timetrial.tracking.scores.machines import differences, with_suspect
 from timetrial.tracking.scores.ranks import ranks
 from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.scores.scoring import performance_ratios, scores
@@ -93,16 +93,20 @@ def standings(
     *,
     r_max: float | Mapping[str, float] | None = None,
     mixed_machines: bool = False,
+    include_suspect: bool = False,
     bootstrap: Bootstrap | None = None,
     setters: Collection[str] | None = None,
 ) -> list[Standing]:
     """Every condition and split in which the deciding metrics were evaluated, in fixed order.
+
+    Runs whose seconds are suspect count under time control with ``include_suspect`` only.
 
     Times of runs from different machines or calibrations are compared with ``mixed_machines``
     only; without it there is no standing under time control then (see ``refused``). With
     ``bootstrap`` each standing has intervals. ``setters`` as for ``targets.target_table``.
     """
     limits = r_max_by_condition(r_max)
+    records = with_suspect(records) if include_suspect else records
     return [
         _standing(records, condition, split, limits[condition], bootstrap, setters)
         for condition in CONDITIONS

@@ -29,6 +29,7 @@ from timetrial.tracking.report.standings import (
     refused,
     standings,
 )
+from timetrial.tracking.scores.machines import left_out, with_suspect
 from timetrial.tracking.scores.targets import CONDITIONS
 
 _WEIGHTS: Final[Mapping[str, str]] = {
@@ -38,6 +39,8 @@ _WEIGHTS: Final[Mapping[str, str]] = {
     "google": "the weights that Google published with the VeLO paper",
 }
 _OTHER_WEIGHTS: Final = "the weights in {}, neither Google’s nor those of this package"
+
+_NAMED: Final = 6  # runs that are named in a sentence
 
 
 def headline_texts(results: Results) -> list[Markup]:
@@ -88,6 +91,7 @@ def score_table_text(records: Sequence[RunRecord], options: ReportOptions | None
         options: as for ``write_report``.
     """
     options = options or ReportOptions()
+    records = with_suspect(records) if options.include_suspect else records
     found = standings(
         records,
         r_max=options.r_max,
@@ -96,7 +100,20 @@ def score_table_text(records: Sequence[RunRecord], options: ReportOptions | None
     )
     names = order(found, {record.optimizer for record in records})
     lines = _score_lines(found, names) if found else []
-    return "\n".join([*lines, outcome_counts(listed_runs(records, options.planned))])
+    lines.append(outcome_counts(listed_runs(records, options.planned)))
+    if suspects := left_out(records):
+        lines.append(left_out_text(suspects))
+    return "\n".join(lines)
+
+
+def left_out_text(suspects: Sequence[RunRecord]) -> str:
+    """Runs that scores under time control leave out, in one sentence."""
+    names = [f"{run.optimizer} on {run.workload} seed {run.seed}" for run in suspects]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return (
+        f"Left out of the scores under time control, because their seconds are suspect: "
+        f"{', '.join(names[:_NAMED])}{more}. --include-suspect counts them."
+    )
 
 
 def _score_lines(found: Sequence[Standing], names: Sequence[str]) -> list[str]:

@@ -1,16 +1,18 @@
-"""Checks that runs were timed alike: on one machine, under one calibration.
+"""Checks that runs were timed alike: on one kind of machine, one calibration, none of it disturbed.
 
-Pure: reads the tags of ``RunRecord``s. Seconds from different machines do not say which optimizer
-is faster; steps and final metrics stay comparable.
+Pure: reads the tags of ``RunRecord``s. Seconds from different machines, or from a busy one, do not
+say which optimizer is faster; steps stay comparable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from timetrial.framework.errors import UserError
 from timetrial.framework.records import RunRecord
+from timetrial.framework.types import Condition, Status
 from timetrial.tracking.record import schema
 
 MACHINE_TAGS: Final = (
@@ -20,9 +22,11 @@ MACHINE_TAGS: Final = (
     schema.DEVICE_COUNT,
     schema.HOST_CPU,
     schema.HOST_CORES,
-    schema.HOST,
 )
-"""Tags that tell machines and calibrations apart; a missing tag is ignored."""
+"""Tags that tell kinds of machines and calibrations apart; a missing tag is ignored.
+
+The host's name is none of them: nodes of one kind are alike.
+"""
 
 
 class MixedMachinesError(UserError):
@@ -68,3 +72,34 @@ def check_one_machine(records: Iterable[RunRecord]) -> None:
         f"{listed}; compare them by steps, or accept that seconds differ by machine "
         "(mixed_machines=True, --mixed-machines)"
     )
+
+
+def suspect(record: RunRecord) -> bool:
+    """True for a run under time control whose seconds are not credible.
+
+    A diverged run is a result at any speed of the machine.
+    """
+    timed = record.condition == Condition.TIME and record.reason != "DIVERGED"
+    return timed and bool(record.tags.get(schema.SECONDS_SUSPECT))
+
+
+def left_out(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Suspect runs that scores leave out and no credible run of the same seed replaces."""
+    records = list(records)
+    replaced = {_key(r) for r in records if r.status == Status.FINISHED and not suspect(r)}
+    return [r for r in records if suspect(r) and _key(r) not in replaced]
+
+
+def with_suspect(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The runs, without the mark on those that ``left_out`` returns: scores then count them."""
+    pardoned = {id(record) for record in left_out(records)}
+    return [_unmarked(record) if id(record) in pardoned else record for record in records]
+
+
+def _unmarked(record: RunRecord) -> RunRecord:
+    tags = {key: value for key, value in record.tags.items() if key != schema.SECONDS_SUSPECT}
+    return dataclasses.replace(record, tags=tags)
+
+
+def _key(record: RunRecord) -> tuple[str, str, str, int]:
+    return (record.condition, record.workload, record.optimizer, record.seed)

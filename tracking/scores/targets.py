@@ -30,7 +30,7 @@ from timetrial.framework.types import Condition, Direction, Split, Status
 from timetrial.tracking.record import schema
 from timetrial.tracking.scores.evaluations import MetricValues, first_hit, metric_values
 from timetrial.tracking.scores.evaluations import evaluations_of as evaluations_of
-from timetrial.tracking.scores.machines import check_one_machine
+from timetrial.tracking.scores.machines import check_one_machine, suspect
 
 Unit = Literal["seconds", "steps"]
 
@@ -61,13 +61,16 @@ def counts(record: RunRecord) -> bool:
 def trials(records: Iterable[RunRecord], *, condition: Condition) -> list[RunRecord]:
     """The runs of a condition that count, sorted by workload, optimizer and seed.
 
+    Runs under time control whose seconds are suspect do not count (``machines.suspect``). Of two
+    runs with the same seed a credible one counts before a suspect one, then the longer one.
+
     Raises:
         ValueError: unknown condition.
     """
     _check("condition", condition, CONDITIONS)
     chosen: dict[tuple[str, str, int], RunRecord] = {}
     for record in records:
-        if record.condition == condition and counts(record):
+        if record.condition == condition and counts(record) and not suspect(record):
             key = (record.workload, record.optimizer, record.seed)
             if key not in chosen or _rank(record) > _rank(chosen[key]):
                 chosen[key] = record
@@ -263,8 +266,9 @@ def by_workload(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
     return found
 
 
-def _rank(record: RunRecord) -> tuple[bool, int, str]:
-    return (record.status == Status.FINISHED or diverged(record), record.step, record.run_id)
+def _rank(record: RunRecord) -> tuple[bool, bool, int, str]:
+    ended = record.status == Status.FINISHED or diverged(record)
+    return (ended, schema.SECONDS_SUSPECT not in record.tags, record.step, record.run_id)
 
 
 def value_at(run: RunRecord, found: MetricValues, at: float) -> float:

@@ -17,6 +17,8 @@ from timetrial.framework.types import Condition
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Section, Text
 from timetrial.tracking.report.standings import CONTROL, Standing, refused
+from timetrial.tracking.report.summary import left_out_text
+from timetrial.tracking.scores.machines import differences, left_out
 from timetrial.tracking.scores.targets import CONDITIONS, trials
 from timetrial.tracking.scores.uncertainty import ENOUGH_TRIALS
 
@@ -53,7 +55,9 @@ def section(results: Results) -> Section:
 def notes(records: Sequence[RunRecord], found: Sequence[Standing]) -> list[str]:
     """Limits, missing conditions, targets never reached, gaps, few seeds, mixed hardware."""
     limits = " ".join(filter(None, (_limit(records, found, c) for c in CONDITIONS)))
-    lines = [limits, *map(_unreached, found), _gaps(found), _few(records), _machines(records)]
+    suspects = left_out(records)
+    lines = [limits, left_out_text(suspects) if suspects else "", *map(_unreached, found)]
+    lines += [_gaps(found), _few(records), _machines(records)]
     return [line for line in lines if line]
 
 
@@ -113,8 +117,6 @@ def _few(records: Sequence[RunRecord]) -> str:
 
 
 def _machines(records: Sequence[RunRecord]) -> str:
-    kinds = {r.tags["device_kind"] for r in records if r.tags.get("device_kind")}
-    hosts = {r.tags["host"] for r in records if r.tags.get("host")}
-    if max(len(kinds), len(hosts)) < 2:
+    if not differences(records):
         return ""
     return "The runs come from different machines: their seconds are not comparable."

@@ -15,12 +15,14 @@ from markupsafe import Markup
 
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Split
+from timetrial.tracking.record import schema
 from timetrial.tracking.report.cells import Cell, Table, header, name_cell, plain
 from timetrial.tracking.report.exports import parquet
 from timetrial.tracking.report.listing import ListedRun, outcome_counts
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Block, Section, Text, headed
 from timetrial.tracking.scores.final_quality import final_value
+from timetrial.tracking.scores.machines import suspect
 from timetrial.tracking.scores.targets import SPLITS
 
 
@@ -85,7 +87,7 @@ def _run_cells(listed: ListedRun, run_url: str) -> list[Cell]:
     value = final_value(run, f"{_deciding_split(run)}/{run.metric}")
     return [
         *cells,
-        Cell(run.reason.lower()),
+        Cell(f"{run.reason.lower()}{', seconds suspect' if suspect(run) else ''}"),
         Cell(f"{run.step:,}"),
         Cell(plain(run.train_seconds, 4)),
         Cell(plain(value, 4)),
@@ -136,6 +138,7 @@ def _run_numbers(listed: ListedRun) -> dict[str, object]:
         "train_seconds": run.train_seconds,
         "metric": run.metric,
         "config_hash": config_hash(run),
+        "seconds_suspect": run.tags.get(schema.SECONDS_SUSPECT, ""),
         **{split.value: final_value(run, f"{split}/{run.metric}") for split in SPLITS},
     }
 

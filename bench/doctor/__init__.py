@@ -1,0 +1,1 @@
+"""The doctor: what this machine is, whether it is fit for time budgets, and what is missing."""
