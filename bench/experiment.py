@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from timetrial.bench.naming import end_tags, entry_tags, run_header, summary
-from timetrial.bench.timing.calibration import calibration_tags
+from timetrial.bench.naming import end_tags, entry_tags, run_header, summary, system_metrics
+from timetrial.bench.timing.calibration import calibration_tags, usual_cpu
+from timetrial.bench.timing.doubts import doubt_about
 from timetrial.bench.timing.estimate import estimate_steps
 from timetrial.framework import callbacks as cb
 from timetrial.framework import config as configuration
@@ -23,6 +24,8 @@ from timetrial.framework.clock import Clock
 from timetrial.framework.config import Choice, ConfigError, RunConfig
 from timetrial.framework.entries import Entry, Horizon, OptimizerEntry
 from timetrial.framework.errors import UserError
+from timetrial.framework.gpus import gpus_in_use
+from timetrial.framework.meter import Meter
 from timetrial.framework.records import Row, RunResult, Tracker
 from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
@@ -149,9 +152,9 @@ def run(
     digest = configuration.digest(config)
     saved = load(checkpoint, digest) if checkpoint and checkpoint.exists() else None
     tags = {schema.CONFIG_HASH: digest, **(tags or {})}
-    clock = Clock()
+    clock = Clock(meter=Meter(gpus=gpus_in_use()))
     if saved is not None:
-        clock.resume(saved.seconds)
+        clock.resume(saved.seconds, saved.cpu_seconds, saved.machine)
         started -= sum(saved.seconds.values())
     workload = workshop.workload(config.workload)
     setup = prepared(config, workshop, saved, expected_steps)
@@ -164,7 +167,7 @@ def run(
     with ended(recording, clock, started) as results:
         if isinstance(setup, Exception):
             raise setup
-        chosen = [*default_callbacks(setup, recording, watch), *callbacks]
+        chosen = [*default_callbacks(setup, recording, watch, clock.meter), *callbacks]
         if checkpoint is not None:
             chosen.append(Checkpoint(checkpoint, digest, clock, recording, setup.notes()))
         results.append(fit(setup, [*chosen, recording.mirror], clock, saved, recording.earlier))
@@ -190,7 +193,7 @@ def ended(recording: Recording, clock: Clock, started: float) -> Iterator[list[R
     finally:
         wall_seconds = time.perf_counter() - started
         result = results[0] if results else None
-        recording.finish(status, end_tags(result), summary(result, clock.accounts(), wall_seconds))
+        recording.finish(status, end_tags(result), summary(result, clock, wall_seconds))
 
 
 def fit(
@@ -200,7 +203,11 @@ def fit(
     saved: Saved | None = None,
     earlier: Sequence[Row] = (),
 ) -> RunResult:
-    """Trains from the start, or from a checkpoint and the evaluations before it."""
+    """Trains from the start, or from a checkpoint and the evaluations before it.
+
+    Returns:
+        The result, with the doubt about its charged seconds if the clock has a meter.
+    """
     config = setup.config
     state = setup.program.init(config.seed)
     if saved is not None:
@@ -209,7 +216,9 @@ def fit(
     trainer = Trainer(
         setup.program, config.budget, callbacks, config.seed, clock, earlier, last_step
     )
-    return trainer.fit(state)
+    result = trainer.fit(state)
+    usual = usual_cpu(config.budget) if setup.program.compiled else None
+    return dataclasses.replace(result, doubt=doubt_about(clock, usual))
 
 
 _TOLD = "expected_steps"  # note of a checkpoint: the number of steps the optimizer is built for
@@ -283,15 +292,16 @@ def guessed_program(config: RunConfig, workshop: Workshop) -> Program:
 
 
 def default_callbacks(
-    setup: Setup, tracker: Tracker, watch: cb.Watch | None = None
+    setup: Setup, tracker: Tracker, watch: cb.Watch | None = None, meter: Meter | None = None
 ) -> list[cb.Callback]:
-    """The callbacks of every run, in the order of their calls."""
+    """The callbacks of every run, in the order of their calls; a meter's metrics are tracked."""
     config, workload = setup.config, setup.workload
     chosen: list[cb.Callback] = [cb.StopIfDiverged()]
     if config.stop.target is not None:
         metric = f"{config.stop.split}/{workload.metric}"
         chosen.append(cb.StopAtTarget(metric, config.stop.target, workload.direction))
-    chosen += [cb.FeedRemainingFraction(), cb.Track(tracker)]
+    machine = dict if meter is None else lambda: system_metrics(meter.latest())
+    chosen += [cb.FeedRemainingFraction(), cb.Track(tracker, machine)]
     if watch is not None:
         chosen.append(watch)
     return chosen

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import TARGET_SHARE
+from timetrial.framework.clock import Clock
 from timetrial.framework.config import RunConfig
 from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.records import RunResult
@@ -83,18 +84,26 @@ def end_tags(result: RunResult | None) -> dict[str, str]:
     if result is None:
         return {}
     diverged = result.reason.name == "DIVERGED"
-    return {schema.STOP_REASON: result.reason.name, schema.DIVERGED: str(diverged).lower()}
+    tags = {schema.STOP_REASON: result.reason.name, schema.DIVERGED: str(diverged).lower()}
+    return tags | ({schema.SECONDS_SUSPECT: result.doubt} if result.doubt else {})
 
 
-def summary(
-    result: RunResult | None, accounts: Mapping[str, float], wall_seconds: float
-) -> dict[str, float]:
-    """Metrics of the run as a whole: seconds by account, steps, the last evaluation.
+def system_metrics(machine: Mapping[str, float]) -> dict[str, float]:
+    """Metrics of the machine's state under MLflow's prefix."""
+    return {f"{schema.SYSTEM_PREFIX}{name}": value for name, value in machine.items()}
+
+
+def summary(result: RunResult | None, clock: Clock, wall_seconds: float) -> dict[str, float]:
+    """Metrics of the run as a whole: seconds by account, the machine, steps, the last evaluation.
 
     The accounts sum to ``time/wall_seconds``, measured independently of the clock.
     """
-    values = {f"time/{name}_seconds": seconds for name, seconds in accounts.items()}
+    values = {f"time/{name}_seconds": seconds for name, seconds in clock.accounts().items()}
+    for name, seconds in clock.cpu_accounts().items():
+        values[f"time/{name}{schema.CPU_SECONDS_SUFFIX}"] = seconds
     values["time/wall_seconds"] = wall_seconds
+    if clock.meter is not None:
+        values |= system_metrics(clock.meter.summary())
     if result is not None:
         values["final/step"] = result.step
         for name, value in result.evaluations[-1].metrics.items():

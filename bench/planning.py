@@ -12,7 +12,6 @@ from timetrial.bench import suite as suites
 from timetrial.bench.naming import label, run_name
 from timetrial.bench.progress import duration
 from timetrial.bench.suite import Suite
-from timetrial.bench.timing.calibration import calibrated_seconds
 from timetrial.framework import config as configuration
 from timetrial.framework.config import RunConfig, Tracking
 from timetrial.framework.records import RunRecord
@@ -75,7 +74,7 @@ def time_budget(suite: Suite, tracking: Tracking, workload: str, store: Store) -
     pace = suites.pacemaker(suite, tracking, workload)
     file = suite.calibration(workload)
     if file is not None:
-        return calibrated_seconds(Path(file), pace)
+        return configuration.calibrated_seconds(Path(file), pace.workload, f"calibration {file}")
     digest = configuration.digest(pace)
     runs = load_runs(store, tracking.experiment, tags={schema.CONFIG_HASH: digest})
     return next((run.train_seconds for run in runs if sets_budgets(run)), None)

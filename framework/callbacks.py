@@ -118,10 +118,16 @@ class Prune(Callback):
 
 
 class Track(Callback):
-    """Sends every number of the run to a tracker while the clock is paused."""
+    """Sends every number of the run to a tracker while the clock is paused.
 
-    def __init__(self, tracker: Tracker) -> None:
+    Args:
+        tracker: destination of the numbers.
+        machine: returns further metrics for the row of an evaluation: the state of the machine.
+    """
+
+    def __init__(self, tracker: Tracker, machine: Callable[[], Mapping[str, float]] = dict) -> None:
         self._tracker = tracker
+        self._machine = machine
         self._rows: list[Row] = []
 
     def on_step_end(self, info: StepInfo) -> StopReason | None:
@@ -130,7 +136,7 @@ class Track(Callback):
         return None
 
     def on_eval_end(self, info: StepInfo, metrics: Metrics, state: TrainState) -> StopReason | None:
-        self._rows.append(Row(info.step, info.train_seconds, metrics))
+        self._rows.append(Row(info.step, info.train_seconds, {**metrics, **self._machine()}))
         self._flush()
         return None
 

@@ -56,6 +56,8 @@ class Saved:
         journal: file name of the run's journal.
         offset: size of the journal at this moment, in bytes.
         notes: data of the caller, returned unchanged.
+        cpu_seconds: CPU seconds by account of the clock; empty in older files.
+        machine: sums of the clock's meter; empty in older files.
     """
 
     leaves: Mapping[str, np.ndarray]
@@ -63,6 +65,8 @@ class Saved:
     journal: str
     offset: int
     notes: Mapping[str, str]
+    cpu_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    machine: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def step(self) -> int:
@@ -109,6 +113,8 @@ def save(path: Path, state: TrainState, saved: Saved, identity: str) -> None:
         "journal": saved.journal,
         "offset": saved.offset,
         "notes": dict(saved.notes),
+        "cpu_seconds": dict(saved.cpu_seconds),
+        "machine": dict(saved.machine),
     }
     leaves = {
         jax.tree_util.keystr(key): np.asarray(_data(leaf))
@@ -136,6 +142,8 @@ def load(path: Path, identity: str) -> Saved:
             journal=meta["journal"],
             offset=meta["offset"],
             notes=meta["notes"],
+            cpu_seconds=meta.get("cpu_seconds", {}),
+            machine=meta.get("machine", {}),
         )
     except Exception as error:  # decoders raise many types for a damaged file
         raise UserError(
@@ -181,7 +189,11 @@ class Checkpoint(Callback):
         # The last row is this evaluation; a resumed run repeats it.
         offset = self._tracker.last_row_offset
         name = self._tracker.path.name
-        saved = Saved({}, self._clock.accounts(), name, offset, self._notes)
+        saved = Saved(
+            *({}, self._clock.accounts(), name, offset, self._notes),
+            cpu_seconds=self._clock.cpu_accounts(),
+            machine=self._clock.machine(),
+        )
         with self._clock.charge("checkpoint"):
             save(self._path, state, saved, self._identity)
         self._tracker.saved(offset)

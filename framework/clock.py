@@ -6,11 +6,13 @@ Boundary: measures time; stops no run and reads no metric.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import jax
 
+from timetrial.framework.meter import Meter
 from timetrial.framework.types import PyTree
 
 TRAIN = "train"
@@ -22,12 +24,15 @@ class Clock:
 
     Every moment belongs to exactly one account, so the accounts sum to the wall time since the
     clock was made. Dispatch in JAX is asynchronous: an account is charged until the device has
-    finished the work issued under it (``charge(..., after=state)``).
+    finished the work issued under it (``charge(..., after=state)``). CPU seconds of the process are
+    booked likewise.
 
     Args:
         now: returns seconds on a monotonic clock; replaced in tests.
         wait: blocks until arrays are computed; replaced in tests.
         account: charged first, and outside every ``charge`` block (mostly set-up).
+        cpu: returns the CPU seconds of this process, all threads together; replaced in tests.
+        meter: observes the machine while charged time runs; it is read outside charged time.
     """
 
     def __init__(
@@ -35,17 +40,29 @@ class Clock:
         now: Callable[[], float] = time.perf_counter,
         wait: Callable[[PyTree], object] = jax.block_until_ready,
         account: str = "other",
+        cpu: Callable[[], float] = time.process_time,
+        meter: Meter | None = None,
     ) -> None:
         self._now = now
         self._wait = wait
+        self._cpu = cpu
         self._account = account
         self._since = now()
+        self._cpu_since = cpu()
         self._booked: dict[str, float] = {}
+        self._cpu_booked: defaultdict[str, float] = defaultdict(float)
+        self.meter = meter
 
     def _switch(self, account: str) -> None:
-        now = self._now()
+        starts, ends = (account == TRAIN, self._account == TRAIN)
+        if self.meter is not None and starts and not ends:
+            self.meter.start()
+        now, cpu = self._now(), self._cpu()
         self._booked[self._account] = self.seconds(self._account, now)
-        self._account, self._since = account, now
+        self._cpu_booked[self._account] += cpu - self._cpu_since
+        self._account, self._since, self._cpu_since = account, now, cpu
+        if self.meter is not None and ends and not starts:
+            self.meter.stop()
 
     @contextmanager
     def charge(self, account: str, after: PyTree = ()) -> Iterator[None]:
@@ -64,10 +81,19 @@ class Clock:
         finally:
             self._switch(previous)
 
-    def resume(self, accounts: Mapping[str, float]) -> None:
-        """Adds the seconds of an earlier part of the run, as returned by ``accounts``."""
+    def resume(
+        self,
+        accounts: Mapping[str, float],
+        cpu_accounts: Mapping[str, float] | None = None,
+        machine: Mapping[str, float] | None = None,
+    ) -> None:
+        """Adds an earlier part of the run: its ``accounts``, ``cpu_accounts`` and ``machine``."""
         for name, seconds in accounts.items():
             self._booked[name] = self._booked.get(name, 0.0) + seconds
+        for name, seconds in (cpu_accounts or {}).items():
+            self._cpu_booked[name] += seconds
+        if self.meter is not None:
+            self.meter.resume(machine or {})
 
     def wait(self, arrays: PyTree) -> float:
         """Waits until ``arrays`` are computed; returns the charged seconds at that moment."""
@@ -90,3 +116,13 @@ class Clock:
         """Seconds by account at one moment; they sum to the wall time since the clock was made."""
         now = self._now()
         return {name: self.seconds(name, now) for name in sorted({*self._booked, self._account})}
+
+    def cpu_accounts(self) -> Mapping[str, float]:
+        """CPU seconds of the process by account, since the clock was made."""
+        running = {self._account: self._cpu() - self._cpu_since}
+        names = sorted({*self._cpu_booked, self._account})
+        return {name: self._cpu_booked[name] + running.get(name, 0.0) for name in names}
+
+    def machine(self) -> Mapping[str, float]:
+        """Sums of the meter, for a checkpoint; empty without one."""
+        return {} if self.meter is None else self.meter.totals()

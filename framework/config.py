@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from timetrial.framework.budget import Budget
+from timetrial.framework.calibration import check_fits, load_calibration
 from timetrial.framework.convert import (
     construct,
     convert,
@@ -38,11 +39,13 @@ __all__ = [
     "Stop",
     "Tracking",
     "Tree",
+    "calibrated_seconds",
     "construct",
     "convert",
     "digest",
     "file_of",
     "flat",
+    "flat_tree",
     "hints",
     "load",
     "load_tree",
@@ -53,6 +56,7 @@ __all__ = [
     "to_yaml",
     "tree_of",
     "unknown",
+    "workload_texts",
     "yaml_of",
 ]
 
@@ -207,7 +211,8 @@ def _with_limit(budget: Any, workload: Choice) -> Any:
         return budget
     file = convert(budget.get("calibration"), UserPath | None, "budget.calibration")
     if file is not None:
-        return {**budget, "seconds": _calibrated_seconds(file, workload.name)}
+        found = calibrated_seconds(Path(file), workload, f"budget.calibration: {file}")
+        return {**budget, "seconds": found}
     if not hasattr(workload.settings, "step_hint"):
         raise ConfigError(
             "expected budget.steps=N or budget.seconds=S, got neither, and workload "
@@ -216,15 +221,20 @@ def _with_limit(budget: Any, workload: Choice) -> Any:
     return {**budget, "steps": workload.settings.step_hint}
 
 
-def _calibrated_seconds(path: str, workload: str) -> Any:
-    """The budget in seconds of the workload in a calibration file."""
-    tree = read_yaml(Path(path))
-    if tree.get("workload") != workload or "budget_seconds" not in tree:
-        raise ConfigError(
-            f"budget.calibration: expected a calibration file of {workload} "
-            f"(timetrial calibrate {workload}), got one of {tree.get('workload')} in {path}"
-        )
-    return tree["budget_seconds"]
+def calibrated_seconds(path: Path, workload: Choice, where: str) -> float:
+    """The time budget in a calibration file, in charged seconds, checked against a workload.
+
+    Raises:
+        ConfigError: the file cannot be read, or is of another workload or other settings.
+    """
+    calibration = load_calibration(path)
+    check_fits(calibration, workload.name, workload_texts(workload), where)
+    return calibration.budget_seconds
+
+
+def workload_texts(workload: Choice) -> dict[str, str]:
+    """The settings of a workload as texts, by dotted name: ``workload.batch_size``."""
+    return flat_tree({"workload": dataclasses.asdict(workload.settings)})
 
 
 def tree_of(config: RunConfig) -> dict[str, Any]:
@@ -243,18 +253,22 @@ def to_yaml(config: RunConfig) -> str:
 
 def flat(config: RunConfig) -> dict[str, str]:
     """The configuration as ``{"optimizer.learning_rate": "0.005", ...}``."""
+    tree = tree_of(config)
+    names = {key: tree[key].pop("name") for key in CHOICES}  # as typed: workload=NAME
+    return {**names, **flat_tree(tree)}
+
+
+def flat_tree(tree: Mapping[str, Any]) -> dict[str, str]:
+    """A tree of settings as texts by dotted name."""
     result: dict[str, str] = {}
 
     def walk(node: Any, path: str) -> None:
-        if isinstance(node, dict) and node:
+        if isinstance(node, dict):
             for key, value in node.items():
                 walk(value, f"{path}.{key}" if path else key)
         else:
             result[path] = json.dumps(node) if isinstance(node, (list, tuple)) else str(node)
 
-    tree = tree_of(config)
-    for key in CHOICES:  # as typed: workload=NAME
-        result[key] = tree[key].pop("name")
     walk(tree, "")
     return result
 

@@ -42,6 +42,7 @@ class RunResult:
             the wall time of the run.
         evaluations: all evaluations, in order.
         state: state after the last update.
+        doubt: why the charged seconds are not credible, as a sentence; "" if they are.
     """
 
     reason: StopReason
@@ -49,6 +50,7 @@ class RunResult:
     seconds: Mapping[str, float]
     evaluations: Sequence[Row]
     state: TrainState
+    doubt: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -110,13 +110,15 @@ def load_checked_suite(overrides: Sequence[str]) -> tuple[Suite, Tracking]:
         UserError: any of them is missing or wrong.
     """
     from timetrial.bench.suite import load_suite, pacemaker, plan
-    from timetrial.bench.timing.calibration import calibrated_seconds
+    from timetrial.framework.config import calibrated_seconds
 
     suite, tracking = load_suite(overrides)
     for workload in suite.workloads:
         file = suite.calibration(workload)
         pace = pacemaker(suite, tracking, workload)
-        seconds = None if file is None else calibrated_seconds(Path(file), pace)
+        seconds = None
+        if file is not None:
+            seconds = calibrated_seconds(Path(file), pace.workload, f"calibration {file}")
         plan(suite, tracking, workload, seconds)
     return suite, tracking
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import itertools
+import logging
 import math
 import statistics
 from collections.abc import Sequence
@@ -27,26 +28,33 @@ from timetrial.bench import suite as suites
 from timetrial.bench.experiment import Workshop
 from timetrial.bench.timing.calibration import (
     NAMED_REFERENCES,
+    paper_reference,
+    paper_rows,
+    transfer,
+)
+from timetrial.bench.timing.doubts import doubt_about
+from timetrial.framework import callbacks as cb
+from timetrial.framework import config as configuration
+from timetrial.framework.budget import Budget
+from timetrial.framework.calibration import (
     Calibration,
     Reference,
     check_fits,
     load_calibration,
-    paper_reference,
-    paper_rows,
     save_calibration,
-    transfer,
-    workload_settings,
 )
-from timetrial.framework import callbacks as cb
-from timetrial.framework import config as configuration
-from timetrial.framework.budget import Budget
-from timetrial.framework.config import RunConfig, Tracking
+from timetrial.framework.clock import TRAIN, Clock
+from timetrial.framework.config import RunConfig, Tracking, workload_texts
 from timetrial.framework.errors import UserError
+from timetrial.framework.gpus import gpus_in_use
+from timetrial.framework.meter import Meter
 from timetrial.framework.paths import user_path
 from timetrial.framework.trainer import Trainer
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import device_tags, host_tags, version_tags
 from timetrial.workloads import WORKLOADS
+
+_log = logging.getLogger(__name__)
 
 SELF: Final = "this machine"
 """The reference of a workload without times from another machine."""
@@ -97,12 +105,14 @@ class _Stopwatch(cb.Callback):
         self.seconds.append(info.train_seconds)
 
 
-def step_times(config: RunConfig, workshop: Workshop | None = None) -> list[float]:
+def step_times(
+    config: RunConfig, workshop: Workshop | None = None, clock: Clock | None = None
+) -> list[float]:
     """Charged seconds after each step of a run of ``config.budget.steps``; nothing is recorded."""
     watch = _Stopwatch()
     program = (workshop or Workshop()).program(config)
     callbacks = [cb.StopIfDiverged(), watch]
-    Trainer(program, config.budget, callbacks, config.seed).fit(program.init(config.seed))
+    Trainer(program, config.budget, callbacks, config.seed, clock).fit(program.init(config.seed))
     return watch.seconds
 
 
@@ -137,12 +147,12 @@ def calibrate(
     known = _reference(workload, optimizer, config, reference)
     made = max(math.ceil(share * total), _FEWEST_STEPS)
     discarded = max(1, made // 5) if warm_up_steps is None else warm_up_steps
-    found = _measured_windows(config, made, discarded, window_count)
+    found, cpu_rate = _measured_windows(config, made, discarded, window_count)
     step = statistics.median(found)
     known = known or Reference(SELF, total * step, step)
     return Calibration(
         workload=workload,
-        workload_settings=workload_settings(config),
+        workload_settings=workload_texts(config.workload),
         optimizer=optimizer,
         steps=made,
         warm_up_steps=discarded,
@@ -154,6 +164,7 @@ def calibrate(
         date=date,
         hardware={**device_tags(), **host_tags()},
         versions={k.removeprefix(schema.VERSION_PREFIX): v for k, v in version_tags().items()},
+        cpu_seconds_per_second=cpu_rate,
     )
 
 
@@ -177,8 +188,8 @@ def _timed_run(
 
 def _measured_windows(
     config: RunConfig, made: int, discarded: int, window_count: int
-) -> tuple[float, ...]:
-    """Seconds per step of windows of a short run.
+) -> tuple[tuple[float, ...], float]:
+    """Seconds per step of windows of a short run, and its CPU seconds per charged second.
 
     Raises:
         UserError: too few steps for the windows, or the run diverges.
@@ -188,11 +199,15 @@ def _measured_windows(
             f"calibrate: {made} steps with a warm-up of {discarded} leave too few for "
             f"{window_count} windows; choose a larger --share or a smaller --warm-up (at least 1)"
         )
-    seconds = step_times(dataclasses.replace(config, budget=Budget(steps=made)))
+    clock = Clock(meter=Meter(gpus=gpus_in_use()))
+    seconds = step_times(dataclasses.replace(config, budget=Budget(steps=made)), clock=clock)
     if len(seconds) < made:
         name, optimizer = config.workload.name, config.optimizer.name
         raise UserError(f"calibrate: {optimizer} diverged on {name} after {len(seconds)} steps")
-    return windows(seconds, warm_up_steps=discarded, count=window_count)
+    if why := doubt_about(clock):
+        _log.warning("%s The calibration is not credible: repeat it on an idle machine", why)
+    found = windows(seconds, warm_up_steps=discarded, count=window_count)
+    return found, clock.cpu_accounts()[TRAIN] / clock.train_seconds
 
 
 def _reference(
@@ -203,7 +218,8 @@ def _reference(
     if name in NAMED_REFERENCES or not user_path(name).exists():
         return paper_reference(workload, name)
     other = load_calibration(user_path(name))
-    check_fits(other, config, f"reference {name}")
+    texts = workload_texts(config.workload)
+    check_fits(other, config.workload.name, texts, f"reference {name}")
     if other.optimizer != optimizer:
         raise UserError(
             f"reference {name}: expected a calibration with {optimizer}, got {other.optimizer}"
@@ -243,6 +259,7 @@ def run(
         f"reference          {found.reference.name}: {found.reference.runtime_seconds:.6g} s at "
         f"{found.reference.step_seconds:.6g} s per step"
     )
+    print(f"CPU seconds        {found.cpu_seconds_per_second:.2f} per charged second")
     print(f"budget here        {found.budget_seconds:g} s")
     print(f"written to {path}; use it with budget.calibration={path}")
     return 0

@@ -16,7 +16,7 @@ from timetrial.bench.experiment import Workshop
 from timetrial.bench.experiment import run as make_run
 from timetrial.bench.suite import Suite
 from timetrial.bench.timing.calibrate import calibrate, run
-from timetrial.bench.timing.calibration import load_calibration, save_calibration
+from timetrial.framework.calibration import load_calibration, save_calibration
 from timetrial.framework.config import Tracking
 from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.errors import UserError

@@ -21,10 +21,10 @@ from timetrial.bench.experiment import Workshop, run
 from timetrial.bench.report import report as write_report
 from timetrial.bench.suite import Suite, TargetSettings, load_run
 from timetrial.bench.timing.calibrate import calibrate
-from timetrial.bench.timing.calibration import save_calibration
 from timetrial.bench.timing.estimate import estimate_steps, steps_within
 from timetrial.framework import callbacks as cb
 from timetrial.framework.budget import Budget, StopReason
+from timetrial.framework.calibration import save_calibration
 from timetrial.framework.config import ConfigError, Tracking, digest, to_yaml
 from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.errors import UserError

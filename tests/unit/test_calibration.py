@@ -11,22 +11,29 @@ import pandas as pd
 import pytest
 
 from timetrial.bench import suite as suites
+from timetrial.bench.commands.command import load_checked_suite
 from timetrial.bench.timing.calibrate import calibrate, target_setter, windows
 from timetrial.bench.timing.calibration import (
-    Calibration,
-    Reference,
-    calibrated_seconds,
     calibration_tags,
-    check_fits,
-    load_calibration,
     paper_reference,
-    save_calibration,
     transfer,
-    workload_settings,
+    usual_cpu,
 )
 from timetrial.bench.timing.estimate import steps_within
 from timetrial.framework.budget import Budget
-from timetrial.framework.config import ConfigError
+from timetrial.framework.calibration import (
+    Calibration,
+    Reference,
+    check_fits,
+    load_calibration,
+    save_calibration,
+)
+from timetrial.framework.config import (
+    ConfigError,
+    RunConfig,
+    calibrated_seconds,
+    workload_texts,
+)
 from timetrial.framework.errors import UserError
 from timetrial.optimizers import OPTIMIZERS
 
@@ -117,7 +124,7 @@ def made(**fields: object) -> Calibration:
     config = suites.load_run(["workload=flights_dlrm", "optimizer=adam"])
     calibration = Calibration(
         workload="flights_dlrm",
-        workload_settings=workload_settings(config),
+        workload_settings=workload_texts(config.workload),
         optimizer="heavy_ball",
         steps=60,
         warm_up_steps=12,
@@ -129,6 +136,7 @@ def made(**fields: object) -> Calibration:
         date="2024-02-29",
         hardware={"host": "alpha", "host_cores": "2"},
         versions={"jax": "0.9.0"},
+        cpu_seconds_per_second=1.75,
     )
     return dataclasses.replace(calibration, **fields)
 
@@ -169,18 +177,61 @@ def test_files_that_are_missing_or_cannot_be_written_are_named(tmp_path: Path):
         save_calibration(made(), tmp_path / "file" / "c.yaml")
 
 
+def check(calibration: Calibration, config: RunConfig) -> None:
+    check_fits(calibration, config.workload.name, workload_texts(config.workload), "here")
+
+
 def test_a_calibration_of_something_else_is_refused(tmp_path: Path):
     config = suites.load_run(["workload=flights_dlrm", "optimizer=nesterov", "budget.seconds=3"])
-    check_fits(made(), config, "here")
+    check(made(), config)
     other = suites.load_run(["workload=flights_dlrm", "workload.batch_size=64", "optimizer=adam"])
     with pytest.raises(UserError, match=r"workload\.batch_size=64, got workload\.batch_size=512"):
-        check_fits(made(), other, "here")
+        check(made(), other)
     gnn = suites.load_run(["workload=assays_gnn", "optimizer=adam"])
     path = tmp_path / "c.yaml"
     save_calibration(made(), path)
     with pytest.raises(UserError, match="workload=assays_gnn, got workload=flights_dlrm"):
-        calibrated_seconds(path, gnn)
-    assert calibrated_seconds(path, config) == 12.5
+        calibrated_seconds(path, gnn.workload, "here")
+    assert calibrated_seconds(path, config.workload, "here") == 12.5
+
+
+@pytest.mark.parametrize(
+    ("setting", "difference"),
+    [
+        ("batch_size=4096", r"workload\.batch_size=4096, got workload\.batch_size=512"),
+        ("step_hint=7", r"workload\.step_hint=7, got workload\.step_hint="),
+        ("eval_every_steps=9", r"workload\.eval_every_steps=9, got workload\.eval_every_steps="),
+    ],
+)
+@pytest.mark.parametrize("where", ["run", "suite"])
+def test_every_setting_of_the_workload_is_compared(
+    tmp_path: Path, setting: str, difference: str, where: str
+):
+    """A file measured at batch size 512 was accepted for a run at 4096."""
+    save_calibration(made(), tmp_path / "flights_dlrm.yaml")
+    preset = tmp_path / "p" / "flights_dlrm.yaml"
+    preset.parent.mkdir()
+    key, value = setting.split("=")
+    preset.write_text(f"workload: {{name: flights_dlrm, {key}: {value}}}\nbudget: {{steps: 9}}\n")
+    run = ["workload=flights_dlrm", "optimizer=adam", f"workload.{setting}"]
+    run += [f"budget.calibration={tmp_path / 'flights_dlrm.yaml'}"]
+    suite = [f"presets={preset.parent}", f"calibrations={tmp_path}", "conditions=time"]
+    suite += ["workloads=flights_dlrm", "optimizers=adam"]
+    with pytest.raises(ConfigError, match=difference):
+        _ = suites.load_run(run) if where == "run" else load_checked_suite(suite)
+
+
+def test_a_file_without_cpu_seconds_is_read(tmp_path: Path):
+    path = tmp_path / "c.yaml"
+    save_calibration(made(), path)
+    budget = Budget(seconds=12.5, calibration=str(path))
+    assert usual_cpu(budget) == 1.75
+    assert usual_cpu(dataclasses.replace(budget, charge_compile=True)) is None
+    assert usual_cpu(Budget(seconds=12.0, calibration=str(path))) is None  # of another file
+    path.write_text(path.read_text().replace("cpu_seconds_per_second: 1.75\n", ""))
+    assert load_calibration(path) == made(cpu_seconds_per_second=None)
+    assert usual_cpu(budget) is None
+    assert usual_cpu(Budget(seconds=12.5)) is None
 
 
 def test_a_run_takes_its_budget_from_a_calibration_file(tmp_path: Path):
@@ -201,7 +252,7 @@ def test_a_run_takes_its_budget_from_a_calibration_file(tmp_path: Path):
     steps.write_text("workload: flights_dlrm\nbudget: {steps: 150}\n")
     replaced = suites.load_run([f"preset={steps}", *words[1:]])
     assert replaced.budget == config.budget
-    with pytest.raises(ConfigError, match="expected a calibration file of assays_gnn"):
+    with pytest.raises(ConfigError, match="workload=assays_gnn, got workload=flights_dlrm"):
         suites.load_run(["workload=assays_gnn", *words[1:]])
     with pytest.raises(ConfigError, match=r"cannot read .*nowhere"):
         suites.load_run([*words[:2], "budget.calibration=nowhere.yaml"])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import threading
 import time
 
 import jax
@@ -8,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from timetrial.framework.clock import Clock
+from timetrial.framework.meter import Meter
 
 
 class FakeDevice:
@@ -67,6 +70,84 @@ def test_accounts_survive_an_exception():
         raise KeyError
     device.seconds += 1
     assert clock.accounts() == {"other": 1, "train": 2}
+
+
+def test_cpu_seconds_are_booked_like_wall_seconds():
+    device = FakeDevice()
+    cpu = {"seconds": 3.0}  # of the process before the clock was made
+    clock = Clock(device.now, device.wait, cpu=lambda: cpu["seconds"])
+    with clock.charge("train"):
+        device.seconds, cpu["seconds"] = 2.0, 6.5
+        with clock.charge("eval"):
+            device.seconds, cpu["seconds"] = 3.0, 7.5
+    cpu["seconds"] = 7.75
+    assert clock.cpu_accounts() == {"eval": 1.0, "other": 0.25, "train": 3.5}
+    later = Clock(device.now, device.wait, cpu=lambda: cpu["seconds"])
+    later.resume(clock.accounts(), clock.cpu_accounts())
+    with later.charge("train"):
+        cpu["seconds"] += 1.0
+    assert later.cpu_accounts() == {"eval": 1.0, "other": 0.25, "train": 4.5}
+
+
+def test_the_cpu_seconds_of_all_threads_count():
+    """Two threads that hash outside the interpreter's lock."""
+    clock = Clock()
+    data = bytes(2**20)
+
+    def work() -> None:
+        started = time.thread_time()
+        while time.thread_time() < started + 0.2:
+            hashlib.sha256(data).digest()
+
+    with clock.charge("train"):
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert 0.4 <= clock.cpu_accounts()["train"] < 1.0
+
+
+class FakeMeter(Meter):
+    """Notes when it is read; a reading takes a second."""
+
+    def __init__(self, device: FakeDevice) -> None:
+        super().__init__({0})
+        self.device = device
+        self.calls: list[tuple[str, float]] = []
+
+    def start(self) -> None:
+        self.device.seconds += 1
+        self.calls.append(("start", self.device.seconds))
+
+    def stop(self) -> None:
+        self.calls.append(("stop", self.device.seconds))
+        self.device.seconds += 1
+
+
+def test_the_meter_is_read_around_charged_time_and_never_inside():
+    device = FakeDevice()
+    meter = FakeMeter(device)
+    clock = Clock(device.now, device.wait, meter=meter)
+    with clock.charge("train"):
+        device.seconds += 2
+        with clock.charge("eval"):
+            device.seconds += 4
+        device.seconds += 8
+    with clock.charge("log"):
+        device.seconds += 16
+    assert meter.calls == [("start", 1), ("stop", 3), ("start", 9), ("stop", 17)]
+    assert clock.accounts() == {"other": 2, "train": 10, "eval": 6, "log": 16}
+
+
+def test_a_resumed_clock_hands_the_earlier_sums_to_its_meter():
+    first, second = (Clock(meter=Meter({0})) for _ in range(2))
+    assert Clock().machine() == {}
+    with first.charge("train"):
+        pass
+    second.resume({}, {}, first.machine())
+    assert second.machine() == first.machine()
+    assert second.machine()["seconds"] > 0
 
 
 def test_a_real_device_that_is_still_computing_is_charged():

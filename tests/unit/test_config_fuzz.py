@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from timetrial.bench.metatrain import config as metatraining
 from timetrial.bench.suite import load_run, load_suite
-from timetrial.bench.timing.calibration import load_calibration
 from timetrial.bench.tune.settings import load_plan
 from timetrial.bench.tune.space import checked_points, read_points, read_space
 from timetrial.framework import config as configuration
+from timetrial.framework.calibration import load_calibration
 from timetrial.framework.errors import UserError
 
 BASE = ["workload=flights_dlrm", "optimizer=adam"]

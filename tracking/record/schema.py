@@ -48,6 +48,7 @@ EVALUATED_AT: Final = "evaluated_at"  # share of each budget at which the run is
 TARGET_SOURCE: Final = "target_source"  # source of given targets
 STOP_REASON: Final = "stop_reason"  # name of a StopReason, set at the end
 DIVERGED: Final = "diverged"  # "true" or "false", set at the end
+SECONDS_SUSPECT: Final = "seconds_suspect"  # why the seconds are not credible, set at the end
 
 # Tags added by the mirror in MLflow; absent from the journal.
 JOURNAL_ID: Final = "journal_id"  # identity of the run's journal; finds the run when sent again
@@ -72,7 +73,8 @@ VERSION_PREFIX: Final = "version."  # version.jax, version.python, ...
 # Tags of identity, outcome and colour of a run; reports do not list them as settings.
 NOT_SETTINGS: Final = frozenset(
     {*REQUIRED_TAGS, OPTIMIZER_NAME, LEARNED, COLOR, LEARNING_RATES, CONFIG_HASH, SETS_TIME_BUDGET}
-    | {SETS_TARGETS, EVALUATED_AT, STOP_REASON, DIVERGED, DESCRIBED, PID, PROCESS_START}
+    | {SETS_TARGETS, EVALUATED_AT, STOP_REASON, DIVERGED, SECONDS_SUSPECT, DESCRIBED, PID}
+    | {PROCESS_START}
 )
 NOT_SETTINGS_PREFIXES: Final = ("mlflow.", "spool", "journal")  # tags of store and journal
 
@@ -87,6 +89,8 @@ TIME_SPLIT: Final = (  # seconds of a whole run by account, at its end
     "time/log_seconds",
     "time/compile_seconds",
 )
+CPU_SECONDS_SUFFIX: Final = "_cpu_seconds"  # "time/<account>_cpu_seconds": CPU time of the process
+SYSTEM_PREFIX: Final = "system/"  # state of the machine while charged time ran, as in MLflow
 FINAL_PREFIX: Final = "final/"  # "final/<split>/<metric>": last evaluation
 NONFINITE_SUFFIX: Final = "_nonfinite"  # "<key>_nonfinite" is 1 when <key> is nan or inf
 
