@@ -52,7 +52,7 @@ def tracked(workshop: Workshop, config: RunConfig, steps: int, store: Store) -> 
     callbacks = [*default_callbacks(setup, recording, watch), recording.mirror]
     result = fit(setup, callbacks, Clock())
     recording.finish(Status.FINISHED, {}, {})
-    return result.seconds["train"] / steps
+    return result.train_seconds / steps
 
 
 def compare(overrides: Sequence[str], steps: int, repeats: int) -> Mapping[str, list[float]]:
