@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import TARGET_SHARE
-from timetrial.framework.clock import Clock
+from timetrial.framework.clock import DATA_WAIT, TRAIN, Clock
 from timetrial.framework.config import RunConfig
 from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.records import RunResult
@@ -96,9 +96,12 @@ def system_metrics(machine: Mapping[str, float]) -> dict[str, float]:
 def summary(result: RunResult | None, clock: Clock, wall_seconds: float) -> dict[str, float]:
     """Metrics of the run as a whole: seconds by account, the machine, steps, the last evaluation.
 
-    The accounts sum to ``time/wall_seconds``, measured independently of the clock.
+    The accounts sum to ``time/wall_seconds``, measured independently of the clock; the charged
+    ``time/train_seconds`` include ``time/data_wait_seconds``.
     """
-    values = {f"time/{name}_seconds": seconds for name, seconds in clock.accounts().items()}
+    accounts = clock.accounts()
+    values = {f"time/{name}_seconds": seconds for name, seconds in accounts.items()}
+    values[schema.TRAIN_SECONDS] = accounts.get(TRAIN, 0.0) + accounts.get(DATA_WAIT, 0.0)
     for name, seconds in clock.cpu_accounts().items():
         values[f"time/{name}{schema.CPU_SECONDS_SUFFIX}"] = seconds
     values["time/wall_seconds"] = wall_seconds
@@ -106,6 +109,7 @@ def summary(result: RunResult | None, clock: Clock, wall_seconds: float) -> dict
         values |= system_metrics(clock.meter.summary())
     if result is not None:
         values["final/step"] = result.step
+        values["data/stalled_updates"] = result.stalled_updates
         for name, value in result.evaluations[-1].metrics.items():
             if math.isfinite(value):
                 values[f"final/{name}"] = value

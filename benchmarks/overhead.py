@@ -54,7 +54,7 @@ def tracked(workshop: Workshop, config: RunConfig, steps: int, store: Store) -> 
     callbacks = [*default_callbacks(setup, recording, watch, meter), recording.mirror]
     result = fit(setup, callbacks, Clock(meter=meter))
     recording.finish(Status.FINISHED, {}, {})
-    return result.seconds["train"] / steps
+    return result.train_seconds / steps
 
 
 def compare(overrides: Sequence[str], steps: int, repeats: int) -> Mapping[str, list[float]]:

@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 import jax
 
@@ -16,11 +17,17 @@ from timetrial.framework.meter import Meter
 from timetrial.framework.types import PyTree
 
 TRAIN = "train"
-"""Account of the charged seconds, which a time budget limits."""
+"""Account of updates; a time budget limits it together with ``DATA_WAIT``."""
+
+DATA_WAIT = "data_wait"
+"""Account of waiting for the next batch."""
+
+
+T = TypeVar("T")
 
 
 class Clock:
-    """Books wall time to accounts: ``compile``, ``train``, ``eval``, ``log`` and ``other``.
+    """Books wall time to accounts: ``compile``, ``train``, ``data_wait``, ``eval``, ``log``, ....
 
     Every moment belongs to exactly one account, so the accounts sum to the wall time since the
     clock was made. Dispatch in JAX is asynchronous: an account is charged until the device has
@@ -63,6 +70,19 @@ class Clock:
         self._account, self._since, self._cpu_since = account, now, cpu
         if self.meter is not None and ends and not starts:
             self.meter.stop()
+
+    def take(self, items: Iterator[T]) -> T:
+        """The next item; the wait for it, inside ``charge(TRAIN)``, is booked to ``DATA_WAIT``.
+
+        Charged seconds include it. CPU seconds and the meter go on under ``TRAIN``.
+        """
+        began = self._now()
+        self._booked[TRAIN] = self._booked.get(TRAIN, 0.0) + (began - self._since)
+        try:
+            return next(items)
+        finally:
+            self._since = self._now()
+            self._booked[DATA_WAIT] = self._booked.get(DATA_WAIT, 0.0) + (self._since - began)
 
     @contextmanager
     def charge(self, account: str, after: PyTree = ()) -> Iterator[None]:
@@ -109,8 +129,8 @@ class Clock:
 
     @property
     def train_seconds(self) -> float:
-        """Charged seconds so far; a time budget limits them."""
-        return self.seconds(TRAIN)
+        """Charged seconds so far, waiting for data included; a time budget limits them."""
+        return self.seconds(TRAIN) + self._booked.get(DATA_WAIT, 0.0)
 
     def accounts(self) -> Mapping[str, float]:
         """Seconds by account at one moment; they sum to the wall time since the clock was made."""

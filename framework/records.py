@@ -38,10 +38,11 @@ class RunResult:
     Attributes:
         reason: reason for the end of the run.
         step: updates made.
-        seconds: seconds by account (``train``, ``eval``, ``log``, ``compile``, ...); they sum to
-            the wall time of the run.
+        seconds: seconds by account (``train``, ``data_wait``, ``eval``, ``log``, ``compile``, ...);
+            they sum to the wall time of the run.
         evaluations: all evaluations, in order.
         state: state after the last update.
+        stalled_updates: updates that began on an idle device, because their batch came late.
         doubt: why the charged seconds are not credible, as a sentence; "" if they are.
     """
 
@@ -50,7 +51,13 @@ class RunResult:
     seconds: Mapping[str, float]
     evaluations: Sequence[Row]
     state: TrainState
+    stalled_updates: int = 0
     doubt: str = ""
+
+    @property
+    def train_seconds(self) -> float:
+        """Charged seconds: updates, and the wait for their batches."""
+        return self.seconds.get("train", 0.0) + self.seconds.get("data_wait", 0.0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 from timetrial.framework.budget import Budget, StopReason
 from timetrial.framework.callbacks import Callback, StepInfo
 from timetrial.framework.clock import TRAIN, Clock
+from timetrial.framework.feed import Feed, is_ready
 from timetrial.framework.records import Row, RunResult
 from timetrial.framework.step import Program
 from timetrial.framework.types import TrainState
@@ -56,6 +57,7 @@ class Trainer:
         self._evaluations = list(evaluations)
         self._finished_at = self.clock.train_seconds
         self._recent_step_seconds: deque[float] = deque(maxlen=16)
+        self._stalled_updates = 0
 
     def fit(self, state: TrainState) -> RunResult:
         """Trains from ``state`` and donates its buffers; evaluates first and last.
@@ -64,8 +66,10 @@ class Trainer:
             Stop reason, evaluations, seconds by account and the last state.
         """
         result = None
+        step = int(state.step)
+        # Batches are made ahead during compilation and the first evaluation.
+        feed = Feed(self.workload.batches(self.seed, step))
         try:
-            step = int(state.step)
             with self.clock.charge(TRAIN if self.budget.charge_compile else "compile"):
                 self.program.compile(state, self._inputs(step))
             with self.clock.charge("log"):
@@ -73,17 +77,21 @@ class Trainer:
                     callback.on_fit_start(self._info(step))
             reason = self._evaluate(state, step)
             while reason is None:
-                state, step, reason = self._train(state, step)
+                state, step, reason = self._train(state, step, feed)
                 reason = self._evaluate(state, step, reason) or reason
             seconds = self.clock.accounts()
-            result = RunResult(reason, step, seconds, tuple(self._evaluations), state)
+            evaluations, stalled = tuple(self._evaluations), self._stalled_updates
+            result = RunResult(reason, step, seconds, evaluations, state, stalled)
             return result
         finally:
             with contextlib.ExitStack() as ending:  # calls every callback, even when one raises
+                ending.callback(feed.close)
                 for callback in reversed(self.callbacks):
                     ending.callback(callback.on_fit_end, result)
 
-    def _train(self, state: TrainState, step: int) -> tuple[TrainState, int, StopReason | None]:
+    def _train(
+        self, state: TrainState, step: int, feed: Feed
+    ) -> tuple[TrainState, int, StopReason | None]:
         """Updates until an evaluation is due or a callback ends the run.
 
         Update t is issued while update t-1 still runs, so that the device is never idle. Then the
@@ -95,7 +103,9 @@ class Trainer:
         under_way: deque[tuple[int, Mapping[str, jax.Array]]] = deque()
         with self.clock.charge(TRAIN):
             while True:
-                batch = self.workload.train_batch(self.seed, step)
+                batch = self.clock.take(feed)
+                if under_way and is_ready(under_way[-1][1]):
+                    self._stalled_updates += 1  # the device had nothing to do
                 state, metrics = self.program.train_step(state, batch, self._inputs(step))
                 step += 1
                 under_way.append((step, metrics))

@@ -6,7 +6,8 @@ Boundary: the abstract class and its types; no loop, no I/O.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import jax
@@ -20,6 +21,16 @@ Batch = Mapping[str, np.ndarray]
 
 Sums = dict[str, tuple[jax.Array, jax.Array]]
 """Per metric: (weighted sum over the examples of a batch, sum of their weights), both scalars."""
+
+
+def spec_of(batch: Batch) -> PyTree:
+    """Shapes and types of a batch as the device sees them."""
+    return {
+        name: jax.ShapeDtypeStruct(
+            np.shape(values), jax.dtypes.canonicalize_dtype(np.asarray(values).dtype)
+        )
+        for name, values in batch.items()
+    }
 
 
 class Workload(abc.ABC):
@@ -79,12 +90,32 @@ class Workload(abc.ABC):
         Every pass over the data has a new order of examples. Augmentation is included.
         """
 
+    def batches(self, seed: int, start: int) -> Iterator[Batch]:
+        """The batches of ``train_batch`` from update ``start`` on, without end.
+
+        A workload whose batches take time makes them ahead, in threads that start with this call.
+        The iterator may have ``close()``, which ends them.
+        """
+        return (self.train_batch(seed, step) for step in itertools.count(start))
+
     @abc.abstractmethod
-    def eval_batches(self, split: Split) -> Sequence[Batch]:
+    def eval_batches(self, split: Split) -> Iterable[Batch]:
         """The batches of a split: the same examples, in the same order, at every call.
 
-        All batches have the same shapes; padding has weight 0 in ``batch["weight"]``.
+        All batches have the same shapes; padding has weight 0 in ``batch["weight"]``. They are read
+        once, one after the other, so they need not fit into memory together.
         """
+
+    def batch_spec(self) -> PyTree:
+        """Shapes and types of a training batch, for compilation; by default from the first one.
+
+        A workload whose batches take time to make describes them instead.
+        """
+        return spec_of(self.train_batch(0, 0))
+
+    def eval_batch_spec(self) -> PyTree:
+        """Shapes and types of an evaluation batch, as ``batch_spec``."""
+        return spec_of(next(iter(self.eval_batches(self.splits[0]))))
 
     def datasets(self) -> Mapping[str, str]:
         """Maps the name of each data set used to the sha256 digest of its file(s)."""

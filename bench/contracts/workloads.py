@@ -24,7 +24,7 @@ from timetrial.framework.config import Choice
 from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.step import make_train_step, weighted_mean
 from timetrial.framework.types import Direction, PyTree, Split, TrainState
-from timetrial.framework.workload import Batch, Workload
+from timetrial.framework.workload import Batch, Workload, spec_of
 from timetrial.workloads import WORKLOADS
 
 UPDATES: Final = 25
@@ -165,12 +165,30 @@ def changing_a_batch_changes_no_other(subject: Subject) -> None:
     require(same(workload.train_batch(0, 0), before), "the same batch again", "a changed one")
 
 
+def batches_ahead_are_those_of_every_step(subject: Subject) -> None:
+    """``batches`` gives the batches of ``train_batch`` from any update on; the specs fit them."""
+    workload = subject.workload
+    for start in (0, 3):
+        feed = workload.batches(5, start)
+        for step in range(start, start + 3):
+            made = next(feed)
+            require(same(made, workload.train_batch(5, step)), f"the batch of {step}", "another")
+        close = getattr(feed, "close", None)
+        if close is not None:
+            close()
+    spec, found = workload.batch_spec(), spec_of(workload.train_batch(0, 0))
+    require(spec == found, f"batch_spec {found}", spec)
+    batch = next(iter(workload.eval_batches(workload.splits[0])))
+    spec, found = workload.eval_batch_spec(), spec_of(batch)
+    require(spec == found, f"eval_batch_spec {found}", spec)
+
+
 def evaluation_batches_are_fixed_and_of_one_shape(subject: Subject) -> None:
     """Evaluation batches of all splits have one shape, and are the same at every call."""
     workload = subject.workload
-    first = shapes(workload.eval_batches(workload.splits[0])[0])
+    first = shapes(next(iter(workload.eval_batches(workload.splits[0]))))
     for split in workload.splits:
-        batches = workload.eval_batches(split)
+        batches = list(workload.eval_batches(split))
         require(len(batches) >= 1, f"at least one batch of {split}", len(batches))
         for batch, again in zip(batches, workload.eval_batches(split), strict=True):
             require(shapes(batch) == first, f"shapes {first} in {split}", shapes(batch))
@@ -280,7 +298,7 @@ def training_state_keeps_its_structure(subject: Subject) -> None:
     loss, new = jax.eval_shape(workload.loss, params, model_state, batch, jax.random.key(1))
     require(loss.shape == (), "a scalar loss", loss.shape)
     require(new == model_state, f"a model state {model_state}", new)
-    batch = workload.eval_batches(workload.splits[-1])[0]
+    batch = next(iter(workload.eval_batches(workload.splits[-1])))
     sums, _ = jax.eval_shape(workload.eval_step, params, model_state, batch)
     require("loss" in sums, "a sum named loss", ", ".join(sums))
     found = {value.shape for pair in sums.values() for value in pair}
@@ -320,6 +338,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     the_entry_describes_it,
     batches_are_a_function_of_seed_and_step,
     changing_a_batch_changes_no_other,
+    batches_ahead_are_those_of_every_step,
     evaluation_batches_are_fixed_and_of_one_shape,
     it_learns,
     metrics_do_not_depend_on_the_evaluation_batch_size,

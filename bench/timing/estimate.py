@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from timetrial.framework.feed import Feed
 from timetrial.framework.step import Program
 
 SHARE_OF_STEP_HINT = 0.05
@@ -67,10 +68,13 @@ def _step_seconds(program: Program, count: int) -> float:
     state = program.init(0)
     program.compile(state, fed)
     started = 0.0
+    feed = Feed(program.workload.batches(0, 0))
     for step in range(WARM_UP_STEPS + count):
         if step == WARM_UP_STEPS:
             jax.block_until_ready(state)
             started = time.perf_counter()
-        state, metrics = program.train_step(state, program.workload.train_batch(0, step), fed)
+        state, metrics = program.train_step(state, next(feed), fed)
         jax.block_until_ready(metrics)
-    return (time.perf_counter() - started) / count
+    seconds = time.perf_counter() - started
+    feed.close()
+    return seconds / count

@@ -166,7 +166,7 @@ def describe(claimed: Claimed, result: RunResult, workload: Workload) -> None:
     facts: Mapping[str, Any] = {
         "stop_reason": result.reason.name,
         "steps": result.step,
-        "train_seconds": result.seconds["train"],
+        "train_seconds": result.train_seconds,
         "best_step": best.step,
     }
     for name, fact in facts.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -160,6 +161,11 @@ class Shared(Sound):
         return self.kept
 
 
+class Behind(Sound):
+    def batches(self, seed: int, start: int) -> Any:
+        return (self.train_batch(seed, step) for step in itertools.count(start + 1))
+
+
 class Moving(Sound):
     def eval_batches(self, split: Split) -> Any:
         self.count += 1
@@ -208,6 +214,7 @@ BAD_WORKLOADS: dict[str, tuple[type[Sound], str]] = {
     "the_entry_describes_it": (WrongName, "expected name = 'broken', got 'another'"),
     "batches_are_a_function_of_seed_and_step": (Random, "expected equal batches of update 0"),
     "changing_a_batch_changes_no_other": (Shared, "expected the same batch again"),
+    "batches_ahead_are_those_of_every_step": (Behind, "the batch of 0"),
     "evaluation_batches_are_fixed_and_of_one_shape": (Moving, "the same batches of train again"),
     "it_learns": (Backwards, "expected a train loss below"),
     "metrics_do_not_depend_on_the_evaluation_batch_size": (SizeCounts, "eval_batch_size=7"),

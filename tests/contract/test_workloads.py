@@ -44,7 +44,7 @@ def test_all_three_splits_are_there_and_hold_as_many_examples_as_the_settings_sa
     workload = subject(name).workload
     assert tuple(workload.splits) == tuple(Split)
     for split in Split:
-        batches = workload.eval_batches(split)
+        batches = list(workload.eval_batches(split))
         count, size = SMALL[f"{split}_examples"], SMALL["eval_batch_size"]
         assert len(batches) == -(-count // size)
         weights = np.concatenate([batch["weight"] for batch in batches])

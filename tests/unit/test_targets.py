@@ -16,7 +16,14 @@ from timetrial.framework.types import Direction
 from timetrial.tracking.scores.final_quality import final_quality, final_value
 from timetrial.tracking.scores.fixed_targets import give_targets
 from timetrial.tracking.scores.scoring import performance_ratios, scores
-from timetrial.tracking.scores.targets import evaluations_of, target_table, targets, time_to_target, trial_times, trials
+from timetrial.tracking.scores.targets import (
+    evaluations_of,
+    target_table,
+    targets,
+    time_to_target,
+    trial_times,
+    trials,
+)
 
 INF, NAN = math.inf, math.nan
 
