@@ -17,7 +17,8 @@ from timetrial.framework.entries import Entry
 from timetrial.workloads import WORKLOADS
 
 FILE = Path(__file__).with_suffix(".json")
-"""Identities as computed before settings were read by their types."""
+"""Identities as computed before settings were read by their types; suite quick since its cadence of
+15 evaluations."""
 
 OF_ALGOPERF = ("criteo1tb", "fastmri", "imagenet_resnet", "ogbg")
 

@@ -235,7 +235,7 @@ def test_logs_are_scored_by_the_papers_rules_too(tmp_path: Path):
         ({"rules": "algoperf", "baseline": "c"}, "baseline: expected one of a, b, got 'c'"),
         (
             {"sources": ["t.csv"], "rules": "algoperf"},
-            "AlgoPerf's rules: expected runs under time control, got none",
+            "AlgoPerf's rules: expected credible runs under time control, got none",
         ),
     ],
 )

@@ -362,7 +362,11 @@ def test_a_run_beside_a_real_burner_is_marked(tmp_path: Path):
         text=True,
         timeout=300,
         check=True,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        env={
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+        },
     )
     assert "of the only core during" in done.stdout
     (record,) = load_runs(open_store(root=tmp_path / "runs", create=False), "timetrial")

@@ -105,7 +105,7 @@ def test_the_clock_goes_on_with_its_saved_seconds(tmp_path: Path):
     before = load(tmp_path / "run", "x").seconds
     result, _ = part(tmp_path / "run", "x", program, budget=budget)
     assert result.reason is StopReason.BUDGET
-    assert 0.4 <= result.seconds["train"] < 1.4
+    assert 0.4 <= result.train_seconds < 1.4
     for account, seconds in before.items():
         assert result.seconds[account] >= seconds
     times = [e.train_seconds for e in result.evaluations]

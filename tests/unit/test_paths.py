@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from timetrial.bench.metatrain import config as metatraining
 from timetrial.bench.suite import load_run, load_suite
 from timetrial.bench.timing import calibrate
 from timetrial.bench.tune.settings import load_plan
+from timetrial.framework.calibration import save_calibration
 from timetrial.framework.errors import UserError
 from timetrial.framework.paths import PathError, expanded, expanded_uri, user_path
 from timetrial.optimizers.velo.weights.catalogue import cache_directory
@@ -68,14 +70,16 @@ def test_addresses(typed: str, meant: str, home: Path):
     assert expanded_uri(typed) == meant.replace("{home}", str(home))
 
 
-def test_settings_of_a_run_and_its_files(home: Path):
+def test_settings_of_a_run_and_its_files(home: Path, monkeypatch: pytest.MonkeyPatch):
     (home / "p.yaml").write_text(
         "workload: flights_dlrm\ntracking: {root: ~/other, uri: 'sqlite:///~/m.db'}\n"
     )
     config = load_run(["preset=~/p.yaml", "optimizer=adam"])
     assert config.tracking.root == f"{home}/other"
     assert config.tracking.uri == f"sqlite:///{home}/m.db"
-    (home / "c.yaml").write_text("workload: flights_dlrm\nbudget_seconds: 3\n")
+    monkeypatch.setattr(calibrate, "step_times", lambda config, clock=None: [0.01] * 20)
+    made = calibrate.calibrate("flights_dlrm", share=0.1, date="2024-02-29")
+    save_calibration(dataclasses.replace(made, budget_seconds=3.0), home / "c.yaml")
     for words in (["budget.calibration=~/c.yaml"], ["budget.calibration=~/c.yaml", "seed=1"]):
         budget = load_run([*BASE, *words]).budget
         assert (budget.seconds, budget.calibration) == (3.0, f"{home}/c.yaml")
@@ -115,7 +119,9 @@ def test_a_study(home: Path):
 def test_a_calibration_is_written_under_the_root_and_read_as_a_reference(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(calibrate, "step_times", lambda config: [0.01 * n for n in range(1, 21)])
+    monkeypatch.setattr(
+        calibrate, "step_times", lambda config, clock=None: [0.01 * n for n in range(1, 21)]
+    )
     words = ["workload.step_hint=20", "tracking.root=~/runs"]
     options = {"share": 1.0, "warm_up_steps": 5}
     assert calibrate.run("flights_dlrm", words, reference=None, **options) == 0

@@ -152,7 +152,7 @@ def test_the_report_counts_them_when_asked():
 
 
 def test_algoperfs_rules_leave_them_out_too():
-    rules = RULES["algoperf"]
+    rules = RULES["algoperf-v2"]
     tag = f"{schema.GIVEN_TARGET}validation"
     timed = [
         dataclasses.replace(r, tags={**r.tags, tag: "0.4"})

@@ -49,6 +49,8 @@ def difference(standing: Standing, one: str, other: str, level: float = 0.95) ->
     if standing.intervals is None:
         return Difference(value, math.nan, math.nan)
     samples = standing.intervals.score_samples
+    if one not in samples.index or other not in samples.index:  # no run of it counts
+        return Difference(value, math.nan, math.nan)
     drawn = samples.loc[one].to_numpy() - samples.loc[other].to_numpy()
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Difference(value, float(low), float(high))
