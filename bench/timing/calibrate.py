@@ -197,7 +197,7 @@ def _timed_run(
 
 def _measured_windows(
     config: RunConfig, made: int, discarded: int, window_count: int
-) -> tuple[tuple[float, ...], float | None]:
+) -> tuple[tuple[float, ...], float]:
     """Seconds per step of windows of a short run, and its CPU seconds per charged second.
 
     Raises:
@@ -216,8 +216,7 @@ def _measured_windows(
     if why := doubt_about(clock):
         _log.warning("%s The calibration is not credible: repeat it on an idle machine", why)
     found = windows(seconds, warm_up_steps=discarded, count=window_count)
-    cpu_seconds = clock.cpu_accounts().get(TRAIN, 0.0)
-    return found, cpu_seconds / clock.train_seconds if clock.train_seconds else None
+    return found, clock.cpu_accounts()[TRAIN] / clock.train_seconds
 
 
 def _reference(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,21 @@ from timetrial.bench.suite import load_run, load_suite
 from timetrial.bench.timing import calibrate
 from timetrial.bench.tune.settings import load_plan
 from timetrial.framework.calibration import save_calibration
+from timetrial.framework.clock import Clock
+from timetrial.framework.config import RunConfig
 from timetrial.framework.errors import UserError
 from timetrial.framework.paths import PathError, expanded, expanded_uri, user_path
 from timetrial.optimizers.velo.weights.catalogue import cache_directory
 
 BASE = ["workload=flights_dlrm", "optimizer=adam"]
+SHORT = ["workload.step_hint=20"]
+
+
+def step_times(config: RunConfig, clock: Clock) -> list[float]:
+    """Seconds of 20 updates that were not made; the clock charges a hundredth of a second."""
+    with clock.charge("train"):
+        time.sleep(0.01)
+    return [0.01 * n for n in range(1, 21)]
 
 
 @pytest.fixture(autouse=True)
@@ -77,11 +88,11 @@ def test_settings_of_a_run_and_its_files(home: Path, monkeypatch: pytest.MonkeyP
     config = load_run(["preset=~/p.yaml", "optimizer=adam"])
     assert config.tracking.root == f"{home}/other"
     assert config.tracking.uri == f"sqlite:///{home}/m.db"
-    monkeypatch.setattr(calibrate, "step_times", lambda config, clock=None: [0.01] * 20)
-    made = calibrate.calibrate("flights_dlrm", share=0.1, date="2024-02-29")
+    monkeypatch.setattr(calibrate, "step_times", step_times)
+    made = calibrate.calibrate("flights_dlrm", SHORT, share=1.0, warm_up_steps=5, date="2024-02-29")
     save_calibration(dataclasses.replace(made, budget_seconds=3.0), home / "c.yaml")
     for words in (["budget.calibration=~/c.yaml"], ["budget.calibration=~/c.yaml", "seed=1"]):
-        budget = load_run([*BASE, *words]).budget
+        budget = load_run([*BASE, *SHORT, *words]).budget
         assert (budget.seconds, budget.calibration) == (3.0, f"{home}/c.yaml")
 
 
@@ -119,10 +130,8 @@ def test_a_study(home: Path):
 def test_a_calibration_is_written_under_the_root_and_read_as_a_reference(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(
-        calibrate, "step_times", lambda config, clock=None: [0.01 * n for n in range(1, 21)]
-    )
-    words = ["workload.step_hint=20", "tracking.root=~/runs"]
+    monkeypatch.setattr(calibrate, "step_times", step_times)
+    words = [*SHORT, "tracking.root=~/runs"]
     options = {"share": 1.0, "warm_up_steps": 5}
     assert calibrate.run("flights_dlrm", words, reference=None, **options) == 0
     written = home / "runs" / "calibrations" / "flights_dlrm.yaml"
