@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import TARGET_SHARE
-from timetrial.framework.clock import DATA_WAIT, TRAIN, Clock
+from timetrial.framework.clock import Clock, charged
 from timetrial.framework.config import RunConfig
 from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.records import RunResult
@@ -101,7 +101,7 @@ def summary(result: RunResult | None, clock: Clock, wall_seconds: float) -> dict
     """
     accounts = clock.accounts()
     values = {f"time/{name}_seconds": seconds for name, seconds in accounts.items()}
-    values[schema.TRAIN_SECONDS] = accounts.get(TRAIN, 0.0) + accounts.get(DATA_WAIT, 0.0)
+    values[schema.TRAIN_SECONDS] = charged(accounts)
     for name, seconds in clock.cpu_accounts().items():
         values[f"time/{name}{schema.CPU_SECONDS_SUFFIX}"] = seconds
     values["time/wall_seconds"] = wall_seconds

@@ -150,7 +150,7 @@ class Display:
         how = "" if result.reason is StopReason.BUDGET else f", {result.reason.value}"
         timed = self._config is not None and self._config.budget.limit_seconds is not None
         self._end(
-            f"{result.step} steps in {result.seconds['train']:.1f} s, "
+            f"{result.step} steps in {result.train_seconds:.1f} s, "
             f"{shown} {final.get(shown, float('nan')):.4f}{how}"
         )
         if result.doubt and timed:

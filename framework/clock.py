@@ -26,6 +26,11 @@ DATA_WAIT = "data_wait"
 T = TypeVar("T")
 
 
+def charged(accounts: Mapping[str, float]) -> float:
+    """Charged seconds among those of all accounts: updates, and the wait for their batches."""
+    return accounts.get(TRAIN, 0.0) + accounts.get(DATA_WAIT, 0.0)
+
+
 class Clock:
     """Books wall time to accounts: ``compile``, ``train``, ``data_wait``, ``eval``, ``log``, ....
 

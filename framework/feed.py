@@ -29,10 +29,10 @@ class Feed:
     """
 
     def __init__(self, batches: Iterator[Batch], ahead: int | None = None) -> None:
+        if ahead is None:
+            ahead = 0 if jax.default_backend() == "cpu" else AHEAD
         self._batches = batches
         self._ahead = ahead
-        if ahead is None:
-            self._ahead = 0 if jax.default_backend() == "cpu" else AHEAD
         self._placed: deque[Batch] = deque()
 
     def __iter__(self) -> Iterator[Batch]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from timetrial.framework.budget import StopReason
+from timetrial.framework.clock import charged
 from timetrial.framework.types import Condition, Direction, Status, TrainState
 
 
@@ -57,7 +58,7 @@ class RunResult:
     @property
     def train_seconds(self) -> float:
         """Charged seconds: updates, and the wait for their batches."""
-        return self.seconds.get("train", 0.0) + self.seconds.get("data_wait", 0.0)
+        return charged(self.seconds)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,10 @@ import pytest
 from timetrial.bench import progress
 from timetrial.bench.progress import Display, duration
 from timetrial.bench.suite import load_run
+from timetrial.framework.budget import StopReason
 from timetrial.framework.callbacks import StepInfo, Watch
 from timetrial.framework.config import RunConfig
+from timetrial.framework.records import Row, RunResult
 
 
 @pytest.mark.parametrize(
@@ -160,3 +162,14 @@ def test_bars_are_drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch, config: R
         time.sleep(1.0)
     assert "1/5 runs" in stream_text(stream)
     assert "25% step 50  loss 0.5000" in stream_text(stream)
+
+
+def test_the_seconds_of_a_run_include_its_wait_for_data(clock: Clock, config: RunConfig):
+    stream = io.StringIO()
+    end = [Row(20, 3.5, {"validation/accuracy": 0.5})]
+    seconds = {"train": 1.5, "data_wait": 2.0, "eval": 9.0}
+    with Display(stream) as display:
+        display.race(total=1, skipped=0)
+        display.run(config)
+        display.done(RunResult(StopReason.BUDGET, 20, seconds, end, None), "accuracy")
+    assert "20 steps in 3.5 s, validation/accuracy 0.5000" in stream.getvalue()
