@@ -76,6 +76,16 @@ class Direction(enum.Enum):
     MINIMIZE = "minimize"
     MAXIMIZE = "maximize"
 
+    @property
+    def sign(self) -> float:
+        """Factor that makes a cost of a value: 1 for ``MINIMIZE``, -1 for ``MAXIMIZE``."""
+        return 1.0 if self is Direction.MINIMIZE else -1.0
+
+    @property
+    def worst(self) -> float:
+        """The worst possible value: ``inf`` for ``MINIMIZE``, ``-inf`` for ``MAXIMIZE``."""
+        return self.sign * math.inf
+
     def reached(self, value: float, target: float) -> bool:
         """True when ``value`` is finite and at least as good as ``target``."""
         beyond = value <= target if self is Direction.MINIMIZE else value >= target

@@ -112,14 +112,7 @@ def split_sources(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def _report_arguments(parser: Parser) -> None:
     add = parser.add_argument
     add("--paper", action="store_true", help="report the paper's own tables")
-    add(
-        "--from",
-        dest="sources",
-        nargs="+",
-        action="extend",
-        metavar="SOURCE",
-        help="directory, CSV file or URI; may be repeated",
-    )
+    _sources_arguments(parser, "directory, CSV file or URI; may be repeated")
     add(
         "--rules",
         metavar="RULES",
@@ -134,7 +127,6 @@ def _report_arguments(parser: Parser) -> None:
     )
     add("--targets", metavar="FILE", help="with --from: paper, algoperf or a file of targets")
     add("--baseline", metavar="NAME", help="with --from: reference optimizer of the speed-ups")
-    add("--experiment", metavar="NAME", help="with --from URI: which MLflow experiment")
     add("--out", type=user_file, metavar="DIR", help="with --from: directory of the report")
     add("--mixed-machines", action="store_true", help="score seconds of different machines, too")
     suspect_argument(parser)
@@ -158,6 +150,14 @@ def _report_arguments(parser: Parser) -> None:
     )
 
 
+def _sources_arguments(parser: Parser, text: str) -> None:
+    """Adds ``--from`` and what names an experiment of its sources."""
+    add = parser.add_argument
+    metavar = "SOURCE"
+    add("--from", dest="sources", nargs="+", action="extend", metavar=metavar, help=text)
+    add("--experiment", metavar="NAME", help="with --from URI: which MLflow experiment")
+
+
 def _compare(options: Options) -> Job:
     from timetrial.bench.compare import Places, compare
     from timetrial.bench.suite import load_suite
@@ -168,7 +168,7 @@ def _compare(options: Options) -> Job:
     if len(names) != 2:
         raise UserError(f"compare: expected two optimizers, got {', '.join(names) or 'none'}")
     tracking = load_suite(settings)[1]
-    places = Places(tracking, options.sources, options.experiment)
+    places = Places(tracking, options.sources or (), options.experiment)
     out = options.out or Path(tracking.root) / "reports" / "compare"
     return lambda: compare(names[0], names[1], places, out, mixed_machines=options.mixed_machines)
 
@@ -177,16 +177,7 @@ def _compare_arguments(parser: Parser) -> None:
     add = parser.add_argument
     add("one", metavar="A", help="an optimizer, or EXPERIMENT:OPTIMIZER")
     add("other", metavar="B", help="another one")
-    add(
-        "--from",
-        dest="sources",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="SOURCE",
-        help="directory, CSV file or URI, instead of the store",
-    )
-    add("--experiment", metavar="NAME", help="with --from URI: which MLflow experiment")
+    _sources_arguments(parser, "directory, CSV file or URI, instead of the store")
     add("--out", type=user_file, metavar="DIR", help="directory of the plot")
     add("--mixed-machines", action="store_true", help="compare seconds of different machines, too")
 

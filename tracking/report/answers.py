@@ -23,6 +23,7 @@ from timetrial.tracking.report.cells import (
     interval_text,
     joined_names,
     name_cell,
+    per_cents,
 )
 from timetrial.tracking.report.measures import Kind, Measure
 from timetrial.tracking.report.pairs import (
@@ -158,11 +159,8 @@ def resolution_text(results: Results, found: Sequence[Pair]) -> str:
 
 def _covered(found: Sequence[Pair]) -> str:
     """The true coverage of the intervals of these pairs."""
-    known = sorted({round(100 * p.coverage) for p in found if not math.isnan(p.coverage)})
-    if not known:
-        return ""
-    ends = " to ".join(dict.fromkeys(map(str, (known[0], known[-1]))))
-    return f" Intervals of probabilities hold the true one in {ends}\N{NO-BREAK SPACE}% of cases."
+    shares = per_cents(pair.coverage for pair in found)
+    return f" Intervals of probabilities hold the true one in {shares} of cases." if shares else ""
 
 
 def needed_text(results: Results, found: Sequence[Pair]) -> str:

@@ -113,11 +113,15 @@ def amounts(low: float, high: float, unit: str) -> str:
 
 def coverage_text(coverage: Iterable[float]) -> str:
     """True coverage of intervals, ``coverage 74 to 84 %``; NaN counts as not known."""
-    known = sorted({round(100 * value) for value in coverage if not math.isnan(value)})
-    if not known:
-        return "coverage not known"
-    ends = str(known[0]) if len(known) == 1 else f"{known[0]} to {known[-1]}"
-    return f"coverage {ends}\N{NO-BREAK SPACE}%"
+    shares = per_cents(coverage)
+    return f"coverage {shares}" if shares else "coverage not known"
+
+
+def per_cents(shares: Iterable[float]) -> str:
+    """Range of some shares in whole per cent, ``74 to 84 %``; empty if all are NaN."""
+    known = sorted({round(100 * share) for share in shares if not math.isnan(share)})
+    ends = dict.fromkeys(map(str, (known[0], known[-1]))) if known else {}
+    return f"{' to '.join(ends)}\N{NO-BREAK SPACE}%" if known else ""
 
 
 def signed(value: float, digits: int = 2) -> str:

@@ -22,7 +22,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from timetrial.tracking.scores.multiple import DRAWS, Floats, Pairs
+from timetrial.tracking.scores.multiple import (
+    DRAWS,
+    Floats,
+    Pairs,
+    better,
+    doubled_ranks,
+    with_trials,
+)
 
 _MOST_SPLITS: Final = 1000  # of one workload that are listed one by one
 _MOST_SUMS: Final = 200_000  # different sums over workloads
@@ -40,13 +47,10 @@ def effect(pairs: Pairs) -> float:
         In [0, 1/2]; NaN where no workload has trials of both. Without any difference it is above 0
         by chance: about ``sqrt((2 n + 1) / 12) / n`` for n trials of each.
     """
-    both = _both(pairs)
+    both = with_trials(pairs)
     if not both:
         return math.nan
-    deviations = [
-        float(((one[:, None] < other) + (one[:, None] == other) / 2).mean()) - 0.5
-        for one, other in both
-    ]
+    deviations = [float(better(one, other).mean()) - 0.5 for one, other in both]
     return float(np.sqrt(np.mean(np.square(deviations))))
 
 
@@ -66,7 +70,7 @@ def difference_test(pairs: Pairs, *, seed: int = 0) -> float:
     Returns:
         In (0, 1]; NaN where no workload has trials of both.
     """
-    both = _both(pairs)
+    both = with_trials(pairs)
     if not both:
         return math.nan
     observed = sum(_squares(_ranks(pair)[None, : len(pair[0])], pair)[0] for pair in both)
@@ -124,15 +128,9 @@ def _win_shares(trials: int) -> Floats:
     return np.array([count / total for count in counts])
 
 
-def _both(pairs: Pairs) -> list[tuple[Floats, Floats]]:
-    return [(one, other) for one, other in pairs if len(one) and len(other)]
-
-
 def _ranks(pair: tuple[Floats, Floats]) -> Floats:
     """Rank of every trial of both, ties at their mean rank; those of the first come first."""
-    costs = np.concatenate(pair)
-    below, equal = ((how(costs[:, None], costs)).sum(axis=1) for how in (np.greater, np.equal))
-    return np.asarray(below + (equal + 1) / 2, dtype=np.float64)
+    return np.asarray(doubled_ranks(np.concatenate(pair)) / 2, dtype=np.float64)
 
 
 def _every_split(pair: tuple[Floats, Floats]) -> Floats:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -22,9 +22,9 @@ from timetrial.framework.types import Condition, Direction, Split
 from timetrial.tracking.report.effects import difference_test, effect
 from timetrial.tracking.report.standings import SHOWN, Standing
 from timetrial.tracking.scores.final_quality import final_values
-from timetrial.tracking.scores.resampling import Bootstrap, Floats
+from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.scores.targets import CONDITIONS, trial_times
-from timetrial.tracking.scores.uncertainty import probability_of_improvement
+from timetrial.tracking.scores.uncertainty import Cells, costs, probability_of_improvement
 
 
 class Kind(enum.StrEnum):
@@ -87,7 +87,7 @@ def improvement(
             groups = [trials[names.isin([contender, other])] for other in others]
         for group in groups:
             table = probability_of_improvement(group, directions=directions, options=bootstrap)
-            cells = _costs(group, directions)
+            cells = costs(group, directions)
             more = [
                 _details(cells, str(one), str(other), other in learned, bootstrap.seed)
                 if one == contender
@@ -127,23 +127,12 @@ def _trials(
                 yield Measure(condition, split, Kind.TIME), times
 
 
-def _costs(
-    trials: pd.DataFrame, directions: Mapping[str, Direction] | None
-) -> dict[str, dict[str, Floats]]:
-    """Costs of the trials by optimizer and workload: smaller is better, inf is the worst."""
-    up = trials["workload"].map(directions or {}) == Direction.MAXIMIZE
-    costs = trials["value"].where(~up, -trials["value"]).fillna(np.inf)
-    found: dict[str, dict[str, Floats]] = {}
-    for (optimizer, workload), group in costs.groupby([trials["optimizer"], trials["workload"]]):
-        found.setdefault(str(optimizer), {})[str(workload)] = group.to_numpy(dtype=np.float64)
-    return found
-
-
 def _details(
-    cells: Mapping[str, Mapping[str, Floats]], one: str, other: str, tested: bool, seed: int
+    cells: Cells, one: str, other: str, tested: bool, seed: int
 ) -> tuple[float, bool, float, float]:
     """Median number of trials, whether all tie, effect and p-value of any difference of a pair."""
-    both = [(cells[one][w], cells[other][w]) for w in sorted({*cells[one]} & {*cells[other]})]
+    tried = [{w for name, w in cells if name == optimizer} for optimizer in (one, other)]
+    both = [(cells[one, w], cells[other, w]) for w in sorted(tried[0] & tried[1])]
     seeds = float(np.median([len(values) for pair in both for values in pair]))
     tied = all(len(np.unique(np.concatenate(pair))) == 1 for pair in both)
     if not tested:

@@ -31,9 +31,10 @@ from timetrial.tracking.report.sections.curves import pair_panels
 from timetrial.tracking.report.standings import CONTROL, Standing, headlines, refused, standings
 from timetrial.tracking.report.style import looks, metric_name
 from timetrial.tracking.scores.final_quality import final_values
+from timetrial.tracking.scores.multiple import better
 from timetrial.tracking.scores.resampling import Bootstrap
 from timetrial.tracking.scores.targets import CONDITIONS, trials
-from timetrial.tracking.scores.uncertainty import probability_of_improvement
+from timetrial.tracking.scores.uncertainty import costs, probability_of_improvement
 
 Floats = npt.NDArray[np.float64]
 
@@ -192,11 +193,11 @@ def _where(pair: _Pair) -> str:
     """On which workloads each ends better, with both means and the pairs of runs won."""
     won: dict[str, list[str]] = {pair.one: [], pair.other: []}
     level = []
+    cells = costs(pair.finals, pair.ways)
     for workload in pair.workloads:
-        mine, theirs = (_values(pair, name, workload) for name in (pair.one, pair.other))
-        means = [_mean(values) for values in (mine, theirs)]
-        wins = _pairs_won(mine, theirs, pair.ways[workload])
-        number = len(mine) * len(theirs)
+        means = [_mean(_values(pair, name, workload)) for name in (pair.one, pair.other)]
+        won_pairs = better(cells[pair.one, workload], cells[pair.other, workload])
+        wins, number = float(won_pairs.sum()), won_pairs.size
         if wins * 2 == number:
             level.append(workload)
             continue
@@ -220,15 +221,6 @@ def _values(pair: _Pair, name: str, workload: str) -> Floats:
     rows = pair.finals
     chosen = rows[(rows["optimizer"] == name) & (rows["workload"] == workload)]
     return chosen["value"].to_numpy(dtype=np.float64)
-
-
-def _pairs_won(mine: Floats, theirs: Floats, way: Direction) -> float:
-    """Pairs of runs in which the first ends better, a tie counting half; NaN is the worst."""
-    sign = 1.0 if way is Direction.MINIMIZE else -1.0
-    costs = [np.where(np.isnan(values), np.inf, sign * values) for values in (mine, theirs)]
-    less = costs[0][:, None] < costs[1]
-    equal = costs[0][:, None] == costs[1]
-    return float(less.sum() + equal.sum() / 2)
 
 
 def _mean(values: Floats) -> str:

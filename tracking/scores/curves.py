@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from timetrial.framework.records import RunRecord
-from timetrial.framework.types import Condition, Direction, Split, Status
+from timetrial.framework.types import Condition, Direction, Split
 from timetrial.tracking.scores.evaluations import MetricValues, metric_values
-from timetrial.tracking.scores.targets import diverged, trials, value_at
+from timetrial.tracking.scores.targets import ended_early, trials, value_at
 
 Floats = npt.NDArray[np.float64]
 Metric = Literal["deciding", "loss"]
@@ -62,9 +62,7 @@ class Curve:
     def at_share(self, at: float) -> float:
         """Value at a share of the budget (``targets.value_at``); the worst infinity without one."""
         value = value_at(self.run, self.found, at)
-        if math.isfinite(value):
-            return value
-        return math.inf if self.direction is Direction.MINIMIZE else -math.inf
+        return value if math.isfinite(value) else self.direction.worst
 
     def times_to(self, goals: Floats) -> Floats:
         """Time to each of several targets, in the unit of the budget, by ``first_hit``'s rules.
@@ -78,7 +76,7 @@ class Curve:
         values, moments = self.found.values, self.moments
         known = np.isfinite(moments)
         so_far = np.maximum.accumulate(np.where(known, moments, -math.inf))
-        sign = 1.0 if self.direction is Direction.MINIMIZE else -1.0
+        sign = self.direction.sign
         costs = np.where(known & np.isfinite(values), sign * values, math.inf)
         lowest = np.minimum.accumulate(costs)
         # The first place at or below a goal, in an array that never rises.
@@ -116,6 +114,5 @@ def curves(
             name, direction = "loss", Direction.MINIMIZE
         values = metric_values(run, f"{split}/{name}")
         moments = values.seconds if run.condition == Condition.TIME else values.steps
-        ended_early = diverged(run) or run.status != Status.FINISHED
-        found.append(Curve(run, direction, values, moments, ended_early))
+        found.append(Curve(run, direction, values, moments, ended_early(run)))
     return found

@@ -13,9 +13,16 @@ import numpy as np
 import pandas as pd
 
 from timetrial.framework.records import RunRecord
-from timetrial.framework.types import Split, Status
+from timetrial.framework.types import Split
 from timetrial.tracking.scores.evaluations import last_metrics
-from timetrial.tracking.scores.targets import CONDITIONS, SPLITS, by_workload, diverged, trials
+from timetrial.tracking.scores.targets import (
+    CONDITIONS,
+    SPLITS,
+    by_workload,
+    diverged,
+    ended_early,
+    trials,
+)
 
 
 def final_value(record: RunRecord, key: str) -> float:
@@ -24,8 +31,7 @@ def final_value(record: RunRecord, key: str) -> float:
 
 
 def _final_metrics(record: RunRecord, split: Split) -> Mapping[str, float]:
-    ended_early = diverged(record) or record.status != Status.FINISHED
-    return {} if ended_early else last_metrics(record, split)
+    return {} if ended_early(record) else last_metrics(record, split)
 
 
 def final_values(records: Sequence[RunRecord]) -> pd.DataFrame:

@@ -81,7 +81,6 @@ def level_times(curves: Sequence[Curve], levels: Mapping[str, float]) -> LevelTi
 
 def _in_the_median(values: Sequence[float], direction: Direction) -> float:
     """The best level with a finite median time: n // 2 + 1 trials reach it."""
-    sign = 1.0 if direction is Direction.MINIMIZE else -1.0
-    costs = np.sort(np.nan_to_num(sign * np.array(values), nan=math.inf))
+    costs = np.sort(np.nan_to_num(direction.sign * np.array(values), nan=math.inf))
     cost = float(costs[len(costs) // 2])
-    return sign * cost if math.isfinite(cost) else math.nan
+    return direction.sign * cost if math.isfinite(cost) else math.nan

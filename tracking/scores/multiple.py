@@ -86,10 +86,10 @@ def permutation_test(pairs: Pairs, *, seed: int = 0) -> float:
     Returns:
         In (0, 1]; NaN where no workload has trials of both.
     """
-    both = [(one, other) for one, other in pairs if len(one) and len(other)]
+    both = with_trials(pairs)
     if not both:
         return math.nan
-    ranks = [_doubled_ranks(np.concatenate(pair)) for pair in both]
+    ranks = [doubled_ranks(np.concatenate(pair)) for pair in both]
     sizes = [(len(one), len(other)) for one, other in both]
     unit = math.lcm(*(2 * n * m for n, m in sizes))
     wins = [int(_doubled_wins(r[:n].sum(), n, m)) for r, (n, m) in zip(ranks, sizes, strict=True)]
@@ -144,7 +144,22 @@ def smallest_difference(
     return float(np.argmax(shown) / pairs) if shown.any() else math.nan
 
 
-def _doubled_ranks(costs: Floats) -> npt.NDArray[np.int64]:
+def better(one: Floats, other: Floats) -> Floats:
+    """Which trials of one beat which of the other: 1, or 1/2 at a tie; shape ``(n, m)``.
+
+    Args:
+        one: costs, shape ``(n,)``.
+        other: costs, shape ``(m,)``.
+    """
+    return np.asarray((one[:, None] < other) + (one[:, None] == other) / 2, dtype=np.float64)
+
+
+def with_trials(pairs: Pairs) -> list[tuple[Floats, Floats]]:
+    """The workloads on which both optimizers have trials."""
+    return [(one, other) for one, other in pairs if len(one) and len(other)]
+
+
+def doubled_ranks(costs: Floats) -> npt.NDArray[np.int64]:
     """Twice the rank of each cost, ties at their mean rank: whole numbers."""
     below = (costs[:, None] > costs).sum(axis=1)
     equal = (costs[:, None] == costs).sum(axis=1)

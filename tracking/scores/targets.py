@@ -48,6 +48,11 @@ def diverged(record: RunRecord) -> bool:
     return record.reason == "DIVERGED" or record.tags.get("diverged") == "true"
 
 
+def ended_early(record: RunRecord) -> bool:
+    """True for a run without a final value: it diverged, failed or was ended."""
+    return diverged(record) or record.status != Status.FINISHED
+
+
 def counts(record: RunRecord) -> bool:
     """True when the run is a result of its optimizer, False when it is merely incomplete."""
     if diverged(record):
@@ -169,11 +174,12 @@ def optimizer_levels(
     runs = by_workload(trials(records, condition=condition))
     levels: dict[str, dict[str, list[float]]] = {}
     for workload, direction in _directions(records, condition).items():
-        worst = math.inf if direction is Direction.MINIMIZE else -math.inf
         found = levels.setdefault(workload, {})
         for run in setting_runs(runs.get(workload, []), setters):
             value = value_at(run, metric_values(run, f"{split}/{run.metric}"), at)
-            found.setdefault(run.optimizer, []).append(value if math.isfinite(value) else worst)
+            found.setdefault(run.optimizer, []).append(
+                value if math.isfinite(value) else direction.worst
+            )
     return levels
 
 
@@ -274,8 +280,7 @@ def _rank(record: RunRecord) -> tuple[bool, bool, int, str]:
 def value_at(run: RunRecord, found: MetricValues, at: float) -> float:
     """One of the run's metrics at a share of its budget; NaN when it had ended early before."""
     used = run.train_seconds if run.condition == Condition.TIME else float(run.step)
-    ended_early = diverged(run) or run.status != Status.FINISHED
-    if not run.budget > 0 or (ended_early and not used / run.budget >= at):
+    if not run.budget > 0 or (ended_early(run) and not used / run.budget >= at):
         return math.nan
     shares = (found.seconds if run.condition == Condition.TIME else found.steps) / run.budget
     if run.tags.get(schema.EVALUATED_AT) == str(at) and len(shares):

@@ -39,7 +39,7 @@ from timetrial.tracking.scores.coverage import (
     race_coverage,
     t_interval,
 )
-from timetrial.tracking.scores.multiple import permutation_test
+from timetrial.tracking.scores.multiple import better, permutation_test
 from timetrial.tracking.scores.resampling import (
     Bootstrap,
     Draws,
@@ -290,7 +290,7 @@ def probability_of_improvement(
         ValueError: a trial occurs twice.
     """
     options = dataclasses.replace(options or Bootstrap(), method="percentile")
-    cells = _costs(trials, directions)
+    cells = costs(trials, directions)
     grid = _Grid.of(cells)
     taken = {cell: _times_taken(values, cell[::-1], options) for cell, values in cells.items()}
     found: dict[tuple[str, str], tuple[float, ...]] = {}
@@ -300,8 +300,8 @@ def probability_of_improvement(
             pairs = [((one, w), (other, w)) for w in both]
             estimate, low, high = _improvement(cells, taken, pairs, options)
             fewest = min(len(cells[cell]) for pair in pairs for cell in pair)
-            costs = [(cells[x], cells[y]) for x, y in pairs]
-            p_value = permutation_test(costs, seed=options.seed)
+            tried = [(cells[x], cells[y]) for x, y in pairs]
+            p_value = permutation_test(tried, seed=options.seed)
             coverage = math.nan
             if low < high:
                 coverage = improvement_coverage(fewest, len(both), estimate, options.level)
@@ -319,26 +319,31 @@ def _improvement(
     options: Bootstrap,
 ) -> tuple[float, float, float]:
     """Probability and interval of one pair of optimizers, from their cells by workload."""
-    estimate = float(np.mean([_better(cells[x], cells[y]).mean() for x, y in pairs]))
+    estimate = float(np.mean([better(cells[x], cells[y]).mean() for x, y in pairs]))
     shares = [_share_of_draws(cells[x], cells[y], taken[x], taken[y]) for x, y in pairs]
     low, high = interval(np.mean(shares, axis=0), np.asarray(estimate), options)
     return estimate, float(low), float(high)
 
 
-def _costs(trials: pd.DataFrame, directions: Mapping[str, Direction] | None) -> Cells:
-    """The values of each cell as costs: smaller is better, NaN is as bad as can be."""
-    costs = {}
+def costs(trials: pd.DataFrame, directions: Mapping[str, Direction] | None) -> Cells:
+    """Costs of the trials of each optimizer and workload, in order of seed.
+
+    Args:
+        trials: as for ``probability_of_improvement``.
+        directions: by workload; None where smaller values are better.
+
+    Returns:
+        Smaller is better; a value of NaN costs inf, as much as can be.
+
+    Raises:
+        ValueError: a trial occurs twice.
+    """
+    found = {}
     for (optimizer, workload), values in _cells(trials, never=math.nan).items():
         up = directions is not None and directions[workload] is Direction.MAXIMIZE
         cost = -values if up else values
-        costs[optimizer, workload] = np.where(np.isnan(cost), np.inf, cost)
-    return costs
-
-
-def _better(one: Floats, other: Floats) -> Floats:
-    """1 where a trial of one is better than one of the other, 1/2 at a tie."""
-    better: Floats = (one[:, None] < other) + (one[:, None] == other) / 2
-    return better
+        found[optimizer, workload] = np.where(np.isnan(cost), np.inf, cost)
+    return found
 
 
 def _times_taken(values: Floats, cell: tuple[str, str], options: Bootstrap) -> Floats:
@@ -350,7 +355,7 @@ def _times_taken(values: Floats, cell: tuple[str, str], options: Bootstrap) -> F
 
 def _share_of_draws(one: Floats, other: Floats, mine: Floats, theirs: Floats) -> Floats:
     """The share of pairs in each resample that ``one`` wins, from how often it takes each trial."""
-    pairs: Floats = np.einsum("bi,bi->b", mine @ _better(one, other), theirs)
+    pairs: Floats = np.einsum("bi,bi->b", mine @ better(one, other), theirs)
     return pairs / (len(one) * len(other))
 
 

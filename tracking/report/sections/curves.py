@@ -16,14 +16,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from timetrial.framework.records import Row, RunRecord
-from timetrial.framework.types import Condition, Direction, Split, Status
+from timetrial.framework.types import Condition, Direction, Split
 from timetrial.tracking.report.cells import below, plain
 from timetrial.tracking.report.plots import Line, Panel
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Block, Plot, Plots, Section, Text
 from timetrial.tracking.report.standings import CONTROL, Standing
 from timetrial.tracking.report.style import better, metric_name
-from timetrial.tracking.scores.targets import diverged, evaluations_of, trials
+from timetrial.tracking.scores.targets import ended_early, evaluations_of, trials
 
 COLUMNS: Final = ("optimizer", "step", "train_seconds", "mean", "low", "high", "runs")
 
@@ -182,7 +182,7 @@ def _lines(data: pd.DataFrame, x: str, *, bands: bool) -> list[Line]:
 
 def _early_end(run: RunRecord, split: Split) -> tuple[str, int, float, float] | None:
     """Last finite value of a run that diverged or failed; None for other runs."""
-    if not diverged(run) and run.status == Status.FINISHED:
+    if not ended_early(run):
         return None
     key = f"{split}/{run.metric}"
     rows = [r for r in evaluations_of(run, split) if math.isfinite(r.metrics.get(key, math.nan))]

@@ -12,21 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from timetrial.framework.budget import TARGET_SHARE
 from timetrial.framework.types import Condition, Direction, Split
 from timetrial.tracking.report.plots import Line, Panel
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Plot, Plots, Section, Text
 from timetrial.tracking.report.sections.profiles import profile_panel
-from timetrial.tracking.report.standings import Standing, standing_of
+from timetrial.tracking.report.standings import R_MAX, Standing, standing_of
 from timetrial.tracking.scores.evaluations import first_hit
 
 Floats = npt.NDArray[np.float64]
-
-SHARE: Final = 0.75
-"""Share of the budget at which the target is read."""
-
-R_MAX: Final = 1.5
-"""Upper limit of the example's profile, the paper's under step control."""
 
 EXAMPLES: Final = {
     "1": {"A": (0.45, 7.0), "B": (0.30, 1.65)},
@@ -37,7 +32,8 @@ EXAMPLES: Final = {
 """Made-up losses by workload and optimizer: last value and rate of an exponential decay from 1."""
 
 _EVALUATIONS: Final = 20
-_CUT: Final = f"{100 * SHARE:g} % of the budget"
+_R_MAX: Final = R_MAX[Condition.STEP]
+_CUT: Final = f"{100 * TARGET_SHARE:g} % of the budget"
 _LOW: Final = 0.35  # lower end of the axis of losses
 
 
@@ -80,14 +76,14 @@ def loss(end: float, rate: float, used: Floats) -> Floats:
 def example() -> Standing:
     """The standing of the examples, with the used share of the budget as the time.
 
-    The target of a workload is the best value at ``SHARE``; the time is that of the first of
+    The target of a workload is the best value at ``TARGET_SHARE``; the time is that of the first of
     ``_EVALUATIONS`` evaluations at or below it.
     """
     used = np.arange(_EVALUATIONS + 1) / _EVALUATIONS
     times: dict[str, dict[str, float]] = {}
     goals: dict[str, float] = {}
     for workload, curves in EXAMPLES.items():
-        goals[workload] = min(_at(curve, SHARE) for curve in curves.values())
+        goals[workload] = min(_at(curve, TARGET_SHARE) for curve in curves.values())
         for name, curve in curves.items():
             hit = first_hit(loss(*curve, used), used, goals[workload], Direction.MINIMIZE)
             times.setdefault(name, {})[workload] = hit[1] if hit else np.inf
@@ -96,7 +92,7 @@ def example() -> Standing:
         pd.Series(goals, name="target"),
         condition=Condition.TIME,
         split=Split.VALIDATION,
-        r_max=R_MAX,
+        r_max=_R_MAX,
     )
 
 
@@ -104,8 +100,10 @@ def _target_panel(standing: Standing) -> Panel:
     first = next(iter(EXAMPLES))
     used = np.linspace(0.0, 1.0, 101)
     lines = [Line(name, used, loss(*curve, used)) for name, curve in EXAMPLES[first].items()]
-    lines.append(Line(_CUT, np.array([SHARE, SHARE]), np.array([_LOW, 1.0])))
-    marks = [(name, SHARE, _at(curve, SHARE)) for name, curve in EXAMPLES[first].items()]
+    lines.append(Line(_CUT, np.array([TARGET_SHARE, TARGET_SHARE]), np.array([_LOW, 1.0])))
+    marks = [
+        (name, TARGET_SHARE, _at(curve, TARGET_SHARE)) for name, curve in EXAMPLES[first].items()
+    ]
     title = f"Target: the best value at {_CUT}"
     return _losses(title, lines, marks, float(standing.targets[first]))
 
@@ -137,7 +135,7 @@ def _ratio_panel(standing: Standing) -> Panel:
         y_label="ratio",
         lines=[],
         x_limits=(0.5, len(EXAMPLES) + 0.5),
-        y_limits=(0.95, R_MAX),
+        y_limits=(0.95, _R_MAX),
         marks=marks,
         whole_x=True,
     )

@@ -32,6 +32,7 @@ from timetrial.tracking.report.cells import (
     Table,
     below,
     count,
+    coverage_text,
     header,
     interval_text,
     joined_names,
@@ -189,7 +190,7 @@ def _interval(standing: Standing, name: str) -> str:
         return ""
     table = standing.intervals.scores.set_index("optimizer")[["low", "high", "coverage"]]
     low, high, covered = map(float, table.loc[name])
-    coverage = "" if math.isnan(covered) else f", coverage {100 * covered:.0f}\N{NO-BREAK SPACE}%"
+    coverage = "" if math.isnan(covered) else f", {coverage_text([covered])}"
     return f" ({interval_text(low, high, 2)}{coverage})"
 
 
