@@ -11,6 +11,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from timetrial.bench.planning import planned
+from timetrial.bench.report import with_targets
+from timetrial.bench.suite import Suite
+from timetrial.framework import config as configuration
 from timetrial.framework.config import Tracking
 from timetrial.framework.errors import UserError
 from timetrial.framework.files import write_atomically
@@ -26,18 +30,27 @@ from timetrial.tracking.store.opening import Store, open_store
 
 
 class Places:
-    """The runs of a store or of several sources, by experiment; each is read once."""
+    """The runs of a store or of several sources, by experiment; each is read once.
+
+    Runs of the suite have its targets, as in its report.
+    """
 
     def __init__(
-        self, tracking: Tracking, sources: Sequence[str] = (), experiment: str | None = None
+        self,
+        suite: Suite,
+        tracking: Tracking,
+        sources: Sequence[str] = (),
+        experiment: str | None = None,
     ) -> None:
         """Reads nothing yet.
 
         Args:
+            suite: the suite raced in the experiment of ``tracking``.
             tracking: the store, and the experiment that a bare label belongs to.
             sources: places as for ``tracking.read.places.read_place``, instead of the store.
             experiment: MLflow experiment of the sources; None takes the only one.
         """
+        self.suite = suite
         self._tracking = tracking
         self._sources = sources
         self.default = (experiment or "") if sources else tracking.experiment
@@ -58,8 +71,18 @@ class Places:
         """The runs of an experiment, one record per condition, without tuning trials."""
         if experiment not in self._read:
             found = by_condition(self._all(experiment))
-            self._read[experiment] = [run for run in found if schema.STUDY not in run.tags]
+            found = [run for run in found if schema.STUDY not in run.tags]
+            raced = not self._sources and experiment == self._tracking.experiment
+            self._read[experiment] = self._with_targets(found) if raced else found
         return self._read[experiment]
+
+    def _with_targets(self, runs: Sequence[RunRecord]) -> list[RunRecord]:
+        """The runs, those of the suite with its targets."""
+        plan = planned(self.suite, self._tracking, self._store())
+        digests = {configuration.digest(config) for config in plan}
+        own = [run for run in runs if run.tags.get(schema.CONFIG_HASH) in digests]
+        others = [run for run in runs if run.tags.get(schema.CONFIG_HASH) not in digests]
+        return [*with_targets(own, self.suite), *others] if own else others
 
     def _all(self, experiment: str) -> list[RunRecord]:
         if not self._sources:
@@ -98,7 +121,8 @@ def compare(one: str, other: str, places: Places, out: Path, *, mixed_machines: 
     labels = [_full(label, experiment, experiments) for experiment, label in found]
     kept, left_out = _same_budgets(records, labels)
     try:
-        result = versus(kept, *labels, mixed_machines=mixed_machines)
+        setters = places.suite.targets.setters or None
+        result = versus(kept, *labels, mixed_machines=mixed_machines, setters=setters)
     except ValueError as error:
         raise UserError(" ".join([str(error), *left_out])) from error
     print(" ".join([result.text, *left_out]))

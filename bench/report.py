@@ -85,7 +85,7 @@ def report(
     store = store or open_store(tracking.uri, root=Path(tracking.root), create=False)
     configs = planned(suite, tracking, store)
     records, others = _runs_of(suite, tracking, store, configs)
-    scored = _with_targets(by_condition(records), suite)
+    scored = with_targets(by_condition(records), suite)
     report_options = ReportOptions(
         title=f"Timetrial: suite {suite.name}",
         r_max=suite.r_max if r_max is None else r_max,
@@ -150,7 +150,7 @@ def _runs_of(
     return records, len(recorded) - len(records)
 
 
-def _with_targets(records: Sequence[RunRecord], suite: Suite) -> list[RunRecord]:
+def with_targets(records: Sequence[RunRecord], suite: Suite) -> list[RunRecord]:
     """The runs with the fixed targets of their suite, where it has some.
 
     Raises:

@@ -167,8 +167,8 @@ def _compare(options: Options) -> Job:
     names = [word for word in words if word not in settings]
     if len(names) != 2:
         raise UserError(f"compare: expected two optimizers, got {', '.join(names) or 'none'}")
-    tracking = load_suite(settings)[1]
-    places = Places(tracking, options.sources or (), options.experiment)
+    suite, tracking = load_suite(settings)
+    places = Places(suite, tracking, options.sources or (), options.experiment)
     out = options.out or Path(tracking.root) / "reports" / "compare"
     return lambda: compare(names[0], names[1], places, out, mixed_machines=options.mixed_machines)
 

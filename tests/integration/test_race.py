@@ -17,6 +17,7 @@ from tiny import TinyWorkload
 
 from timetrial.bench import race as races
 from timetrial.bench import suite as suites
+from timetrial.bench.compare import Places, compare
 from timetrial.bench.experiment import Workshop, run
 from timetrial.bench.report import report as write_report
 from timetrial.bench.suite import Suite, TargetSettings, load_run
@@ -115,6 +116,15 @@ def test_the_targets_of_a_suite_are_set_by_its_setters_or_its_file(tracking: Tra
     assert write_report(fixed, tracking) == 0
     table = pd.read_csv(report / "targets.csv").set_index("split")
     assert table.loc["validation", ["target", "set_by"]].to_list() == [0.125, "fixed.csv"]
+    capsys.readouterr()
+    told = []
+    Path("at_once.csv").write_text("workload,target\ntiny,1e9\n")  # a loss that is lower at step 0
+    for name in ("", "at_once.csv"):
+        raced_suite = dataclasses.replace(suite, targets=TargetSettings(file=name))
+        places = Places(raced_suite, tracking)
+        assert compare("adam", "velo_short", places, Path("out"), mixed_machines=False) == 0
+        told.append("both take equally long on tiny" in capsys.readouterr().out)
+    assert told == [False, True]
     wrong = dataclasses.replace(suite, targets=TargetSettings(setters=("adma",)))
     with pytest.raises(UserError, match="did you mean 'adam'"):
         write_report(wrong, tracking)

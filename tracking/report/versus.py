@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,7 @@ def versus(
     *,
     bootstrap: Bootstrap | None = None,
     mixed_machines: bool = False,
+    setters: Collection[str] | None = None,
 ) -> Versus:
     """Compares two optimizers: final quality, times to target, and how sure the difference is.
 
@@ -91,12 +92,13 @@ def versus(
         other: label of another one.
         bootstrap: how intervals are made.
         mixed_machines: compare seconds of runs from different machines, too.
+        setters: as for ``targets.target_table``.
 
     Raises:
         ValueError: no workload has counted runs of both, or their seconds are not comparable.
     """
     options = bootstrap or Bootstrap()
-    found = standings(records, mixed_machines=mixed_machines)
+    found = standings(records, mixed_machines=mixed_machines, setters=setters)
     pairs = [_pair(records, head, one, other) for head in headlines(found)]
     pairs = [pair for pair in pairs if pair.workloads]
     if not pairs:
