@@ -17,7 +17,7 @@ from timetrial.bench.suite import Suite
 from timetrial.framework import config as configuration
 from timetrial.framework.config import Tracking
 from timetrial.framework.errors import UserError
-from timetrial.framework.files import write_atomically
+from timetrial.framework.files import write_atomically, write_errors
 from timetrial.framework.records import RunRecord
 from timetrial.framework.suggestions import unknown
 from timetrial.tracking.read.places import gather
@@ -129,7 +129,9 @@ def compare(one: str, other: str, places: Places, out: Path, *, mixed_machines: 
     print()
     for name, data in result.files.items():
         path = out / name
-        _write(path, data)
+        with write_errors(f"the plot to {out}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, data)
         print(f"plot     {path}")
     return 0
 
@@ -212,11 +214,3 @@ def _same_budgets(
                 f"Left out: {key[1]} under {key[0]} control, whose budgets differ ({told})."
             )
     return kept, left_out
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, data)
-    except OSError as error:
-        raise UserError(f"cannot write the plot to {path.parent}: {error.strerror}") from error

@@ -15,7 +15,7 @@ from typing import Final
 import pandas as pd
 
 from timetrial.framework.errors import UserError
-from timetrial.framework.files import write_atomically
+from timetrial.framework.files import write_atomically, write_errors
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Split
 from timetrial.tracking.read.times_csv import METRIC, as_times
@@ -163,12 +163,10 @@ def write_leaderboard(found: Leaderboard, directory: Path, title: str) -> None:
         "tables/leaderboard.tex": exports.latex(table, title),
         "tables/leaderboard.md": exports.markdown(table),
     }
-    try:
+    with write_errors(f"to {directory}"):
         for name, text in files.items():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(directory / name, text.encode())
-    except OSError as error:
-        raise UserError(f"cannot write to {directory}: {error.strerror}") from error
 
 
 def _unplayed(found: Leaderboard, name: str) -> str:

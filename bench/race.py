@@ -92,41 +92,54 @@ def race(
         )
     with raise_interrupted(), Display(expected_seconds=suite.seconds_per_run) as display:
         display.race(len(configs), skipped)
-        workshop = Workshop()
-        failed = make_planned(suite, tracking, done, store, workshop, display)
+        course = Course(suite, tracking, done, store, Workshop(), display)
+        failed = make_planned(course)
         if repeat_suspect and Condition.TIME in suite.conditions:
-            failed += make_suspect_again(suite, tracking, done, store, workshop, display)
+            failed += make_suspect_again(course)
     report(suite, tracking, store, include_suspect=include_suspect)
     for failed_run, error in failed:
         print(f"timetrial: FAILED {failed_run}: {error}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def make_planned(
-    suite: Suite,
-    tracking: Tracking,
-    done: set[str],
-    store: Store,
-    workshop: Workshop,
-    display: Display,
-) -> list[tuple[str, str]]:
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """What the runs of one race share.
+
+    Attributes:
+        suite: the suite.
+        tracking: store and experiment of the runs.
+        done: digests of the configurations that need no further run; grows.
+        store: the store, open.
+        workshop: keeps workload and program for the next run.
+        display: progress of the race.
+    """
+
+    suite: Suite
+    tracking: Tracking
+    done: set[str]
+    store: Store
+    workshop: Workshop
+    display: Display
+
+
+def make_planned(course: Course) -> list[tuple[str, str]]:
     """Makes the missing runs of a suite, reference runs first; names and errors of failed ones."""
+    suite, tracking, store = course.suite, course.tracking, course.store
     failed: list[tuple[str, str]] = []
     for workload in suite.workloads:
         pace = None
         if Condition.TIME in suite.conditions:
             if not suite.calibrations:
                 config = suites.pacemaker(suite, tracking, workload)
-                if reference_is_due(suite, config, done, store):
-                    done.discard(configuration.digest(config))
-                tags = {schema.SETS_TIME_BUDGET: "true"}
-                failed += make_runs([config], done, suite, store, workshop, display, tags)
+                if reference_is_due(suite, config, course.done, store):
+                    course.done.discard(configuration.digest(config))
+                failed += make_runs(course, [config], {schema.SETS_TIME_BUDGET: "true"})
             pace = time_budget(suite, tracking, workload, store)
             if pace is None:  # the report lists missing runs
                 failed.append((f"{workload}, time budgets", NO_TIME_BUDGET))
                 continue
-        runs = suites.plan(suite, tracking, workload, pace)
-        failed += make_runs(runs, done, suite, store, workshop, display, {})
+        failed += make_runs(course, suites.plan(suite, tracking, workload, pace))
     return failed
 
 
@@ -141,19 +154,14 @@ def reference_is_due(suite: Suite, config: RunConfig, done: set[str], store: Sto
     return not (others - {digest}) & done
 
 
-def make_suspect_again(
-    suite: Suite,
-    tracking: Tracking,
-    done: set[str],
-    store: Store,
-    workshop: Workshop,
-    display: Display,
-) -> list[tuple[str, str]]:
+def make_suspect_again(course: Course) -> list[tuple[str, str]]:
     """Makes runs under a time budget once more if their seconds are suspect.
 
     Reference runs are not among them: other runs have taken their seconds already.
     """
+    suite, tracking, store = course.suite, course.tracking, course.store
     suspects = suspect_digests(load_runs(store, tracking.experiment))
+    due = dataclasses.replace(course, done=course.done - suspects)
     failed: list[tuple[str, str]] = []
     for workload in suite.workloads:
         seconds = time_budget(suite, tracking, workload, store)
@@ -164,31 +172,35 @@ def make_suspect_again(
             if config.budget.limit_seconds is not None and configuration.digest(config) in suspects
         ]
         if again:
-            display.again(len(again))
-            display.line(f"{workload}: runs with suspect seconds are made again: {len(again)}")
-            unmade = done - suspects
-            failed += make_runs(again, unmade, suite, store, workshop, display, {}, plan)
+            course.display.again(len(again))
+            told = f"{workload}: runs with suspect seconds are made again: {len(again)}"
+            course.display.line(told)
+            failed += make_runs(due, again, plan=plan)
     return failed
 
 
 def make_runs(
+    course: Course,
     configs: Sequence[RunConfig],
-    done: set[str],
-    suite: Suite,
-    store: Store,
-    workshop: Workshop,
-    display: Display,
-    tags: Mapping[str, str],
+    tags: Mapping[str, str] | None = None,
     plan: Sequence[RunConfig] = (),
 ) -> list[tuple[str, str]]:
     """Makes the missing runs in order; returns names and errors of failed ones.
 
     A run that sets the seconds or steps of others is repeated at once if its seconds are suspect.
+
+    Args:
+        course: what the runs share.
+        configs: the runs to make; those that are done are left out.
+        tags: further tags of these runs.
+        plan: the runs of the suite on their workload, if they are not all in ``configs``.
     """
+    store, workshop, display = course.store, course.workshop, course.display
+    tags = {schema.SUITE: course.suite.name, **(tags or {})}
     failed = []
     for config in configs:
         digest = configuration.digest(config)
-        if digest in done:
+        if digest in course.done:
             continue
         steps = first_trial_steps(config, plan or configs, store)
         for attempt in range(2 if _sets_others(config, steps, tags) else 1):
@@ -201,7 +213,7 @@ def make_runs(
                     store,
                     workshop,
                     watch=watch,
-                    tags={schema.SUITE: suite.name, **tags},
+                    tags=tags,
                     expected_steps=steps,
                 )
             except UserError:
@@ -210,7 +222,7 @@ def make_runs(
                 failed.append((run_name(config), f"{type(error).__name__}: {error}"))
                 display.failed(error)
                 break
-            done.add(digest)
+            course.done.add(digest)
             display.done(result, workshop.workload(config.workload).metric)
             if not result.doubt or result.reason is StopReason.DIVERGED:
                 break

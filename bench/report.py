@@ -8,8 +8,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from timetrial.bench import suite as suites
@@ -31,6 +30,7 @@ from timetrial.bench.suite import Suite
 from timetrial.framework import config as configuration
 from timetrial.framework.config import RunConfig, Tracking
 from timetrial.framework.errors import UserError
+from timetrial.framework.files import write_errors
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Split
 from timetrial.tracking.read.algoperf_logs import FRAMEWORK
@@ -166,17 +166,8 @@ def with_targets(records: Sequence[RunRecord], suite: Suite) -> list[RunRecord]:
 
 def write_page(records: Sequence[RunRecord], directory: Path, options: ReportOptions) -> Path:
     """Calls ``tracking.report.write_report``; turns an OSError into a UserError."""
-    with _write_errors(directory):
+    with write_errors(f"the report to {directory}"):
         return write_report(records, directory, options)
-
-
-@contextmanager
-def _write_errors(directory: Path) -> Iterator[None]:
-    """Turns an OSError into a UserError that names the directory of the report."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot write the report to {directory}: {error.strerror}") from error
 
 
 def study_trials(
@@ -201,7 +192,7 @@ def paper_report(tracking: Tracking, r_max: float | None = None) -> int:
         r_max: as for ``report``.
     """
     directory = Path(tracking.root).absolute() / "reports" / "paper"
-    with _write_errors(directory):
+    with write_errors(f"the report to {directory}"):
         options = ReportOptions(rates=paper_learning_rates(), r_max=r_max)
         page = write_paper_report(directory, options)
     print(f"report   {page}")

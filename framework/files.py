@@ -12,6 +12,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from timetrial.framework.errors import UserError
+
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes a file atomically: writes to a temporary name, then renames it."""
@@ -26,6 +28,15 @@ def write_atomically(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def write_errors(what: str) -> Iterator[None]:
+    """Turns an OSError into a UserError: ``cannot write <what>: <reason>``."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {what}: {error.strerror}") from error
 
 
 def drafts_of(path: Path) -> list[Path]:

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import Outcome, command_line
 
 import timetrial as api
 from timetrial.bench import cli, completion, invocation, usage
@@ -34,22 +35,10 @@ from timetrial.workloads.data import embedded_data
 FLIGHTS = ["workload=flights_dlrm", "workload.eval_every_steps=10", "optimizer=adam"]
 
 
-class Outcome:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
 @pytest.fixture
-def timetrial(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def timetrial(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-    def call(*arguments: str) -> Outcome:
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(arguments)
-        captured = capsys.readouterr()
-        return Outcome(int(stopped.value.code or 0), captured.out, captured.err)
-
-    return call
+    return command_line(capsys)
 
 
 def records(root: Path, experiment: str = "timetrial"):

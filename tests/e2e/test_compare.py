@@ -7,29 +7,17 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from command_line import command_line
 from recorded import record
 
-from timetrial.bench import cli
 from timetrial.framework.records import Row
 from timetrial.tracking.store.opening import Store, open_store
-
-
-class Outcome:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
 
 
 @pytest.fixture
 def timetrial(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-    def call(*arguments: str) -> Outcome:
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(arguments)
-        captured = capsys.readouterr()
-        return Outcome(int(stopped.value.code or 0), captured.out, captured.err)
-
-    return call
+    return command_line(capsys)
 
 
 def add(store: Store, optimizer: str, pace: float, experiment: str, **tags: str) -> None:
