@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from timetrial.tracking.report import entrants
-from timetrial.tracking.report.cells import joined_names, signed
+from timetrial.tracking.report.cells import joined_names, per_cents, signed
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.standings import Standing
 from timetrial.tracking.scores.null_test import NullTest
@@ -74,8 +74,8 @@ def chance_text(found: NullTest, level: float) -> str:
         return f"{leaders} tie for the first place, so there is no lead to test"
     exceeds = found.lead_p_value <= 1 - level
     verdict = "is more than chance gives" if exceeds else "may be chance"
-    limit = found.limits("lead").get(level)
-    chance = "" if limit is None else f"; chance alone gives up to {limit:.2f} in {level:.0%}"
+    limit, share = found.limits("lead").get(level), per_cents([level])
+    chance = "" if limit is None else f"; chance alone gives up to {limit:.2f} in {share}"
     return f"{leaders}’s lead of {found.lead:.2f} {verdict} (p = {found.lead_p_value:.3f}{chance})"
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from timetrial.tracking.report.cells import Cell, Table, header, name_cell
+from timetrial.tracking.report.cells import Cell, Table, header, name_cell, per_cents
 from timetrial.tracking.report.comparison import chance_text
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Section, Text, captioned
@@ -55,7 +55,7 @@ def _table(results: Results) -> Table:
             ("first to last", "spread", found.spread, found.spread_p_value),
         )
     ]
-    quantiles = [f"{q:.0%} of chance" for q in QUANTILES]
+    quantiles = [f"{per_cents([q])} of chance" for q in QUANTILES]
     head = header("control", "gap between scores", "found", *quantiles, "p")
     return Table("null_test", "Gaps between scores, found and by chance", head, body)
 
