@@ -41,7 +41,14 @@ from timetrial.tracking.report.paper import published as paper_results
 from timetrial.tracking.report.plots import Line, Panel, figure_of, house_style
 from timetrial.tracking.report.results import ReportOptions, Results, results_of
 from timetrial.tracking.report.section import Text
-from timetrial.tracking.report.sections import improvement, overview, prompt, scores, tuning
+from timetrial.tracking.report.sections import (
+    improvement,
+    overview,
+    prompt,
+    scores,
+    sensitivity,
+    tuning,
+)
 from timetrial.tracking.report.sections.beside_paper import side_by_side
 from timetrial.tracking.report.sections.overview import board_table
 from timetrial.tracking.report.sections.quality import quality_tables
@@ -633,3 +640,22 @@ def test_what_only_says_which_run_it_is_is_no_setting():
     shown = {"host_cpu": "Z80", "version.jax": "1", "warning": "w", "colorspace": "rgb"}
     frame = settings_frame([dataclasses.replace(run, tags={**internal, **shown})])
     assert set(frame["setting"]) == set(shown)
+
+
+def test_a_race_with_fixed_targets_also_shows_those_that_it_would_set_itself():
+    runs = race(conditions=("step",))
+    fixed = [
+        dataclasses.replace(run, tags={**run.tags, "target.validation": "0.5"}) for run in runs
+    ]
+    found = sensitivity.section(results_of(fixed, FEW_SAMPLES))
+    assert found is not None
+    table = found.frames["sensitivity"]
+    assert set(table["kind"]) == {"chosen", "share", "relaxed", "setter", "r_max"}
+    assert [len(plot.panels) for plot in found.plots] == [4]
+    own = sensitivity.section(results_of(runs, FEW_SAMPLES))
+    assert own is not None
+    free = [
+        one.frames["sensitivity"].loc[lambda t: t["kind"].isin(["share", "setter"])]
+        for one in (found, own)
+    ]
+    pd.testing.assert_frame_equal(*(table.reset_index(drop=True) for table in free))

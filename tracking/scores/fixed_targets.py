@@ -79,6 +79,17 @@ def give_targets(
     return given
 
 
+def without_targets(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """The records without given targets, so that the runs themselves set them."""
+    return [
+        dataclasses.replace(
+            record,
+            tags={k: v for k, v in record.tags.items() if not k.startswith(schema.GIVEN_TARGET)},
+        )
+        for record in records
+    ]
+
+
 def paper_targets(condition: Condition, split: Split) -> pd.Series[float]:
     """The targets of the paper's Table 6.
 

@@ -5,17 +5,21 @@ Pure: from results to panels; the numbers come from ``tracking.scores.sensitivit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
+from timetrial.framework.records import RunRecord
 from timetrial.tracking.report.plots import SHARE_LIMITS, SHARE_TICKS, Line, Panel
 from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Plot, Plots, Section, Text
-from timetrial.tracking.report.standings import CONTROL, headlines
+from timetrial.tracking.report.standings import CONTROL, Standing, headlines
+from timetrial.tracking.scores.fixed_targets import without_targets
 from timetrial.tracking.scores.sensitivity import sensitivity
 
+_FREE: Final = ("share", "setter")  # kinds that need targets set by the race
 _PANELS: Final = {
     "share": ("Targets at another share of the budget", "share of the budget"),
     "relaxed": ("Relaxed targets", "part of the way back to the untrained model"),
@@ -31,13 +35,7 @@ def section(results: Results) -> Section | None:
         return None
     tables, plots = [], []
     for head in heads:
-        table = sensitivity(
-            results.records,
-            split=head.split,
-            condition=head.condition,
-            r_max=head.r_max,
-            setters=results.options.setters,
-        )
+        table = _variants(results, head)
         title = f"Scores on {head.split} under other choices, {CONTROL[head.condition]}"
         panels = [panel(table, kind) for kind in _PANELS if (table["kind"] == kind).any()]
         plots.append(Plot(f"sensitivity_{head.condition}", title, panels))
@@ -51,6 +49,25 @@ def section(results: Results) -> Section | None:
         blocks=[Text(_text(tables)), Plots(plots)],
         frames={"sensitivity": pd.concat(tables, ignore_index=True)},
     )
+
+
+def _variants(results: Results, head: Standing) -> pd.DataFrame:
+    """The variants of ``sensitivity``; of fixed targets also those of targets set by the race."""
+
+    def of(records: Sequence[RunRecord]) -> pd.DataFrame:
+        return sensitivity(
+            records,
+            split=head.split,
+            condition=head.condition,
+            r_max=head.r_max,
+            setters=results.options.setters,
+        )
+
+    table = of(results.records)
+    if set(_FREE) & set(table["kind"]):
+        return table
+    free = of(without_targets(results.records))
+    return pd.concat([table, free[free["kind"].isin(_FREE)]], ignore_index=True)
 
 
 def panel(table: pd.DataFrame, kind: str) -> Panel:
@@ -91,6 +108,6 @@ def _text(tables: list[pd.DataFrame]) -> str:
     leads = ", ".join(f"{name} in {number}" for name, number in counts.items())
     return (
         f"Each point scores the same runs with one choice changed. Of {variants} variants, leaders "
-        f"are: {leads}; a shared lead counts for each. Fixed targets depend on neither share nor "
-        "setter."
+        f"are: {leads}; a shared lead counts for each. Where all targets are fixed, those at other "
+        "shares and without a setter are set by this race instead."
     )
