@@ -44,3 +44,43 @@ def write_criteo(directory: Path, rows: int = 40) -> list[list[str]]:
         else:
             (directory / f"day_{day}.gz").write_bytes(gzip.compress(text, mtime=0))
     return days
+
+
+def slice_of_kspace(rng: np.random.Generator, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """A smooth complex image: its k-space (640, width) and the magnitude of its middle."""
+    y, x = np.mgrid[-1 : 1 : 640 * 1j, -1 : 1 : width * 1j]
+    image = sum(
+        size * np.exp(-(((x - cx) / 0.2) ** 2) - ((y - cy) / 0.12) ** 2)
+        for size, cx, cy in rng.uniform(0.1, 0.6, (4, 3))
+    )
+    image = 1e-4 * image * np.exp(1j * (x + y))
+    k = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(image), norm="ortho")).astype(np.complex64)
+    left = (width - 320) // 2
+    return k, np.abs(image)[160:480, left : left + 320].astype(np.float32)
+
+
+def write_fastmri_volume(path: Path, slices: int, width: int, seed: int) -> None:
+    """Writes one raw file."""
+    import h5py
+
+    rng = np.random.default_rng(seed)
+    kspace, target = zip(*(slice_of_kspace(rng, width) for _ in range(slices)), strict=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file["kspace"] = np.stack(kspace)
+        file["reconstruction_esc"] = np.stack(target)
+        file["reconstruction_rss"] = np.stack(target)
+        file["ismrmrd_header"] = b"<ismrmrdHeader/>"
+        file.attrs["max"] = np.float64(np.max(target))
+        file.attrs["norm"] = np.float64(np.linalg.norm(target))
+        file.attrs["acquisition"] = "CORPD_FBK"
+        file.attrs["patient_id"] = f"p{seed}"
+
+
+def write_fastmri(directory: Path, train: int = 3, held_out: int = 2, slices: int = 2) -> None:
+    """Writes volumes of different widths; names are not in the order of the seeds."""
+    widths = (372, 368, 320, 375)
+    for split, volumes in (("train", train), ("val", held_out)):
+        for v in range(volumes):
+            path = directory / f"singlecoil_{split}" / f"file{1000100 - v}.h5"
+            write_fastmri_volume(path, slices, widths[v % len(widths)], seed=v)

@@ -54,3 +54,26 @@ with tfds.core.registered.skip_registration():
                 features=tfds.features.FeaturesDict({"rows": rows}),
                 disable_shuffling=True,
             )
+
+    class FastmriKnee(_FromExamples):
+        """Slices of knee volumes in the raw order: prepared k-space and reconstruction."""
+
+        name = "fastmri_knee"
+
+        def _info(self) -> Any:
+            raw = tfds.features.Encoding.BYTES
+            return tfds.core.DatasetInfo(
+                builder=self,
+                features=tfds.features.FeaturesDict({
+                    "kspace": tfds.features.Tensor(
+                        shape=(320, None, 2), dtype=np.float32, encoding=raw
+                    ),
+                    "target": tfds.features.Tensor(
+                        shape=(320, 320), dtype=np.float32, encoding=raw
+                    ),
+                    "volume_max": tfds.features.Scalar(dtype=np.float32),
+                    "file_name": tfds.features.Text(),
+                    "slice": tfds.features.Scalar(dtype=np.int32),
+                }),
+                disable_shuffling=True,
+            )  # fmt: skip
