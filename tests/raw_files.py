@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
+import tarfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,3 +88,72 @@ def write_fastmri(directory: Path, train: int = 3, held_out: int = 2, slices: in
         for v in range(volumes):
             path = directory / f"singlecoil_{split}" / f"file{1000100 - v}.h5"
             write_fastmri_volume(path, slices, widths[v % len(widths)], seed=v)
+
+
+WNIDS = ("n02105855", "n01440764", "n01739381", "n01443537")  # labels 230, 0, 59, 1
+CMYK, PNG = "n01739381_1309.JPEG", "n02105855_2933.JPEG"
+
+
+def picture(rng: np.random.Generator) -> Any:
+    """A smooth picture of random size."""
+    from PIL import Image
+
+    colours = rng.integers(0, 256, (5, 5, 3)).astype(np.uint8)
+    size = tuple(int(n) for n in rng.integers(40, 120, 2))
+    return Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC)
+
+
+def encoded(image: Any, form: str = "JPEG") -> bytes:
+    """A picture as a file."""
+    file = io.BytesIO()
+    image.save(file, form, **({"quality": 90} if form == "JPEG" else {}))
+    return file.getvalue()
+
+
+def tar_of(files: Mapping[str, bytes]) -> bytes:
+    """An archive."""
+    result = io.BytesIO()
+    with tarfile.open(fileobj=result, mode="w") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return result.getvalue()
+
+
+def train_images(per_class: int = 3) -> dict[str, dict[str, bytes]]:
+    """By WordNet id, images by name: also a grey one, a CMYK one and a PNG."""
+    rng = np.random.default_rng(0)
+    classes: dict[str, dict[str, bytes]] = {}
+    for wnid in WNIDS:
+        numbers = rng.choice(20_000, per_class, replace=False)
+        images = {f"{wnid}_{number}.JPEG": encoded(picture(rng)) for number in numbers}
+        images[next(iter(images))] = encoded(picture(rng).convert("L"))
+        if CMYK.startswith(wnid):
+            images[CMYK] = encoded(picture(rng).convert("CMYK"))
+        if PNG.startswith(wnid):
+            images[PNG] = encoded(picture(rng), "PNG")
+        classes[wnid] = images
+    return classes
+
+
+def write_imagenet(directory: Path) -> None:
+    """Writes the three archives; validation images and directories of labels are in no order."""
+    directory.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(1)
+    inner = {f"{wnid}.tar": tar_of(images) for wnid, images in train_images().items()}
+    (directory / "ILSVRC2012_img_train.tar").write_bytes(tar_of(inner))
+    validation = {
+        f"ILSVRC2012_val_{number + 1:08d}.JPEG": encoded(picture(rng))
+        for number in rng.permutation(8)
+    }
+    (directory / "ILSVRC2012_img_val.tar").write_bytes(tar_of(validation))
+    test = {
+        f"imagenetv2-matched-frequency-format-val/{label}/{rng.bytes(20).hex()}.jpeg": encoded(
+            picture(rng)
+        )
+        for label in (10, 0, 2, 100, 1)
+        for _ in range(2)
+    }
+    packed = gzip.compress(tar_of(test), mtime=0)
+    (directory / "imagenetv2-matched-frequency.tar.gz").write_bytes(packed)

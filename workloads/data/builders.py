@@ -11,13 +11,23 @@ read by the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 Examples = Mapping[str, Callable[[], Iterable[tuple[Any, Mapping[str, Any]]]]]
 """By split, a function that returns pairs of (key, example)."""
+
+
+def _imagenet_features() -> Any:
+    names = tfds.core.tfds_path("datasets/imagenet2012/labels.txt")
+    return tfds.features.FeaturesDict({
+        "image": tfds.features.Image(encoding_format="jpeg"),
+        "label": tfds.features.ClassLabel(names_file=names),
+        "file_name": tfds.features.Text(),
+    })  # fmt: skip
+
 
 with tfds.core.registered.skip_registration():
 
@@ -77,3 +87,26 @@ with tfds.core.registered.skip_registration():
                 }),
                 disable_shuffling=True,
             )  # fmt: skip
+
+    class Imagenet2012(_FromExamples):
+        """ILSVRC2012 images as JPEG, with label and file name; the key is the file name."""
+
+        name = "imagenet2012"
+        VERSION = tfds.core.Version("5.1.0")
+
+        def _info(self) -> Any:
+            return tfds.core.DatasetInfo(
+                builder=self, features=_imagenet_features(), supervised_keys=("image", "label")
+            )
+
+    class ImagenetV2(_FromExamples):
+        """ImageNet-v2 images; the key is ``LABEL_FILE``, the file name ``LABEL/FILE``."""
+
+        name = "imagenet_v2"
+        VERSION = tfds.core.Version("3.0.0")
+        BUILDER_CONFIGS: ClassVar[Any] = [tfds.core.BuilderConfig(name="matched-frequency")]
+
+        def _info(self) -> Any:
+            return tfds.core.DatasetInfo(
+                builder=self, features=_imagenet_features(), supervised_keys=("image", "label")
+            )
