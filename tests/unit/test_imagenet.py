@@ -10,7 +10,7 @@ import pytest
 from raw_files import CMYK, PNG, encoded, needs_data, picture, tar_of, train_images, write_imagenet
 
 from timetrial.framework.types import Split
-from timetrial.workloads.data import imagenet, imagenet_images, resize
+from timetrial.workloads.data import imagenet, imagenet_images, jpeg, resize
 from timetrial.workloads.data.embedded_data import DataError
 from timetrial.workloads.data.parts import Evaluation, joined
 from timetrial.workloads.data.prepared import Records, is_prepared, load_manifest
@@ -66,7 +66,7 @@ def test_odd_images_become_rgb_and_look_the_same(root):
             assert (image.format, image.mode) == ("JPEG", "RGB")
         with Image.open(io.BytesIO(raw[name])) as image:
             original = np.asarray(image.convert("RGB")).astype(int)
-        assert abs(imagenet.decoded(found[name]) - original).mean() < 3
+        assert abs(jpeg.decoded(found[name]) - original).mean() < 3
 
 
 def test_validation_labels_go_by_the_number_in_the_name(root):
@@ -211,7 +211,7 @@ def test_evaluation_shows_the_centre_in_a_fixed_order(root):
     assert [batch["weight"].sum() for batch in batches] == [4, 4, 2]
     stored = records(root, imagenet.V2_NAME, "test")
     for i, one in enumerate(stored):
-        pixels = imagenet.decoded(one["image"])
+        pixels = jpeg.decoded(one["image"])
         top, left, size, _ = resize.centre_box(*pixels.shape[:2])
         crop = resize.exact(pixels[top : top + size, left : left + size], 224)
         np.testing.assert_array_equal(batches[i // 4]["x"][i % 4], crop)

@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from timetrial.workloads.data import preparing, workers
 from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.jpeg import decoded, rgb_jpeg
 from timetrial.workloads.data.prepared import Manifest
 
 NAME: Final = "imagenet2012/5.1.0"
@@ -62,41 +63,6 @@ def _lines(name: str) -> tuple[str, ...]:
 def labels() -> tuple[str, ...]:
     """The 1,000 WordNet ids, by label."""
     return _lines("labels.txt")
-
-
-def rgb_jpeg(data: bytes) -> bytes:
-    """The image as an RGB or grey JPEG: as it is, but for one PNG and 22 CMYK images.
-
-    Those are encoded anew with quality 100, as by TFDS.
-
-    Raises:
-        ValueError: this is no image.
-    """
-    import simplejpeg
-    from PIL import Image
-
-    if data[:2] == b"\xff\xd8":
-        colours = simplejpeg.decode_jpeg_header(data)[2]
-        if colours not in ("CMYK", "YCCK"):
-            return data
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            file = io.BytesIO()
-            image.convert("RGB").save(file, "JPEG", quality=100, subsampling=0)
-    except OSError as error:
-        raise ValueError(str(error)) from error
-    return file.getvalue()
-
-
-def decoded(data: bytes) -> Any:
-    """Pixels (H, W, 3) uint8 of a JPEG; not turned by its EXIF tag.
-
-    Raises:
-        ValueError: the image is damaged.
-    """
-    import simplejpeg
-
-    return simplejpeg.decode_jpeg(data, colorspace="RGB")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,8 @@ import numpy as np
 from timetrial.framework.types import Split
 from timetrial.framework.workload import Batch
 from timetrial.workloads.data import batching, resize
-from timetrial.workloads.data.imagenet import NAME, V2_NAME, decoded
+from timetrial.workloads.data.imagenet import NAME, V2_NAME
+from timetrial.workloads.data.jpeg import decoded
 from timetrial.workloads.data.parts import part_range
 from timetrial.workloads.data.prepared import Records, load_manifest
 
