@@ -1,8 +1,9 @@
-# Every target sets up what it needs: a virtual environment in .venv with the package installed.
+# Every target sets up what it needs in .venv: the package, for tests with the extra [dev].
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
 suite ?= quick
 
 .DEFAULT_GOAL := help
@@ -15,22 +16,27 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "timetrial needs Python >= 3.11; $(PYTHON) is `$(PYTHON) --version`. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	@echo "Installing into $(VENV) (about a minute, once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[ui,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[ui]'
 	@touch $@
 	@echo "Installed $(BIN)/timetrial; after 'source $(BIN)/activate' it is just timetrial"
+
+$(DEV): $(STAMP)
+	@echo "Installing what the tests need into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[ui,dev]'
+	@touch $@
 
 install: $(STAMP) ## Set up the virtual environment (every other target does this by itself)
 
 bench: $(STAMP) ## Race the optimizers: the quick suite, or suite=mini (make bench suite=mini)
 	@$(BIN)/timetrial bench suite=$(suite) $(args)
 
-test: $(STAMP) ## Run the tests
+test: $(DEV) ## Run the tests
 	@$(BIN)/python -m pytest -m 'not slow and not gpu' $(args)
 
-test-slow: $(STAMP) ## Run the tests that take minutes
+test-slow: $(DEV) ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -m 'slow and not gpu' $(args)
 
-test-gpu: $(STAMP) ## Run the tests that need a GPU
+test-gpu: $(DEV) ## Run the tests that need a GPU
 	@$(BIN)/python -m pytest -m gpu $(args)
 
 ui: $(STAMP) ## Open the recorded runs in the MLflow UI
@@ -45,33 +51,33 @@ dashboard: $(STAMP) ## Open the HPO studies in optuna-dashboard (storage=URL for
 report: $(STAMP) ## Write the report of the recorded runs again
 	@$(BIN)/timetrial report suite=$(suite) $(args)
 
-lint: $(STAMP) ## Check style
+lint: $(DEV) ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-typecheck: $(STAMP) ## Check types
+typecheck: $(DEV) ## Check types
 	@$(BIN)/mypy
 
 check: lint typecheck test ## Everything that must be green before a commit
 
-bench-overhead: $(STAMP) ## Measure what the training loop costs over a bare loop
+bench-overhead: $(DEV) ## Measure what the training loop costs over a bare loop
 	@$(BIN)/python -m benchmarks.overhead $(args)
 
-bench-velo: $(STAMP) ## Measure VeLO's update against Adam's: time, compilation, memory
+bench-velo: $(DEV) ## Measure VeLO's update against Adam's: time, compilation, memory
 	@$(BIN)/python -m benchmarks.velo $(args)
 
-bench-scoring: $(STAMP) ## Measure scoring 1,000 runs with 10,000 bootstrap samples
+bench-scoring: $(DEV) ## Measure scoring 1,000 runs with 10,000 bootstrap samples
 	@$(BIN)/python -m benchmarks.scoring $(args)
 
-bench-report: $(STAMP) ## Measure the whole report of 1,000 runs: scores, page, tables, plots
+bench-report: $(DEV) ## Measure the whole report of 1,000 runs: scores, page, tables, plots
 	@$(BIN)/python -m benchmarks.report $(args)
 
-bench-metatrain: $(STAMP) ## Measure meta-training: inner steps of all lanes per CPU second
+bench-metatrain: $(DEV) ## Measure meta-training: inner steps of all lanes per CPU second
 	@$(BIN)/python -m benchmarks.metatrain $(args)
 
-pictures: $(STAMP) ## Make the README's pictures from a race of this code (root=DIR: from that race)
+pictures: $(DEV) ## Make the README's pictures from a race of this code (root=DIR: from that race)
 	@$(BIN)/python tools/pictures.py docs $(if $(root),--root $(root))
 
-wheel: $(STAMP) ## Build the wheel into dist/
+wheel: $(DEV) ## Build the wheel into dist/
 	@rm -rf build
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl

@@ -158,7 +158,7 @@ class Program:
     def _evaluate_split(self, params: PyTree, model_state: PyTree, split: Split) -> Metrics:
         results: list[tuple[Sums, PyTree]] = []
         under_way: deque[tuple[Sums, PyTree]] = deque()
-        for batch in self.workload.eval_batches(split):
+        for batch in self.workload.evaluation(split):
             under_way.append(self._eval_step(params, model_state, batch))
             if len(under_way) > EVALUATIONS_AHEAD:
                 results.append(jax.device_get(under_way.popleft()))

@@ -6,9 +6,10 @@ Boundary: the abstract class and its types; no loop, no I/O.
 from __future__ import annotations
 
 import abc
+import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import jax
 import numpy as np
@@ -21,6 +22,55 @@ Batch = Mapping[str, np.ndarray]
 
 Sums = dict[str, tuple[jax.Array, jax.Array]]
 """Per metric: (weighted sum over the examples of a batch, sum of their weights), both scalars."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """The rows of every batch that one of several hosts makes: an equal, consecutive part.
+
+    Attributes:
+        index: number of the host, 0-based.
+        count: number of hosts.
+
+    Raises:
+        ValueError: there is no such host.
+    """
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise ValueError(f"share: expected 0 <= index < count, got {self.index}, {self.count}")
+
+    def of(self, size: int) -> range:
+        """The share of ``size`` rows or parts.
+
+        Raises:
+            ValueError: the size is not divisible.
+        """
+        if size % self.count:
+            raise ValueError(f"expected a multiple of {self.count} hosts, got {size}")
+        each = size // self.count
+        return range(self.index * each, (self.index + 1) * each)
+
+    def rows(self, batch: Batch) -> Batch:
+        """The rows of a whole batch, as views.
+
+        Raises:
+            ValueError: the batch cannot be divided among the hosts.
+        """
+        if self.count == 1:
+            return batch
+        sizes = {name: len(values) for name, values in batch.items()}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"hosts: expected arrays of equally many rows to divide, got {sizes}")
+        part = self.of(next(iter(sizes.values())))
+        return {name: values[part.start : part.stop] for name, values in batch.items()}
+
+
+WHOLE: Final = Share(0, 1)
+"""All rows: the share of a single host."""
 
 
 def spec_of(batch: Batch) -> PyTree:
@@ -90,13 +140,13 @@ class Workload(abc.ABC):
         Every pass over the data has a new order of examples. Augmentation is included.
         """
 
-    def batches(self, seed: int, start: int) -> Iterator[Batch]:
-        """The batches of ``train_batch`` from update ``start`` on, without end.
+    def batches(self, seed: int, start: int, share: Share = WHOLE) -> Iterator[Batch]:
+        """A share of the batches of ``train_batch`` from update ``start`` on, without end.
 
         A workload whose batches take time makes them ahead, in threads that start with this call.
         The iterator may have ``close()``, which ends them.
         """
-        return (self.train_batch(seed, step) for step in itertools.count(start))
+        return (share.rows(self.train_batch(seed, step)) for step in itertools.count(start))
 
     @abc.abstractmethod
     def eval_batches(self, split: Split) -> Iterable[Batch]:
@@ -105,6 +155,13 @@ class Workload(abc.ABC):
         All batches have the same shapes; padding has weight 0 in ``batch["weight"]``. They are read
         once, one after the other, so they need not fit into memory together.
         """
+
+    def evaluation(self, split: Split, share: Share = WHOLE) -> Iterable[Batch]:
+        """A share of the batches of ``eval_batches``.
+
+        A workload whose batches take time makes no more than the share.
+        """
+        return (share.rows(batch) for batch in self.eval_batches(split))
 
     def batch_spec(self) -> PyTree:
         """Shapes and types of a training batch, for compilation; by default from the first one.

@@ -1,0 +1,44 @@
+"""JPEG files: decoded to RGB, and made of the few that are no RGB JPEG.
+
+Boundary: bytes in, bytes or arrays out; no file is read or written.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+
+def rgb_jpeg(data: bytes) -> bytes:
+    """The image as an RGB or grey JPEG: as it is, but for one PNG and 22 CMYK images.
+
+    Those are encoded anew with quality 100, as by TFDS.
+
+    Raises:
+        ValueError: this is no image.
+    """
+    import simplejpeg
+    from PIL import Image
+
+    if data[:2] == b"\xff\xd8":
+        colours = simplejpeg.decode_jpeg_header(data)[2]
+        if colours not in ("CMYK", "YCCK"):
+            return data
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            file = io.BytesIO()
+            image.convert("RGB").save(file, "JPEG", quality=100, subsampling=0)
+    except OSError as error:
+        raise ValueError(str(error)) from error
+    return file.getvalue()
+
+
+def decoded(data: bytes) -> Any:
+    """Pixels (H, W, 3) uint8 of a JPEG; not turned by its EXIF tag.
+
+    Raises:
+        ValueError: the image is damaged.
+    """
+    import simplejpeg
+
+    return simplejpeg.decode_jpeg(data, colorspace="RGB")
