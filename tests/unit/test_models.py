@@ -20,7 +20,8 @@ def normal(*shape, seed=0):
 
 
 def init(model, x, seed=0):
-    return jax.jit(lambda key: model.init(key, x, train=False))(jax.random.key(seed))
+    inputs = x if isinstance(x, tuple) else (x,)
+    return jax.jit(lambda key: model.init(key, *inputs, train=False))(jax.random.key(seed))
 
 
 # Jitted as a whole: one compilation instead of one per operation, none for shapes seen before.
@@ -28,8 +29,9 @@ def init(model, x, seed=0):
 def apply(model, variables, x, train=False, mutable=False, key=None):
     rngs = {} if key is None else {"dropout": key}
     capture = mutable == "intermediates"
+    inputs = x if isinstance(x, tuple) else (x,)
     return model.apply(
-        variables, x, train=train, rngs=rngs, mutable=mutable, capture_intermediates=capture
+        variables, *inputs, train=train, rngs=rngs, mutable=mutable, capture_intermediates=capture
     )
 
 
@@ -93,6 +95,48 @@ def test_batch_norm_moves_its_statistics_a_tenth_towards_the_batch():
     after = state["batch_stats"]["BatchNorm_init"]
     np.testing.assert_allclose(after["mean"], 0.1 * y.mean((0, 1, 2)), rtol=1e-4)
     np.testing.assert_allclose(after["var"], 0.9 + 0.1 * y.var((0, 1, 2)), rtol=1e-4)
+
+
+def test_groups_of_batch_norm_are_batches_of_their_own():
+    sizes = {"stage_sizes": (1,), "num_filters": 4, "num_classes": 3, "small_inputs": True}
+    plain, grouped = (resnet.make_model(bn_groups=n, **sizes) for n in (1, 2))
+    x = normal(8, 12, 12, 3) * np.linspace(1, 3, 8, dtype=np.float32)[:, None, None, None]
+    variables = init(plain, x)
+    assert jax.tree.structure(init(grouped, x)) == jax.tree.structure(variables)
+    logits, state = apply(grouped, variables, x, train=True, mutable="batch_stats")
+    halves = [apply(plain, variables, half, train=True, mutable="batch_stats")
+              for half in np.split(x, 2)]  # fmt: skip
+    np.testing.assert_allclose(
+        logits, np.concatenate([half for half, _ in halves]), rtol=1e-4, atol=1e-6
+    )
+    mean = jax.tree.map(lambda a, b: (a + b) / 2, *(new for _, new in halves))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), state, mean)
+    np.testing.assert_allclose(
+        apply(grouped, variables, x), apply(plain, variables, x), rtol=1e-4, atol=1e-6
+    )
+    with pytest.raises(ValueError, match="bn_groups: expected a divisor of 7 images, got 2"):
+        apply(grouped, variables, x[:7], train=True, mutable="batch_stats")
+
+
+@pytest.mark.parametrize("name", ["resnet", "unet", "dlrm", "gnn"])
+def test_computation_in_bfloat16_keeps_float32_parameters_and_results(name):
+    make, x = {
+        "resnet": (functools.partial(resnet.make_model, stage_sizes=(1,), num_filters=4,
+                                     small_inputs=True), normal(2, 8, 8, 3)),
+        "unet": (functools.partial(unet.make_model, channels=4, num_pool_layers=1),
+                 normal(2, 16, 16)),
+        "dlrm": (functools.partial(dlrm.make_model, vocab_size=50, embed_dim=8, **DLRM_WIDTHS),
+                 columns()),
+        "gnn": (functools.partial(gnn.make_model, latent_dim=8, hidden_dims=(8,), num_outputs=3,
+                                  num_message_passing_steps=1), random_graphs()),
+    }[name]  # fmt: skip
+    wide, narrow = make(), make(dtype=jnp.bfloat16)
+    variables = init(wide, x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(init(narrow, x))} == {np.dtype(np.float32)}
+    expected, found = (np.asarray(apply(model, variables, x)) for model in (wide, narrow))
+    assert found.dtype == np.float32
+    difference = np.abs(found - expected).max() / np.abs(expected).max()
+    assert 1e-5 < difference < 0.05
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -272,8 +316,8 @@ DLRM_WIDTHS = {"mlp_bottom_dims": (12, 8), "mlp_top_dims": (16, 10, 1)}
 
 
 def columns(rows=5, seed=0):
-    ids = np.random.default_rng(seed).integers(0, 10**6, (rows, 26))
-    return np.concatenate([normal(rows, 13, seed=seed), ids], axis=1).astype(np.float32)
+    ids = np.random.default_rng(seed).integers(0, 2**31, (rows, 26)).astype(np.int32)
+    return normal(rows, 13, seed=seed), ids
 
 
 @pytest.mark.parametrize("embed_dim", [8, 4])
@@ -283,12 +327,11 @@ def test_dlrm_by_its_definition(embed_dim):
     variables = init(model, x)
     p = jax.tree.map(np.asarray, variables["params"])
     expected = []
-    for row in x:
-        bottom = row[:13]
+    for bottom, ids in zip(*x, strict=True):
         for i in range(2):
             bottom = np.maximum(bottom @ p[f"Dense_{i}"]["kernel"] + p[f"Dense_{i}"]["bias"], 0)
         features = list(bottom.reshape(-1, embed_dim))
-        features += [p["embedding_table"][int(c) % 50] for c in row[13:]]
+        features += [p["embedding_table"][int(c) % 50] for c in ids]
         dots = [features[i] @ f for i in range(len(features)) for f in features[i:]]
         z = np.concatenate([bottom, dots])
         for i in range(2, 5):
@@ -314,10 +357,10 @@ def test_dlrm_initial_values():
     assert p["Dense_2"]["kernel"].std() == pytest.approx(math.sqrt(2 / (410 + 500)), rel=0.02)
     assert p["Dense_3"]["bias"].std() == pytest.approx(300**-0.5, rel=0.15)
     # The logit's bias is N(0, 1): what makes the initial loss vary so much between seeds.
-    biases = [
-        float(dlrm._dense(1, nn.initializers.zeros).init(jax.random.key(s), x)["params"]["bias"][0])
-        for s, x in enumerate(np.zeros((60, 1, 1), np.float32))
-    ]
+    small = dlrm.make_model(vocab_size=2, mlp_bottom_dims=(1,), mlp_top_dims=(1,), embed_dim=1)
+    start = jax.jit(jax.vmap(lambda key: small.init(key, *columns(1), train=False)))
+    keys = jax.vmap(jax.random.key)(np.arange(60))
+    biases = start(keys)["params"]["Dense_1"]["bias"]
     assert np.std(biases) == pytest.approx(1, rel=0.3)
 
 

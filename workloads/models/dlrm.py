@@ -18,9 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 NUM_DENSE = 13
-"""Number of leading numeric input columns; the others are ids of categories."""
+"""Columns of numbers."""
+
+NUM_IDS = 26
+"""Columns of categories."""
 
 
 class DLRM(nn.Module):
@@ -31,46 +35,44 @@ class DLRM(nn.Module):
     mlp_top_dims: tuple[int, ...]
     embed_dim: int
     dropout_rate: float
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, dense: jax.Array, ids: jax.Array, *, train: bool) -> jax.Array:
         """Returns logits.
 
         Args:
-            x: (N, 39) float32: 13 numbers, then 26 ids of categories, stored as floats. All
-                columns share one embedding table; the row is the id modulo ``vocab_size``.
+            dense: numbers (N, 13) float32.
+            ids: ids of categories (N, 26) int32, >= 0. All columns share one embedding table; the
+                row is the id modulo ``vocab_size``.
             train: apply dropout (needs ``rngs={"dropout": key}`` when the rate is not 0).
 
         Returns:
-            Logits (N, mlp_top_dims[-1]).
+            Logits (N, mlp_top_dims[-1]) float32.
         """
-        dense, ids = x[:, :NUM_DENSE], x[:, NUM_DENSE:].astype(jnp.int32)
         for width in self.mlp_bottom_dims:
-            dense = nn.relu(_dense(width, nn.initializers.glorot_uniform())(dense))
+            dense = nn.relu(self._dense(width, nn.initializers.glorot_uniform())(dense))
         table = self.param(
             "embedding_table",
             nn.initializers.uniform(1 / math.sqrt(self.vocab_size)),
             (self.vocab_size, self.embed_dim),
         )
         # A bottom output wider than the embedding is split into several features.
-        features = jnp.concatenate(
-            (dense.reshape(len(x), -1, self.embed_dim), table[ids % self.vocab_size]), axis=1
-        )
+        rows = table[ids % self.vocab_size].astype(dense.dtype)
+        features = jnp.concatenate((dense.reshape(len(ids), -1, self.embed_dim), rows), axis=1)
         x = jnp.concatenate((dense, _pairwise_dots(features)), axis=-1)
         for layer, width in enumerate(self.mlp_top_dims):
             stddev = math.sqrt(2 / (x.shape[-1] + width))
-            x = _dense(width, nn.initializers.normal(stddev))(x)
+            x = self._dense(width, nn.initializers.normal(stddev))(x)
             if layer < len(self.mlp_top_dims) - 1:
                 x = nn.relu(x)
             if layer == len(self.mlp_top_dims) - 2:
                 x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-        return x
+        return x.astype(jnp.float32)
 
-
-def _dense(width: int, kernel_init: nn.initializers.Initializer) -> nn.Module:
-    return nn.Dense(
-        width, kernel_init=kernel_init, bias_init=nn.initializers.normal(1 / math.sqrt(width))
-    )
+    def _dense(self, width: int, kernel_init: nn.initializers.Initializer) -> nn.Module:
+        bias_init = nn.initializers.normal(1 / math.sqrt(width))
+        return nn.Dense(width, dtype=self.dtype, kernel_init=kernel_init, bias_init=bias_init)
 
 
 def _pairwise_dots(features: jax.Array) -> jax.Array:
@@ -88,10 +90,11 @@ def make_model(
     mlp_top_dims: Sequence[int] = (1024, 1024, 512, 256, 1),
     embed_dim: int = 128,
     dropout_rate: float = 0.0,
+    dtype: DTypeLike = jnp.float32,
 ) -> nn.Module:
     """Builds a DLRM; the defaults are AlgoPerf's Criteo model (539,267,457 parameters).
 
-    Call it as ``model.apply(variables, x, train=..., rngs={"dropout": key})`` with ``x`` (N, 39).
+    Call it as ``model.apply(variables, dense, ids, train=..., rngs={"dropout": key})``.
 
     Args:
         vocab_size: rows of the embedding table, shared by all categorical columns.
@@ -100,6 +103,7 @@ def make_model(
         mlp_top_dims: widths of the layers over the dot products; the last is the number of logits.
         embed_dim: width of an embedding.
         dropout_rate: dropout probability before the last layer, in [0, 1).
+        dtype: type of the computation; parameters and logits are float32.
 
     Raises:
         ValueError: a size is not positive or inconsistent, or the rate is outside [0, 1).
@@ -118,7 +122,7 @@ def make_model(
         )
     if not 0 <= dropout_rate < 1:
         raise ValueError(f"dropout_rate: expected a number in [0, 1), got {dropout_rate}")
-    return DLRM(vocab_size, bottom, top, embed_dim, dropout_rate)
+    return DLRM(vocab_size, bottom, top, embed_dim, dropout_rate, dtype)
 
 
 def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:

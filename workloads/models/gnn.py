@@ -18,15 +18,18 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 Graphs = Mapping[str, jax.Array]
 """Several graphs in one set of arrays, padded to fixed shapes; see ``GNN.__call__``."""
 
 
-def _mlp(x: jax.Array, widths: Sequence[int], dropout: Callable[..., jax.Array]) -> jax.Array:
+def _mlp(
+    x: jax.Array, widths: Sequence[int], dropout: Callable[..., jax.Array], dtype: DTypeLike
+) -> jax.Array:
     """Dense layer, layer norm, ReLU and dropout per width; adds layers to the calling module."""
     for width in widths:
-        x = dropout(nn.relu(nn.LayerNorm()(nn.Dense(width)(x))))
+        x = dropout(nn.relu(nn.LayerNorm(dtype=dtype)(nn.Dense(width, dtype=dtype)(x))))
     return x
 
 
@@ -38,6 +41,7 @@ class GNN(nn.Module):
     num_message_passing_steps: int
     num_outputs: int
     dropout_rate: float
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, graphs: Graphs, *, train: bool) -> jax.Array:
@@ -55,7 +59,7 @@ class GNN(nn.Module):
             train: apply dropout (needs ``rngs={"dropout": key}`` when the rate is not 0).
 
         Returns:
-            Logits (G, num_outputs); those of padding graphs are meaningless.
+            Logits (G, num_outputs) float32; those of padding graphs are meaningless.
         """
         senders, receivers = graphs["senders"], graphs["receivers"]
         num_nodes, num_graphs = graphs["nodes"].shape[0], graphs["n_node"].shape[0]
@@ -65,24 +69,28 @@ class GNN(nn.Module):
         dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
 
         def update(*inputs: jax.Array) -> jax.Array:
-            return _mlp(jnp.concatenate(inputs, axis=-1), self.hidden_dims, dropout)
+            x = jnp.concatenate([values.astype(self.dtype) for values in inputs], axis=-1)
+            return _mlp(x, self.hidden_dims, dropout, self.dtype)
 
-        def sum_by_graph(values: jax.Array, graph: jax.Array) -> jax.Array:
-            return jax.ops.segment_sum(values, graph, num_graphs, indices_are_sorted=True)
+        def sums(values: jax.Array, segment: jax.Array, total: int, by_graph: bool) -> jax.Array:
+            wide = values.astype(jnp.float32)  # sums of many terms
+            return jax.ops.segment_sum(wide, segment, total, indices_are_sorted=by_graph)
 
-        nodes = nn.Dense(self.latent_dim)(graphs["nodes"])
-        edges = nn.Dense(self.latent_dim)(graphs["edges"])
+        nodes = nn.Dense(self.latent_dim, dtype=self.dtype)(graphs["nodes"])
+        edges = nn.Dense(self.latent_dim, dtype=self.dtype)(graphs["edges"])
         context = jnp.zeros((num_graphs, self.num_outputs), nodes.dtype)
         for _ in range(self.num_message_passing_steps):
             edges = update(edges, nodes[senders], nodes[receivers], context[graph_of_edge])
-            sent = jax.ops.segment_sum(edges, senders, num_nodes)
-            received = jax.ops.segment_sum(edges, receivers, num_nodes)
+            sent = sums(edges, senders, num_nodes, by_graph=False)
+            received = sums(edges, receivers, num_nodes, by_graph=False)
             nodes = update(nodes, sent, received, context[graph_of_node])
             context = update(
-                sum_by_graph(nodes, graph_of_node), sum_by_graph(edges, graph_of_edge), context
+                sums(nodes, graph_of_node, num_graphs, by_graph=True),
+                sums(edges, graph_of_edge, num_graphs, by_graph=True),
+                context,
             )
-        logits: jax.Array = nn.Dense(self.num_outputs)(context)
-        return logits
+        logits: jax.Array = nn.Dense(self.num_outputs, dtype=self.dtype)(context)
+        return logits.astype(jnp.float32)
 
 
 def _graph_of(counts: jax.Array, total: int) -> jax.Array:
@@ -97,6 +105,7 @@ def make_model(
     num_message_passing_steps: int = 5,
     num_outputs: int = 128,
     dropout_rate: float = 0.1,
+    dtype: DTypeLike = jnp.float32,
 ) -> nn.Module:
     """Builds a graph network; the defaults are AlgoPerf's OGBG model (3,554,176 parameters).
 
@@ -110,6 +119,7 @@ def make_model(
         num_message_passing_steps: number of steps, each with its own parameters.
         num_outputs: number of labels of a graph.
         dropout_rate: dropout probability after each layer of an MLP, in [0, 1).
+        dtype: type of the layers; parameters, sums over nodes and edges, and logits are float32.
 
     Raises:
         ValueError: a size is not positive, ``hidden_dims`` is empty, or the rate is outside [0, 1).
@@ -126,7 +136,7 @@ def make_model(
             raise ValueError(f"{name}: expected a number >= 1, got {value}")
     if not 0 <= dropout_rate < 1:
         raise ValueError(f"dropout_rate: expected a number in [0, 1), got {dropout_rate}")
-    return GNN(latent_dim, hidden_dims, num_message_passing_steps, num_outputs, dropout_rate)
+    return GNN(latent_dim, hidden_dims, num_message_passing_steps, num_outputs, dropout_rate, dtype)
 
 
 def masked_binary_cross_entropy(
@@ -138,13 +148,13 @@ def masked_binary_cross_entropy(
     weight, in whichever graph.
 
     Args:
-        logits: (G, T).
-        labels: 0 or 1, (G, T); any value, NaN included, where the weight is 0.
-        weights: (G, T), 1 for an existing label, 0 for a missing label or padding.
+        logits: (..., T).
+        labels: 0 or 1, (..., T); any value, NaN included, where the weight is 0.
+        weights: (..., T), 1 for an existing label, 0 for a missing label or padding.
         label_smoothing: share ``a`` in [0, 1]; targets are ``(1 - a) * label + a / T``.
 
     Returns:
-        ``(losses, counts)``, both (G,).
+        ``(losses, counts)``, both (...).
     """
     # Masked before use and after: the gradient of 0 * NaN is NaN.
     targets = jnp.where(weights > 0, labels, 0)

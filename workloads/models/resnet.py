@@ -19,6 +19,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
+
+from timetrial.workloads.models import batch_norm
 
 _Layer = Callable[..., Any]
 
@@ -80,6 +83,8 @@ class ResNet(nn.Module):
     num_classes: int
     bottleneck: bool
     small_inputs: bool
+    bn_groups: int
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -91,11 +96,15 @@ class ResNet(nn.Module):
                 ``batch_stats``, to be passed as ``mutable``).
 
         Returns:
-            Logits (N, num_classes).
+            Logits (N, num_classes) float32.
         """
-        conv = functools.partial(nn.Conv, use_bias=False)
+        conv = functools.partial(nn.Conv, use_bias=False, dtype=self.dtype)
         norm = functools.partial(
-            nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5
+            batch_norm.of(self.bn_groups),
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            dtype=self.dtype,
         )
         if self.small_inputs:
             x = conv(self.num_filters, (3, 3), name="Conv_init")(x)
@@ -112,8 +121,9 @@ class ResNet(nn.Module):
                 strides = (2, 2) if stage > 0 and position == 0 else (1, 1)
                 x = block(self.num_filters * 2**stage, strides, conv, norm)(x)
         x = jnp.mean(x, axis=(1, 2))
-        logits: jax.Array = nn.Dense(self.num_classes, kernel_init=nn.initializers.normal(0.01))(x)
-        return logits
+        kernel_init = nn.initializers.normal(0.01)
+        logits: jax.Array = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=kernel_init)(x)
+        return logits.astype(jnp.float32)
 
 
 def make_model(
@@ -123,11 +133,13 @@ def make_model(
     num_classes: int = 1000,
     bottleneck: bool = True,
     small_inputs: bool = False,
+    bn_groups: int = 1,
+    dtype: DTypeLike = jnp.float32,
 ) -> nn.Module:
     """Builds a ResNet; the defaults are AlgoPerf's ResNet-50 (25,557,032 parameters).
 
     Call it as ``model.apply(variables, x, train=...)`` with ``x`` of shape (N, H, W, C); in
-    training mode pass ``mutable=["batch_stats"]``. Batch statistics are over the whole batch.
+    training mode pass ``mutable=["batch_stats"]``.
 
     Args:
         stage_sizes: number of blocks per stage; every stage but the first halves the resolution.
@@ -137,6 +149,8 @@ def make_model(
         small_inputs: stem for images of about 32 pixels: a 3x3 convolution of stride 1, no max
             pooling (section 4.2 of the ResNet paper). The default stem is a 7x7 convolution of
             stride 2 and 3x3 max pooling of stride 2.
+        bn_groups: groups of consecutive images that share batch statistics; 1 is the whole batch.
+        dtype: type of the layers; parameters, statistics and logits are float32.
 
     Raises:
         ValueError: a size is not positive, or ``stage_sizes`` is empty.
@@ -144,10 +158,14 @@ def make_model(
     stage_sizes = tuple(stage_sizes)
     if not stage_sizes or min(stage_sizes) < 1:
         raise ValueError(f"stage_sizes: expected one or more numbers >= 1, got {stage_sizes}")
-    for name, value in (("num_filters", num_filters), ("num_classes", num_classes)):
+    for name, value in (
+        ("num_filters", num_filters),
+        ("num_classes", num_classes),
+        ("bn_groups", bn_groups),
+    ):
         if value < 1:
             raise ValueError(f"{name}: expected a number >= 1, got {value}")
-    return ResNet(stage_sizes, num_filters, num_classes, bottleneck, small_inputs)
+    return ResNet(stage_sizes, num_filters, num_classes, bottleneck, small_inputs, bn_groups, dtype)
 
 
 def softmax_cross_entropy(

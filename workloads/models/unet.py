@@ -15,6 +15,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 
 def _normalise_and_activate(x: jax.Array) -> jax.Array:
@@ -33,12 +34,13 @@ class ConvBlock(nn.Module):
 
     channels: int
     dropout_rate: float
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps (N, H, W, C) to (N, H, W, channels)."""
         for _ in range(2):
-            x = nn.Conv(self.channels, (3, 3), use_bias=False)(x)
+            x = nn.Conv(self.channels, (3, 3), use_bias=False, dtype=self.dtype)(x)
             x = _normalise_and_activate(x)
             x = nn.Dropout(self.dropout_rate, broadcast_dims=(1, 2), deterministic=not train)(x)
         return x
@@ -60,7 +62,7 @@ class ConvTranspose(nn.Module):
         shape = (2, 2, depth, self.channels)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         # A transposed convolution mirrors its kernel.
-        y = jnp.einsum("nhwc,ijcd->nhiwjd", x, kernel[::-1, ::-1])
+        y = jnp.einsum("nhwc,ijcd->nhiwjd", x, kernel[::-1, ::-1].astype(x.dtype))
         return y.reshape(n, 2 * height, 2 * width, self.channels)
 
 
@@ -81,6 +83,7 @@ class UNet(nn.Module):
     channels: int
     num_pool_layers: int
     dropout_rate: float
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -91,7 +94,7 @@ class UNet(nn.Module):
             train: apply dropout (needs ``rngs={"dropout": key}`` when the rate is not 0).
 
         Returns:
-            Images (N, H, W).
+            Images (N, H, W) float32.
         """
         if min(x.shape[1:]) < 2**self.num_pool_layers:
             raise ValueError(
@@ -101,11 +104,11 @@ class UNet(nn.Module):
         x = x[..., None]
         skips = []
         for level in range(self.num_pool_layers):
-            x = ConvBlock(self.channels * 2**level, self.dropout_rate)(x, train=train)
+            x = ConvBlock(self.channels * 2**level, self.dropout_rate, self.dtype)(x, train=train)
             skips.append(x)
             x = nn.avg_pool(x, (2, 2), strides=(2, 2))
         width = self.channels * 2**self.num_pool_layers
-        x = ConvBlock(width, self.dropout_rate)(x, train=train)
+        x = ConvBlock(width, self.dropout_rate, self.dtype)(x, train=train)
         for skip in reversed(skips):
             width //= 2
             x = TransposeConvBlock(width)(x)
@@ -113,13 +116,17 @@ class UNet(nn.Module):
             missing = [(0, skip.shape[axis] - x.shape[axis]) for axis in (1, 2)]
             x = jnp.pad(x, ((0, 0), *missing, (0, 0)), mode="reflect")
             x = jnp.concatenate((x, skip), axis=-1)
-            x = ConvBlock(width, self.dropout_rate)(x, train=train)
-        images: jax.Array = nn.Conv(1, (1, 1))(x)[..., 0]
-        return images
+            x = ConvBlock(width, self.dropout_rate, self.dtype)(x, train=train)
+        images: jax.Array = nn.Conv(1, (1, 1), dtype=self.dtype)(x)[..., 0]
+        return images.astype(jnp.float32)
 
 
 def make_model(
-    *, channels: int = 32, num_pool_layers: int = 4, dropout_rate: float = 0.0
+    *,
+    channels: int = 32,
+    num_pool_layers: int = 4,
+    dropout_rate: float = 0.0,
+    dtype: DTypeLike = jnp.float32,
 ) -> nn.Module:
     """Builds a U-Net; the defaults are AlgoPerf's fastMRI model (7,756,097 parameters).
 
@@ -130,6 +137,7 @@ def make_model(
         channels: width at full resolution, doubled at every level below.
         num_pool_layers: number of times the resolution is halved.
         dropout_rate: dropout probability of a channel, in [0, 1).
+        dtype: type of convolutions; parameters, statistics and results are float32.
 
     Raises:
         ValueError: a size is not positive or the rate is outside [0, 1).
@@ -139,7 +147,7 @@ def make_model(
             raise ValueError(f"{name}: expected a number >= 1, got {value}")
     if not 0 <= dropout_rate < 1:
         raise ValueError(f"dropout_rate: expected a number in [0, 1), got {dropout_rate}")
-    return UNet(channels, num_pool_layers, dropout_rate)
+    return UNet(channels, num_pool_layers, dropout_rate, dtype)
 
 
 def l1_loss(outputs: jax.Array, targets: jax.Array) -> jax.Array:

@@ -22,32 +22,33 @@ from timetrial.workloads.models import dlrm
 class ClickPrediction(Workload):
     """Workloads that predict a yes or no; the deciding metric is the cross-entropy on validation.
 
-    Batches: ``x`` (N, columns) float32, numbers first, then ids; ``y`` (N,) float32, 0 or 1;
-    evaluation batches also have ``weight`` (N,).
+    Batches: numbers ``dense`` (N, 13) float32; ``ids`` of categories (N, 26) int32; ``y`` (N,)
+    float32, 0 or 1; evaluation batches also have ``weight`` (N,).
 
     Attributes:
-        model: takes ``x``, ``train`` and the random numbers ``dropout``; gives logits (N, 1).
-        columns: number of columns of ``x``.
+        model: takes ``dense``, ``ids``, ``train`` and the random numbers ``dropout``; gives logits
+            (N, 1).
     """
 
     metric: ClassVar[str] = "loss"
     direction: ClassVar[Direction] = Direction.MINIMIZE
     model: nn.Module
-    columns: int
 
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
-        return self.model.init(key, jnp.zeros((1, self.columns)), train=False)["params"], {}
+        dense, ids = jnp.zeros((1, dlrm.NUM_DENSE)), jnp.zeros((1, dlrm.NUM_IDS), jnp.int32)
+        return self.model.init(key, dense, ids, train=False)["params"], {}
 
     def loss(
         self, params: PyTree, model_state: PyTree, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, PyTree]:
-        rngs = {"dropout": key}
-        logits = self.model.apply({"params": params}, batch["x"], train=True, rngs=rngs)
+        columns, rngs = (batch["dense"], batch["ids"]), {"dropout": key}
+        logits = self.model.apply({"params": params}, *columns, train=True, rngs=rngs)
         losses = dlrm.binary_cross_entropy(logits, jnp.asarray(batch["y"]))
         return jnp.mean(losses), model_state
 
     def eval_step(self, params: PyTree, model_state: PyTree, batch: Batch) -> tuple[Sums, PyTree]:
-        logits = self.model.apply({"params": params}, batch["x"], train=False)
+        columns = (batch["dense"], batch["ids"])
+        logits = self.model.apply({"params": params}, *columns, train=False)
         losses = dlrm.binary_cross_entropy(logits, jnp.asarray(batch["y"]))
         weight = jnp.asarray(batch["weight"])
         return {"loss": (jnp.sum(losses * weight), jnp.sum(weight))}, {}
