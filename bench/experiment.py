@@ -320,5 +320,5 @@ def header(
             _log.warning("JAX_DISABLE_JIT is set: seconds compare with those of no other run")
             tags = {schema.UNCOMPILED: "true", **tags}
         tags = {**calibration_tags(config.budget), **setup.told, **notes, **tags}
-        tags = {**entry_tags(setup.entry, config, setup.horizon), **tags}
+        tags = {**entry_tags(setup.entry, config, setup.horizon), **workload.notes(), **tags}
     return run_header(config, workload, tags)

@@ -36,8 +36,10 @@ def listing() -> str:
     """Workloads, optimizers, suites and presets with one line each; plug-ins with their origin."""
     files = presets()
     missing = {name: missing_entries(path) for name, path in files.items()}
+    apart = {name: unavailable(WORKLOADS, name) for name in WORKLOADS}
     sections: dict[str, Lines] = {
-        "workloads": _entry_lines(WORKLOADS),
+        "workloads": [line for line in _entry_lines(WORKLOADS) if not apart[line[0]]],
+        "workloads that cannot run here": [(name, why) for name, why in apart.items() if why],
         "optimizers": _entry_lines(OPTIMIZERS),
         "suites": [(name, _summary(path)) for name, path in suites().items()],
         "presets": [(name, _header(files[name])) for name in files if not missing[name]],
@@ -91,6 +93,15 @@ def _entry_lines(registry: Registry[Any]) -> Lines:
     return lines
 
 
+def unavailable(registry: Registry[Any], name: str) -> str:
+    """The reason why an entry cannot run here; "" where it can or cannot be loaded."""
+    try:
+        entry = registry[name]
+        return entry.unavailable() if isinstance(entry, WorkloadEntry) else ""
+    except PluginError:
+        return ""
+
+
 def _summary_of(entry: Entry[Any]) -> str:
     """The summary; for a workload, with its metric if that can be read."""
     if isinstance(entry, WorkloadEntry):
@@ -116,7 +127,10 @@ def missing_entries(path: Path) -> str:
         if isinstance(tree.get(registry.what), dict) and "name" in tree[registry.what]
     ]
     lacking = [f"{registry.what} {name}" for registry, name in wanted if name not in registry]
-    return f"needs {' and '.join(lacking)}, which is not installed" if lacking else ""
+    if lacking:
+        return f"needs {' and '.join(lacking)}, which is not installed"
+    reasons = [unavailable(registry, name) for registry, name in wanted]
+    return next((reason for reason in reasons if reason), "")
 
 
 def _summary(path: Path) -> str:
@@ -132,6 +146,8 @@ def _entry_text(registry: Registry[Any], name: str) -> str:
     """An entry's summary, its facts, its settings and its search space."""
     entry: Entry[Any] = registry[name]
     parts = [f"{registry.what} {name} ({registry.origin(name)}): {entry.summary}"]
+    if why := unavailable(registry, name):
+        parts.append(f"cannot run here: {why}")
     if isinstance(entry, OptimizerEntry):
         parts.append(_table(_optimizer_facts(entry)))
     elif isinstance(entry, WorkloadEntry):

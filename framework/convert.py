@@ -19,7 +19,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from timetrial.framework import paths
@@ -55,6 +55,8 @@ def convert(value: Any, hint: Any, path: str) -> Any:
     if origin is collections.abc.Mapping:
         found = _mapping(value, path, "")
         return {str(key): convert(v, args[1], at(path, key)) for key, v in found.items()}
+    if origin is typing.Literal:
+        return _choice(value, args, path)
     if dataclasses.is_dataclass(hint):
         cls = typing.cast(type, hint)
         return construct(cls, fields_of(_mapping(value, path, _example(cls)), cls, path), path)
@@ -270,6 +272,14 @@ def _scalar(value: Any, hint: Any, path: str) -> Any:
     if isinstance(found, int) and not -(2**63) <= found < 2**63:
         raise refused(path, "a whole number of at most 64 bits", value)
     return found
+
+
+def _choice(value: Any, allowed: Sequence[str], path: str) -> str:
+    """One of some texts."""
+    found = _scalar(value, str, path)
+    if found not in allowed:
+        raise refused(path, f"one of {', '.join(allowed)}", value)
+    return str(found)
 
 
 def refused(path: str, expected: str, value: Any) -> ConfigError:

@@ -120,9 +120,12 @@ class WorkloadEntry(Entry[Workload]):
 
     Attributes:
         targets: fixed targets of the metric, by split; empty when runs establish them.
+        unavailable: the reason why the workload cannot run here, such as missing data, in one line;
+            "" when it can.
     """
 
     targets: Mapping[Split, float] = dataclasses.field(default_factory=dict)
+    unavailable: Callable[[], str] = lambda: ""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -177,3 +177,7 @@ class Workload(abc.ABC):
     def datasets(self) -> Mapping[str, str]:
         """Maps the name of each data set used to the sha256 digest of its file(s)."""
         return {}
+
+    def notes(self) -> Mapping[str, str]:
+        """Tags to record with every run, such as the number of bad records left out."""
+        return {}

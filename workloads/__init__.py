@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.registry import Registry
-from timetrial.workloads import assays, fashion_mnist, flights, icbm
+from timetrial.workloads import (
+    assays,
+    criteo1tb,
+    fashion_mnist,
+    fastmri,
+    flights,
+    icbm,
+    imagenet_resnet,
+)
 
 WORKLOADS: Registry[WorkloadEntry] = Registry(
     "workload",
@@ -17,6 +25,9 @@ WORKLOADS: Registry[WorkloadEntry] = Registry(
         "icbm_unet": icbm.ENTRY,
         "assays_gnn": assays.ENTRY,
         "flights_dlrm": flights.ENTRY,
+        "imagenet_resnet": imagenet_resnet.ENTRY,
+        "fastmri": fastmri.ENTRY,
+        "criteo1tb": criteo1tb.ENTRY,
     },
 )
 """All workloads, plug-ins included."""

@@ -25,7 +25,10 @@ QUICK: dict[str, dict[str, Any]] = {
 }
 """Settings that compile sooner; a workload that has none is tested as it is."""
 
-every_workload = pytest.mark.parametrize("name", WORKLOADS.built_in)
+MINI = [name for name, entry in WORKLOADS.built_in.items() if isinstance(entry.make, type)]
+"""Workloads on embedded data; ``test_full_size`` tests the others."""
+
+every_workload = pytest.mark.parametrize("name", MINI)
 
 
 @functools.cache

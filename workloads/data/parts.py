@@ -126,6 +126,23 @@ class Parts:
         self._made.close()
 
 
+class Batches:
+    """The batches of ``Parts``, each joined; ``close`` ends the making."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        return joined(next(self._parts))
+
+    def close(self) -> None:
+        """Ends the threads, as ``Parts.close``."""
+        self._parts.close()
+
+
 class FiniteSource(Source, Protocol):
     """A source of the batches of an evaluation; ignores the seed."""
 
