@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import jax
+
 from timetrial.bench import suite as suites
 from timetrial.bench.naming import label, run_name
 from timetrial.bench.progress import duration
@@ -16,18 +18,40 @@ from timetrial.framework import config as configuration
 from timetrial.framework.config import RunConfig, Tracking
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Status
+from timetrial.optimizers.velo.weights import has_google_weights
 from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.record import schema
 from timetrial.tracking.scores.targets import diverged
 from timetrial.tracking.store.opening import Store
+from timetrial.workloads import WORKLOADS
 
 
-def show_plan(suite: Suite, tracking: Tracking) -> None:
-    """Prints the runs of a race; the command ``timetrial bench --plan``."""
+def show_plan(suite: Suite, tracking: Tracking) -> int:
+    """Prints the runs of a race; the command ``timetrial bench --plan``.
+
+    Returns:
+        The exit code: 1 when something is missing that the runs need.
+    """
     configs = [c for w in suite.workloads for c in suites.plan(suite, tracking, w)]
     print(headline(suite, configs))
     for config in configs:
-        print(f"  {run_name(config):<48} {budget_text(config)}")
+        expected = suite.expected_seconds(config.workload.name)
+        about = f"  about {duration(expected)}" if expected else ""
+        print(f"  {run_name(config):<48} {budget_text(suite, config):<28}{about}".rstrip())
+    missing = obstacles(suite)
+    for reason in missing:
+        print(f"missing: {reason}")
+    return 1 if missing else 0
+
+
+def obstacles(suite: Suite) -> list[str]:
+    """What is missing on this machine for the runs of a suite, one line each."""
+    reasons = [WORKLOADS[name].unavailable() for name in suite.workloads]
+    if "gpu" in suite.needs and jax.default_backend() == "cpu":
+        reasons.append("a GPU; needs= runs the suite without")
+    if "google_weights" in suite.needs and not has_google_weights():
+        reasons.append("Google's weights of VeLO, which timetrial fetch velo gets")
+    return [reason for reason in reasons if reason]
 
 
 def headline(suite: Suite, configs: Sequence[RunConfig]) -> str:
@@ -38,17 +62,19 @@ def headline(suite: Suite, configs: Sequence[RunConfig]) -> str:
         f"{len(suite.seeds)} seeds"
     )
     conditions = " and ".join(f"{condition} budgets" for condition in suite.conditions)
-    expected = duration(len(configs) * suite.seconds_per_run)
+    expected = duration(sum(suite.expected_seconds(c.workload.name) for c in configs))
     return (
         f"suite {suite.name}: {matrix}, {conditions}: {len(configs)} runs, "
-        f"about {expected} on 2 idle cores"
+        f"about {expected} on {suite.machine}"
     )
 
 
-def budget_text(config: RunConfig) -> str:
+def budget_text(suite: Suite, config: RunConfig) -> str:
     """The budget of a planned run in words."""
     if config.budget.steps is None:
-        return "the time budget"
+        seconds = suites.preset_seconds(suite, config.tracking, config.workload.name)
+        own = seconds is not None and config.budget.calibration is None
+        return f"{seconds:g} charged seconds" if own else "the time budget"
     more = "" if config.budget.also_seconds is None else ", and until the time budget is used up"
     return f"{config.budget.steps} steps{more}"
 
@@ -65,7 +91,7 @@ def planned(suite: Suite, tracking: Tracking, store: Store) -> list[RunConfig]:
 
 
 def time_budget(suite: Suite, tracking: Tracking, workload: str, store: Store) -> float | None:
-    """Charged seconds of the time budget: from the suite's calibration, else the reference run.
+    """Charged seconds of the time budget: of calibration, preset or reference run, in this order.
 
     A repeated reference run counts by its first credible record, else by its first one. None before
     the reference run has finished, or when it diverged.
@@ -76,6 +102,8 @@ def time_budget(suite: Suite, tracking: Tracking, workload: str, store: Store) -
     file = suite.calibration(workload)
     if file is not None:
         return configuration.calibrated_seconds(Path(file), pace.workload, f"calibration {file}")
+    if pace.budget.seconds is not None:
+        return pace.budget.seconds
     digest = configuration.digest(pace)
     runs = load_runs(store, tracking.experiment, tags={schema.CONFIG_HASH: digest})
     usable = sorted(filter(sets_budgets, runs), key=is_suspect)

@@ -37,10 +37,12 @@ WIDE, NARROW = 120, 80
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: ``48 s``, ``7 min``, ``1 h 05 min``."""
+    """Seconds in words: ``48 s``, ``7 min``, ``1 h 05 min``, ``33 days``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
+    if minutes >= 3 * 24 * 60:
+        return f"{minutes / (24 * 60):.0f} days"
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 

@@ -17,6 +17,7 @@ from timetrial.bench.naming import run_name
 from timetrial.bench.planning import (
     headline,
     is_suspect,
+    obstacles,
     planned,
     sets_budgets,
     suspect_digests,
@@ -79,6 +80,8 @@ def race(
     Returns:
         The exit code: 1 when a run failed.
     """
+    if missing := obstacles(suite):
+        raise UserError(f"suite {suite.name} cannot run here: {'; '.join(missing)}")
     store = open_store(tracking.uri, root=Path(tracking.root))
     close_dead_runs(store, tracking.experiment)
     done = finished_configs(store, tracking.experiment)
@@ -90,7 +93,8 @@ def race(
             f"{skipped} of {len(configs)} runs are recorded in {tracking.experiment!r} already "
             "and are not repeated"
         )
-    with raise_interrupted(), Display(expected_seconds=suite.seconds_per_run) as display:
+    expected = sum(suite.expected_seconds(c.workload.name) for c in configs) / len(configs)
+    with raise_interrupted(), Display(expected_seconds=expected) as display:
         display.race(len(configs), skipped)
         course = Course(suite, tracking, done, store, Workshop(), display)
         failed = make_planned(course)
@@ -130,7 +134,7 @@ def make_planned(course: Course) -> list[tuple[str, str]]:
     for workload in suite.workloads:
         pace = None
         if Condition.TIME in suite.conditions:
-            if not suite.calibrations:
+            if suites.has_reference(suite, tracking, workload):
                 config = suites.pacemaker(suite, tracking, workload)
                 if reference_is_due(suite, config, course.done, store):
                     course.done.discard(configuration.digest(config))

@@ -202,8 +202,8 @@ def paper_report(tracking: Tracking, r_max: float | None = None) -> int:
 def served_conditions(config: RunConfig, suite: Suite) -> list[Condition]:
     """The conditions served by a planned run."""
     pace = configuration.digest(suites.pacemaker(suite, config.tracking, config.workload.name))
-    has_pacemaker = Condition.TIME in suite.conditions and not suite.calibrations
-    sets_pace = has_pacemaker and configuration.digest(config) == pace
+    has_reference = suites.has_reference(suite, config.tracking, config.workload.name)
+    sets_pace = has_reference and configuration.digest(config) == pace
     if config.budget.also_seconds is not None or sets_pace:
         return [Condition.STEP, Condition.TIME]
     return [config.budget.condition]

@@ -6,8 +6,9 @@ Boundary: reads presets and suites; ``race`` makes the runs.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ from timetrial.workloads import WORKLOADS
 
 PRESETS_DIRECTORY = Path(__file__).parent / "presets"
 SUITES_DIRECTORY = Path(__file__).parent / "suites"
+
+NEEDS = ("gpu", "google_weights")
+"""What the runs of a suite may need besides data."""
+
+REGULARISATION = ("dropout_rate", "label_smoothing")
+"""Settings of a workload that are tuned with an optimizer, as in AlgoPerf's search spaces."""
 
 HPO = "hpo"
 """Name of the tuned optimizer in suites, read from each workload's tuned preset."""
@@ -64,7 +71,11 @@ class Suite:
         calibrations: directory of calibration files, relative to the working directory;
             ``<calibrations>/W.yaml`` holds the time budget of workload W. "" takes the charged
             seconds of the reference run.
-        seconds_per_run: expected wall time of a run on 2 cores, for the estimate in the plan.
+        seconds_per_run: expected wall time of a run, for the estimate in the plan.
+        hours: expected hours of a run by workload, where they differ much; instead of
+            ``seconds_per_run``.
+        machine: machine of these times, in words.
+        needs: what every run needs besides data: ``gpu``, ``google_weights``.
         targets: how the targets of the race are set.
         r_max: upper limit of the score's integral, > 1; null takes 3 for time and 1.5 for steps,
             which reproduce the paper.
@@ -81,6 +92,9 @@ class Suite:
     conditions: tuple[str, ...] = (Condition.STEP,)
     calibrations: UserPath = ""
     seconds_per_run: float = 0.0
+    hours: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    machine: str = "2 idle cores"
+    needs: tuple[str, ...] = ()
     targets: TargetSettings = TargetSettings()
     r_max: float | None = None
     hpo: UserPath = ""
@@ -98,6 +112,9 @@ class Suite:
             )
         _check_names("conditions", "condition", self.conditions, [Condition.STEP, Condition.TIME])
         check(self, seconds_per_run=">= 0", r_max="> 1")
+        _check_hours(self.hours)
+        if self.needs:
+            _check_names("needs", "need", self.needs, NEEDS)
         if self.targets.file and not os.path.isfile(self.targets.file):
             raise ValueError(f"targets.file: expected a file, found none at {self.targets.file}")
         if not self.seeds:
@@ -106,6 +123,10 @@ class Suite:
             raise ValueError(f"seeds: expected different ones, got {list(self.seeds)}")
         if not 0 <= min(self.seeds) <= max(self.seeds) < 2**32:
             raise ValueError(f"seeds: expected numbers in [0, 2**32), got {list(self.seeds)}")
+
+    def expected_seconds(self, workload: str) -> float:
+        """Expected wall time of a run on a workload; 0 if unknown."""
+        return 3600 * self.hours[workload] if workload in self.hours else self.seconds_per_run
 
     def _check_presets(self) -> None:
         """Raises if the directory lacks the preset of a workload."""
@@ -146,6 +167,12 @@ class Suite:
     def calibration(self, workload: str) -> str | None:
         """The calibration file of a workload; None if the suite has no calibrations."""
         return str(Path(self.calibrations) / f"{workload}.yaml") if self.calibrations else None
+
+
+def _check_hours(hours: Mapping[str, float]) -> None:
+    wrong = [name for name, value in hours.items() if not 0 < value < math.inf]
+    if wrong:
+        raise ValueError(f"hours.{wrong[0]}: expected a finite number > 0, got {hours[wrong[0]]}")
 
 
 def _check_entries(
@@ -261,9 +288,18 @@ def plan(
         tracking: store and experiment of the runs.
         workload: one of the suite's.
         time_budget: charged seconds of the time condition, > 0; None if not known yet.
+
+    Raises:
+        ConfigError: the preset has no step budget, and the suite needs one.
     """
     runs: list[RunConfig] = []
-    seconds, file = time_budget or 1.0, suite.calibration(workload)
+    fixed, file = preset_seconds(suite, tracking, workload), suite.calibration(workload)
+    seconds = time_budget or fixed or 1.0
+    if fixed is not None and Condition.STEP in suite.conditions:
+        raise ConfigError(
+            f"{suite.preset(workload)}: expected budget.steps for the condition step, "
+            "got budget.seconds"
+        )
     pace = configuration.digest(pacemaker(suite, tracking, workload))
     for optimizer in suite.optimizer_names():
         for seed in suite.seeds:
@@ -297,13 +333,26 @@ def stepped(
 
 
 def _tuned(suite: Suite, workload: str) -> Tree:
-    """Label and optimizer of a workload's tuned preset; the rest of it is not used."""
+    """Label, optimizer and regularisation of a workload's tuned preset; the rest is not used."""
     path = suite.tuned(workload)
     tree = configuration.read_preset(path)
     chosen, optimizer = tree.get("workload"), tree.get("optimizer")
     if not isinstance(chosen, dict) or chosen.get("name") != workload or "optimizer" not in tree:
         raise ConfigError(f"{path}: expected workload {workload} and an optimizer")
-    return {"label": HPO, "optimizer": optimizer}
+    regularised = {name: chosen[name] for name in REGULARISATION if name in chosen}
+    return {"label": HPO, "optimizer": optimizer, "workload": regularised}
+
+
+def preset_seconds(suite: Suite, tracking: Tracking, workload: str) -> float | None:
+    """The time budget in a workload's preset, in charged seconds; None for a step budget."""
+    return pacemaker(suite, tracking, workload).budget.seconds
+
+
+def has_reference(suite: Suite, tracking: Tracking, workload: str) -> bool:
+    """True when a reference run sets the time budget of a workload."""
+    if Condition.TIME not in suite.conditions or suite.calibrations:
+        return False
+    return preset_seconds(suite, tracking, workload) is None
 
 
 def pacemaker(suite: Suite, tracking: Tracking, workload: str) -> RunConfig:
