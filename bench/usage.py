@@ -251,6 +251,26 @@ Sends runs from their journals to MLflow, for runs made while MLflow was out of 
   tracking.root=, tracking.uri=    as in timetrial train
 """
 
+DATA = """\
+Prepares, verifies and lists the data sets of the full-size workloads: imagenet_resnet, fastmri,
+ogbg, criteo1tb. They need the extra [data], and raw files that you download yourself.
+
+  prepare WORKLOAD --source DIR
+                          says what it needs, then writes records. After an interruption the same
+                          command continues. A bad record ends it, unless --skip-bad allows it
+  verify WORKLOAD         checks counts, digests and records; exit code 1 if a check failed. On an
+                          accelerator it also checks loss and gradient of the untrained model
+  list                    what is prepared, and the commands for what is missing
+"""
+
+DATA_EXAMPLES = """\
+examples:
+  timetrial data list
+  timetrial data prepare ogbg --source ~/downloads
+  timetrial data prepare criteo1tb --source /raw/criteo --workers 16 --data /fast/data
+  timetrial data verify ogbg
+"""
+
 COMPLETION = """\
 Prints the completion script of a shell. It completes commands, options, keys and names.
 """

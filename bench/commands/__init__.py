@@ -7,10 +7,11 @@ returned job opens stores and writes files.
 from __future__ import annotations
 
 from timetrial.bench.commands.command import Command
+from timetrial.bench.commands.datasets import DATA
 from timetrial.bench.commands.reading import READING
 from timetrial.bench.commands.running import RUNNING
 
 __all__ = ["COMMANDS", "Command"]
 
-COMMANDS = {**RUNNING, **READING}
+COMMANDS = {**RUNNING, **DATA, **READING}
 """Every command by name, in the order of ``timetrial --help``."""

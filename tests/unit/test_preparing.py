@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from raw_files import needs_data, write_criteo
 
@@ -271,3 +272,21 @@ def test_the_root_is_where_the_variables_say(monkeypatch, variables: dict[str, s
 def test_raw_files_that_are_missing_are_named(tmp_path: Path):
     with pytest.raises(DataError, match=r"x\.h5: expected a raw file, found none"):
         preparing.raw_fingerprint(tmp_path / "x.h5")
+
+
+def test_the_features_of_a_record_are_in_the_order_of_their_names(tmp_path: Path):
+    """TFDS leaves the order to a hash that differs between processes."""
+    from timetrial.workloads.data.builders import OgbgMolpcba
+
+    features = OgbgMolpcba(data_dir=str(tmp_path)).info.features
+    record = preparing.Serialiser(features)({
+        "num_nodes": np.array([1]),
+        "node_feat": np.ones((1, 9), np.float32),
+        "num_edges": np.array([1]),
+        "edge_feat": np.ones((1, 3), np.float32),
+        "edge_index": np.zeros((1, 2), np.int64),
+        "labels": np.full(128, np.nan, np.float32),
+    })  # fmt: skip
+    places = [record.index(name.encode()) for name in sorted(features)]
+    assert len(places) == 6
+    assert places == sorted(places)

@@ -145,7 +145,7 @@ class Day:
     def run(self, directory: Path, skipped: preparing.BadRecords) -> preparing.Result:
         from timetrial.workloads.data.builders import Criteo1tb
 
-        features = Criteo1tb(data_dir=str(directory)).info.features
+        serialised = preparing.Serialiser(Criteo1tb(data_dir=str(directory)).info.features)
         shards: dict[str, list[Any]] = {}
         rows: dict[str, int] = {}
         last: dict[str, int] = {}
@@ -157,7 +157,7 @@ class Day:
             ) -> Iterator[bytes]:
                 for block in blocks((rows for _, rows in pieces), self.block_rows):
                     lengths.append(len(block))
-                    yield features.serialize_example({"rows": block})
+                    yield serialised({"rows": block})
 
             stream = records()
             written = shards.setdefault(split, [])

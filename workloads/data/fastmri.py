@@ -90,8 +90,8 @@ class Volume:
     def run(self, directory: Path, skipped: preparing.BadRecords) -> preparing.Result:
         from timetrial.workloads.data.builders import FastmriKnee
 
-        features = FastmriKnee(data_dir=str(directory)).info.features
-        records = (features.serialize_example(one) for one in self._slices(skipped))
+        serialised = preparing.Serialiser(FastmriKnee(data_dir=str(directory)).info.features)
+        records = map(serialised, self._slices(skipped))
         shard = preparing.write_shard(directory / self.name, records)
         workers.advance(self.size)
         if not shard.examples:

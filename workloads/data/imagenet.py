@@ -142,7 +142,7 @@ class Scan:
     def run(self, directory: Path, skipped: preparing.BadRecords) -> preparing.Result:
         from timetrial.workloads.data.builders import Imagenet2012
 
-        features = Imagenet2012(data_dir=str(directory)).info.features
+        serialised = preparing.Serialiser(Imagenet2012(data_dir=str(directory)).info.features)
         entries = []
         with self.path.open("rb") as raw:
             for number, member in enumerate(members(self.path, raw, self.start)):
@@ -159,7 +159,7 @@ class Scan:
                 except ValueError as error:
                     skipped.add(f"{self.path}: {member.name}", str(error))
                     continue
-                record = len(serialised(features, entry, data))
+                record = len(serialised(example_of(entry, data)))
                 entries.append(dataclasses.astuple(dataclasses.replace(entry, record=record)))
                 workers.advance(member.size)
         return {"shards": {}, "entries": entries}
@@ -196,11 +196,9 @@ def image_bytes(raw: Any, entry: Entry) -> bytes:
     return data
 
 
-def serialised(features: Any, entry: Entry, data: bytes) -> bytes:
-    """The record of an image, from its RGB JPEG."""
-    example = {"image": io.BytesIO(data), "label": entry.label, "file_name": entry.file_name}
-    record: bytes = features.serialize_example(features.encode_example(example))
-    return record
+def example_of(entry: Entry, data: bytes) -> dict[str, Any]:
+    """The example of an image, from its RGB JPEG."""
+    return {"image": io.BytesIO(data), "label": entry.label, "file_name": entry.file_name}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,12 +232,12 @@ class ImageShard:
     def run(self, directory: Path, skipped: preparing.BadRecords) -> preparing.Result:
         from timetrial.workloads.data.builders import Imagenet2012
 
-        features = Imagenet2012(data_dir=str(directory)).info.features
+        serialised = preparing.Serialiser(Imagenet2012(data_dir=str(directory)).info.features)
 
         def records() -> Iterator[bytes]:
             with self.path.open("rb") as raw:
                 for entry in self.entries:
-                    yield serialised(features, entry, rgb_jpeg(image_bytes(raw, entry)))
+                    yield serialised(example_of(entry, rgb_jpeg(image_bytes(raw, entry))))
                     workers.advance(entry.size)
 
         shard = preparing.write_shard(directory / self.name, records())

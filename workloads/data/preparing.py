@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import json
 import os
 import secrets
@@ -98,6 +99,30 @@ def raw_fingerprint(path: Path) -> list[Any]:
     except OSError as error:
         raise DataError(f"{path}: expected a raw file, found none ({error.strerror})") from error
     return [path.name, stat.st_size, stat.st_mtime_ns]
+
+
+@dataclasses.dataclass(frozen=True)
+class Serialiser:
+    """Turns examples into records, with the same bytes in every process.
+
+    TFDS' own serialisation leaves the order of the features in a record open.
+
+    Attributes:
+        features: features of a TFDS builder.
+    """
+
+    features: Any
+
+    @functools.cached_property
+    def _serialiser(self) -> Any:
+        from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+        return ExampleSerializer(self.features.get_serialized_info())
+
+    def __call__(self, example: Mapping[str, Any]) -> bytes:
+        encoded = self._serialiser.get_tf_example(self.features.encode_example(example))
+        record: bytes = encoded.SerializeToString(deterministic=True)
+        return record
 
 
 GROUPED: Final = "group_size:1"
