@@ -8,7 +8,7 @@ from typing import Any
 
 import raw_files
 
-from timetrial.workloads.data import criteo, fastmri, imagenet, preparing
+from timetrial.workloads.data import criteo, fastmri, imagenet, ogbg, preparing
 
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "imagenet_resnet": {
@@ -30,6 +30,18 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "train_examples": 3,
         "validation_examples": 3,
         "test_examples": 3,
+        "parts": 2,
+        "threads": 2,
+    },
+    "ogbg": {
+        "latent_dim": 8,
+        "hidden_dims": (8,),
+        "num_message_passing_steps": 1,
+        "batch_size": 8,
+        "eval_batch_size": 8,
+        "train_examples": 20,
+        "validation_examples": 5,
+        "test_examples": 5,
         "parts": 2,
         "threads": 2,
     },
@@ -62,6 +74,11 @@ def _fastmri(root: Path, source: Path) -> None:
     fastmri.prepare(preparing.Workshop(root, fastmri.NAME), source, sample=True)
 
 
+def _ogbg(root: Path, source: Path) -> None:
+    raw_files.write_ogbg(source, raw_files.molecule_tables(60))
+    ogbg.prepare(preparing.Workshop(root, ogbg.NAME), source, sample=True)
+
+
 def _criteo(root: Path, source: Path) -> None:
     raw_files.write_criteo(source)
     criteo.prepare(preparing.Workshop(root, criteo.NAME), source, sample=True, block_rows=16)
@@ -70,6 +87,7 @@ def _criteo(root: Path, source: Path) -> None:
 PREPARE: Mapping[str, Callable[[Path, Path], None]] = {
     "imagenet_resnet": _imagenet,
     "fastmri": _fastmri,
+    "ogbg": _ogbg,
     "criteo1tb": _criteo,
 }
 

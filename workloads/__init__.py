@@ -15,6 +15,7 @@ from timetrial.workloads import (
     flights,
     icbm,
     imagenet_resnet,
+    ogbg,
 )
 
 WORKLOADS: Registry[WorkloadEntry] = Registry(
@@ -27,6 +28,7 @@ WORKLOADS: Registry[WorkloadEntry] = Registry(
         "flights_dlrm": flights.ENTRY,
         "imagenet_resnet": imagenet_resnet.ENTRY,
         "fastmri": fastmri.ENTRY,
+        "ogbg": ogbg.ENTRY,
         "criteo1tb": criteo1tb.ENTRY,
     },
 )

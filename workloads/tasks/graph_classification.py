@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from timetrial.framework.types import Direction, PyTree
 from timetrial.framework.workload import Batch, Sums, Workload
@@ -26,7 +27,8 @@ class GraphClassification(Workload):
     """Workloads that label graphs; the deciding metric is mean average precision on validation.
 
     Batches: graphs packed by ``data.molecules.pack``, with labels ``y`` and ``weight``, both
-    (N, tasks). All known labels have equal weight, in training and in evaluation.
+    (N, tasks); or several packs along a first axis, where ``logits`` takes them. All known labels
+    have equal weight, in training and in evaluation.
 
     Attributes:
         model: takes a batch, ``train`` and the random numbers ``dropout``; gives logits (N, tasks).
@@ -38,18 +40,25 @@ class GraphClassification(Workload):
     model: nn.Module
     label_smoothing: float
 
+    def logits(self, params: PyTree, graphs: Batch, key: jax.Array | None = None) -> jax.Array:
+        """Logits of every graph; ``key`` is the source of dropout, None in evaluation."""
+        rngs = {} if key is None else {"dropout": key}
+        found: jax.Array = self.model.apply(
+            {"params": params}, graphs, train=key is not None, rngs=rngs
+        )
+        return found
+
     def loss(
         self, params: PyTree, model_state: PyTree, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, PyTree]:
-        rngs = {"dropout": key}
-        logits = self.model.apply({"params": params}, batch, train=True, rngs=rngs)
+        logits = self.logits(params, batch, key)
         losses, counts = gnn.masked_binary_cross_entropy(
             logits, jnp.asarray(batch["y"]), jnp.asarray(batch["weight"]), self.label_smoothing
         )
         return jnp.sum(losses) / jnp.sum(counts), model_state
 
     def eval_step(self, params: PyTree, model_state: PyTree, batch: Batch) -> tuple[Sums, PyTree]:
-        logits = self.model.apply({"params": params}, batch, train=False)
+        logits = self.logits(params, batch)
         labels, weight = jnp.asarray(batch["y"]), jnp.asarray(batch["weight"])
         losses, counts = gnn.masked_binary_cross_entropy(logits, labels, weight)
         sums = {"loss": (jnp.sum(losses), jnp.sum(counts))}
@@ -57,7 +66,13 @@ class GraphClassification(Workload):
 
     def finish(self, outputs: Sequence[PyTree]) -> dict[str, float]:
         logits, labels, weights = (
-            np.concatenate([np.asarray(batch[name]) for batch in outputs])
+            np.concatenate([_by_graph(batch[name]) for batch in outputs])
             for name in ("logits", "y", "weight")
         )
         return {self.metric: metrics.mean_average_precision(logits, labels, weights)}
+
+
+def _by_graph(values: ArrayLike) -> np.ndarray:
+    """Values (..., tasks) as (graphs, tasks)."""
+    array = np.asarray(values)
+    return array.reshape(-1, array.shape[-1])
