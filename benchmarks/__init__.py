@@ -1,1 +1,1 @@
-"""Benchmarks: cost of the loop and of the optimizers (make bench-overhead, make bench-velo)."""
+"""Benchmarks of the loop, the optimizers, scoring and data: the targets ``make bench-...``."""

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import gzip
 import io
-import tarfile
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.raw_data import (
+    molecule_tables,
+    slice_of_kspace,
+    tar_of,
+    write_fastmri_volume,
+    write_ogbg,
+)
 from timetrial.workloads.data.libraries import missing_libraries
+
+__all__ = ["molecule_tables", "slice_of_kspace", "tar_of", "write_fastmri_volume", "write_ogbg"]
 
 needs_data = pytest.mark.skipif(
     bool(missing_libraries()),
@@ -67,37 +73,6 @@ def write_criteo(directory: Path, rows: int = 40) -> list[list[str]]:
     return days
 
 
-def slice_of_kspace(rng: np.random.Generator, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """A smooth complex image: its k-space (640, width) and the magnitude of its middle."""
-    y, x = np.mgrid[-1 : 1 : 640 * 1j, -1 : 1 : width * 1j]
-    image = sum(
-        size * np.exp(-(((x - cx) / 0.2) ** 2) - ((y - cy) / 0.12) ** 2)
-        for size, cx, cy in rng.uniform(0.1, 0.6, (4, 3))
-    )
-    image = 1e-4 * image * np.exp(1j * (x + y))
-    k = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(image), norm="ortho")).astype(np.complex64)
-    left = (width - 320) // 2
-    return k, np.abs(image)[160:480, left : left + 320].astype(np.float32)
-
-
-def write_fastmri_volume(path: Path, slices: int, width: int, seed: int) -> None:
-    """Writes one raw file."""
-    import h5py
-
-    rng = np.random.default_rng(seed)
-    kspace, target = zip(*(slice_of_kspace(rng, width) for _ in range(slices)), strict=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(path, "w") as file:
-        file["kspace"] = np.stack(kspace)
-        file["reconstruction_esc"] = np.stack(target)
-        file["reconstruction_rss"] = np.stack(target)
-        file["ismrmrd_header"] = b"<ismrmrdHeader/>"
-        file.attrs["max"] = np.float64(np.max(target))
-        file.attrs["norm"] = np.float64(np.linalg.norm(target))
-        file.attrs["acquisition"] = "CORPD_FBK"
-        file.attrs["patient_id"] = f"p{seed}"
-
-
 def write_fastmri(directory: Path, train: int = 3, held_out: int = 2, slices: int = 2) -> None:
     """Writes volumes of different widths; names are not in the order of the seeds."""
     widths = (372, 368, 320, 375)
@@ -125,17 +100,6 @@ def encoded(image: Any, form: str = "JPEG") -> bytes:
     file = io.BytesIO()
     image.save(file, form, **({"quality": 90} if form == "JPEG" else {}))
     return file.getvalue()
-
-
-def tar_of(files: Mapping[str, bytes]) -> bytes:
-    """An archive."""
-    result = io.BytesIO()
-    with tarfile.open(fileobj=result, mode="w") as tar:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return result.getvalue()
 
 
 def train_images(per_class: int = 3) -> dict[str, dict[str, bytes]]:
@@ -174,40 +138,3 @@ def write_imagenet(directory: Path) -> None:
     }
     packed = gzip.compress(tar_of(test), mtime=0)
     (directory / "imagenetv2-matched-frequency.tar.gz").write_bytes(packed)
-
-
-def molecule_tables(graphs: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Tables of the raw file; atoms, bonds and labels are as frequent as in ogbg-molpcba.
-
-    There a molecule has 26.0 atoms and 28.1 bonds on average, and 39 % of its labels are known.
-    """
-    rng = np.random.default_rng(seed)
-    n_node = np.clip(rng.normal(26, 6.3, graphs).round().astype(int), 1, 332)
-    n_edge = np.where(n_node > 1, n_node - 1 + rng.poisson(3.1, graphs), 0)
-    size = np.repeat(n_node, n_edge)
-    labels = (rng.random((graphs, 128)) < 0.015).astype(int).astype(str)
-    labels[rng.random((graphs, 128)) < 0.61] = ""
-    order = rng.permutation(graphs)
-    first, second = int(0.8 * graphs), int(0.9 * graphs)
-    return {
-        "raw/graph-label": labels,
-        "raw/num-node-list": n_node[:, None],
-        "raw/num-edge-list": n_edge[:, None],
-        "raw/node-feat": rng.integers(0, 9, (n_node.sum(), 9)),
-        "raw/edge-feat": rng.integers(0, 4, (n_edge.sum(), 3)),
-        "raw/edge": (rng.random((n_edge.sum(), 2)) * size[:, None]).astype(int),
-        "split/scaffold/train": order[:first, None],
-        "split/scaffold/valid": order[first:second, None],
-        "split/scaffold/test": order[second:, None],
-    }
-
-
-def write_ogbg(directory: Path, tables: Mapping[str, np.ndarray]) -> None:
-    """Writes ``pcba.zip``."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(directory / "pcba.zip", "w") as archive:
-        for name, rows in tables.items():
-            cells = rows if isinstance(rows, list) else rows.tolist()
-            text = "".join(",".join(map(str, row)) + "\n" for row in cells)
-            info = zipfile.ZipInfo(f"pcba/{name}.csv.gz", (2020, 1, 1, 0, 0, 0))
-            archive.writestr(info, gzip.compress(text.encode(), 1, mtime=0))

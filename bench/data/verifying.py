@@ -6,6 +6,7 @@ Boundary: prints findings; ``workloads.data.checks`` makes those that need no wo
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,9 +41,16 @@ def verify(data: DataSet, root: Path, *, model: bool = False) -> int:
 
 
 def _all(data: DataSet, root: Path, model: bool) -> Iterator[Finding]:
-    yield from findings(data, root)
+    yield from findings(data, root, _show_start)
     with _data_directory(root):
-        yield model_finding(data.workload, model)
+        last = model_finding(data.workload, model)
+    yield last
+
+
+def _show_start(name: str) -> None:
+    """Says on a terminal what is being checked; the finding overwrites it."""
+    if sys.stderr.isatty():
+        print(f"{name} ...", end="\r", file=sys.stderr, flush=True)
 
 
 @contextmanager

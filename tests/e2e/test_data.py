@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from raw_files import molecule_tables, needs_data, write_criteo, write_ogbg
 from tiny import TinyWorkload
 from tiny_cli import TinySettings
 
+from timetrial.bench import cli
 from timetrial.bench.data import preparing
 from timetrial.framework.entries import WorkloadEntry
 from timetrial.workloads import WORKLOADS
@@ -71,7 +74,7 @@ def test_the_needs_are_said_first(timetrial, root):
     done = timetrial("data", "prepare", "criteo1tb", "--workers", "17")
     assert done.code == 2
     assert "350 GB in" in done.out
-    assert "about 8 h 30 min of one core, 30 min with 17 workers" in done.out
+    assert "about 4 h 00 min of one core, 14 min with 17 workers" in done.out
     assert "--source: expected the directory of the raw files, got none" in done.err
 
 
@@ -94,7 +97,7 @@ def test_too_little_disk_space_is_refused(timetrial, root, raw, monkeypatch):
     monkeypatch.setattr(catalogue, "free_space", lambda directory: 10**6)
     done = timetrial("data", "prepare", "ogbg", "--source", str(raw))
     assert done.code == 2
-    assert "expected 1.0 GB of free disk space, found 1.0 MB" in done.err
+    assert "expected 600 MB of free disk space, found 1.0 MB" in done.err
     assert not root.exists()
 
 
@@ -213,6 +216,25 @@ def test_an_interrupted_preparation_says_that_it_continues(timetrial, root, tmp_
     assert error == "timetrial: interrupted; the same command continues\n"
     assert 2 <= len(list(notes.glob("*.json"))) < 24
     assert timetrial(*words).code == 0
+
+
+DOCS = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+
+
+@pytest.mark.parametrize("line", re.findall(r"^timetrial (data .*?)(?: *#.*)?$", DOCS, re.M))
+def test_the_commands_of_the_documentation_are_understood(line: str):
+    options = cli._parsed(shlex.split(line))
+    assert options.workload is None or options.workload in catalogue.DATA_SETS
+
+
+@pytest.mark.parametrize("data", catalogue.DATA_SETS.values(), ids=lambda data: data.workload)
+def test_the_documentation_has_the_numbers_of_the_table(data: catalogue.DataSet):
+    row = next(line for line in DOCS.splitlines() if line.startswith(f"| `{data.workload}`"))
+    raw, prepared, hours = [cell.strip() for cell in row.split("|")[3:6]]
+    assert float(raw.removesuffix(" GB")) == pytest.approx(data.raw_bytes / 1e9, abs=0.5)
+    assert float(prepared.removesuffix(" GB")) == pytest.approx(data.bytes / 1e9)
+    assert float(hours) == data.cpu_hours
+    assert re.search(r"https://[^ ]+", data.where)[0] in DOCS
 
 
 class Clock:

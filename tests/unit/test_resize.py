@@ -104,3 +104,8 @@ def test_no_crop_of_a_strip_fits():
 )
 def test_the_centre_is_seven_eighths_of_the_shorter_side(height: int, width: int, box: object):
     assert resize.centre_box(height, width) == box
+
+
+def test_mirroring_exchanges_left_and_right():
+    image = np.random.default_rng(0).integers(0, 256, (5, 8, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(resize.mirrored(image), image[:, ::-1])

@@ -81,8 +81,15 @@ def check_digests(data: DataSet, root: Path) -> str:
     return f"{len(expected)} files have the sha256 of the manifest"
 
 
-def findings(data: DataSet, root: Path) -> Iterator[Finding]:
+def findings(
+    data: DataSet, root: Path, starting: Callable[[str], object] = lambda name: None
+) -> Iterator[Finding]:
     """Makes all checks of a data set that need no workload, one after the other.
+
+    Args:
+        data: the data set.
+        root: root of the prepared data sets.
+        starting: takes the name of each check before it is made.
 
     Raises:
         DataError: the data set is not prepared.
@@ -95,6 +102,7 @@ def findings(data: DataSet, root: Path) -> Iterator[Finding]:
     for name, check in RECORD_CHECKS[data.workload].items():
         checks[name] = lambda check=check: check(root)  # type: ignore[misc]
     for name, run in checks.items():
+        starting(name)
         yield made(name, run)
 
 

@@ -32,7 +32,7 @@ def augmented(pixels: np.ndarray, rng: np.random.Generator, method: str) -> np.n
     height, width, _ = pixels.shape
     box = resize.random_box(height, width, rng) or resize.centre_box(height, width)
     image = cropped(pixels, box, method)
-    return image[:, ::-1] if rng.random() < 0.5 else image
+    return resize.mirrored(image) if rng.random() < 0.5 else image
 
 
 def cropped(pixels: np.ndarray, box: resize.Box, method: str) -> np.ndarray:

@@ -266,7 +266,7 @@ def write_arrays(
 
 
 def prepare(workshop: preparing.Workshop, source: Path, *, sample: bool = False) -> None:
-    """Prepares the data set. Each process needs about 4 GB of memory.
+    """Prepares the data set. Each process needs about 3 GB of memory.
 
     Args:
         workshop: where and how.

@@ -128,6 +128,9 @@ class Serialiser:
 GROUPED: Final = "group_size:1"
 """Options of ArrayRecord: each record can be read alone."""
 
+UNCOMPRESSED: Final = f"{GROUPED},uncompressed"
+"""Options of ArrayRecord: as ``GROUPED``, and fast to read."""
+
 
 def write_shard(path: Path, records: Iterable[bytes], options: str = GROUPED) -> Shard:
     """Writes one ArrayRecord file atomically.
