@@ -223,7 +223,11 @@ def load_suite(overrides: Sequence[str]) -> tuple[Suite, Tracking]:
     if "presets" in given:  # fixed targets belong to the budgets of their presets
         parts.pop("targets", None)
     parts |= _directories(fields_of(given, Suite, ""), (PRESETS_DIRECTORY, Path.cwd()))
-    required = [f.name for f in dataclasses.fields(Suite) if f.default is dataclasses.MISSING]
+    required = [
+        field.name
+        for field in dataclasses.fields(Suite)
+        if field.default is field.default_factory is dataclasses.MISSING
+    ]
     if missing := [key for key in required if key not in parts]:
         raise ConfigError(f"{file}: expected the keys {', '.join(missing)}, too")
     suite: Suite = configuration.construct(Suite, parts, "")
