@@ -22,6 +22,7 @@ from timetrial.framework.budget import StopReason
 from timetrial.framework.checkpoint import Checkpoint, Saved, load
 from timetrial.framework.clock import Clock
 from timetrial.framework.config import Choice, ConfigError, RunConfig
+from timetrial.framework.devices import Train, of_run
 from timetrial.framework.entries import Entry, Horizon, OptimizerEntry
 from timetrial.framework.errors import UserError
 from timetrial.framework.gpus import gpus_in_use
@@ -61,7 +62,7 @@ class Workshop:
         self.workloads = workloads
         self.optimizers = optimizers
         self._workload: tuple[Choice, Workload] | None = None
-        self._program: tuple[tuple[Choice, Choice, Horizon], Program] | None = None
+        self._program: tuple[tuple[Choice, Choice, Horizon, Train], Program] | None = None
 
     def workload(self, choice: Choice) -> Workload:
         """The workload of a configuration."""
@@ -78,16 +79,19 @@ class Workshop:
     def program(self, config: RunConfig) -> Program:
         """The program of a configuration; the last one, already compiled, if it fits."""
         workload, horizon = self.workload(config.workload), self.horizon(config)
-        key = (config.workload, config.optimizer, horizon)
+        key = (config.workload, config.optimizer, horizon, config.train)
         if self._program is None or self._program[0] != key or config.budget.charge_compile:
             entry = self.optimizers[config.optimizer.name]
             with settings_errors("optimizer"):
                 tx = entry.make(config.optimizer.settings, horizon)
-            known = self._program[1] if self._program else None
-            if known is not None and known.workload is workload:
-                self._program = (key, known.with_optimizer(tx, entry.eval_params))
+            known = self._program if self._program and self._program[0][3] == config.train else None
+            if known is not None and known[1].workload is workload:
+                program = known[1].with_optimizer(tx, entry.eval_params)
             else:
-                self._program = (key, Program(workload, tx, entry.eval_params))
+                devices = of_run(config.train, workload.devices)
+                parts = config.train.microbatches
+                program = Program(workload, tx, entry.eval_params, devices, parts)
+            self._program = (key, program)
         return self._program[1]
 
 
@@ -218,7 +222,8 @@ def fit(
     )
     result = trainer.fit(state)
     usual = usual_cpu(config.budget) if setup.program.compiled else None
-    return dataclasses.replace(result, doubt=doubt_about(clock, usual))
+    memory = setup.program.memory
+    return dataclasses.replace(result, doubt=doubt_about(clock, usual), memory=memory)
 
 
 _TOLD = "expected_steps"  # note of a checkpoint: the number of steps the optimizer is built for
@@ -301,6 +306,8 @@ def default_callbacks(
         metric = f"{config.stop.split}/{workload.metric}"
         chosen.append(cb.StopAtTarget(metric, config.stop.target, workload.direction))
     machine = dict if meter is None else lambda: system_metrics(meter.latest())
+    note = watch.note if watch is not None else lambda line: None
+    chosen.append(cb.CheckMemory(lambda: setup.program.memory, note))
     chosen += [cb.FeedRemainingFraction(), cb.Track(tracker, machine)]
     if watch is not None:
         chosen.append(watch)
@@ -321,4 +328,5 @@ def header(
             tags = {schema.UNCOMPILED: "true", **tags}
         tags = {**calibration_tags(config.budget), **setup.told, **notes, **tags}
         tags = {**entry_tags(setup.entry, config, setup.horizon), **tags}
+        tags[schema.DEVICE_COUNT] = str(setup.program.devices.count)
     return run_header(config, workload, tags)

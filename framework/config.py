@@ -24,6 +24,7 @@ from timetrial.framework.convert import (
     refused,
     unknown_keys,
 )
+from timetrial.framework.devices import Train
 from timetrial.framework.entries import Entry
 from timetrial.framework.errors import ConfigError
 from timetrial.framework.overrides import CHOICES, file_of, merge, parse, read_preset
@@ -114,6 +115,7 @@ class RunConfig:
         seed: seed of initialisation and order of the data, in [0, 2**32).
         label: name shown instead of the optimizer's; "" shows the optimizer's.
         stop: conditions of an early end.
+        train: devices and microbatches; affects results by float error only.
         tracking: place where the run is recorded.
     """
 
@@ -123,6 +125,7 @@ class RunConfig:
     seed: int = 0
     label: str = ""
     stop: Stop = dataclasses.field(default_factory=Stop)
+    train: Train = dataclasses.field(default_factory=Train)
     tracking: Tracking = dataclasses.field(default_factory=Tracking)
 
     def __post_init__(self) -> None:
@@ -200,7 +203,7 @@ def _refuse_unknown_keys(
     for key in CHOICES:
         found += unknown_keys(settings[key], hints(types[key]), key)
         dotted += [f"{key}.{name}" for name in hints(types[key])]
-    for key in ("budget", "stop", "tracking"):
+    for key in ("budget", "stop", "train", "tracking"):
         dotted += [f"{key}.{name}" for name in hints(known[key])]
     refuse_unknown(found, tuple(dotted))
 
@@ -252,8 +255,13 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def flat(config: RunConfig) -> dict[str, str]:
-    """The configuration as ``{"optimizer.learning_rate": "0.005", ...}``."""
+    """The configuration as ``{"optimizer.learning_rate": "0.005", ...}``.
+
+    ``train`` shows what differs from the default; the number of devices is a tag.
+    """
     tree = tree_of(config)
+    default = dataclasses.asdict(Train(devices=config.train.devices))
+    tree["train"] = {key: value for key, value in tree["train"].items() if value != default[key]}
     names = {key: tree[key].pop("name") for key in CHOICES}  # as typed: workload=NAME
     return {**names, **flat_tree(tree)}
 
@@ -278,6 +286,10 @@ def digest(config: RunConfig) -> str:
     tree = tree_of(config)
     del tree["tracking"]
     del tree["budget"]["calibration"]  # the origin of the seconds does not affect the run
+    # Where a run is computed does not affect it; microbatches may, through batch norm.
+    tree["train"] = {"microbatches": config.train.microbatches}
+    if config.train.microbatches == 1:
+        del tree["train"]
     if not config.label:
         del tree["label"]
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]

@@ -68,7 +68,7 @@ class Trainer:
         result = None
         step = int(state.step)
         # Batches are made ahead during compilation and the first evaluation.
-        feed = Feed(self.workload.batches(self.seed, step))
+        feed = self.program.feed(self.seed, step)
         try:
             with self.clock.charge(TRAIN if self.budget.charge_compile else "compile"):
                 self.program.compile(state, self._inputs(step))

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from timetrial.framework.feed import Feed
 from timetrial.framework.step import Program
 
 SHARE_OF_STEP_HINT = 0.05
@@ -68,7 +67,7 @@ def _step_seconds(program: Program, count: int) -> float:
     state = program.init(0)
     program.compile(state, fed)
     started = 0.0
-    feed = Feed(program.workload.batches(0, 0))
+    feed = program.feed(0, 0)
     for step in range(WARM_UP_STEPS + count):
         if step == WARM_UP_STEPS:
             jax.block_until_ready(state)
