@@ -40,9 +40,7 @@ def loss_and_gradients(workload: Workload, microbatches: int) -> Callable[..., G
         apart = values.reshape(-1, microbatches, *values.shape[1:])
         return jnp.swapaxes(apart, 0, 1)
 
-    def accumulated(
-        params: PyTree, model_state: PyTree, batch: Batch, key: jax.Array
-    ) -> Gradients:
+    def accumulated(params: PyTree, model_state: PyTree, batch: Batch, key: jax.Array) -> Gradients:
         def add(carry: Any, part: tuple[jax.Array, Batch]) -> tuple[Any, None]:
             sums, total, model_state = carry
             index, rows = part

@@ -74,9 +74,7 @@ class Devices:
         rows: sharding of arrays divided by their first axis.
     """
 
-    def __init__(
-        self, devices: Sequence[jax.Device] | None = None, shard: str = "auto"
-    ) -> None:
+    def __init__(self, devices: Sequence[jax.Device] | None = None, shard: str = "auto") -> None:
         found = list(devices or jax.local_devices()[:1])
         self.mesh = Mesh(np.array(found), (AXIS,))
         self.count = len(found)
@@ -103,7 +101,7 @@ class Devices:
         if self.share.count == 1:
             placed: Batch = jax.device_put(batch, self.rows)
             return placed
-        local = jax.make_array_from_process_local_data
+        local: Any = jax.make_array_from_process_local_data
         return {name: local(self.rows, values) for name, values in batch.items()}
 
     def check(self, spec: PyTree, what: str, parts: int = 1) -> None:
@@ -146,7 +144,7 @@ class Devices:
 
     def divides(self, leaf: Any) -> bool:
         """True when an array may be divided: large, by a first axis that the devices divide."""
-        return leaf.size >= LARGE and leaf.ndim > 0 and leaf.shape[0] % self.count == 0
+        return bool(leaf.size >= LARGE and leaf.ndim > 0 and leaf.shape[0] % self.count == 0)
 
 
 def of_run(train: Train, asked: int | None) -> Devices:

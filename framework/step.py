@@ -132,10 +132,10 @@ class Program:
     @functools.cached_property
     def places(self) -> TrainState:
         """The sharding of every array of the state, or one sharding for all of a part."""
-        whole = self.devices.whole
+        whole: Any = self.devices.whole
         if self.devices.count == 1:
             return TrainState(whole, whole, whole, whole, whole)
-        shapes = jax.eval_shape(self._fresh_state)
+        shapes = jax.eval_shape(self._fresh_state, *_key_data(0))
         found: TrainState = self.devices.shardings(shapes, shapes.params)
         return found
 
@@ -143,11 +143,10 @@ class Program:
         params, model_state = self.workload.init(jax.random.wrap_key_data(init_key))
         return params, model_state, jax.random.wrap_key_data(key)
 
-    def _fresh_state(self) -> TrainState:
-        params, model_state, key = self._fresh_model(*_key_data(0))
-        return TrainState(
-            jnp.zeros((), jnp.int32), params, model_state, self.tx.init(params), key
-        )
+    def _fresh_state(self, init_key: Any, key: Any) -> TrainState:
+        params, model_state, key = self._fresh_model(init_key, key)
+        step = jnp.zeros((), jnp.int32)
+        return TrainState(step, params, model_state, self.tx.init(params), key)
 
     def init(self, seed: int) -> TrainState:
         """The state before the first update; parameters depend on the seed only.
@@ -239,9 +238,7 @@ class Program:
         if not self.compiled:  # compiled functions take JAX arrays, never NumPy's
             return lambda *values: function(*jax.tree.map(jnp.asarray, values)), 0
         donated = () if donate is None else donate
-        jitted = jax.jit(
-            function, donate_argnums=donated, in_shardings=given, out_shardings=made
-        )
+        jitted = jax.jit(function, donate_argnums=donated, in_shardings=given, out_shardings=made)
         compiled = jitted.lower(*arguments).compile()
         return compiled, memory.temporary_bytes(compiled)
 
