@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from timetrial.framework.devices import Train, of_run
 from timetrial.framework.entries import Entry, Horizon, OptimizerEntry
 from timetrial.framework.errors import UserError
 from timetrial.framework.gpus import gpus_in_use
+from timetrial.framework.hosts import first_hosts
 from timetrial.framework.meter import Meter
 from timetrial.framework.records import Row, RunResult, Tracker
 from timetrial.framework.step import Program
@@ -37,7 +38,12 @@ from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import host_tags, process_tags
 from timetrial.tracking.record.journal import RunHeader
 from timetrial.tracking.store.opening import Store
-from timetrial.tracking.store.recording import Recording, resume_recording, start_recording
+from timetrial.tracking.store.recording import (
+    Recording,
+    Unrecorded,
+    resume_recording,
+    start_recording,
+)
 from timetrial.workloads import WORKLOADS
 
 _log = logging.getLogger(__name__)
@@ -128,7 +134,7 @@ class Setup:
 
 def run(
     config: RunConfig,
-    store: Store,
+    store: Store | None,
     workshop: Workshop,
     *,
     watch: cb.Watch | None = None,
@@ -136,18 +142,20 @@ def run(
     expected_steps: int | None = None,
     callbacks: Sequence[cb.Callback] = (),
     checkpoint: Path | None = None,
+    ending: Callable[[], int] = lambda: 0,
 ) -> RunResult:
     """Makes one run; records it in a journal and mirrors the journal to the store.
 
     Args:
         config: configuration of the run.
-        store: store of the record.
+        store: store of the record; None where another host records the run.
         workshop: keeps workload and program for the next run.
         watch: progress hooks of the run.
         tags: further tags, such as the suite's name.
         expected_steps: number of steps that fit the time budget; measured if needed and not given.
         callbacks: further callbacks, called after the default ones.
         checkpoint: file to save to at every evaluation and to resume from; None saves nothing.
+        ending: as for ``Trainer``.
 
     Raises:
         UserError: the checkpoint cannot be read or belongs to another configuration.
@@ -162,10 +170,11 @@ def run(
         started -= sum(saved.seconds.values())
     workload = workshop.workload(config.workload)
     setup = prepared(config, workshop, saved, expected_steps)
-    if saved is None:
+    recording: Recording | Unrecorded = Unrecorded()
+    if store is not None and saved is None:
         head = header(config, setup, workload, tags)
         recording = start_recording(store, head, resumable=checkpoint is not None)
-    else:
+    elif store is not None and saved is not None:
         tags = {schema.RESUMED_AT: str(saved.step), **host_tags(), **process_tags(), **tags}
         recording = resume_recording(store, saved.journal, saved.offset, tags)
     with ended(recording, clock, started) as results:
@@ -174,12 +183,15 @@ def run(
         chosen = [*default_callbacks(setup, recording, watch, clock.meter), *callbacks]
         if checkpoint is not None:
             chosen.append(Checkpoint(checkpoint, digest, clock, recording, setup.notes()))
-        results.append(fit(setup, [*chosen, recording.mirror], clock, saved, recording.earlier))
+        chosen.append(recording.mirror)
+        results.append(fit(setup, chosen, clock, saved, recording.earlier, ending))
     return results[0]
 
 
 @contextmanager
-def ended(recording: Recording, clock: Clock, started: float) -> Iterator[list[RunResult]]:
+def ended(
+    recording: Recording | Unrecorded, clock: Clock, started: float
+) -> Iterator[list[RunResult]]:
     """Ends the record of a run with its status.
 
     Yields:
@@ -206,6 +218,7 @@ def fit(
     clock: Clock,
     saved: Saved | None = None,
     earlier: Sequence[Row] = (),
+    ending: Callable[[], int] = lambda: 0,
 ) -> RunResult:
     """Trains from the start, or from a checkpoint and the evaluations before it.
 
@@ -218,7 +231,7 @@ def fit(
         state = saved.state(state)
     last_step = setup.entry.last_step(config.optimizer.settings, setup.horizon)
     trainer = Trainer(
-        setup.program, config.budget, callbacks, config.seed, clock, earlier, last_step
+        setup.program, config.budget, callbacks, config.seed, clock, earlier, last_step, ending
     )
     result = trainer.fit(state)
     usual = usual_cpu(config.budget) if setup.program.compiled else None
@@ -285,7 +298,9 @@ def tell_steps(
         return expected_steps, {schema.EXPECTED_STEPS_SOURCE: "steps of the first trial"}
     estimate = estimate_steps(guessed_program(config, workshop), config.budget.seconds or 0.0)
     rates = ", ".join(f"{seconds:.6g}" for seconds in estimate.step_seconds)
-    return estimate.steps, {schema.EXPECTED_STEPS_SOURCE: f"measured seconds per step: {rates}"}
+    return first_hosts(estimate.steps), {
+        schema.EXPECTED_STEPS_SOURCE: f"measured seconds per step: {rates}"
+    }
 
 
 def guessed_program(config: RunConfig, workshop: Workshop) -> Program:

@@ -40,6 +40,9 @@ Makes one run and records it in MLflow.
   train.devices=N         devices (default: all; mini workloads: 1); batches are divided among them
   train.shard=HOW         large parameters and their state on several devices: auto (default:
                           divided where they do not fit otherwise), always, never
+  hosts.coordinator=ADDR  several processes make one run, each started with this command: HOST:PORT
+                          of the first, or auto (under Slurm, Open MPI, Kubernetes, Cloud TPU)
+  hosts.count=N           number of processes; hosts.index=0, 1, ... is the number of this one
   stop.target=X           end early once the workload's metric reaches X
   stop.split=SPLIT        split of that metric: train, validation (default) or test
   preset=NAME|FILE.yaml   settings from a file; the other words override it

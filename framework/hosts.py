@@ -11,14 +11,46 @@ needed. A signal to end the run (Ctrl-C, SIGTERM) takes the same way.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from timetrial.framework.devices import Devices
 from timetrial.framework.types import PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Hosts:
+    """The processes that make one run together; each is started with the same command.
+
+    Attributes:
+        coordinator: HOST:PORT of the first one, or ``auto``: address, count and index are those of
+            Slurm, Open MPI, Kubernetes or Cloud TPU; null is a run by itself.
+        count: number of processes, >= 1.
+        index: number of this one, 0-based.
+    """
+
+    coordinator: str | None = None
+    count: int = 1
+    index: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise ValueError(
+                f"index: expected 0 <= index < count, got index {self.index}, count {self.count}"
+            )
+        address = self.coordinator or ""
+        if self.coordinator not in (None, "auto") and not address.rpartition(":")[2].isdecimal():
+            raise ValueError(f"coordinator: expected HOST:PORT or auto, got {self.coordinator!r}")
+        if self.count > 1 and self.coordinator in (None, "auto"):
+            raise ValueError(
+                f"count: expected coordinator=HOST:PORT with count={self.count}, "
+                f"got {self.coordinator}"
+            )
+
 
 SIGNAL: Final = "hosts"
 """Name of the signal among the inputs and the metrics of an update."""
@@ -70,3 +102,46 @@ def with_signal(step: Any) -> Any:
         return state, {**metrics, SIGNAL: combined(inputs[SIGNAL])}
 
     return train_step
+
+
+class Team:
+    """The hosts of a run, as its trainer sees them.
+
+    Args:
+        devices: devices of the run.
+        ending: returns the number of the signal that this process received, 0 without.
+
+    Attributes:
+        alone: True when the run has one host.
+    """
+
+    def __init__(self, devices: Devices, ending: Callable[[], int] = lambda: 0) -> None:
+        self.alone = devices.share.count == 1
+        self._devices = devices
+        self._local = devices.count // devices.share.count
+        self._ending = ending
+        self._combined = jax.jit(combined, out_shardings=devices.whole)
+
+    def inputs(self, seconds: float) -> dict[str, Any]:
+        """The signal as an input of the next update; nothing for a host alone.
+
+        Args:
+            seconds: charged seconds by this host's own clock.
+        """
+        if self.alone:
+            return {}
+        rows = signal_rows(seconds, self._ending(), self._local)
+        return dict(self._devices.place({SIGNAL: rows}))
+
+    def agree(self, seconds: float) -> Agreed:
+        """The agreed numbers, at once; every host calls it at the same place and waits."""
+        return read(self._combined(self.inputs(seconds)[SIGNAL]))
+
+
+def first_hosts(value: int) -> int:
+    """The first host's number on every host."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))

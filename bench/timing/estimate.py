@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from timetrial.framework.hosts import Team
 from timetrial.framework.step import Program
 
 SHARE_OF_STEP_HINT = 0.05
@@ -63,7 +64,7 @@ def estimate_steps(program: Program, seconds: float) -> Estimate:
 
 
 def _step_seconds(program: Program, count: int) -> float:
-    fed = {"remaining_fraction": np.asarray(1.0, np.float32)}
+    fed = {"remaining_fraction": np.asarray(1.0, np.float32), **Team(program.devices).inputs(0.0)}
     state = program.init(0)
     program.compile(state, fed)
     started = 0.0
