@@ -12,7 +12,10 @@ import hashlib
 import json
 import os
 import re
+import socket
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,9 +31,14 @@ from timetrial.framework import config as configuration
 from timetrial.framework.callbacks import Watch
 from timetrial.framework.checkpoint import load
 from timetrial.framework.config import RunConfig
-from timetrial.framework.errors import UserError
+from timetrial.framework.errors import InterruptedAgain, UserError
 from timetrial.framework.hosts import Hosts
 from timetrial.tracking.store.opening import open_store
+
+PATIENCE_SECONDS = 300
+"""Time for all hosts to start, in seconds."""
+
+NOTE_AFTER_SECONDS = 10.0
 
 _LOST = re.compile(
     r"gloo|nccl|connection (reset|refused|closed)|broken pipe|coordination service|heartbeat|"
@@ -58,14 +66,55 @@ def join(hosts: Hosts) -> None:
     """
     # JAX's own handling of SIGTERM would swallow it, and the run would go on to its end.
     jax.config.update("jax_enable_preemption_service", False)
-    given = () if hosts.coordinator == "auto" else (hosts.coordinator, hosts.count, hosts.index)
+    address: str | None = None if hosts.coordinator == "auto" else hosts.coordinator
+    if address and hosts.index > 0:
+        _reach(address)
+    waiting = threading.Timer(NOTE_AFTER_SECONDS, _note_waiting, [hosts])
+    waiting.daemon = True
+    waiting.start()
     try:
-        jax.distributed.initialize(*given)
+        jax.distributed.initialize(
+            address,
+            hosts.count if address else None,
+            hosts.index if address else None,
+            initialization_timeout=PATIENCE_SECONDS,
+        )
     except (ValueError, RuntimeError) as error:
         raise UserError(
             f"hosts.coordinator={hosts.coordinator}: expected to reach the hosts of this run, "
             f"got {_line(error)}"
         ) from error
+    finally:
+        waiting.cancel()
+
+
+def _reach(address: str) -> None:
+    """Waits until the first host listens; JAX would end the process without a clear message.
+
+    Raises:
+        UserError: it does not within ``PATIENCE_SECONDS``.
+    """
+    host, _, port = address.rpartition(":")
+    given_up = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > given_up:
+                raise UserError(
+                    f"hosts.coordinator={address}: expected the host with hosts.index=0 to listen "
+                    f"there within {PATIENCE_SECONDS} s, got {_line(error)}"
+                ) from error
+        time.sleep(0.2)
+
+
+def _note_waiting(hosts: Hosts) -> None:
+    print(
+        f"timetrial: waiting for all hosts at {hosts.coordinator}, at most {PATIENCE_SECONDS} s",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def train_together(config: RunConfig) -> int:
@@ -85,6 +134,9 @@ def train_together(config: RunConfig) -> int:
         return _train(config)
     except UserError:
         _leave_at_exit(2)
+        raise
+    except InterruptedAgain as stop:
+        _leave_at_exit(128 + stop.number)
         raise
     except Exception as error:
         _leave_at_exit(1)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from timetrial.framework.errors import Interrupted
+from timetrial.framework.errors import Interrupted, InterruptedAgain
 
 __all__ = ["ENDING", "Interrupted", "exit_at_once", "noted", "raise_interrupted"]
 
@@ -51,7 +51,7 @@ def raise_interrupted() -> Iterator[None]:
 
 @contextmanager
 def noted() -> Iterator[Callable[[], int]]:
-    """Inside, the first signal is noted only; a second one raises ``Interrupted``.
+    """Inside, the first signal is noted only; a second one raises ``InterruptedAgain``.
 
     Yields:
         A function that returns the number of the signal, 0 without.
@@ -61,7 +61,7 @@ def noted() -> Iterator[Callable[[], int]]:
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal received
         if received:
-            raise Interrupted(number)
+            raise InterruptedAgain(number)
         received = number
 
     with _handled_by(note):

@@ -18,6 +18,10 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
+class InterruptedAgain(Interrupted):
+    """A second signal ended the program at once, without waiting for other hosts."""
+
+
 class UserError(Exception):
     """An error that the user can correct; the command line prints one line and exits with 2.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,8 +14,11 @@ from typing import Any
 
 import pytest
 
+from timetrial.bench import hosts
 from timetrial.bench.hosts import split
-from timetrial.framework.errors import ConfigError
+from timetrial.bench.signals import noted
+from timetrial.framework.errors import ConfigError, InterruptedAgain, UserError
+from timetrial.framework.hosts import Hosts
 
 TESTS = Path(__file__).parents[1]
 Seen = Mapping[str, Any]
@@ -130,8 +134,8 @@ def test_the_first_host_alone_records_and_shows_the_run(three: list[Seen]) -> No
 
 
 def test_words_about_hosts_are_no_part_of_the_run() -> None:
-    hosts, words = split(["seed=1", "hosts.count=4", "hosts.coordinator=a:1", "hosts.index=3"])
-    assert (hosts.coordinator, hosts.count, hosts.index) == ("a:1", 4, 3)
+    given, words = split(["seed=1", "hosts.count=4", "hosts.coordinator=a:1", "hosts.index=3"])
+    assert (given.coordinator, given.count, given.index) == ("a:1", 4, 3)
     assert words == ["seed=1"]
     assert split([])[0].coordinator is None
 
@@ -149,3 +153,24 @@ def test_words_about_hosts_are_no_part_of_the_run() -> None:
 def test_wrong_words_about_hosts_are_refused(words: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         split(words)
+
+
+def test_a_first_host_that_does_not_listen_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "PATIENCE_SECONDS", 0)
+    with socket.socket() as closed:  # bound, not listening
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        with pytest.raises(
+            UserError, match=rf"hosts.coordinator={address}.*hosts.index=0 to listen"
+        ):
+            hosts.join(Hosts(address, 2, 1))
+
+
+def test_the_first_signal_is_noted_and_the_second_ends_the_program() -> None:
+    with noted() as ending:
+        assert ending() == 0
+        signal.raise_signal(signal.SIGTERM)
+        assert ending() == signal.SIGTERM
+        with pytest.raises(InterruptedAgain) as stop:
+            signal.raise_signal(signal.SIGINT)
+    assert stop.value.number == signal.SIGINT
