@@ -57,6 +57,7 @@ __all__ = [
     "to_yaml",
     "tree_of",
     "unknown",
+    "without_place",
     "workload_texts",
     "yaml_of",
 ]
@@ -248,6 +249,18 @@ def tree_of(config: RunConfig) -> dict[str, Any]:
     return tree
 
 
+def without_place(config: RunConfig) -> dict[str, Any]:
+    """The tree of what affects the result: not where it is computed or recorded.
+
+    Microbatches affect it through batch norm and dropout.
+    """
+    tree = tree_of(config)
+    del tree["tracking"], tree["train"]
+    if config.train.microbatches > 1:
+        tree["train"] = {"microbatches": config.train.microbatches}
+    return tree
+
+
 def to_yaml(config: RunConfig) -> str:
     """The configuration as YAML."""
     tree = tree_of(config)
@@ -283,13 +296,8 @@ def flat_tree(tree: Mapping[str, Any]) -> dict[str, str]:
 
 def digest(config: RunConfig) -> str:
     """Identity of a configuration; independent of the place of record."""
-    tree = tree_of(config)
-    del tree["tracking"]
+    tree = without_place(config)
     del tree["budget"]["calibration"]  # the origin of the seconds does not affect the run
-    # Where a run is computed does not affect it; microbatches may, through batch norm.
-    tree["train"] = {"microbatches": config.train.microbatches}
-    if config.train.microbatches == 1:
-        del tree["train"]
     if not config.label:
         del tree["label"]
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]

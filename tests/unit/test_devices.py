@@ -20,8 +20,9 @@ import pytest
 from small import SmallDlrm, SmallGnn, SmallResnet, small_workloads
 from tiny import TinyWorkload
 
+from timetrial.bench.suite import load_run
 from timetrial.framework import callbacks as cb
-from timetrial.framework import hosts, machine, memory
+from timetrial.framework import config, hosts, machine, memory
 from timetrial.framework.accumulation import loss_and_gradients
 from timetrial.framework.budget import Budget
 from timetrial.framework.devices import Devices, Train, of_run
@@ -319,3 +320,17 @@ def test_a_host_alone_sends_no_signal() -> None:
     assert team.alone
     assert team.inputs(3.0) == {}
     assert hosts.first_hosts(7) == 7
+
+
+def test_where_a_run_is_computed_is_no_part_of_its_identity() -> None:
+    def of(*words: str) -> config.RunConfig:
+        return load_run(["workload=flights_dlrm", "optimizer=adam", *words])
+
+    plain, elsewhere = of(), of("train.devices=1", "train.shard=always")
+    assert config.digest(plain) == config.digest(elsewhere)
+    parts = of("train.microbatches=4")
+    assert config.digest(parts) != config.digest(plain)
+    assert config.flat(parts)["train.microbatches"] == "4"
+    assert config.flat(elsewhere)["train.shard"] == "always"
+    assert not [key for key in config.flat(plain) if key.startswith("train")]
+    assert "microbatches: 4" in config.to_yaml(parts)
