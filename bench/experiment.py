@@ -6,6 +6,7 @@ Boundary: the only module that combines workload, optimizer, trainer and tracker
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -152,7 +153,7 @@ def run(
         workshop: keeps workload and program for the next run.
         watch: progress hooks of the run.
         tags: further tags, such as the suite's name.
-        expected_steps: number of steps that fit the time budget; measured if needed and not given.
+        expected_steps: number of steps that fit the time budget; measured if needed.
         callbacks: further callbacks, called after the default ones.
         checkpoint: file to save to at every evaluation and to resume from; None saves nothing.
         ending: as for ``Trainer``.
@@ -170,13 +171,8 @@ def run(
         started -= sum(saved.seconds.values())
     workload = workshop.workload(config.workload)
     setup = prepared(config, workshop, saved, expected_steps)
-    recording: Recording | Unrecorded = Unrecorded()
-    if store is not None and saved is None:
-        head = header(config, setup, workload, tags)
-        recording = start_recording(store, head, resumable=checkpoint is not None)
-    elif store is not None and saved is not None:
-        tags = {schema.RESUMED_AT: str(saved.step), **host_tags(), **process_tags(), **tags}
-        recording = resume_recording(store, saved.journal, saved.offset, tags)
+    head = functools.partial(header, config, setup, workload, tags)
+    recording = recording_of(store, saved, tags, head, resumable=checkpoint is not None)
     with ended(recording, clock, started) as results:
         if isinstance(setup, Exception):
             raise setup
@@ -186,6 +182,23 @@ def run(
         chosen.append(recording.mirror)
         results.append(fit(setup, chosen, clock, saved, recording.earlier, ending))
     return results[0]
+
+
+def recording_of(
+    store: Store | None,
+    saved: Saved | None,
+    tags: Mapping[str, str],
+    head: Callable[[], RunHeader],
+    *,
+    resumable: bool,
+) -> Recording | Unrecorded:
+    """Starts the record of a run, or continues it from a checkpoint; keeps none without a store."""
+    if store is None:
+        return Unrecorded()
+    if saved is None:
+        return start_recording(store, head(), resumable=resumable)
+    tags = {schema.RESUMED_AT: str(saved.step), **host_tags(), **process_tags(), **tags}
+    return resume_recording(store, saved.journal, saved.offset, tags)
 
 
 @contextmanager

@@ -117,7 +117,7 @@ class Program:
         )
         self._train_step: Any = None
         self._eval_step: Any = None
-        self._eval_bytes = 0
+        self._update_bytes = self._eval_bytes = 0
 
     def with_optimizer(
         self, tx: optax.GradientTransformation, eval_params: EvalParams = current_params
@@ -195,7 +195,7 @@ class Program:
                 (self.places.params, self.places.model_state, self.devices.rows),
                 self.devices.whole,
             )
-            self._eval_bytes += memory.bytes_of(batch) * EVALUATIONS_AHEAD
+            self._eval_bytes += self._batch_bytes(batch, EVALUATIONS_AHEAD)
         if self.compiled and self.memory is None:
             temporaries = max(self._update_bytes, self._eval_bytes)
             self.memory = Memory(memory.bytes_of(state), temporaries, self.devices.limit)
@@ -214,7 +214,7 @@ class Program:
             (places, devices.whole),
             donate=0,
         )
-        self._update_bytes += memory.bytes_of(batch) // devices.count * (1 + devices.ahead)
+        self._update_bytes += self._batch_bytes(batch, 1 + devices.ahead)
         if self.eval_params is not current_params:
             self._eval_params, _ = self._ahead(
                 self.eval_params,
@@ -222,6 +222,10 @@ class Program:
                 (places.opt_state, places.params),
                 places.params,
             )
+
+    def _batch_bytes(self, batch: PyTree, count: int) -> int:
+        """Bytes of one device's part of so many batches of this shape."""
+        return memory.bytes_of(batch) * count // self.devices.count
 
     def _ahead(
         self,

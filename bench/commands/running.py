@@ -40,9 +40,8 @@ def _train(options: Options) -> Job:
         return lambda: show(to_yaml(config), end="")
     if hosts.coordinator is not None:
         join(hosts)
-        return lambda: train_together(config)
     require_devices()
-    return lambda: train(config)
+    return lambda: train_together(config) if hosts.coordinator is not None else train(config)
 
 
 def _train_arguments(parser: Parser) -> None:
