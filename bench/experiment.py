@@ -6,9 +6,10 @@ Boundary: the only module that combines workload, optimizer, trainer and tracker
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from timetrial.framework.budget import StopReason
 from timetrial.framework.checkpoint import Checkpoint, Saved, load
 from timetrial.framework.clock import Clock
 from timetrial.framework.config import Choice, ConfigError, RunConfig
+from timetrial.framework.devices import Train, of_run
 from timetrial.framework.entries import Entry, Horizon, OptimizerEntry
 from timetrial.framework.errors import UserError
 from timetrial.framework.gpus import gpus_in_use
+from timetrial.framework.hosts import first_hosts
 from timetrial.framework.meter import Meter
 from timetrial.framework.records import Row, RunResult, Tracker
 from timetrial.framework.step import Program
@@ -36,7 +39,12 @@ from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import host_tags, process_tags
 from timetrial.tracking.record.journal import RunHeader
 from timetrial.tracking.store.opening import Store
-from timetrial.tracking.store.recording import Recording, resume_recording, start_recording
+from timetrial.tracking.store.recording import (
+    Recording,
+    Unrecorded,
+    resume_recording,
+    start_recording,
+)
 from timetrial.workloads import WORKLOADS
 
 _log = logging.getLogger(__name__)
@@ -61,7 +69,7 @@ class Workshop:
         self.workloads = workloads
         self.optimizers = optimizers
         self._workload: tuple[Choice, Workload] | None = None
-        self._program: tuple[tuple[Choice, Choice, Horizon], Program] | None = None
+        self._program: tuple[tuple[Choice, Choice, Horizon, Train], Program] | None = None
 
     def workload(self, choice: Choice) -> Workload:
         """The workload of a configuration."""
@@ -78,16 +86,19 @@ class Workshop:
     def program(self, config: RunConfig) -> Program:
         """The program of a configuration; the last one, already compiled, if it fits."""
         workload, horizon = self.workload(config.workload), self.horizon(config)
-        key = (config.workload, config.optimizer, horizon)
+        key = (config.workload, config.optimizer, horizon, config.train)
         if self._program is None or self._program[0] != key or config.budget.charge_compile:
             entry = self.optimizers[config.optimizer.name]
             with settings_errors("optimizer"):
                 tx = entry.make(config.optimizer.settings, horizon)
-            known = self._program[1] if self._program else None
-            if known is not None and known.workload is workload:
-                self._program = (key, known.with_optimizer(tx, entry.eval_params))
+            known = self._program if self._program and self._program[0][3] == config.train else None
+            if known is not None and known[1].workload is workload:
+                program = known[1].with_optimizer(tx, entry.eval_params)
             else:
-                self._program = (key, Program(workload, tx, entry.eval_params))
+                devices = of_run(config.train, workload.devices)
+                parts = config.train.microbatches
+                program = Program(workload, tx, entry.eval_params, devices, parts)
+            self._program = (key, program)
         return self._program[1]
 
 
@@ -124,7 +135,7 @@ class Setup:
 
 def run(
     config: RunConfig,
-    store: Store,
+    store: Store | None,
     workshop: Workshop,
     *,
     watch: cb.Watch | None = None,
@@ -132,18 +143,20 @@ def run(
     expected_steps: int | None = None,
     callbacks: Sequence[cb.Callback] = (),
     checkpoint: Path | None = None,
+    ending: Callable[[], int] = lambda: 0,
 ) -> RunResult:
     """Makes one run; records it in a journal and mirrors the journal to the store.
 
     Args:
         config: configuration of the run.
-        store: store of the record.
+        store: store of the record; None where another host records the run.
         workshop: keeps workload and program for the next run.
         watch: progress hooks of the run.
         tags: further tags, such as the suite's name.
-        expected_steps: number of steps that fit the time budget; measured if needed and not given.
+        expected_steps: number of steps that fit the time budget; measured if needed.
         callbacks: further callbacks, called after the default ones.
         checkpoint: file to save to at every evaluation and to resume from; None saves nothing.
+        ending: as for ``Trainer``.
 
     Raises:
         UserError: the checkpoint cannot be read or belongs to another configuration.
@@ -158,24 +171,40 @@ def run(
         started -= sum(saved.seconds.values())
     workload = workshop.workload(config.workload)
     setup = prepared(config, workshop, saved, expected_steps)
-    if saved is None:
-        head = header(config, setup, workload, tags)
-        recording = start_recording(store, head, resumable=checkpoint is not None)
-    else:
-        tags = {schema.RESUMED_AT: str(saved.step), **host_tags(), **process_tags(), **tags}
-        recording = resume_recording(store, saved.journal, saved.offset, tags)
+    head = functools.partial(header, config, setup, workload, tags)
+    recording = recording_of(store, saved, tags, head, resumable=checkpoint is not None)
     with ended(recording, clock, started) as results:
         if isinstance(setup, Exception):
             raise setup
         chosen = [*default_callbacks(setup, recording, watch, clock.meter), *callbacks]
         if checkpoint is not None:
             chosen.append(Checkpoint(checkpoint, digest, clock, recording, setup.notes()))
-        results.append(fit(setup, [*chosen, recording.mirror], clock, saved, recording.earlier))
+        chosen.append(recording.mirror)
+        results.append(fit(setup, chosen, clock, saved, recording.earlier, ending))
     return results[0]
 
 
+def recording_of(
+    store: Store | None,
+    saved: Saved | None,
+    tags: Mapping[str, str],
+    head: Callable[[], RunHeader],
+    *,
+    resumable: bool,
+) -> Recording | Unrecorded:
+    """Starts the record of a run, or continues it from a checkpoint; keeps none without a store."""
+    if store is None:
+        return Unrecorded()
+    if saved is None:
+        return start_recording(store, head(), resumable=resumable)
+    tags = {schema.RESUMED_AT: str(saved.step), **host_tags(), **process_tags(), **tags}
+    return resume_recording(store, saved.journal, saved.offset, tags)
+
+
 @contextmanager
-def ended(recording: Recording, clock: Clock, started: float) -> Iterator[list[RunResult]]:
+def ended(
+    recording: Recording | Unrecorded, clock: Clock, started: float
+) -> Iterator[list[RunResult]]:
     """Ends the record of a run with its status.
 
     Yields:
@@ -202,6 +231,7 @@ def fit(
     clock: Clock,
     saved: Saved | None = None,
     earlier: Sequence[Row] = (),
+    ending: Callable[[], int] = lambda: 0,
 ) -> RunResult:
     """Trains from the start, or from a checkpoint and the evaluations before it.
 
@@ -214,11 +244,12 @@ def fit(
         state = saved.state(state)
     last_step = setup.entry.last_step(config.optimizer.settings, setup.horizon)
     trainer = Trainer(
-        setup.program, config.budget, callbacks, config.seed, clock, earlier, last_step
+        setup.program, config.budget, callbacks, config.seed, clock, earlier, last_step, ending
     )
     result = trainer.fit(state)
     usual = usual_cpu(config.budget) if setup.program.compiled else None
-    return dataclasses.replace(result, doubt=doubt_about(clock, usual))
+    memory = setup.program.memory
+    return dataclasses.replace(result, doubt=doubt_about(clock, usual), memory=memory)
 
 
 _TOLD = "expected_steps"  # note of a checkpoint: the number of steps the optimizer is built for
@@ -280,7 +311,9 @@ def tell_steps(
         return expected_steps, {schema.EXPECTED_STEPS_SOURCE: "steps of the first trial"}
     estimate = estimate_steps(guessed_program(config, workshop), config.budget.seconds or 0.0)
     rates = ", ".join(f"{seconds:.6g}" for seconds in estimate.step_seconds)
-    return estimate.steps, {schema.EXPECTED_STEPS_SOURCE: f"measured seconds per step: {rates}"}
+    return first_hosts(estimate.steps), {
+        schema.EXPECTED_STEPS_SOURCE: f"measured seconds per step: {rates}"
+    }
 
 
 def guessed_program(config: RunConfig, workshop: Workshop) -> Program:
@@ -301,6 +334,8 @@ def default_callbacks(
         metric = f"{config.stop.split}/{workload.metric}"
         chosen.append(cb.StopAtTarget(metric, config.stop.target, workload.direction))
     machine = dict if meter is None else lambda: system_metrics(meter.latest())
+    note = watch.note if watch is not None else lambda line: None
+    chosen.append(cb.CheckMemory(lambda: setup.program.memory, note))
     chosen += [cb.FeedRemainingFraction(), cb.Track(tracker, machine)]
     if watch is not None:
         chosen.append(watch)
@@ -321,4 +356,5 @@ def header(
             tags = {schema.UNCOMPILED: "true", **tags}
         tags = {**calibration_tags(config.budget), **setup.told, **notes, **tags}
         tags = {**entry_tags(setup.entry, config, setup.horizon), **workload.notes(), **tags}
+        tags[schema.DEVICE_COUNT] = str(setup.program.devices.count)
     return run_header(config, workload, tags)

@@ -110,6 +110,7 @@ def summary(result: RunResult | None, clock: Clock, wall_seconds: float) -> dict
     if result is not None:
         values["final/step"] = result.step
         values["data/stalled_updates"] = result.stalled_updates
+        values |= result.memory.metrics() if result.memory is not None else {}
         for name, value in result.evaluations[-1].metrics.items():
             if math.isfinite(value):
                 values[f"final/{name}"] = value

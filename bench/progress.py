@@ -143,7 +143,11 @@ class Display:
         self._run_bar = self._bars.add_task(run_name(config), total=1.0, text="compiling")
         if not self._live:
             self.line(f"{self._count(self._done + 1)}{run_name(config)}: started")
-        return Watch(self._on_step, self._on_eval)
+        return Watch(self._on_step, self._on_eval, self._note)
+
+    def _note(self, line: str) -> None:
+        assert self._config is not None
+        self.line(f"{run_name(self._config)}: {line}")
 
     def done(self, result: RunResult, metric: str) -> None:
         """Shows the result of a finished run."""

@@ -31,6 +31,7 @@ from timetrial.framework import config as configuration
 from timetrial.framework.budget import StopReason
 from timetrial.framework.config import RunConfig, Tracking
 from timetrial.framework.errors import UserError
+from timetrial.framework.records import RunResult
 from timetrial.framework.types import Condition
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.read.runs import finished_configs, load_runs
@@ -51,11 +52,16 @@ def train(config: RunConfig) -> int:
         display.race(total=1, skipped=0)
         result = run(config, store, workshop, watch=display.run(config))
         display.done(result, workshop.workload(config.workload).metric)
+    show_result(result, store, config.tracking)
+    return 0
+
+
+def show_result(result: RunResult, store: Store, tracking: Tracking) -> None:
+    """Prints the last evaluation of a run and its place of record."""
     for name_, value in sorted(result.evaluations[-1].metrics.items()):
         print(f"{name_:<40} {value:.6g}")
-    print(f"recorded in {store.journals}, experiment {config.tracking.experiment}")
-    print(ui_command_line(config.tracking))
-    return 0
+    print(f"recorded in {store.journals}, experiment {tracking.experiment}")
+    print(ui_command_line(tracking))
 
 
 def race(

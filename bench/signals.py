@@ -13,22 +13,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from timetrial.framework.errors import Interrupted, InterruptedAgain
+
+__all__ = ["ENDING", "Interrupted", "exit_at_once", "noted", "raise_interrupted"]
+
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end the program."""
 
 Handler = Callable[[int, FrameType | None], None]
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal ended the program.
-
-    Attributes:
-        number: of the signal; the exit code is 128 + number.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
 
 
 @contextmanager
@@ -55,6 +47,25 @@ def raise_interrupted() -> Iterator[None]:
 
     with _handled_by(interrupt):
         yield
+
+
+@contextmanager
+def noted() -> Iterator[Callable[[], int]]:
+    """Inside, the first signal is noted only; a second one raises ``InterruptedAgain``.
+
+    Yields:
+        A function that returns the number of the signal, 0 without.
+    """
+    received = 0
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        if received:
+            raise InterruptedAgain(number)
+        received = number
+
+    with _handled_by(note):
+        yield lambda: received
 
 
 @contextmanager

@@ -35,6 +35,14 @@ Makes one run and records it in MLflow.
   budget.expected_steps=N number of steps expected in budget.seconds (default: measured)
   seed=N                  initialisation and order of the data (default: 0)
   label=TEXT              name in tables and plots (default: the optimizer's)
+  train.microbatches=N    parts of a batch, one after the other, to save memory (default: 1);
+                          batch norm and dropout then see the parts
+  train.devices=N         devices (default: all; mini workloads: 1); batches are divided among them
+  train.shard=HOW         large parameters and their state on several devices: auto (default:
+                          divided where they do not fit otherwise), always, never
+  hosts.coordinator=ADDR  several processes make one run, each started with this command: HOST:PORT
+                          of the first, or auto (under Slurm, Open MPI, Kubernetes, Cloud TPU)
+  hosts.count=N           number of processes; hosts.index=0, 1, ... is the number of this one
   stop.target=X           end early once the workload's metric reaches X
   stop.split=SPLIT        split of that metric: train, validation (default) or test
   preset=NAME|FILE.yaml   settings from a file; the other words override it

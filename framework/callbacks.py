@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from timetrial.framework.budget import StopReason
+from timetrial.framework.memory import Memory
 from timetrial.framework.records import Row, RunResult, Tracker
 from timetrial.framework.types import Direction, Metrics, TrainState
 
@@ -117,6 +118,26 @@ class Prune(Callback):
         return StopReason.PRUNED
 
 
+class CheckMemory(Callback):
+    """Ends a run that cannot fit into memory before its first update, and shows a large need.
+
+    Args:
+        memory: returns the need, None if unknown; called after compilation.
+        note: shows a line.
+    """
+
+    def __init__(self, memory: Callable[[], Memory | None], note: Callable[[str], None]) -> None:
+        self._memory = memory
+        self._note = note
+
+    def on_fit_start(self, info: StepInfo) -> None:
+        memory = self._memory()
+        if memory is not None:
+            memory.check()
+            if memory.noteworthy:
+                self._note(str(memory))
+
+
 class Track(Callback):
     """Sends every number of the run to a tracker while the clock is paused.
 
@@ -155,13 +176,16 @@ class Watch(Callback):
     Args:
         on_step: called after each update. Timed: no I/O.
         on_eval: called with the metrics of each evaluation. The clock is paused, so it may print.
+        on_note: called before the first evaluation with lines to show.
     """
 
     def __init__(
         self,
         on_step: Callable[[StepInfo], None],
         on_eval: Callable[[StepInfo, Metrics], None],
+        on_note: Callable[[str], None] = lambda line: None,
     ) -> None:
+        self.note = on_note
         self._on_step = on_step
         self._on_eval = on_eval
 

@@ -100,6 +100,8 @@ class Saved:
 def save(path: Path, state: TrainState, saved: Saved, identity: str) -> None:
     """Writes a checkpoint atomically: a reader sees the previous one or this one.
 
+    Of several hosts all call it and the first writes; divided arrays are gathered one at a time.
+
     Args:
         path: the file; a missing directory is made.
         state: state of the run; ``saved.leaves`` is ignored.
@@ -117,9 +119,11 @@ def save(path: Path, state: TrainState, saved: Saved, identity: str) -> None:
         "machine": dict(saved.machine),
     }
     leaves = {
-        jax.tree_util.keystr(key): np.asarray(_data(leaf))
+        jax.tree_util.keystr(key): _on_host(_data(leaf))
         for key, leaf in jax.tree_util.tree_flatten_with_path(state)[0]
     }
+    if jax.process_index() > 0:
+        return
     content = serialization.msgpack_serialize({"meta": json.dumps(meta), "leaves": leaves})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
@@ -215,10 +219,37 @@ def _described(leaf: Any) -> str:
     return f"{data.dtype}{list(data.shape)}"
 
 
+def _on_host(leaf: Any) -> np.ndarray | None:
+    """The whole array; None on hosts other than the first, which only help to gather it."""
+    whole: np.ndarray
+    if getattr(leaf, "is_fully_addressable", True):
+        whole = np.asarray(leaf)
+    elif leaf.is_fully_replicated:
+        whole = np.asarray(leaf.addressable_data(0))
+    else:
+        from jax.experimental import multihost_utils
+
+        whole = np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+    return whole if jax.process_index() == 0 else None
+
+
 def _restored(saved: np.ndarray, like: jax.Array) -> jax.Array:
     """The array on the device; a copy, because the buffers of the state are donated."""
+    if not like.is_fully_addressable:
+        return _restored_part(saved, like)
     array: jax.Array = jnp.array(saved, copy=True)
     if _is_key(like):
         array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
     placed: jax.Array = jax.device_put(array, like.sharding)
     return placed
+
+
+def _restored_part(saved: np.ndarray, like: jax.Array) -> jax.Array:
+    """The array on the devices of several hosts; each puts its own part there."""
+    if _is_key(like):  # a key is small and everywhere
+        wrapped = jax.jit(jax.random.wrap_key_data, out_shardings=like.sharding)
+        key: jax.Array = wrapped(saved)
+        return key
+    return jax.make_array_from_callback(
+        saved.shape, like.sharding, lambda part: np.array(saved[part])
+    )

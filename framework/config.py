@@ -24,6 +24,7 @@ from timetrial.framework.convert import (
     refused,
     unknown_keys,
 )
+from timetrial.framework.devices import Train
 from timetrial.framework.entries import Entry
 from timetrial.framework.errors import ConfigError
 from timetrial.framework.overrides import CHOICES, file_of, merge, parse, read_preset
@@ -56,6 +57,7 @@ __all__ = [
     "to_yaml",
     "tree_of",
     "unknown",
+    "without_place",
     "workload_texts",
     "yaml_of",
 ]
@@ -114,6 +116,7 @@ class RunConfig:
         seed: seed of initialisation and order of the data, in [0, 2**32).
         label: name shown instead of the optimizer's; "" shows the optimizer's.
         stop: conditions of an early end.
+        train: devices and microbatches; affects results by float error only.
         tracking: place where the run is recorded.
     """
 
@@ -123,6 +126,7 @@ class RunConfig:
     seed: int = 0
     label: str = ""
     stop: Stop = dataclasses.field(default_factory=Stop)
+    train: Train = dataclasses.field(default_factory=Train)
     tracking: Tracking = dataclasses.field(default_factory=Tracking)
 
     def __post_init__(self) -> None:
@@ -200,7 +204,7 @@ def _refuse_unknown_keys(
     for key in CHOICES:
         found += unknown_keys(settings[key], hints(types[key]), key)
         dotted += [f"{key}.{name}" for name in hints(types[key])]
-    for key in ("budget", "stop", "tracking"):
+    for key in ("budget", "stop", "train", "tracking"):
         dotted += [f"{key}.{name}" for name in hints(known[key])]
     refuse_unknown(found, tuple(dotted))
 
@@ -245,6 +249,18 @@ def tree_of(config: RunConfig) -> dict[str, Any]:
     return tree
 
 
+def without_place(config: RunConfig) -> dict[str, Any]:
+    """The tree of what affects the result: not where it is computed or recorded.
+
+    Microbatches affect it through batch norm and dropout.
+    """
+    tree = tree_of(config)
+    del tree["tracking"], tree["train"]
+    if config.train.microbatches > 1:
+        tree["train"] = {"microbatches": config.train.microbatches}
+    return tree
+
+
 def to_yaml(config: RunConfig) -> str:
     """The configuration as YAML."""
     tree = tree_of(config)
@@ -252,8 +268,13 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def flat(config: RunConfig) -> dict[str, str]:
-    """The configuration as ``{"optimizer.learning_rate": "0.005", ...}``."""
+    """The configuration as ``{"optimizer.learning_rate": "0.005", ...}``.
+
+    ``train`` shows what differs from the default; the number of devices is a tag.
+    """
     tree = tree_of(config)
+    default = dataclasses.asdict(Train(devices=config.train.devices))
+    tree["train"] = {key: value for key, value in tree["train"].items() if value != default[key]}
     names = {key: tree[key].pop("name") for key in CHOICES}  # as typed: workload=NAME
     return {**names, **flat_tree(tree)}
 
@@ -275,8 +296,7 @@ def flat_tree(tree: Mapping[str, Any]) -> dict[str, str]:
 
 def digest(config: RunConfig) -> str:
     """Identity of a configuration; independent of the place of record."""
-    tree = tree_of(config)
-    del tree["tracking"]
+    tree = without_place(config)
     del tree["budget"]["calibration"]  # the origin of the seconds does not affect the run
     if not config.label:
         del tree["label"]

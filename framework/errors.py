@@ -1,7 +1,25 @@
 """Errors that users can correct, as opposed to bugs.
 
-Boundary: imports nothing, so that the command line catches them before it loads anything.
+Boundary: imports no other module, so that the command line catches them before it loads anything.
 """
+
+import signal
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the program.
+
+    Attributes:
+        number: of the signal; the exit code is 128 + number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class InterruptedAgain(Interrupted):
+    """A second signal ended the program at once, without waiting for other hosts."""
 
 
 class UserError(Exception):

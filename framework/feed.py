@@ -6,7 +6,7 @@ Boundary: order and placement; ``Workload.batches`` makes the batches.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import jax
@@ -21,17 +21,20 @@ AHEAD: Final = 2
 class Feed:
     """Batches in order, on the device before the loop asks for them.
 
-    On a CPU the batches are on the device as they are: nothing is placed or made ahead here.
-
     Args:
         batches: from ``Workload.batches``.
-        ahead: batches to place before they are asked for, >= 0; by default ``AHEAD``, 0 on a CPU.
+        ahead: batches to place before they are asked for, >= 0; 0 places none.
+        place: puts a batch on the device, without waiting for it.
     """
 
-    def __init__(self, batches: Iterator[Batch], ahead: int | None = None) -> None:
-        if ahead is None:
-            ahead = 0 if jax.default_backend() == "cpu" else AHEAD
+    def __init__(
+        self,
+        batches: Iterator[Batch],
+        ahead: int = AHEAD,
+        place: Callable[[Batch], Batch] = jax.device_put,
+    ) -> None:
         self._batches = batches
+        self._place = place
         self._ahead = ahead
         self._placed: deque[Batch] = deque()
 
@@ -42,7 +45,7 @@ class Feed:
         if not self._ahead:
             return next(self._batches)
         while len(self._placed) <= self._ahead:
-            self._placed.append(jax.device_put(next(self._batches)))  # asynchronous
+            self._placed.append(self._place(next(self._batches)))
         return self._placed.popleft()
 
     def close(self) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 STAT: Final = Path("/proc/stat")
+MEMINFO: Final = Path("/proc/meminfo")
+CGROUP: Final = Path("/sys/fs/cgroup")
 TICK_SECONDS: Final = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
 """Unit of the CPU times in ``/proc``, in seconds."""
 
@@ -30,6 +32,28 @@ def load_average() -> float | None:
         return os.getloadavg()[0]
     except (OSError, AttributeError):
         return None
+
+
+def available_bytes() -> int | None:
+    """Bytes of RAM that this process can still get: of the machine, and of its container.
+
+    Sources: MemAvailable of proc_meminfo(5); memory.max and memory.current of control groups v2,
+    https://docs.kernel.org/admin-guide/cgroup-v2.html. None if the system does not say.
+    """
+    found = []
+    try:
+        for line in MEMINFO.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == "MemAvailable":
+                found.append(int(value.split()[0]) * 1024)
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        limit, used = ((CGROUP / name).read_text() for name in ("memory.max", "memory.current"))
+        found.append(max(0, int(limit) - int(used)))
+    except (OSError, ValueError):  # no control group, or no limit: "max"
+        pass
+    return min(found, default=None)
 
 
 class CoreTimes(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from timetrial.framework.budget import StopReason
 from timetrial.framework.clock import charged
+from timetrial.framework.memory import Memory
 from timetrial.framework.types import Condition, Direction, Status, TrainState
 
 
@@ -45,6 +46,7 @@ class RunResult:
         state: state after the last update.
         stalled_updates: updates that began on an idle device, because their batch came late.
         doubt: why the charged seconds are not credible, as a sentence; "" if they are.
+        memory: memory of one device that the run needed; None if unknown.
     """
 
     reason: StopReason
@@ -54,6 +56,7 @@ class RunResult:
     state: TrainState
     stalled_updates: int = 0
     doubt: str = ""
+    memory: Memory | None = None
 
     @property
     def train_seconds(self) -> float:

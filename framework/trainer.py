@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -17,9 +17,11 @@ import numpy as np
 from timetrial.framework.budget import Budget, StopReason
 from timetrial.framework.callbacks import Callback, StepInfo
 from timetrial.framework.clock import TRAIN, Clock
+from timetrial.framework.errors import Interrupted
 from timetrial.framework.feed import Feed, is_ready
+from timetrial.framework.hosts import SIGNAL, Agreed, Team, read
 from timetrial.framework.records import Row, RunResult
-from timetrial.framework.step import Program
+from timetrial.framework.step import Inputs, Program
 from timetrial.framework.types import TrainState
 
 
@@ -35,6 +37,8 @@ class Trainer:
         evaluations: evaluations of an earlier part of the run; the result includes them.
         last_step: number of steps the optimizer is built for, where it has nothing to do after
             them; None has no end.
+        ending: on several hosts, returns the number of the signal (SIGTERM, ...) received, 0
+            without; all hosts then end after the same update.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Trainer:
         clock: Clock | None = None,
         evaluations: Sequence[Row] = (),
         last_step: int | None = None,
+        ending: Callable[[], int] = lambda: 0,
     ) -> None:
         self.program = program
         self.workload = program.workload
@@ -54,6 +59,7 @@ class Trainer:
         self.seed = seed
         self.clock = clock or Clock()
         self.last_step = last_step
+        self._team = Team(program.devices, ending)
         self._evaluations = list(evaluations)
         self._finished_at = self.clock.train_seconds
         self._recent_step_seconds: deque[float] = deque(maxlen=16)
@@ -68,7 +74,7 @@ class Trainer:
         result = None
         step = int(state.step)
         # Batches are made ahead during compilation and the first evaluation.
-        feed = Feed(self.workload.batches(self.seed, step))
+        feed = self.program.feed(self.seed, step)
         try:
             with self.clock.charge(TRAIN if self.budget.charge_compile else "compile"):
                 self.program.compile(state, self._inputs(step))
@@ -124,13 +130,17 @@ class Trainer:
         """Waits for update ``step`` and calls the callbacks."""
         before = self._finished_at
         self._finished_at = self.clock.wait(metrics)
+        if SIGNAL in metrics:
+            self._accept(read(metrics[SIGNAL]))
         self._recent_step_seconds.append(self._finished_at - before)
         info = StepInfo(
             step=step,
             train_seconds=self._finished_at,
             used=self.budget.used(issued, self._finished_at),
             issued=issued,
-            metrics={name: np.asarray(value).item() for name, value in metrics.items()},
+            metrics={
+                name: np.asarray(value).item() for name, value in metrics.items() if name != SIGNAL
+            },
         )
         found = [callback.on_step_end(info) for callback in self.callbacks]
         return first_reason([*found, self._end_of(issued, info.used)])
@@ -168,6 +178,8 @@ class Trainer:
     ) -> StopReason | None:
         """Evaluates with the clock paused, then calls the callbacks."""
         with self.clock.charge("eval", after=state):
+            if not self._team.alone:
+                self._accept(self._team.agree(self.clock.train_seconds))
             metrics = self.program.evaluate(state)
         info = dataclasses.replace(self._info(step), ending=ending)
         self._evaluations.append(Row(step, info.train_seconds, metrics))
@@ -176,18 +188,28 @@ class Trainer:
                 [callback.on_eval_end(info, metrics, state) for callback in self.callbacks]
             )
 
+    def _accept(self, agreed: Agreed) -> None:
+        """Takes over the numbers of all hosts.
+
+        Raises:
+            Interrupted: a host received a signal.
+        """
+        self._finished_at = agreed.seconds
+        if agreed.ending:
+            raise Interrupted(agreed.ending)
+
     def _info(self, step: int) -> StepInfo:
-        seconds = self.clock.train_seconds
+        seconds = self.clock.train_seconds if self._team.alone else self._finished_at
         return StepInfo(step, seconds, self.budget.used(step, seconds), issued=step)
 
-    def _inputs(self, step: int) -> dict[str, np.ndarray]:
-        """Inputs of the next update from the callbacks, float32 scalars."""
+    def _inputs(self, step: int) -> Inputs:
+        """Inputs of the next update from the callbacks, float32 scalars; and the hosts' signal."""
         info = self._info(step)
         fed: dict[str, np.ndarray] = {}
         for callback in self.callbacks:
             for name, value in callback.step_inputs(info).items():
                 fed[name] = np.asarray(value, np.float32)
-        return fed
+        return {**fed, **self._team.inputs(self.clock.train_seconds)}
 
 
 def first_reason(answers: Sequence[StopReason | None]) -> StopReason | None:

@@ -97,6 +97,7 @@ class Workload(abc.ABC):
         eval_every_steps: updates between two evaluations, or None.
         eval_every_seconds: charged seconds between two evaluations, or None.
         splits: splits of ``eval_batches``, in order of evaluation.
+        devices: devices of each host for a run, or None for all of them.
     """
 
     name: ClassVar[str]
@@ -106,6 +107,7 @@ class Workload(abc.ABC):
     eval_every_steps: int | None
     eval_every_seconds: float | None = None
     splits: Sequence[Split] = tuple(Split)
+    devices: int | None = None
 
     @abc.abstractmethod
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
@@ -128,6 +130,13 @@ class Workload(abc.ABC):
         ``finish`` receives the ``outputs`` of all batches on the host; they are ``{}`` when no
         metric needs them. Padding examples have weight 0.
         """
+
+    def weight(self, batch: Batch) -> jax.Array | np.float32:
+        """Total weight of the examples in the loss of a batch; by default the number of rows.
+
+        ``loss`` is a mean with these weights: microbatches are added up by them. Pure, jittable.
+        """
+        return np.float32(len(next(iter(batch.values()))))
 
     def finish(self, outputs: Sequence[PyTree]) -> dict[str, float]:
         """Metrics that are not means over examples, from the outputs of all batches of a split."""

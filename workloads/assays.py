@@ -71,6 +71,7 @@ class AssaysGnn(GraphClassification):
     """
 
     name: ClassVar[str] = "assays_gnn"
+    devices: int | None = 1
 
     def __init__(self, settings: AssaysGnnSettings) -> None:
         self.step_hint = settings.step_hint

@@ -74,6 +74,7 @@ class FashionMnistResnet(ImageClassification):
     """
 
     name: ClassVar[str] = "fashion_mnist_resnet"
+    devices: int | None = 1
 
     def __init__(self, settings: FashionMnistResnetSettings) -> None:
         self.step_hint = settings.step_hint

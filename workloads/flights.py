@@ -75,6 +75,7 @@ class FlightsDlrm(ClickPrediction):
     """
 
     name: ClassVar[str] = "flights_dlrm"
+    devices: int | None = 1
 
     def __init__(self, settings: FlightsDlrmSettings) -> None:
         self.step_hint = settings.step_hint

@@ -86,6 +86,7 @@ class IcbmUnet(ImageReconstruction):
     """
 
     name: ClassVar[str] = "icbm_unet"
+    devices: int | None = 1
 
     def __init__(self, settings: IcbmUnetSettings) -> None:
         self.step_hint = settings.step_hint

@@ -29,15 +29,19 @@ from timetrial.bench.commands.command import (
 
 
 def _train(options: Options) -> Job:
+    from timetrial.bench.hosts import join, split, train_together
     from timetrial.bench.race import train
     from timetrial.bench.suite import load_run
     from timetrial.framework.config import to_yaml
 
-    config = load_run(options.overrides)
+    hosts, words = split(options.overrides)
+    config = load_run(words)
     if options.print_config:
         return lambda: show(to_yaml(config), end="")
+    if hosts.coordinator is not None:
+        join(hosts)
     require_devices()
-    return lambda: train(config)
+    return lambda: train_together(config) if hosts.coordinator is not None else train(config)
 
 
 def _train_arguments(parser: Parser) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from timetrial.framework.feed import Feed
+from timetrial.framework.hosts import Team
 from timetrial.framework.step import Program
 
 SHARE_OF_STEP_HINT = 0.05
@@ -64,11 +64,11 @@ def estimate_steps(program: Program, seconds: float) -> Estimate:
 
 
 def _step_seconds(program: Program, count: int) -> float:
-    fed = {"remaining_fraction": np.asarray(1.0, np.float32)}
+    fed = {"remaining_fraction": np.asarray(1.0, np.float32), **Team(program.devices).inputs(0.0)}
     state = program.init(0)
     program.compile(state, fed)
     started = 0.0
-    feed = Feed(program.workload.batches(0, 0))
+    feed = program.feed(0, 0)
     for step in range(WARM_UP_STEPS + count):
         if step == WARM_UP_STEPS:
             jax.block_until_ready(state)

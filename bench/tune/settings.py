@@ -138,8 +138,7 @@ class StudyPlan:
 
     def identity(self) -> dict[str, Any]:
         """Settings that must not change while a study continues, as plain data."""
-        tree = configuration.tree_of(self.config)
-        del tree["tracking"]
+        tree = configuration.without_place(self.config)
         settings = self.settings
         return {
             "workload": tree.pop("workload"),

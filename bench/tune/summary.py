@@ -211,8 +211,8 @@ def export(study: optuna.Study, plan: StudyPlan, path: Path) -> None:
         f"{host[schema.HOST_CPU]}, {os.cpu_count()} cores, {platform.system()}: {seconds:.0f} "
         "charged seconds in all",
     ]
-    tree = configuration.tree_of(config)
-    for key in ("tracking", "seed", "label", "stop"):
+    tree = configuration.without_place(config)
+    for key in ("seed", "label", "stop"):
         del tree[key]
     tree["budget"] = {key: value for key, value in tree["budget"].items() if value}
     text = "".join(f"# {line}\n" for line in head) + configuration.yaml_of(tree)

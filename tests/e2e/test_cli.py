@@ -24,6 +24,8 @@ from timetrial.bench.suite import Suite, load_run
 from timetrial.bench.tune.settings import load_plan
 from timetrial.framework.budget import Budget
 from timetrial.framework.config import Stop, Tracking, hints
+from timetrial.framework.devices import Train
+from timetrial.framework.hosts import Hosts
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.metatraining.settings import MetatrainSettings
 from timetrial.tracking.read.runs import load_runs
@@ -223,7 +225,7 @@ def test_every_example_in_the_help_is_understood(line: str):
 
 def test_the_keys_in_the_help_of_train_are_its_settings():
     config = load_run(FLIGHTS)
-    names = {"budget": Budget, "stop": Stop, "tracking": Tracking}
+    names = {"budget": Budget, "stop": Stop, "train": Train, "tracking": Tracking, "hosts": Hosts}
     known = {f"{part}.{key}" for part, cls in names.items() for key in hints(cls)}
     known |= {key for key in hints(type(config)) if key not in names} | {"preset"}
     known.remove("budget.also_seconds")  # of suites only

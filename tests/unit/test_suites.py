@@ -84,7 +84,10 @@ def test_a_key_that_is_missing_is_named_with_the_file(key: str, own: Path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("presets=nope", r"presets: expected a directory with .*\.yaml, got 'nope'.*mini, paper-step, .*quick"),
+        (
+            "presets=nope",
+            r"presets: expected a directory with .*\.yaml, got 'nope'.*mini, paper-step, .*quick",
+        ),
         ("presets=algoperf", r"presets: expected a directory with fashion_mnist_resnet\.yaml"),
         ("presets=" + "x" * 5000, r"presets: expected a directory"),
         ("hpo=nope optimizers=hpo", r"hpo: expected a tuned preset for every workload"),

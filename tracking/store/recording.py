@@ -6,7 +6,10 @@ Boundary: joins tracker and mirror; ``record.tracker`` appends and ``store.mirro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
 
+from timetrial.framework.callbacks import Callback
 from timetrial.framework.records import Row
 from timetrial.framework.types import Status
 from timetrial.tracking.record.journal import RunHeader
@@ -68,6 +71,26 @@ class Recording:
         """Ends the journal and sends the rest of it."""
         self._tracker.finish(status, tags, summary)
         self.mirror.close()
+
+
+class Unrecorded:
+    """Takes the place of a ``Recording`` where another host records the run; keeps nothing."""
+
+    path: Final = Path()
+    earlier: Final[Sequence[Row]] = ()
+    last_row_offset: Final = 0
+
+    def __init__(self) -> None:
+        self.mirror = Callback()
+
+    def log(self, rows: Sequence[Row]) -> None:
+        """Drops the rows."""
+
+    def saved(self, offset: int) -> None:
+        """Does nothing."""
+
+    def finish(self, status: Status, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
+        """Does nothing."""
 
 
 def start_recording(

@@ -57,6 +57,9 @@ class GraphClassification(Workload):
         )
         return jnp.sum(losses) / jnp.sum(counts), model_state
 
+    def weight(self, batch: Batch) -> jax.Array:
+        return jnp.sum(jnp.asarray(batch["weight"]))
+
     def eval_step(self, params: PyTree, model_state: PyTree, batch: Batch) -> tuple[Sums, PyTree]:
         logits = self.logits(params, batch)
         labels, weight = jnp.asarray(batch["y"]), jnp.asarray(batch["weight"])

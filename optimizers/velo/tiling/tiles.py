@@ -6,6 +6,10 @@ A tensor of rank >= 2 is seen as a stack of matrices over its two largest axes. 
 into tiles, padded with zeros where it does not fill the last one. A model with 161 tensors then
 takes a handful of operations on arrays (tiles, rows, columns): compile time does not grow with the
 number of tensors, and a GPU launches a handful of kernels.
+
+A large tensor that devices may divide by its first axis has tiles of its own, in the order of that
+axis. Among others its tiles would lie on other devices than its rows, and each update would gather
+all of them.
 """
 
 from __future__ import annotations
@@ -28,6 +32,9 @@ MATRIX_TILES = ((64, 64), (16, 16), (8, 512), (512, 8), (1, 4096), (4096, 1))
 
 VECTOR_TILE = (1, 256)
 """Tile shape of vectors and scalars, which have no row and column statistics."""
+
+LARGE = 2**20
+"""Elements from which a tensor may be divided among devices."""
 
 _CHUNK_ELEMENTS = 8_192
 _TILE_COST = 300
@@ -167,14 +174,23 @@ def make_tiling(
     vectors = [v for v in views if len(v.shape) < 2]
     matrices = [v for v in views if len(v.shape) >= 2]
     groups = [_group(vectors, vector_tile, factored=False)] if vectors else []
-    for tile, members in _assign(matrices, matrix_tiles).items():
+    together = [v for v in matrices if not _divisible(v)]
+    for tile, members in _assign(together, matrix_tiles).items():
         groups.append(_group(members, tile, factored=True))
+    for v in filter(_divisible, matrices):
+        tile = min(matrix_tiles, key=functools.partial(_cost, v))
+        groups.append(_group([v], tile, factored=True))
     leaves = np.array([v.leaf for g in groups for v in g.views], np.int32)
     position = np.argsort(leaves).astype(np.int32)
     rank = np.argsort(position).astype(np.int32)
     ends = np.cumsum([len(g.views) for g in groups])[:-1]
     kinds = np.array([sum(size > 1 for size in v.shape) for v in views], np.int32)
     return Tiling(tuple(groups), leaves, position, tuple(np.split(rank, ends)), kinds)
+
+
+def _divisible(v: TensorView) -> bool:
+    """True for a large tensor whose first axis leads its tiles; an even one, as devices are."""
+    return math.prod(v.shape) >= LARGE and v.order[0] == 0 and v.shape[0] % 2 == 0
 
 
 def _cost(v: TensorView, tile: Shape) -> int:
