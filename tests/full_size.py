@@ -70,7 +70,7 @@ def _imagenet(root: Path, source: Path) -> None:
 
 
 def _fastmri(root: Path, source: Path) -> None:
-    raw_files.write_fastmri(source, held_out=4)
+    raw_files.write_fastmri(source, train=5, held_out=4)
     fastmri.prepare(preparing.Workshop(root, fastmri.NAME), source, sample=True)
 
 

@@ -19,6 +19,7 @@ os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 )
 
+import full_size
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +33,7 @@ from timetrial.framework.errors import ConfigError
 from timetrial.framework.step import Program
 from timetrial.framework.types import TrainState
 from timetrial.optimizers.velo import accumulators, inputs, mlp, velo
+from timetrial.workloads import WORKLOADS
 
 STEPS = 3
 FED = {"remaining_fraction": np.ones((), np.float32)}
@@ -74,6 +76,25 @@ def losses_of_all(counts: Sequence[int], names: Sequence[str]) -> dict[str, dict
             single = [float(loss) for _, loss in state.model_state.values()]
             evaluated = program.evaluate(state)
             found[name][count] = [*losses, *single, *(evaluated[k] for k in sorted(evaluated))]
+    return found
+
+
+def losses_of_full_size(counts: Sequence[int]) -> dict[str, dict[int, list[float]]]:
+    """Losses of the full-size workloads, small models on small data, by workload and devices."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for name, settings in full_size.SETTINGS.items():
+        os.environ["TIMETRIAL_DATA"] = tempfile.mkdtemp()
+        full_size.prepare(name, Path(os.environ["TIMETRIAL_DATA"]))
+        size = max(8, int(settings["batch_size"]))
+        sizes = {"batch_size": size, "eval_batch_size": 8, "parts": 8}
+        entry = WORKLOADS[name]
+        workload = entry.make(entry.settings(**{**settings, **sizes}))
+        found[name] = {}
+        for count in counts:
+            program = Program(workload, optax.adam(0.01), devices=Devices(jax.devices()[:count]))
+            losses, state = trained(program)
+            evaluated = program.evaluate(state)
+            found[name][count] = [*losses, *(evaluated[key] for key in sorted(evaluated))]
     return found
 
 
@@ -135,7 +156,10 @@ def refusals() -> list[str]:
 
 
 def main() -> None:
-    """With the argument ``all``, every optimizer on 1, 2 and 8 devices."""
+    """With the argument ``all``, every optimizer on 1, 2 and 8 devices; ``full``: real formats."""
+    if "full" in sys.argv:
+        print(json.dumps(losses_of_full_size((1, 2, 8))))
+        return
     everything = "all" in sys.argv
     counts, names = ((1, 2, 8), list(optimizers())) if everything else ((1, 8), ["adam"])
     found = {

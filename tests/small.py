@@ -61,7 +61,7 @@ class SmallUnet(_Random, ImageReconstruction):
 
 
 class SmallDlrm(_Random, ClickPrediction):
-    name, columns = "dlrm", 39
+    name = "dlrm"
 
     def __init__(self, vocab_size: int = 64) -> None:
         self.vocab_size = vocab_size
@@ -73,7 +73,7 @@ class SmallDlrm(_Random, ClickPrediction):
         numbers = rng.normal(size=(ROWS, 13))
         ids = rng.integers(0, self.vocab_size, (ROWS, 26))
         y = (numbers[:, 0] + ids[:, 0] / self.vocab_size > 0.5).astype(np.float32)
-        return {"x": np.concatenate([numbers, ids], 1).astype(np.float32), "y": y}
+        return {"dense": numbers.astype(np.float32), "ids": ids.astype(np.int32), "y": y}
 
 
 class OverPacks:

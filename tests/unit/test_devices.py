@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from raw_files import needs_data
 from small import SmallDlrm, SmallGnn, SmallResnet, small_workloads
 from tiny import TinyWorkload
 
@@ -75,6 +76,17 @@ def test_every_optimizer_has_the_same_losses_on_one_two_and_eight_devices() -> N
         compare_losses(by_devices)
 
 
+@pytest.mark.slow
+@needs_data
+def test_the_full_size_workloads_have_the_same_losses_on_one_two_and_eight_devices() -> None:
+    found = simulated("full")
+    assert set(found) == {"imagenet_resnet", "fastmri", "ogbg", "criteo1tb"}
+    for name, by_devices in found.items():
+        assert set(by_devices) == {"1", "2", "8"}
+        for losses in by_devices.values():
+            np.testing.assert_allclose(losses, by_devices["1"], rtol=2e-6, err_msg=name)
+
+
 def test_a_divided_table_trains_as_a_whole_one(eight: Mapping[str, Any]) -> None:
     one, many = eight["table"]["1"], eight["table"]["8"]
     np.testing.assert_allclose(many["losses"], one["losses"], rtol=1e-6)
@@ -97,7 +109,7 @@ def test_batches_that_cannot_be_divided_are_refused_with_both_rules(
     eight: Mapping[str, Any],
 ) -> None:
     parts, devices = eight["refusals"]
-    assert "divisible by 8 device(s) x 4 microbatches, got x: 16" in parts
+    assert "divisible by 8 device(s) x 4 microbatches, got dense: 16, ids: 16" in parts
     assert "divisible by 3 device(s), got x: 16" in devices
     assert all("evaluation batch" in text and "train.devices" in text for text in (parts, devices))
 
