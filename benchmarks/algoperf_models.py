@@ -19,7 +19,6 @@ from typing import Any
 from unittest import mock
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.reduced import Problem
@@ -120,7 +119,9 @@ def _imagenet_resnet(size: Mapping[str, Any]) -> Loss:
     def mean_loss(
         params: PyTree, state: PyTree, batch: Mapping[str, jax.Array], key: jax.Array
     ) -> tuple[jax.Array, PyTree]:
-        logits, state = model.apply({"params": params, **state}, batch["x"], mutable=["batch_stats"])
+        logits, state = model.apply(
+            {"params": params, **state}, batch["x"], mutable=["batch_stats"]
+        )
         return _mean(cls.loss_fn(workload, batch["y"], logits)), state
 
     return mean_loss

@@ -93,7 +93,10 @@ class _Images(_OneBatch, ImageClassification):
         self.label_smoothing = 0.0
         self.image_shape = (size["pixels"], size["pixels"], 3)
         self.model = resnet.make_model(
-            stage_sizes=size["stages"], num_filters=size["filters"], num_classes=size["classes"]
+            stage_sizes=size["stages"],
+            num_filters=size["filters"],
+            num_classes=size["classes"],
+            fast=True,
         )
         self.batch = {
             "x": _normal(rng, size["n"], *self.image_shape),
@@ -123,6 +126,7 @@ class _Graphs(_OneBatch, GraphClassification):
             hidden_dims=(size["latent"],),
             num_message_passing_steps=size["steps"],
             num_outputs=size["outputs"],
+            fast=True,
         )
         data = molecules.load_molecules()[Split.TRAIN]
         capacity = molecules.usual_capacity(data, size["n"])
@@ -145,6 +149,7 @@ class _Clicks(_OneBatch, ClickPrediction):
             embed_dim=size["embed"],
             mlp_bottom_dims=size["bottom"],
             mlp_top_dims=size["top"],
+            fast=True,
         )
         n = size["n"]
         # Few categories are frequent: the logarithm of an id is uniform.

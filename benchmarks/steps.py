@@ -2,7 +2,7 @@
 
 Boundary: runs updates on one synthetic batch per workload; records nothing.
 
-    make bench-steps                                          # the four workloads, against plain JAX
+    make bench-steps                                          # four workloads, against plain JAX
     make bench-steps args='--algoperf DIR --json steps.json'  # and against AlgoPerf's models
     python -m benchmarks.steps --workload ogbg --quick
 
@@ -183,7 +183,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
                 spread = f"{middle:.3f} ({low:.3f}-{high:.3f})"
                 line += f"{found['cpu_ms'][name]:{width}.1f}{spread:>22}"
         lines.append(line)
-    lines.append(f"{'goal':<17}{'':>10}{'':>9}{GOALS['plain']:22.2f}{'':>10}{GOALS['algoperf']:22.2f}")
+    lines.append(
+        f"{'goal':<17}{'':>10}{'':>9}{GOALS['plain']:22.2f}{'':>10}{GOALS['algoperf']:22.2f}"
+    )
     return "\n".join(lines)
 
 
