@@ -69,6 +69,23 @@ def _concatenated(features: int, dtype: DTypeLike) -> Callable[..., jax.Array]:
     return layer
 
 
+def _mlp(
+    inputs: Sequence[_Rows],
+    widths: Sequence[int],
+    dropout: Callable[..., jax.Array],
+    dtype: DTypeLike,
+    *,
+    fast: bool,
+) -> jax.Array:
+    """Dense layer, layer norm, ReLU and dropout per width; adds layers to the calling module."""
+    first: Callable[..., Any] = Dense if fast else _concatenated
+    x: jax.Array = first(widths[0], dtype)(*inputs)
+    x = dropout(nn.relu(nn.LayerNorm(dtype=dtype)(x)))
+    for width in widths[1:]:
+        x = dropout(nn.relu(nn.LayerNorm(dtype=dtype)(nn.Dense(width, dtype=dtype)(x))))
+    return x
+
+
 class GNN(nn.Module):
     """Graph network; see ``make_model`` for the settings and ``__call__`` for the shapes."""
 
@@ -106,13 +123,7 @@ class GNN(nn.Module):
         dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
 
         def update(*inputs: _Rows) -> jax.Array:
-            first: Callable[..., Any] = Dense if self.fast else _concatenated
-            x: jax.Array = first(self.hidden_dims[0], self.dtype)(*inputs)
-            x = dropout(nn.relu(nn.LayerNorm(dtype=self.dtype)(x)))
-            for width in self.hidden_dims[1:]:
-                x = nn.Dense(width, dtype=self.dtype)(x)
-                x = dropout(nn.relu(nn.LayerNorm(dtype=self.dtype)(x)))
-            return x
+            return _mlp(inputs, self.hidden_dims, dropout, self.dtype, fast=self.fast)
 
         def sums(values: jax.Array, segment: jax.Array, total: int, by_graph: bool) -> jax.Array:
             wide = values.astype(jnp.float32)  # sums of many terms
