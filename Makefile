@@ -7,7 +7,7 @@ DEV := $(VENV)/.installed-dev
 suite ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench test test-slow test-gpu ui dashboard report lint typecheck check bench-overhead bench-velo bench-scoring bench-report bench-metatrain bench-data pictures wheel clean
+.PHONY: help install bench test test-slow test-gpu ui dashboard report lint typecheck check bench-overhead bench-velo bench-scoring bench-report bench-metatrain bench-data bench-steps pictures wheel clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ bench-metatrain: $(DEV) ## Measure meta-training: inner steps of all lanes per C
 
 bench-data: $(DEV) ## Measure the data pipelines of the full-size workloads: examples per CPU second
 	@$(BIN)/python -m benchmarks.data $(args)
+
+bench-steps: $(DEV) ## Measure the training step against plain JAX (args='--algoperf DIR': and AlgoPerf's models)
+	@$(BIN)/python -m benchmarks.steps $(args)
 
 pictures: $(DEV) ## Make the README's pictures from a race of this code (root=DIR: from that race)
 	@$(BIN)/python tools/pictures.py docs $(if $(root),--root $(root))

@@ -85,6 +85,7 @@ class Criteo1tb(FullSize, ClickPrediction):
             mlp_top_dims=settings.mlp_top_dims,
             dropout_rate=settings.dropout_rate,
             dtype=settings.dtype,
+            fast=True,
         )
 
     def train_source(self) -> criteo_rows.TrainRows:

@@ -102,6 +102,7 @@ class ImagenetResnet(FullSize, ImageClassification):
             num_filters=settings.num_filters,
             bn_groups=settings.bn_groups,
             dtype=settings.dtype,
+            fast=True,
         )
 
     def train_source(self) -> imagenet_images.Images:

@@ -84,6 +84,7 @@ class Ogbg(FullSize, GraphClassification):
             num_outputs=ogbg.TASKS,
             dropout_rate=settings.dropout_rate,
             dtype=settings.dtype,
+            fast=True,
         )
 
     def train_source(self) -> ogbg_graphs.Packs:

@@ -126,6 +126,18 @@ def assert_trees_close(actual: Any, prefix: str) -> None:
         assert_close(flat[name], value, prefix + name)
 
 
+VARIANTS = [
+    *((name, False) for name in TINY),
+    *((name, True) for name in TINY if name != "fastmri"),
+]
+"""Name, and whether the model has its argument ``fast``; the U-Net has none."""
+
+
+def variant(name: str, fast: bool) -> Any:
+    model = TINY[name][0]
+    return model.clone(fast=True) if fast else model
+
+
 @pytest.fixture(autouse=True)
 def _full_precision():
     # On GPUs, products would otherwise be rounded to TF32.
@@ -133,9 +145,10 @@ def _full_precision():
         yield
 
 
-@pytest.mark.parametrize("name", TINY)
-def test_evaluation(name):
-    model, x, loss = TINY[name]
+@pytest.mark.parametrize(("name", "fast"), VARIANTS)
+def test_evaluation(name, fast):
+    _, x, loss = TINY[name]
+    model = variant(name, fast)
     variables = {"params": tree(f"{name}/params/")}
     if stats := tree(f"{name}/batch_stats/"):
         variables["batch_stats"] = stats
@@ -144,9 +157,10 @@ def test_evaluation(name):
     assert_close(loss(logits), GOLDEN[f"{name}/eval_loss"], f"{name}/loss")
 
 
-@pytest.mark.parametrize("name", TINY)
-def test_training(name):
-    model, x, loss = TINY[name]
+@pytest.mark.parametrize(("name", "fast"), VARIANTS)
+def test_training(name, fast):
+    _, x, loss = TINY[name]
+    model = variant(name, fast)
     stats = tree(f"{name}/batch_stats/")
     extra = {"batch_stats": stats} if stats else {}
 
@@ -178,14 +192,15 @@ def shapes(collection: Any) -> dict[str, list[int]]:
     return {name: list(leaf.shape) for name, leaf in flat.items()}
 
 
-def initial_shapes(name: str) -> Any:
+def initial_shapes(name: str, fast: bool = False) -> Any:
     model, x = FULL[name]
+    model = model.clone(fast=True) if fast else model
     return jax.eval_shape(lambda x: model.init(jax.random.key(0), *inputs(x), train=False), x)
 
 
-@pytest.mark.parametrize("name", FULL)
-def test_full_size_names_and_shapes(name):
-    variables = initial_shapes(name)
+@pytest.mark.parametrize(("name", "fast"), VARIANTS)
+def test_full_size_names_and_shapes(name, fast):
+    variables = initial_shapes(name, fast)
     assert shapes(variables["params"]) == COUNTS["fork"][name]["shapes"]
     assert shapes(variables.get("batch_stats", {})) == COUNTS["fork"][name].get(
         "batch_stats_shapes", {}

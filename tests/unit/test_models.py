@@ -12,7 +12,7 @@ import optax
 import pytest
 from flax import linen as nn
 
-from timetrial.workloads.models import dlrm, gnn, resnet, unet
+from timetrial.workloads.models import dlrm, gnn, pooling, resnet, unet
 
 
 def normal(*shape, seed=0):
@@ -406,3 +406,30 @@ def test_binary_cross_entropy_takes_columns_and_keeps_small_losses():
 def test_bad_settings_are_refused_at_construction(make, settings, message):
     with pytest.raises(ValueError, match=message):
         make(**settings)
+
+
+# --- Faster variants; all else about them is in tests/golden ---
+
+
+@pytest.mark.parametrize("sides", [(8, 8), (7, 10), (1, 3)])
+def test_max_pool_is_flaxs_also_among_equal_values(sides):
+    x = np.random.default_rng(0).integers(0, 4, (2, *sides, 3)).astype(np.float32)
+
+    def theirs(x):
+        return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(pool, x):
+        y, pullback = jax.vjp(pool, x)
+        return y, pullback(jnp.arange(y.size, dtype=y.dtype).reshape(y.shape))[0]
+
+    for actual, expected in zip(run(pooling.max_pool, x), run(theirs, x), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_fast_gnn_starts_with_the_same_parameters(small_gnn):
+    (model, variables), graphs = small_gnn, random_graphs()
+    fast = init(model.clone(fast=True), graphs)
+    jax.tree.map(np.testing.assert_array_equal, fast, variables)
+    logits = apply(model.clone(fast=True), variables, graphs)
+    np.testing.assert_allclose(logits, apply(model, variables, graphs), rtol=1e-4, atol=1e-5)

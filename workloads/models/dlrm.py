@@ -36,6 +36,7 @@ class DLRM(nn.Module):
     embed_dim: int
     dropout_rate: float
     dtype: DTypeLike = jnp.float32
+    fast: bool = False
 
     @nn.compact
     def __call__(self, dense: jax.Array, ids: jax.Array, *, train: bool) -> jax.Array:
@@ -60,7 +61,8 @@ class DLRM(nn.Module):
         # A bottom output wider than the embedding is split into several features.
         rows = table[ids % self.vocab_size].astype(dense.dtype)
         features = jnp.concatenate((dense.reshape(len(ids), -1, self.embed_dim), rows), axis=1)
-        x = jnp.concatenate((dense, _pairwise_dots(features)), axis=-1)
+        dots = (_pairwise_dots_fast if self.fast else _pairwise_dots)(features)
+        x = jnp.concatenate((dense, dots), axis=-1)
         for layer, width in enumerate(self.mlp_top_dims):
             stddev = math.sqrt(2 / (x.shape[-1] + width))
             x = self._dense(width, nn.initializers.normal(stddev))(x)
@@ -83,6 +85,34 @@ def _pairwise_dots(features: jax.Array) -> jax.Array:
     return dots.reshape(-1, num * num)[:, rows * num + columns]
 
 
+@jax.custom_vjp
+def _pairwise_dots_fast(features: jax.Array) -> jax.Array:
+    """As ``_pairwise_dots``, with a gradient of one product instead of two and a scatter.
+
+    With S the matrix of all dot products X X' and G the gradient of its upper triangle, the
+    gradient of X is (G + G') X. Entry (i, j) of G + G' is the gradient of pair {i, j}, twice that
+    on the diagonal: a gather.
+    """
+    return _pairwise_dots(features)
+
+
+def _forward(features: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return _pairwise_dots(features), features
+
+
+def _backward(features: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    num = features.shape[1]
+    rows, columns = np.triu_indices(num)
+    pair = np.zeros((num, num), np.int32)
+    pair[rows, columns] = pair[columns, rows] = np.arange(len(rows))
+    symmetric = gradient[:, pair.reshape(-1)].reshape(-1, num, num)
+    symmetric *= 1 + jnp.eye(num, dtype=gradient.dtype)
+    return (jnp.einsum("nij,njd->nid", symmetric, features),)
+
+
+_pairwise_dots_fast.defvjp(_forward, _backward)
+
+
 def make_model(
     *,
     vocab_size: int = 4_194_304,
@@ -91,6 +121,7 @@ def make_model(
     embed_dim: int = 128,
     dropout_rate: float = 0.0,
     dtype: DTypeLike = jnp.float32,
+    fast: bool = False,
 ) -> nn.Module:
     """Builds a DLRM; the defaults are AlgoPerf's Criteo model (539,267,457 parameters).
 
@@ -104,6 +135,8 @@ def make_model(
         embed_dim: width of an embedding.
         dropout_rate: dropout probability before the last layer, in [0, 1).
         dtype: type of the computation; parameters and logits are float32.
+        fast: gradient of the dot products by one product of matrices, without a scatter. The same
+            function in less time, up to rounding.
 
     Raises:
         ValueError: a size is not positive or inconsistent, or the rate is outside [0, 1).
@@ -122,7 +155,7 @@ def make_model(
         )
     if not 0 <= dropout_rate < 1:
         raise ValueError(f"dropout_rate: expected a number in [0, 1), got {dropout_rate}")
-    return DLRM(vocab_size, bottom, top, embed_dim, dropout_rate, dtype)
+    return DLRM(vocab_size, bottom, top, embed_dim, dropout_rate, dtype, fast)
 
 
 def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
