@@ -11,7 +11,7 @@ from raw_files import needs_data
 from timetrial.bench import planning
 from timetrial.bench.cli import main
 from timetrial.bench.suite import load_suite, plan
-from timetrial.framework.config import Tracking
+from timetrial.framework.config import ConfigError, Tracking
 from timetrial.framework.types import Condition, Status
 from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.store.opening import open_store
@@ -133,5 +133,5 @@ def test_a_plan_says_what_is_missing(
 
 def test_steps_cannot_come_from_a_preset_with_seconds():
     suite, _ = load_suite(["suite=paper-time", "conditions=step,time"])
-    with pytest.raises(ValueError, match=r"expected budget\.steps for the condition step"):
+    with pytest.raises(ConfigError, match=r"expected budget\.steps for the condition step"):
         plan(suite, Tracking(), "ogbg")
