@@ -1,1 +1,1 @@
-"""Benchmarks: cost of the loop and of the optimizers (make bench-overhead, make bench-velo)."""
+"""Benchmarks: the loop, the optimizers, scoring, the report, a GPU (make bench-*, make gpu)."""

@@ -6,15 +6,14 @@
 
 Boundary: the command line; ``run`` runs the parts, ``table`` shows the results.
 
-The exit status is 0 if nothing failed; parts that the budget leaves out have not failed. The file of
-``--json`` is written again after every part, so that a command that is ended loses nothing.
+The exit status is 0 if nothing failed; parts that the budget leaves out have not failed. The file
+of ``--json`` is written again after every part, so that a command that is ended loses nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import signal
 import sys
 import tempfile
@@ -49,7 +48,7 @@ class Results:
         self._began = time.monotonic()
         self.until = self._began + budget_seconds
         self.found: dict[str, Any] = {
-            "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "dry": dry,
             "budget_seconds": budget_seconds,
             "seconds": 0.0,
@@ -77,7 +76,6 @@ class Results:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     options = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends the child
     results = Results(options.json, dry=options.dry, budget_seconds=options.budget_seconds)
     with tempfile.TemporaryDirectory() as directory:
         folder, shared = Path(directory), {"dry": options.dry, "until": results.until}
@@ -100,4 +98,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends the child
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""One part of the measurement, in a process of its own: ``python -m benchmarks.gpu.child PART FILE``.
+"""One part of the measurement: ``python -m benchmarks.gpu.child PART FILE``.
 
 Boundary: carries out one part and writes its result; ``run`` decides which and when.
 

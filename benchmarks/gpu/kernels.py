@@ -14,9 +14,11 @@ from typing import Any, Final
 from jax.profiler import ProfileData
 
 FREE: Final = frozenset(
-    "parameter constant tuple get-tuple-element bitcast after-all partition-id replica-id "
-    "opt-barrier add-dependency async-done async-update copy-done all-reduce-done "
-    "all-gather-done".split()
+    (
+        *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
+        *("partition-id", "replica-id", "opt-barrier", "add-dependency", "async-done"),
+        *("async-update", "copy-done", "all-reduce-done", "all-gather-done"),
+    )
 )
 """Instructions of an optimized program that launch nothing."""
 

@@ -87,7 +87,7 @@ def _group(group: str, dry: bool, names: tuple[str, ...]) -> list[Part]:
             if name in FED
         ]
     if group == "repeats":
-        arguments = {"names": list(names), "optimizer": "adam"}
+        arguments = {"names": list(names[-2:] if dry else names), "optimizer": "adam"}
         return [Part(group, "repeats", arguments, 90, flags) for flags in ((), (DETERMINISTIC,))]
     if group == "agreement":
         return _agreement(dry) if names == WORKLOADS else []

@@ -71,6 +71,7 @@ def environment(part: Part, *, dry: bool, cache: Path) -> dict[str, str]:
     found["XLA_FLAGS"] = " ".join(flag for flag in flags if flag)
     if part.kind == "tests":
         found["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # tests have child processes
+        found["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     if part.cached:
         found["JAX_COMPILATION_CACHE_DIR"] = str(cache)
     else:
