@@ -12,9 +12,12 @@ from benchmarks.gpu.cases import CASES
 
 Record = Mapping[str, Any]
 
+SHOWN_KERNELS: Final = 3
+"""Kernels shown for each update; the file of results has more."""
+
 _STEPS: Final = (
     *("workload", "optimizer", "precision", "batch", "step ms", "p10-p90", "examples/s"),
-    *("TFLOP/s", "of peak", "plan GB", "peak GB", "kernels", "compile s", "VeLO/Adam"),
+    *("TFLOP/s", "of peak", "plan GB", "peak GB", "kernels", "busy", "compile s", "VeLO/Adam"),
     *("paper", "A100 ms"),
 )
 
@@ -25,6 +28,7 @@ def markdown(results: Record) -> str:
     sections = [
         head(results),
         step_table(parts),
+        kernel_table(parts),
         wait_table(parts),
         repeats_table(parts),
         agreement_table(parts),
@@ -92,7 +96,7 @@ def step_table(parts: Sequence[Record]) -> str:
                 *(_number(result["examples_per_second"], 0), _number(result["tflops_per_second"])),
                 "-" if share is None else f"{share:.1%}",
                 *(_gigabytes(result["memory"].get("plan")), _gigabytes(result["peak_bytes"])),
-                *(_kernels(result), _number(result["compile_seconds"])),
+                *(_kernels(result), _busy(result), _number(result["compile_seconds"])),
                 *(_number(ratio, 2), _number(case.velo_over_baseline if is_velo else None, 2)),
                 _number(None if is_velo else case.a100_step_ms),
             ]
@@ -111,6 +115,31 @@ def _kernels(result: Record) -> str:
         return _number(profile["kernels"], 0)
     launches = sum(result["launches"].values())
     return f"~{launches:,}" if launches else "-"
+
+
+def _busy(result: Record) -> str:
+    """Share of an update in which the profile shows the GPU at work."""
+    busy = (result["profile"] or {}).get("busy_ms")
+    return "-" if busy is None else f"{busy / result['step_ms']:.0%}"
+
+
+def kernel_table(parts: Sequence[Record]) -> str:
+    """The kernels with the most time in updates at tf32, from the profiles."""
+    rows = []
+    for one in _of(parts, "measure"):
+        profile, arguments = one["result"]["profile"] or {}, one["part"]["arguments"]
+        if arguments["precision"] != "tf32":
+            continue
+        for kernel in profile.get("top", [])[:SHOWN_KERNELS]:
+            rows.append(
+                [
+                    *(arguments["name"], arguments["optimizer"], f"`{kernel['name'][:60]}`"),
+                    *(_number(kernel["number"], 0), _number(kernel["ms"], 2)),
+                    f"{kernel['ms'] / profile['busy_ms']:.0%}",
+                ]
+            )
+    columns = ("workload", "optimizer", "kernel", "per update", "ms per update", "of busy time")
+    return grid(columns, rows)
 
 
 def wait_table(parts: Sequence[Record]) -> str:

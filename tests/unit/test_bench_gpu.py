@@ -220,6 +220,9 @@ def test_without_a_gpu_the_command_says_what_to_do(tmp_path: Path, monkeypatch, 
     assert "expected a GPU, got cpu; try: make gpu-dry" in capsys.readouterr().err
 
 
+GEMM = {"name": "gemm", "number": 4.0, "ms": 2.0}
+
+
 def _record(status: str = run.OK, **more: object) -> dict[str, object]:
     found = {
         "batch": 512,
@@ -230,7 +233,7 @@ def _record(status: str = run.OK, **more: object) -> dict[str, object]:
         "share_of_peak": 0.1,
         "memory": {"plan": 3 * 10**9},
         "peak_bytes": 4 * 10**9,
-        "profile": {"kernels": 321.0},
+        "profile": {"kernels": 321.0, "busy_ms": 8.0, "top": [GEMM]},
         "launches": {"fusion": 300},
         "compile_seconds": 12.3,
         "digest": "a",
@@ -257,9 +260,10 @@ def test_the_table_shows_measurements_ratios_and_failures():
     )
     rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
     (shown,) = (row for row in rows if row[1:4] == ["ogbg", "velo", "tf32"])
-    assert shown[12:16] == ["~300", "12.3", "1.25", "1.01"]
+    assert shown[12:17] == ["~300", "-", "12.3", "1.25", "1.01"]
     (shown,) = (row for row in rows if row[1:4] == ["ogbg", "adam", "tf32"])
-    assert shown[9:13] == ["10.0%", "3.00", "4.00", "321"]
+    assert shown[9:14] == ["10.0%", "3.00", "4.00", "321", "80%"]
+    assert ["ogbg", "adam", "`gemm`", "4", "2.00", "25%"] in [row[1:-1] for row in rows]
     assert "skipped; why" in text
 
 
