@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--append", type=Path, help="Markdown file to append the tables to")
     made.add_argument("--only", choices=parts.WORKLOADS, nargs="+", default=parts.WORKLOADS)
     made.add_argument("--parts", choices=parts.GROUPS, nargs="+", default=parts.GROUPS)
-    made.add_argument("--budget-seconds", type=float, default=540.0, help="default: 540")
+    made.add_argument("--budget-seconds", type=float, help="default: 540, dry 3600")
     return made
 
 
@@ -76,7 +76,8 @@ class Results:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     options = parser().parse_args(arguments)
-    results = Results(options.json, dry=options.dry, budget_seconds=options.budget_seconds)
+    usual = parts.DRY_BUDGET_SECONDS if options.dry else parts.BUDGET_SECONDS
+    results = Results(options.json, dry=options.dry, budget_seconds=options.budget_seconds or usual)
     with tempfile.TemporaryDirectory() as directory:
         folder, shared = Path(directory), {"dry": options.dry, "until": results.until}
         run.run([parts.device()], folder, done=results.add, **shared)

@@ -41,7 +41,7 @@ def _tests(save: Save, names: Sequence[str], dry: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.xml"
         # The project's options need plug-ins that may be missing here.
-        options = ["-o", "addopts=", "-o", "filterwarnings=", "-p", "no:cacheprovider", "-q"]
+        options = ["-o", "addopts=", "-o", "filterwarnings=", "-p", "no:cacheprovider", "-v"]
         chosen = ["-m", "gpu", "-k", " or ".join([*names, "every"]), "tests/gpu"]
         status = pytest.main([*options, f"--junitxml={report}", *chosen])
         return {"status": int(status), **_read_report(report)}

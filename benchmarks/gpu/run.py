@@ -26,6 +26,9 @@ GRACE_SECONDS: Final = 3.0
 LEAST_SECONDS: Final = 15.0
 """A part does not begin with less than this left of the budget."""
 
+MEMORY_FRACTION: Final = "0.92"
+"""Share of the GPU's memory for XLA, 0.75 by default; the largest updates need more."""
+
 DRY_VARIABLE: Final = "TIMETRIAL_GPU_DRY"
 """Set for ``tests/gpu`` to run at reduced size on any device."""
 
@@ -68,6 +71,7 @@ def environment(part: Part, *, dry: bool, cache: Path) -> dict[str, str]:
         flags.append("--xla_backend_optimization_level=0")  # compiles in a third of the time
     elif "cpu" not in found.get("JAX_PLATFORMS", "cpu"):
         found["JAX_PLATFORMS"] += ",cpu"  # the CPU's numbers are compared
+    found.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", MEMORY_FRACTION)
     found["XLA_FLAGS"] = " ".join(flag for flag in flags if flag)
     if part.kind == "tests":
         found["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # tests have child processes
@@ -112,17 +116,20 @@ class Child:
         if timed_out and limit < self.part.limit_seconds:
             reason = f"the budget ended it after {seconds:.0f} s"
             return Outcome(self.part, UNFINISHED, seconds, reason, result)
-        reason = f"took longer than {limit:.0f} s" if timed_out else self._failure(result)
+        late = f"took longer than {limit:.0f} s; last message: {self._last_line()}"
+        reason = late if timed_out else self._failure(result)
         return Outcome(self.part, FAILED if reason else OK, seconds, reason, result)
 
     def _failure(self, result: Mapping[str, Any] | None) -> str:
         if self._process.returncode or result is None:
-            lines = self._log_path.read_text(errors="replace").strip().splitlines()
-            last = lines[-1] if lines else "no message"
-            return f"exit status {self._process.returncode}: {last[:300]}"
+            return f"exit status {self._process.returncode}: {self._last_line()}"
         if result.get("failed"):
             return f"{len(result['failed'])} tests failed"
         return f"pytest: exit status {result['status']}" if result.get("status") else ""
+
+    def _last_line(self) -> str:
+        lines = self._log_path.read_text(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else "none"
 
     def end(self) -> None:
         """Ends the process if it still runs."""
