@@ -107,9 +107,9 @@ def _group(group: str, dry: bool, names: tuple[str, ...]) -> list[Part]:
 
 def _measurements(precision: str, dry: bool, names: tuple[str, ...]) -> list[Part]:
     """Measurements at one precision; a dry one leaves out what another one covers."""
-    optimizers = ("adam", "velo")
-    if precision == "float32" or (dry and precision != "tf32"):
-        optimizers = ("adam",)
+    optimizers = ("adam",) if precision == "float32" else ("adam", "velo")
+    if dry and precision != "tf32":
+        names, optimizers = names[-1:], ("adam",)
     size = {"reduced": dry, "updates": DRY_UPDATES if dry else UPDATES}
     return [
         Part(
@@ -119,7 +119,7 @@ def _measurements(precision: str, dry: bool, names: tuple[str, ...]) -> list[Par
             120,
             cached=not dry,
         )
-        for name in (names[-1:] if dry and precision == "float32" else names)
+        for name in names
         for optimizer in optimizers
     ]
 

@@ -188,6 +188,8 @@ def test_a_failing_part_ends_itself_only_and_what_does_not_fit_is_skipped(tmp_pa
     assert (failed.status, late.status) == (run.FAILED, run.FAILED)
     assert "TypeError" in failed.reason
     assert "longer than" in late.reason
+    cut = run.Child(parts.device(), tmp_path, 2, dry=True).finish(0.01)
+    assert (cut.status, cut.result) == (run.UNFINISHED, None)
     (skipped,) = _outcomes([parts.device()], tmp_path, 1)
     assert (skipped.status, skipped.result) == (run.SKIPPED, None)
 
