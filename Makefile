@@ -7,7 +7,7 @@ DEV := $(VENV)/.installed-dev
 suite ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench test test-slow test-gpu ui dashboard report lint typecheck check bench-overhead bench-velo bench-scoring bench-report bench-metatrain bench-data bench-steps pictures wheel clean
+.PHONY: help install bench test test-slow test-gpu gpu gpu-dry ui dashboard report lint typecheck check bench-overhead bench-velo bench-scoring bench-report bench-metatrain bench-data bench-steps pictures wheel clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -37,7 +37,16 @@ test-slow: $(DEV) ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -m 'slow and not gpu' $(args)
 
 test-gpu: $(DEV) ## Run the tests that need a GPU
-	@$(BIN)/python -m pytest -m gpu $(args)
+	@XLA_PYTHON_CLIENT_PREALLOCATE=false $(BIN)/python -m pytest -m gpu -n 0 tests/gpu $(args)
+
+# These two install nothing: they take PYTHON where it is given, else .venv where there is one.
+GPU_PYTHON = $(if $(and $(filter file,$(origin PYTHON)),$(wildcard $(BIN)/python)),$(BIN)/python,$(PYTHON))
+
+gpu: ## Measure the full-size workloads on one GPU, 9 minutes; the tables go to docs/gpu.md
+	@$(GPU_PYTHON) -m benchmarks.gpu --append docs/gpu.md $(args)
+
+gpu-dry: ## Try the code of make gpu on this CPU, at reduced size
+	@$(GPU_PYTHON) -m benchmarks.gpu --dry --json runs/gpu-dry.json $(args)
 
 ui: $(STAMP) ## Open the recorded runs in the MLflow UI
 	@$(BIN)/timetrial ui suite=$(suite) $(args)

@@ -1,1 +1,1 @@
-"""Benchmarks of the loop, the optimizers, scoring and data: the targets ``make bench-...``."""
+"""Benchmarks: loop, optimizers, scoring, report, data, training steps, GPUs (make bench-*, gpu)."""

@@ -12,8 +12,6 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from timetrial.optimizers.velo import layout
 from timetrial.optimizers.velo.layout import Path, WeightsError
@@ -98,6 +96,10 @@ def _tensors(data: bytes, where: str) -> dict[str, np.ndarray[Any, Any]]:
             f"{where}: expected a header of at most {_MAX_HEADER_BYTES:,} bytes, "
             f"got {_header_bytes(data):,}"
         )
+    # Here, so that VeLO itself does not need the package.
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     try:
         tensors: dict[str, np.ndarray[Any, Any]] = load(data)
     except KeyError as error:
