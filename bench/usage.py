@@ -269,6 +269,8 @@ ogbg, criteo1tb. They need the extra [data], and raw files that you download you
   verify WORKLOAD         checks counts, digests and records; exit code 1 if a check failed. On an
                           accelerator it also checks loss and gradient of the untrained model
   list                    what is prepared, and the commands for what is missing
+  fixture --data DIR      makes tiny synthetic raw files of all of them and prepares these, for
+                          suites paper-step-fixture and paper-time-fixture
 """
 
 DATA_EXAMPLES = """\

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import raw_data
 from timetrial.framework.types import Split
 from timetrial.workloads.data import (
     criteo,
@@ -26,6 +25,7 @@ from timetrial.workloads.data import (
     ogbg,
     ogbg_graphs,
     resize,
+    synthetic,
 )
 from timetrial.workloads.data.jpeg import decoded
 from timetrial.workloads.data.parts import Source
@@ -69,10 +69,10 @@ def prepare_all(root: Path, sizes: Sizes) -> dict[str, float]:
     """Writes raw files and prepares them; returns examples per CPU second of the preparation."""
     import timetrial.workloads.data.builders  # noqa: F401  # imports are not timed
 
-    raw_data.write_imagenet(root / "imagenet", sizes.images)
-    raw_data.write_fastmri(root / "fastmri", sizes.slices)
-    raw_data.write_ogbg(root / "ogbg", raw_data.molecule_tables(sizes.graphs))
-    raw_data.write_criteo(root / "criteo", sizes.rows)
+    synthetic.write_imagenet(root / "imagenet", sizes.images)
+    synthetic.write_fastmri(root / "fastmri", sizes.slices)
+    synthetic.write_ogbg(root / "ogbg", synthetic.molecule_tables(sizes.graphs))
+    synthetic.write_criteo(root / "criteo", sizes.rows)
     data = root / "data"
 
     def imagenet_all() -> None:

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.raw_data import (
+from timetrial.workloads.data.libraries import missing_libraries
+from timetrial.workloads.data.synthetic import (
     molecule_tables,
     slice_of_kspace,
     tar_of,
     write_fastmri_volume,
     write_ogbg,
 )
-from timetrial.workloads.data.libraries import missing_libraries
 
 __all__ = ["molecule_tables", "slice_of_kspace", "tar_of", "write_fastmri_volume", "write_ogbg"]
 

@@ -1,4 +1,4 @@
-"""The command ``timetrial data``: prepare, verify and list the full-size data sets.
+"""The command ``timetrial data``: prepare, verify and list the full-size data sets, or tiny ones.
 
 Boundary: options in, a job out; ``bench.data`` does the work.
 """
@@ -46,6 +46,10 @@ def _data(options: Options) -> Job:
         from timetrial.bench.data.listing import listing
 
         return lambda: show(listing(root))
+    if options.action == "fixture":
+        from timetrial.bench.data.fixture import fixture
+
+        return lambda: fixture(root)
     data = DATA_SETS[options.workload]
     if options.action == "verify":
         from timetrial.bench.data.verifying import verify
@@ -71,9 +75,11 @@ def _check_options(options: Options) -> None:
         if getattr(options, option) not in (None, False) and belongs != action:
             flag = f"--{option.replace('_', '-')}"
             raise UserError(f"{flag}: expected with data {belongs}, got data {action}")
-    if action == "list":
+    if action == "fixture" and options.data is None:
+        raise UserError("data fixture: expected --data DIR, apart from real data sets, got none")
+    if action in ("list", "fixture"):
         if name is not None:
-            raise UserError(f"data list: expected no name, got {name}")
+            raise UserError(f"data {action}: expected no name, got {name}")
         return
     known = f"Known: {', '.join(NAMES)}"
     if name is None:
@@ -86,7 +92,7 @@ def _check_options(options: Options) -> None:
 
 def _arguments(parser: Parser) -> None:
     add = parser.add_argument
-    add("action", choices=("prepare", "verify", "list"), help="what to do")
+    add("action", choices=("prepare", "verify", "list", "fixture"), help="what to do")
     name = add("workload", nargs="?", metavar="WORKLOAD", help=", ".join(NAMES))
     completion.complete(name, lambda: NAMES)
     add("--source", type=user_file, metavar="DIR", help="prepare: directory of the raw files")

@@ -118,7 +118,7 @@ class Day:
     Attributes:
         path: the raw file.
         test_lines: number of first lines for test, the others for validation; None for training.
-        block_rows: rows of a block.
+        block_rows: rows of a block; a sample has blocks of at most a quarter of its last day.
         options: options of ArrayRecord's writer.
     """
 
@@ -199,7 +199,7 @@ def prepare(
         workshop: where and how.
         source: directory of the raw files.
         sample: the raw files are a small sample; the last day is split in the same proportion.
-        block_rows: rows of a block.
+        block_rows: rows of a block; a sample has blocks of at most a quarter of its last day.
         options: options of ArrayRecord's writer.
 
     Raises:
@@ -212,6 +212,7 @@ def prepare(
     if sample:
         lines = sum(text.count(b"\n") for text in texts(files[-1]))
         test_lines = round(lines * TEST_LINES / LAST_DAY_LINES)
+        block_rows = min(block_rows, _sample_block(lines))
     with workshop.opened() as unfinished:
         if not unfinished:
             return
@@ -233,6 +234,11 @@ def prepare(
             sample=sample,
         )  # fmt: skip
         workshop.finish(Criteo1tb(data_dir=str(workshop.root)), manifest)
+
+
+def _sample_block(lines: int) -> int:
+    """The largest power of two up to a quarter of the lines, so that a day has full blocks."""
+    return 1 << max(0, (lines // 4).bit_length() - 1)
 
 
 def _short_blocks(

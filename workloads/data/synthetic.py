@@ -1,6 +1,6 @@
-"""Raw files of realistic size in the layouts of the full-size data sets, from a seed.
+"""Synthetic raw files in the layouts of the full-size data sets, from a seed.
 
-Boundary: writes files; ``tests/raw_files.py`` has small ones with all their oddities.
+Boundary: writes files; preparing and reading them is the work of the data sets' modules.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -140,8 +141,8 @@ def molecule_tables(graphs: int, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def write_ogbg(directory: Path, tables: Mapping[str, np.ndarray]) -> None:
-    """Writes ``pcba.zip``."""
+def write_ogbg(directory: Path, tables: Mapping[str, Any]) -> None:
+    """Writes ``pcba.zip`` from tables: arrays (rows, columns) or lists of rows."""
     directory.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(directory / "pcba.zip", "w") as archive:
         for name, rows in tables.items():
