@@ -5,6 +5,7 @@ Boundary: reads the recorded seconds of reference runs; ``bench.race`` makes the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,9 +16,12 @@ from timetrial.bench.naming import label, run_name
 from timetrial.bench.progress import duration
 from timetrial.bench.suite import Suite
 from timetrial.framework import config as configuration
-from timetrial.framework.config import RunConfig, Tracking
+from timetrial.framework.config import Choice, RunConfig, Tracking
+from timetrial.framework.entries import Horizon
+from timetrial.framework.memory import bytes_of, in_words
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Status
+from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.velo.weights import has_google_weights
 from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.record import schema
@@ -36,19 +40,37 @@ def show_plan(suite: Suite, tracking: Tracking) -> int:
     print(headline(suite, configs))
     for config in configs:
         expected = suite.expected_seconds(config.workload.name)
-        about = f"  about {duration(expected)}" if expected else ""
-        print(f"  {run_name(config):<48} {budget_text(suite, config):<28}{about}".rstrip())
+        about = f"about {duration(expected)}" if expected else ""
+        size = state_bytes(config.workload, config.optimizer)
+        state = f"state {in_words(size)}" if size else ""
+        budget = budget_text(suite, config)
+        print(f"  {run_name(config):<44} {budget:<24} {about:<16} {state}".rstrip())
+    if any(state_bytes(c.workload, c.optimizer) for c in configs):
+        print("state: parameters and optimizer; a run says what else it needs before it starts")
     missing = obstacles(suite)
     for reason in missing:
         print(f"missing: {reason}")
     return 1 if missing else 0
 
 
+@functools.lru_cache(maxsize=256)
+def state_bytes(workload: Choice, optimizer: Choice) -> int | None:
+    """Bytes of parameters, model state and optimizer state; None for small workloads."""
+    build = WORKLOADS[workload.name].without_data
+    if build is None:
+        return None
+    made = build(workload.settings)
+    horizon = Horizon(made.step_hint, made.step_hint)
+    tx = OPTIMIZERS[optimizer.name].make(optimizer.settings, horizon)
+    model = jax.eval_shape(made.init, jax.random.key(0))
+    return bytes_of((model, jax.eval_shape(tx.init, model[0])))
+
+
 def obstacles(suite: Suite) -> list[str]:
     """What is missing on this machine for the runs of a suite, one line each."""
     reasons = [WORKLOADS[name].unavailable() for name in suite.workloads]
     if "gpu" in suite.needs and jax.default_backend() == "cpu":
-        reasons.append("a GPU; needs= runs the suite without")
+        reasons.append("a GPU; needs=[] runs the suite without")
     if "google_weights" in suite.needs and not has_google_weights():
         reasons.append("Google's weights of VeLO, which timetrial fetch velo gets")
     return [reason for reason in reasons if reason]

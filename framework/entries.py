@@ -122,10 +122,13 @@ class WorkloadEntry(Entry[Workload]):
         targets: fixed targets of the metric, by split; empty when runs establish them.
         unavailable: the reason why the workload cannot run here, such as missing data, in one line;
             "" when it can.
+        without_data: builds the workload from its settings for its shapes alone; None where
+            ``make`` does.
     """
 
     targets: Mapping[Split, float] = dataclasses.field(default_factory=dict)
     unavailable: Callable[[], str] = lambda: ""
+    without_data: Callable[[Any], Workload] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

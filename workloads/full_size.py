@@ -218,7 +218,7 @@ def entry(
         return f"{' and '.join(missing)}: not prepared in {root}; see {command}"
 
     make.__annotations__["return"] = cls  # the entry reads metric and direction there
-    return WorkloadEntry(summary, settings, make, unavailable=unavailable)
+    return WorkloadEntry(summary, settings, make, unavailable=unavailable, without_data=workload)
 
 
 def spec(**arrays: tuple[tuple[int, ...], DTypeLike]) -> PyTree:
