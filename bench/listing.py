@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from timetrial.bench.docstrings import attribute_texts
-from timetrial.bench.suite import presets, suites
+from timetrial.bench.planning import obstacles
+from timetrial.bench.suite import load_suite, presets, suites
 from timetrial.framework import config as configuration
 from timetrial.framework.config import ConfigError
 from timetrial.framework.entries import Entry, OptimizerEntry, WorkloadEntry
@@ -37,11 +38,13 @@ def listing() -> str:
     files = presets()
     missing = {name: missing_entries(path) for name, path in files.items()}
     apart = {name: unavailable(WORKLOADS, name) for name in WORKLOADS}
+    barred = {name: _obstacles(name) for name in suites()}
     sections: dict[str, Lines] = {
         "workloads": [line for line in _entry_lines(WORKLOADS) if not apart[line[0]]],
         "workloads that cannot run here": [(name, why) for name, why in apart.items() if why],
         "optimizers": _entry_lines(OPTIMIZERS),
-        "suites": [(name, _summary(path)) for name, path in suites().items()],
+        "suites": [(name, _summary(path)) for name, path in suites().items() if not barred[name]],
+        "suites that cannot run here": [(name, why) for name, why in barred.items() if why],
         "presets": [(name, _header(files[name])) for name in files if not missing[name]],
         "presets that cannot run here": [(name, why) for name, why in missing.items() if why],
     }
@@ -64,7 +67,7 @@ def describe(name: str) -> str:
     for what, files in (("suite", suites()), ("preset", presets())):
         if name in files:
             text = files[name].read_text(encoding="utf-8").rstrip()
-            lacking = missing_entries(files[name])
+            lacking = _obstacles(name) if what == "suite" else missing_entries(files[name])
             note = f"cannot run here: {lacking}\n" if lacking else ""
             found.append(f"{what} {name}: {files[name]}\n{note}\n{textwrap.indent(text, '  ')}")
     if broken and not found:
@@ -129,8 +132,21 @@ def missing_entries(path: Path) -> str:
     lacking = [f"{registry.what} {name}" for registry, name in wanted if name not in registry]
     if lacking:
         return f"needs {' and '.join(lacking)}, which is not installed"
-    reasons = [unavailable(registry, name) for registry, name in wanted]
-    return next((reason for reason in reasons if reason), "")
+    barred = [f"{registry.what} {name}" for registry, name in wanted if unavailable(registry, name)]
+    return f"{barred[0]} cannot run here" if barred else ""
+
+
+def _obstacles(name: str) -> str:
+    """What a suite lacks on this machine, in one line; "" if nothing."""
+    try:
+        suite, _ = load_suite([f"suite={name}"])
+    except UserError as error:
+        return str(error)
+    if not obstacles(suite):
+        return ""
+    barred = [workload for workload in suite.workloads if unavailable(WORKLOADS, workload)]
+    lacks = f"lacks data of {', '.join(barred)}; " if barred else ""
+    return f"{lacks}timetrial bench suite={name} --plan says what is missing"
 
 
 def _summary(path: Path) -> str:

@@ -68,12 +68,13 @@ def state_bytes(workload: Choice, optimizer: Choice) -> int | None:
 
 def obstacles(suite: Suite) -> list[str]:
     """What is missing on this machine for the runs of a suite, one line each."""
-    reasons = [WORKLOADS[name].unavailable() for name in suite.workloads]
+    found = {name: WORKLOADS[name].unavailable() for name in suite.workloads}
+    reasons = [f"workload {name}: {reason}" for name, reason in found.items() if reason]
     if "gpu" in suite.needs and jax.default_backend() == "cpu":
         reasons.append("a GPU; needs=[] runs the suite without")
     if "google_weights" in suite.needs and not has_google_weights():
         reasons.append("Google's weights of VeLO, which timetrial fetch velo gets")
-    return [reason for reason in reasons if reason]
+    return reasons
 
 
 def headline(suite: Suite, configs: Sequence[RunConfig]) -> str:

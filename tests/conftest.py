@@ -1,9 +1,30 @@
-"""Settings of every test: no deadlines, for slow or busy machines."""
+"""Settings of every test: no deadlines, for slow or busy machines; programs compiled once."""
 
 import importlib.util
+import os
+import shutil
+import tempfile
+from typing import Any
 
 if importlib.util.find_spec("hypothesis") is not None:  # tests/gpu runs where it may be missing
     from hypothesis import settings
 
     settings.register_profile("timetrial", deadline=None)
     settings.load_profile("timetrial")
+
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+
+
+def pytest_configure(config: Any) -> None:
+    """Shares compiled programs among the processes of this session; workers inherit the place."""
+    if CACHE not in os.environ:
+        config.compiled = tempfile.mkdtemp(prefix="timetrial-compiled-")
+        os.environ[CACHE] = config.compiled
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+def pytest_unconfigure(config: Any) -> None:
+    """Removes the compiled programs of this session."""
+    if hasattr(config, "compiled"):
+        shutil.rmtree(config.compiled, ignore_errors=True)

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import velo_theta
-from small import AllFour, SmallDlrm
+from small import AllFour, SmallDlrm, SmallUnet
 
 from timetrial.framework import checkpoint
 from timetrial.framework.devices import Devices
@@ -77,6 +77,15 @@ def losses_of_all(counts: Sequence[int], names: Sequence[str]) -> dict[str, dict
             evaluated = program.evaluate(state)
             found[name][count] = [*losses, *single, *(evaluated[k] for k in sorted(evaluated))]
     return found
+
+
+def losses_of_one() -> dict[int, list[float]]:
+    """Losses of a U-Net with Adam on 1 and 8 devices."""
+    programs = {
+        count: Program(SmallUnet(), optax.adam(0.01), devices=Devices(jax.devices()[:count]))
+        for count in (1, 8)
+    }
+    return {count: trained(program)[0] for count, program in programs.items()}
 
 
 def losses_of_full_size(counts: Sequence[int]) -> dict[str, dict[int, list[float]]]:
@@ -160,13 +169,10 @@ def main() -> None:
     if "full" in sys.argv:
         print(json.dumps(losses_of_full_size((1, 2, 8))))
         return
-    everything = "all" in sys.argv
-    counts, names = ((1, 2, 8), list(optimizers())) if everything else ((1, 8), ["adam"])
-    found = {
-        "losses": losses_of_all(counts, names),
-        "table": divided_table(),
-        "refusals": refusals(),
-    }
+    if "all" in sys.argv:
+        print(json.dumps(losses_of_all((1, 2, 8), list(optimizers()))))
+        return
+    found = {"unet": losses_of_one(), "table": divided_table(), "refusals": refusals()}
     print(json.dumps(found))
 
 

@@ -215,7 +215,7 @@ def entry(
         if not missing:
             return ""
         command = f"timetrial data prepare {cls.name} --source DIR"
-        return f"{' and '.join(missing)}: not prepared in {root}; see {command}"
+        return f"its data are not prepared in {root}; {command}"
 
     make.__annotations__["return"] = cls  # the entry reads metric and direction there
     return WorkloadEntry(summary, settings, make, unavailable=unavailable, without_data=workload)

@@ -33,7 +33,20 @@ def subject(name: str, root: Path) -> Subject:
     return Subject(Choice(name, WORKLOADS[name].settings(**full_size.SETTINGS[name])))
 
 
+SLOW = (
+    "it_learns",
+    "metrics_do_not_depend_on_the_evaluation_batch_size",
+    "padding_counts_for_nothing",
+)
+"""Checks that train the model first."""
+
+
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    "check",
+    [pytest.param(check, marks=pytest.mark.slow) if check.__name__ in SLOW else check
+     for check in CHECKS],
+    ids=[check.__name__ for check in CHECKS],
+)  # fmt: skip
 def test_the_contract_is_kept(name: str, check: Check, data: Path):
     check(subject(name, data))

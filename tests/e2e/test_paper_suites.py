@@ -53,8 +53,8 @@ def race(condition: str, *words: str) -> list:
 
 @needs_data
 def test_the_step_suite_trains_scores_and_reports_on_the_data_of_its_workloads(data: Path):
-    runs = race("step", "optimizers=nadamw,hpo", "seeds=0")
-    assert len(runs) == 8
+    runs = race("step", "optimizers=hpo", "seeds=0")
+    assert len(runs) == 4
     assert {run.status for run in runs} == {Status.FINISHED}
     assert {run.workload for run in runs} == set(WORKLOAD_NAMES)
     assert {run.step for run in runs} == {12}
@@ -65,9 +65,7 @@ def test_the_step_suite_trains_scores_and_reports_on_the_data_of_its_workloads(d
     (tuned,) = [r for r in runs if (r.workload, r.optimizer) == ("imagenet_resnet", "hpo")]
     assert tuned.config["workload.label_smoothing"] == "0.2"
     assert tuned.config["optimizer.learning_rate"] == "4.131896390902391"
-    (plain,) = [r for r in runs if (r.workload, r.optimizer) == ("imagenet_resnet", "nadamw")]
-    assert plain.config["workload.label_smoothing"] == "0.0"
-    assert plain.config["workload.matmul_precision"] == "tensorfloat32"
+    assert tuned.config["workload.matmul_precision"] == "tensorfloat32"
     assert list(Path.cwd().rglob("report.html")) or list(Path.cwd().rglob("*.html"))
 
 
@@ -77,6 +75,8 @@ def test_the_step_suite_trains_scores_and_reports_on_the_data_of_its_workloads(d
 def test_a_whole_suite(condition: str, data: Path):
     runs = race(condition)
     assert len(runs) == 4 * 8 * 3
+    smoothed = [r for r in runs if r.config.get("workload.label_smoothing", "0.0") != "0.0"]
+    assert {(r.workload, r.optimizer) for r in smoothed} == {("imagenet_resnet", "hpo")}
     assert {run.status for run in runs} == {Status.FINISHED}
     for run in runs:
         if condition == "time" and not run.optimizer.startswith("velo_short"):
@@ -124,7 +124,7 @@ def test_a_plan_says_what_is_missing(
     printed = capsys.readouterr().out
     assert "96 runs, about 33 days on the paper's GPUs" in printed
     assert "11387 charged seconds" in printed
-    for missing in ("criteo1tb/1.0.0", "imagenet_v2", "a GPU", "timetrial fetch velo"):
+    for missing in ("data prepare criteo1tb", "data prepare ogbg", "a GPU", "timetrial fetch velo"):
         assert any(missing in line for line in printed.splitlines() if line[:7] == "missing")
     assert command("bench", "suite=paper-step") == 2
     assert "suite paper-step cannot run here: " in capsys.readouterr().err

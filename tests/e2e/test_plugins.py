@@ -15,7 +15,7 @@ import tiny_suite
 
 from timetrial.bench import cli
 from timetrial.bench.check import check
-from timetrial.bench.listing import describe, listing
+from timetrial.bench.listing import describe, listing, missing_entries
 from timetrial.bench.naming import entry_tags
 from timetrial.bench.suite import load_run, load_suite
 from timetrial.framework.entries import Horizon
@@ -79,13 +79,22 @@ def test_the_list_shows_where_everything_comes_from_and_what_is_broken():
     assert OPTIMIZERS["adam"] is OPTIMIZERS.built_in["adam"]
 
 
-def test_presets_of_workloads_that_are_not_here_are_shown_apart():
+def test_presets_of_workloads_that_cannot_run_are_shown_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TIMETRIAL_DATA", str(tmp_path))
     runnable, apart = listing().split("presets that cannot run here")
     assert "algoperf/" not in runnable
     assert "quick/flights_dlrm" in runnable
     (line,) = [line for line in apart.splitlines() if "algoperf/ogbg" in line]
-    assert line.endswith("needs workload ogbg, which is not installed")
-    assert "cannot run here: needs workload ogbg" in describe("algoperf/ogbg")
+    assert line.endswith("workload ogbg cannot run here")
+    assert "cannot run here: workload ogbg" in describe("algoperf/ogbg")
+    workloads, _ = runnable.split("suites that cannot run here")
+    (line,) = [line for line in workloads.splitlines() if line.split()[:1] == ["ogbg"]]
+    assert "timetrial data prepare ogbg --source DIR" in line
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("workload: {name: nothing_here}\nbudget: {steps: 1}\n")
+    assert missing_entries(preset) == "needs workload nothing_here, which is not installed"
 
 
 @pytest.mark.parametrize("name", ["imports", "exits", "syntax", "number", "plain", "gone"])

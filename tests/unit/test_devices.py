@@ -62,14 +62,15 @@ def compare_losses(by_devices: Mapping[str, list[float]]) -> None:
         np.testing.assert_allclose(losses, one, rtol=2e-6, err_msg=f"{count} devices")
 
 
-def test_all_four_models_have_the_same_losses_on_eight_devices(eight: Mapping[str, Any]) -> None:
-    assert set(eight["losses"]["adam"]) == {"1", "8"}
-    compare_losses(eight["losses"]["adam"])
+def test_a_model_has_the_same_losses_on_eight_devices(eight: Mapping[str, Any]) -> None:
+    one, many = (eight["unet"][count] for count in ("1", "8"))
+    assert len(set(one)) == 3
+    np.testing.assert_allclose(many, one, rtol=2e-6)
 
 
 @pytest.mark.slow
 def test_every_optimizer_has_the_same_losses_on_one_two_and_eight_devices() -> None:
-    losses = simulated("all")["losses"]
+    losses = simulated("all")
     assert set(losses) == {"adam", "nadamw", "velo"}
     for by_devices in losses.values():
         assert set(by_devices) == {"1", "2", "8"}
@@ -110,7 +111,7 @@ def test_batches_that_cannot_be_divided_are_refused_with_both_rules(
 ) -> None:
     parts, devices = eight["refusals"]
     assert "divisible by 8 device(s) x 4 microbatches, got dense: 16" in parts
-    assert "divisible by 3 device(s), got x: 16" in devices
+    assert "divisible by 3 device(s), got dense: 16" in devices
     assert all("evaluation batch" in text and "train.devices" in text for text in (parts, devices))
 
 
