@@ -38,12 +38,13 @@ def show_plan(suite: Suite, tracking: Tracking) -> int:
     """
     configs = [c for w in suite.workloads for c in suites.plan(suite, tracking, w)]
     print(headline(suite, configs))
+    references = {w: suites.pacemaker(suite, tracking, w) for w in suite.workloads}
     for config in configs:
         expected = suite.expected_seconds(config.workload.name)
         about = f"about {duration(expected)}" if expected else ""
         size = state_bytes(config.workload, config.optimizer)
         state = f"state {in_words(size)}" if size else ""
-        budget = budget_text(suite, config)
+        budget = budget_text(config, references[config.workload.name].budget.seconds)
         print(f"  {run_name(config):<44} {budget:<24} {about:<16} {state}".rstrip())
     if any(state_bytes(c.workload, c.optimizer) for c in configs):
         print("state: parameters and optimizer; a run says what else it needs before it starts")
@@ -92,10 +93,9 @@ def headline(suite: Suite, configs: Sequence[RunConfig]) -> str:
     )
 
 
-def budget_text(suite: Suite, config: RunConfig) -> str:
-    """The budget of a planned run in words."""
+def budget_text(config: RunConfig, seconds: float | None) -> str:
+    """The budget of a planned run in words; ``seconds`` are those of its preset, if any."""
     if config.budget.steps is None:
-        seconds = suites.preset_seconds(suite, config.tracking, config.workload.name)
         own = seconds is not None and config.budget.calibration is None
         return f"{seconds:g} charged seconds" if own else "the time budget"
     more = "" if config.budget.also_seconds is None else ", and until the time budget is used up"

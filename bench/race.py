@@ -140,8 +140,8 @@ def make_planned(course: Course) -> list[tuple[str, str]]:
     for workload in suite.workloads:
         pace = None
         if Condition.TIME in suite.conditions:
-            if suites.has_reference(suite, tracking, workload):
-                config = suites.pacemaker(suite, tracking, workload)
+            config = suites.pacemaker(suite, tracking, workload)
+            if suites.sets_pace(suite, config):
                 if reference_is_due(suite, config, course.done, store):
                     course.done.discard(configuration.digest(config))
                 failed += make_runs(course, [config], {schema.SETS_TIME_BUDGET: "true"})

@@ -201,9 +201,9 @@ def paper_report(tracking: Tracking, r_max: float | None = None) -> int:
 
 def served_conditions(config: RunConfig, suite: Suite) -> list[Condition]:
     """The conditions served by a planned run."""
-    pace = configuration.digest(suites.pacemaker(suite, config.tracking, config.workload.name))
-    has_reference = suites.has_reference(suite, config.tracking, config.workload.name)
-    sets_pace = has_reference and configuration.digest(config) == pace
+    reference = suites.pacemaker(suite, config.tracking, config.workload.name)
+    is_reference = configuration.digest(config) == configuration.digest(reference)
+    sets_pace = is_reference and suites.sets_pace(suite, reference)
     if config.budget.also_seconds is not None or sets_pace:
         return [Condition.STEP, Condition.TIME]
     return [config.budget.condition]

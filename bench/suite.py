@@ -297,14 +297,15 @@ def plan(
         ConfigError: the preset has no step budget, and the suite needs one.
     """
     runs: list[RunConfig] = []
-    fixed, file = preset_seconds(suite, tracking, workload), suite.calibration(workload)
+    reference, file = pacemaker(suite, tracking, workload), suite.calibration(workload)
+    fixed = reference.budget.seconds
     seconds = time_budget or fixed or 1.0
     if fixed is not None and Condition.STEP in suite.conditions:
         raise ConfigError(
             f"{suite.preset(workload)}: expected budget.steps for the condition step, "
             "got budget.seconds"
         )
-    pace = configuration.digest(pacemaker(suite, tracking, workload))
+    pace = configuration.digest(reference)
     for optimizer in suite.optimizer_names():
         for seed in suite.seeds:
             base = stepped(suite, tracking, workload, optimizer, seed)
@@ -347,21 +348,15 @@ def _tuned(suite: Suite, workload: str) -> Tree:
     return {"label": HPO, "optimizer": optimizer, "workload": regularised}
 
 
-def preset_seconds(suite: Suite, tracking: Tracking, workload: str) -> float | None:
-    """The time budget in a workload's preset, in charged seconds; None for a step budget."""
-    return pacemaker(suite, tracking, workload).budget.seconds
-
-
-def has_reference(suite: Suite, tracking: Tracking, workload: str) -> bool:
-    """True when a reference run sets the time budget of a workload."""
-    if Condition.TIME not in suite.conditions or suite.calibrations:
-        return False
-    return preset_seconds(suite, tracking, workload) is None
-
-
 def pacemaker(suite: Suite, tracking: Tracking, workload: str) -> RunConfig:
-    """The reference run: it sets the time budget of a workload."""
+    """The reference run: it sets the time budget of a workload, see ``sets_pace``."""
     return stepped(suite, tracking, workload, PACEMAKER, suite.seeds[0])
+
+
+def sets_pace(suite: Suite, reference: RunConfig) -> bool:
+    """True when the reference run sets the time budget: neither calibration nor preset does."""
+    fixed = bool(suite.calibrations) or reference.budget.seconds is not None
+    return Condition.TIME in suite.conditions and not fixed
 
 
 def load_run(overrides: Sequence[str]) -> RunConfig:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from timetrial.framework import memory
 from timetrial.framework.errors import ConfigError
 from timetrial.framework.feed import AHEAD
+from timetrial.framework.ranges import one_of
 from timetrial.framework.types import PyTree
 from timetrial.framework.workload import WHOLE, Batch, Share
 
@@ -30,7 +31,7 @@ AXIS: Final = "data"
 LARGE: Final = 2**20
 """Elements from which an array may be divided among devices."""
 
-SHARD: Final = ("auto", "always", "never")
+Shard = Literal["auto", "always", "never"]
 """Allowed values of ``train.shard``."""
 
 
@@ -49,14 +50,13 @@ class Train:
 
     microbatches: int = 1
     devices: int | None = None
-    shard: str = "auto"
+    shard: Shard = "auto"
 
     def __post_init__(self) -> None:
         for name, value in (("microbatches", self.microbatches), ("devices", self.devices)):
             if value is not None and value < 1:
                 raise ValueError(f"{name}: expected a whole number >= 1, got {value}")
-        if self.shard not in SHARD:
-            raise ValueError(f"shard: expected one of {', '.join(SHARD)}, got {self.shard!r}")
+        one_of(self, shard=Shard)
 
 
 class Devices:

@@ -146,8 +146,9 @@ class WorkloadEntry(Entry[Workload]):
 
     @functools.cached_property
     def _stated(self) -> type[Workload] | Workload:
-        """The class of the workload, from ``make`` or its annotation; else a default instance."""
-        cls = self.make if isinstance(self.make, type) else _returned(self.make)
+        """The class of the workload, from the way to build it; else a default instance."""
+        build = self.without_data or self.make
+        cls = build if isinstance(build, type) else _returned(build)
         if hasattr(cls, "metric") and hasattr(cls, "direction"):
             return typing.cast("type[Workload]", cls)
         return self.make(self.settings())

@@ -9,7 +9,9 @@ import contextlib
 import contextvars
 import math
 import re
+import typing
 from collections.abc import Mapping
+from typing import Any
 
 _noted = contextvars.ContextVar[dict[str, str] | None]("noted", default=None)
 
@@ -31,6 +33,18 @@ def check(settings: object, **ranges: str) -> None:
         if value is not None and not (math.isfinite(value) and _inside(value, allowed)):
             finite = "" if math.isfinite(value) else "finite "
             raise ValueError(f"{name}: expected a {finite}value {_words(allowed)}, got {value}")
+
+
+def one_of(settings: object, **literals: Any) -> None:
+    """Checks texts against their ``Literal`` types: ``one_of(self, shard=Shard)``.
+
+    Raises:
+        ValueError: a text is not among those of its type.
+    """
+    for name, literal in literals.items():
+        value, allowed = getattr(settings, name), typing.get_args(literal)
+        if value not in allowed:
+            raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
 
 
 def ranges_of(settings: type) -> Mapping[str, str]:

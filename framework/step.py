@@ -120,6 +120,8 @@ class Program:
         self.eval_params = eval_params
         self.devices = devices or Devices()
         self.microbatches = microbatches
+        # A workload that knows no shares can be trained on one host.
+        self._share = (self.devices.share,) if self.devices.share.count > 1 else ()
         self.memory: Memory | None = None
         self._eval_params = eval_params
         self.compiled = not jax.config.jax_disable_jit  # type: ignore[attr-defined]
@@ -185,10 +187,7 @@ class Program:
 
     def feed(self, seed: int, start: int) -> Feed:
         """The batches from update ``start`` on, on the devices before they are asked for."""
-        share = self.devices.share
-        # A workload that knows no shares can be trained on one host.
-        more = () if share.count == 1 else (share,)
-        batches = self.workload.batches(seed, start, *more)
+        batches = self.workload.batches(seed, start, *self._share)
         return Feed(batches, self.devices.ahead, self.devices.place)
 
     def compile(self, state: TrainState, inputs: Inputs) -> None:
@@ -281,9 +280,7 @@ class Program:
     def _evaluate_split(self, params: PyTree, model_state: PyTree, split: Split) -> Metrics:
         results: list[tuple[Sums, PyTree]] = []
         under_way: deque[tuple[Sums, PyTree]] = deque()
-        share = self.devices.share
-        more = () if share.count == 1 else (share,)
-        for batch in self.workload.evaluation(split, *more):
+        for batch in self.workload.evaluation(split, *self._share):
             placed = self.devices.place(batch)
             under_way.append(self._eval_step(params, model_state, placed))
             if len(under_way) > EVALUATIONS_AHEAD:

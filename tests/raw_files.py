@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,11 @@ def write_imagenet(directory: Path) -> None:
     }
     packed = gzip.compress(tar_of(test), mtime=0)
     (directory / "imagenetv2-matched-frequency.tar.gz").write_bytes(packed)
+
+
+def check_small_and_picklable(source: Any, name: str, size: int, step: int = 0) -> None:
+    """Checks that a used source is pickled without its data and makes the same part again."""
+    batch = source.part(0, step, 0, 1)
+    data = pickle.dumps(source)
+    assert len(data) < size
+    np.testing.assert_array_equal(pickle.loads(data).part(0, step, 0, 1)[name], batch[name])

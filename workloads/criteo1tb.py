@@ -12,19 +12,20 @@ its files left some out.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, final
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from timetrial.framework.ranges import check
-from timetrial.framework.types import PyTree, Split
+from timetrial.framework.types import Split
 from timetrial.framework.workload import Batch
 from timetrial.workloads.data import criteo, criteo_rows
-from timetrial.workloads.full_size import FullSize, FullSizeSettings, entry, spec, with_weight
+from timetrial.workloads.full_size import FullSize, FullSizeSettings, entry
 from timetrial.workloads.models import dlrm
-from timetrial.workloads.tasks.click_prediction import ClickPrediction
+from timetrial.workloads.tasks.click_prediction import ClickPrediction, check_model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,11 +58,7 @@ class Criteo1tbSettings(FullSizeSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self, vocab_size=">= 1", embed_dim=">= 1", dropout_rate="[0, 1)")
-        if self.mlp_top_dims[-1:] != (1,):
-            raise ValueError(
-                f"mlp_top_dims: expected the last to be 1 (the logit), got {self.mlp_top_dims}"
-            )
+        check_model(self)
 
 
 @final
@@ -102,19 +99,12 @@ class Criteo1tb(FullSize, ClickPrediction):
         numbers = jnp.maximum(jnp.asarray(batch["dense"]), 0).astype(jnp.float32)
         return {**batch, "dense": jnp.log1p(numbers)}  # type: ignore[dict-item]
 
-    def batch_spec(self) -> PyTree:
-        return self._spec(self.settings.batch_size)
-
-    def eval_batch_spec(self) -> PyTree:
-        size = self.settings.eval_batch_size
-        return with_weight(self._spec(size), size)
-
-    def _spec(self, size: int) -> PyTree:
-        return spec(
-            dense=((size, dlrm.NUM_DENSE), np.int32),
-            ids=((size, dlrm.NUM_IDS), np.int32),
-            y=((size,), np.float32),
-        )
+    def example_spec(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        return {
+            "dense": jax.ShapeDtypeStruct((dlrm.NUM_DENSE,), np.int32),
+            "ids": jax.ShapeDtypeStruct((dlrm.NUM_IDS,), np.int32),
+            "y": jax.ShapeDtypeStruct((), np.float32),
+        }
 
 
 ENTRY = entry("DLRM on the Criteo 1TB click logs", Criteo1tbSettings, Criteo1tb)

@@ -10,15 +10,17 @@ Scaling Learned Optimizers Worth It?", 2023, https://arxiv.org/abs/2310.18191.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, final
 
+import jax
 import numpy as np
 
 from timetrial.framework.ranges import check
-from timetrial.framework.types import PyTree, Split
+from timetrial.framework.types import Split
 from timetrial.workloads.data import fastmri, fastmri_slices
-from timetrial.workloads.full_size import FullSize, FullSizeSettings, entry, spec, with_weight
+from timetrial.workloads.full_size import FullSize, FullSizeSettings, entry
 from timetrial.workloads.models import unet
 from timetrial.workloads.tasks.image_reconstruction import ImageReconstruction
 
@@ -81,17 +83,10 @@ class Fastmri(FullSize, ImageReconstruction):
             self.root, split, settings.eval_batch_size, settings.examples(split)
         )
 
-    def batch_spec(self) -> PyTree:
-        return self._spec(self.settings.batch_size)
-
-    def eval_batch_spec(self) -> PyTree:
-        size = self.settings.eval_batch_size
-        return with_weight(self._spec(size), size)
-
-    def _spec(self, size: int) -> PyTree:
-        image, number = (size, fastmri.SIZE, fastmri.SIZE), (size,)
-        shapes = {"x": image, "y": image, "mean": number, "std": number, "volume_max": number}
-        return spec(**{name: (shape, np.float32) for name, shape in shapes.items()})
+    def example_spec(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        image = jax.ShapeDtypeStruct((fastmri.SIZE, fastmri.SIZE), np.float32)
+        number = jax.ShapeDtypeStruct((), np.float32)
+        return {"x": image, "y": image, "mean": number, "std": number, "volume_max": number}
 
 
 ENTRY = entry("U-Net on fastMRI knee, single coil", FastmriSettings, Fastmri)

@@ -17,13 +17,12 @@ from typing import ClassVar, final
 import numpy as np
 
 from timetrial.framework.entries import WorkloadEntry
-from timetrial.framework.ranges import check
 from timetrial.framework.types import Split
 from timetrial.framework.workload import Batch
 from timetrial.workloads.data import batching, embedded_data
 from timetrial.workloads.mini import LoopSettings
 from timetrial.workloads.models import dlrm
-from timetrial.workloads.tasks.click_prediction import ClickPrediction
+from timetrial.workloads.tasks.click_prediction import ClickPrediction, check_model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,11 +54,7 @@ class FlightsDlrmSettings(LoopSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self, vocab_size=">= 1", embed_dim=">= 1", dropout_rate="[0, 1)")
-        if self.mlp_top_dims[-1:] != (1,):
-            raise ValueError(
-                f"mlp_top_dims: expected the last to be 1 (the logit), got {self.mlp_top_dims}"
-            )
+        check_model(self)
 
 
 @final

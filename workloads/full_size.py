@@ -13,7 +13,7 @@ import math
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from jax.typing import DTypeLike
 from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.errors import UserError
 from timetrial.framework.machine import usable_cores
-from timetrial.framework.ranges import check
+from timetrial.framework.ranges import check, one_of
 from timetrial.framework.types import PyTree, Split
 from timetrial.framework.workload import WHOLE, Batch, Share, Sums, Workload
 from timetrial.workloads.data.libraries import require_libraries
@@ -85,18 +85,6 @@ class FullSizeSettings(LoopSettings):
         return dtype
 
 
-def one_of(settings: object, **literals: Any) -> None:
-    """Checks that texts are among those of their ``Literal`` types.
-
-    Raises:
-        ValueError: a text is not.
-    """
-    for name, literal in literals.items():
-        value, allowed = getattr(settings, name), typing.get_args(literal)
-        if value not in allowed:
-            raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
-
-
 class FullSize(Workload):
     """Prepared data, batches made ahead and precision; a task adds loss and metrics.
 
@@ -128,6 +116,23 @@ class FullSize(Workload):
     @abc.abstractmethod
     def eval_source(self, split: Split) -> FiniteSource:
         """The evaluation batches of a split, as ``train_source``."""
+
+    def example_spec(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        """Shapes and types of one training example, by name of the array."""
+        raise NotImplementedError(f"{self.name}: expected example_spec or both specs of batches")
+
+    def batch_spec(self) -> PyTree:
+        return self._spec(self.example_spec(), self.settings.batch_size)
+
+    def eval_batch_spec(self) -> PyTree:
+        weight = jax.ShapeDtypeStruct((), np.float32)
+        return self._spec({**self.example_spec(), "weight": weight}, self.settings.eval_batch_size)
+
+    def _spec(self, example: Mapping[str, jax.ShapeDtypeStruct], size: int) -> PyTree:
+        return {
+            name: jax.ShapeDtypeStruct((size, *one.shape), one.dtype)
+            for name, one in example.items()
+        }
 
     def inputs(self, batch: Batch) -> Batch:
         """A batch as the task takes it. Pure, jittable; runs on the device."""
@@ -217,15 +222,4 @@ def entry(
         command = f"timetrial data prepare {cls.name} --source DIR"
         return f"its data are not prepared in {root}; {command}"
 
-    make.__annotations__["return"] = cls  # the entry reads metric and direction there
     return WorkloadEntry(summary, settings, make, unavailable=unavailable, without_data=workload)
-
-
-def spec(**arrays: tuple[tuple[int, ...], DTypeLike]) -> PyTree:
-    """Shapes and types of a batch."""
-    return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in arrays.items()}
-
-
-def with_weight(train: PyTree, batch_size: int) -> PyTree:
-    """The spec of an evaluation batch, from that of its other arrays and its size."""
-    return {**train, "weight": jax.ShapeDtypeStruct((batch_size,), np.float32)}

@@ -10,24 +10,19 @@ https://arxiv.org/abs/2306.07179, workload ``imagenet_resnet``; the cadence is t
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final, Literal, final
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from timetrial.framework.ranges import check
-from timetrial.framework.types import PyTree, Split
+from timetrial.framework.ranges import check, one_of
+from timetrial.framework.types import Split
 from timetrial.framework.workload import Batch
 from timetrial.workloads.data import imagenet, imagenet_images
-from timetrial.workloads.full_size import (
-    FullSize,
-    FullSizeSettings,
-    entry,
-    one_of,
-    spec,
-    with_weight,
-)
+from timetrial.workloads.full_size import FullSize, FullSizeSettings, entry
 from timetrial.workloads.models import resnet
 from timetrial.workloads.tasks.image_classification import ImageClassification
 
@@ -121,15 +116,9 @@ class ImagenetResnet(FullSize, ImageClassification):
         x = (pixels - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
         return {**batch, "x": x}  # type: ignore[dict-item]
 
-    def batch_spec(self) -> PyTree:
-        return self._spec(self.settings.batch_size)
-
-    def eval_batch_spec(self) -> PyTree:
-        size = self.settings.eval_batch_size
-        return with_weight(self._spec(size), size)
-
-    def _spec(self, size: int) -> PyTree:
-        return spec(x=((size, SIZE, SIZE, 3), np.uint8), y=((size,), np.int32))
+    def example_spec(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        image = jax.ShapeDtypeStruct((SIZE, SIZE, 3), np.uint8)
+        return {"x": image, "y": jax.ShapeDtypeStruct((), np.int32)}
 
 
 ENTRY = entry("ResNet-50 on ImageNet", ImagenetResnetSettings, ImagenetResnet)

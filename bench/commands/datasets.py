@@ -5,7 +5,6 @@ Boundary: options in, a job out; ``bench.data`` does the work.
 
 from __future__ import annotations
 
-import difflib
 from typing import Final
 
 from timetrial.bench import completion, usage
@@ -20,6 +19,7 @@ from timetrial.bench.commands.command import (
     whole_number,
 )
 from timetrial.framework.errors import UserError
+from timetrial.framework.suggestions import unknown
 
 NAMES: Final = ("imagenet_resnet", "fastmri", "ogbg", "criteo1tb")
 """Data sets, by the names of their workloads."""
@@ -81,13 +81,10 @@ def _check_options(options: Options) -> None:
         if name is not None:
             raise UserError(f"data {action}: expected no name, got {name}")
         return
-    known = f"Known: {', '.join(NAMES)}"
     if name is None:
-        raise UserError(f"data {action}: expected a data set. {known}")
+        raise UserError(f"data {action}: expected a data set. Known: {', '.join(NAMES)}")
     if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise UserError(f"unknown data set {name!r}{hint} {known}")
+        raise UserError(unknown("data set", name, NAMES))
 
 
 def _arguments(parser: Parser) -> None:

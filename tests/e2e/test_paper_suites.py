@@ -59,7 +59,7 @@ def test_the_step_suite_trains_scores_and_reports_on_the_data_of_its_workloads(d
     assert {run.workload for run in runs} == set(WORKLOAD_NAMES)
     assert {run.step for run in runs} == {12}
     for run in runs:
-        for name in WORKLOADS[run.workload].make.__annotations__["return"].data_sets:
+        for name in WORKLOADS[run.workload].without_data.data_sets:
             assert run.tags[f"data.{name}.sample"] == "true"
             assert run.tags[f"data.{name}.skipped"] == "0"
     (tuned,) = [r for r in runs if (r.workload, r.optimizer) == ("imagenet_resnet", "hpo")]

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import gzip
-import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
-from raw_files import criteo_lines, needs_data, write_criteo
+from raw_files import check_small_and_picklable, criteo_lines, needs_data, write_criteo
 
 from timetrial.framework.types import Split
 from timetrial.workloads.data import criteo, criteo_rows, criteo_text
@@ -111,11 +110,7 @@ def test_train_evaluation_is_a_fixed_choice_of_training_rows(prepared):
 
 
 def test_sources_are_small_and_picklable_after_use(prepared):
-    source = criteo_rows.train_source(prepared[0], 32)
-    batch = source.part(0, 0, 0, 1)
-    data = pickle.dumps(source)
-    assert len(data) < 20_000
-    np.testing.assert_array_equal(pickle.loads(data).part(0, 0, 0, 1)["ids"], batch["ids"])
+    check_small_and_picklable(criteo_rows.train_source(prepared[0], 32), "ids", 20_000)
 
 
 def test_sizes_that_do_not_fit_are_refused(prepared):

@@ -171,16 +171,10 @@ class Evaluation:
         return self.source.steps
 
     def __iter__(self) -> Iterator[Batch]:
-        made = Parts(
-            self.source,
-            0,
-            stop=self.source.steps,
-            count=self.count,
-            mine=self.mine,
-            threads=self.threads,
-        )
+        steps, threads = self.source.steps, self.threads
+        parts = Parts(self.source, 0, stop=steps, count=self.count, mine=self.mine, threads=threads)
+        made = Batches(parts)
         try:
-            for parts in made:
-                yield joined(parts)
+            yield from made
         finally:
             made.close()

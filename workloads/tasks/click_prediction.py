@@ -8,15 +8,37 @@ Algorithms", 2023, https://arxiv.org/abs/2306.07179).
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from timetrial.framework.ranges import check
 from timetrial.framework.types import Direction, PyTree
 from timetrial.framework.workload import Batch, Sums, Workload
 from timetrial.workloads.models import dlrm
+
+
+class ModelSettings(Protocol):
+    """Settings of a workload that are those of its DLRM."""
+
+    @property
+    def mlp_top_dims(self) -> tuple[int, ...]:
+        """Widths of the layers over the dot products."""
+
+
+def check_model(settings: ModelSettings) -> None:
+    """Checks the settings of a DLRM with one logit.
+
+    Raises:
+        ValueError: a value is out of range, or the last layer is wider.
+    """
+    check(settings, vocab_size=">= 1", embed_dim=">= 1", dropout_rate="[0, 1)")
+    if settings.mlp_top_dims[-1:] != (1,):
+        raise ValueError(
+            f"mlp_top_dims: expected the last to be 1 (the logit), got {settings.mlp_top_dims}"
+        )
 
 
 class ClickPrediction(Workload):
