@@ -16,9 +16,10 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from timetrial.bench import completion, signals, usage
+from timetrial.bench import completion, usage
 from timetrial.bench.commands import COMMANDS, Command
 from timetrial.bench.invocation import program, version
+from timetrial.framework import signals
 from timetrial.framework.errors import UserError
 
 

@@ -23,16 +23,17 @@ import jax
 import numpy as np
 
 import timetrial
-from timetrial.bench.experiment import Workshop, guessed_program, run
+from timetrial.bench.experiment import run
 from timetrial.bench.progress import Display
 from timetrial.bench.race import show_result
-from timetrial.bench.signals import noted
+from timetrial.bench.resuming import continuation, run_directory, tidy
+from timetrial.bench.workshop import Workshop, guessed_program
 from timetrial.framework import config as configuration
 from timetrial.framework.callbacks import Watch
-from timetrial.framework.checkpoint import load
 from timetrial.framework.config import RunConfig
 from timetrial.framework.errors import InterruptedAgain, UserError
 from timetrial.framework.hosts import Hosts
+from timetrial.framework.signals import noted
 from timetrial.tracking.store.opening import open_store
 
 PATIENCE_SECONDS = 300
@@ -120,8 +121,8 @@ def _note_waiting(hosts: Hosts) -> None:
 def train_together(config: RunConfig) -> int:
     """Makes one run on all hosts that joined; ``timetrial train hosts.coordinator=...``.
 
-    It is saved at every evaluation: after an interruption or the loss of a host, the same command
-    on all hosts continues it. ``tracking.root`` is a directory that all of them see.
+    It is saved as any run: after an interruption or the loss of a host, the same command on all
+    hosts continues it. ``tracking.root`` is a directory that all of them see.
 
     Returns:
         The exit code of this host: 1 when another one is lost.
@@ -144,7 +145,7 @@ def train_together(config: RunConfig) -> int:
             raise
         print(
             f"timetrial: another host of this run is lost ({_line(error)}); started again on all "
-            "hosts, the same command continues from the last evaluation",
+            "hosts, the same command continues from the last checkpoint",
             file=sys.stderr,
             flush=True,
         )
@@ -155,44 +156,38 @@ def _train(config: RunConfig) -> int:
     first = jax.process_index() == 0
     workshop = Workshop()
     guessed_program(config, workshop)
-    path = checkpoint_of(config)
-    compare(facts(config, workshop, path))
+    directory = run_directory(config)
+    compare(facts(config, workshop, directory))
     store = None
     if first:
         store = open_store(config.tracking.uri, root=Path(config.tracking.root))
         store.experiment_id(config.tracking.experiment)
     with contextlib.ExitStack() as stack:
-        ending = stack.enter_context(noted())
+        stack.enter_context(noted())
         display = stack.enter_context(Display()) if first else None
         watch: Watch | None = None
         if display is not None:
             display.race(total=1, skipped=0)
             watch = display.run(config)
-        result = run(config, store, workshop, watch=watch, checkpoint=path, ending=ending)
+        result = run(config, store, workshop, watch=watch, directory=directory)
         if display is not None:
             display.done(result, workshop.workload(config.workload).metric)
     if store is not None:
-        path.unlink(missing_ok=True)
+        tidy(config, directory)
         show_result(result, store, config.tracking)
     return 0
 
 
-def checkpoint_of(config: RunConfig) -> Path:
-    """The checkpoint file of a run."""
-    root = Path(config.tracking.root)
-    return root / "checkpoints" / "train" / f"{configuration.digest(config)}.msgpack"
-
-
-def facts(config: RunConfig, workshop: Workshop, checkpoint: Path) -> Mapping[str, str]:
+def facts(config: RunConfig, workshop: Workshop, directory: Path) -> Mapping[str, str]:
     """What must be equal on all hosts, by name."""
-    digest = configuration.digest(config)
-    saved = load(checkpoint, digest).step if checkpoint.exists() else "none"
+    digest, root = configuration.digest(config), Path(config.tracking.root).absolute()
+    origin = continuation(root, directory, digest)
     datasets = workshop.workload(config.workload).datasets()
     return {
         "the settings": digest,
         "train.* settings": str(config.train),
         "the data": json.dumps(dict(datasets), sort_keys=True),
-        "the checkpoint (tracking.root must be one directory for all)": str(saved),
+        "the checkpoint (tracking.root must be one directory for all)": str(origin.step),
         "the versions": f"timetrial {timetrial.__version__}, jax {jax.__version__}",
     }
 

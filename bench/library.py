@@ -14,7 +14,8 @@ from typing import Any
 import optax
 import pandas as pd
 
-from timetrial.bench.experiment import Workshop, run
+from timetrial.bench.experiment import run
+from timetrial.bench.workshop import Workshop
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import Budget
 from timetrial.framework.callbacks import Callback

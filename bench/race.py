@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from timetrial.bench import suite as suites
-from timetrial.bench.experiment import Workshop, guessed_program, lacks_steps, run
+from timetrial.bench.claims import AlreadyFinishedError, TakenError
+from timetrial.bench.experiment import run
 from timetrial.bench.naming import run_name
 from timetrial.bench.planning import (
     headline,
@@ -25,41 +27,78 @@ from timetrial.bench.planning import (
 )
 from timetrial.bench.progress import Display
 from timetrial.bench.report import report, ui_command_line
-from timetrial.bench.signals import raise_interrupted
+from timetrial.bench.resuming import run_directory, tidy
 from timetrial.bench.suite import Suite
+from timetrial.bench.workshop import Workshop, guessed_program, lacks_steps
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import StopReason
 from timetrial.framework.config import RunConfig, Tracking
-from timetrial.framework.errors import UserError
-from timetrial.framework.records import RunResult
-from timetrial.framework.types import Condition
+from timetrial.framework.errors import StorageError, UserError
+from timetrial.framework.records import Row, RunRecord, RunResult
+from timetrial.framework.signals import raise_interrupted
+from timetrial.framework.types import Condition, Status
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.read.runs import finished_configs, load_runs
 from timetrial.tracking.record import schema
 from timetrial.tracking.store.mirror import close_dead_runs
 from timetrial.tracking.store.opening import Store, open_store
 
+POLL_SECONDS = 1.0
+"""Pause between two looks at runs of other processes, in seconds."""
+
 NO_TIME_BUDGET = "its reference run failed or diverged, and only a finished one sets the seconds"
 
 
-def train(config: RunConfig) -> int:
-    """Makes one run; the command ``timetrial train``."""
-    workshop = Workshop()
+def train(config: RunConfig, *, again: bool = False) -> int:
+    """Makes one run, or continues it; the command ``timetrial train``.
+
+    Args:
+        config: configuration of the run.
+        again: make it once more if it is recorded as finished.
+    """
+    workshop, tracking = Workshop(), config.tracking
     guessed_program(config, workshop)  # raises bad settings before anything is written
-    store = open_store(config.tracking.uri, root=Path(config.tracking.root))
-    store.experiment_id(config.tracking.experiment)  # raises here, not after the training
+    store = open_store(tracking.uri, root=Path(tracking.root))
+    store.experiment_id(tracking.experiment)  # raises here, not after the training
+    close_dead_runs(store, tracking.experiment)
+    record = None if again else finished_run(store, config)
+    if record is not None:
+        print(
+            f"{run_name(config)} is recorded as finished already, {record.step} steps, in run "
+            f"{record.run_id}; --again makes it once more"
+        )
+        show_evaluation(record.evaluations[-1])
+        return 0
     with raise_interrupted(), Display() as display:
         display.race(total=1, skipped=0)
-        result = run(config, store, workshop, watch=display.run(config))
+        directory = run_directory(config)
+        watch = display.run(config)
+        result = run(config, store, workshop, watch=watch, directory=directory, again=again)
+        tidy(config, directory)
         display.done(result, workshop.workload(config.workload).metric)
-    show_result(result, store, config.tracking)
+    show_result(result, store, tracking)
     return 0
+
+
+def finished_run(store: Store, config: RunConfig) -> RunRecord | None:
+    """The last finished run of a configuration in its experiment, None without."""
+    if configuration.digest(config) not in finished_configs(store, config.tracking.experiment):
+        return None
+    tags = {schema.CONFIG_HASH: configuration.digest(config)}
+    runs = load_runs(store, config.tracking.experiment, tags=tags)
+    finished = [run for run in runs if run.status == Status.FINISHED and run.evaluations]
+    return finished[-1] if finished else None
+
+
+def show_evaluation(evaluation: Row) -> None:
+    """Prints the metrics of an evaluation."""
+    for name, value in sorted(evaluation.metrics.items()):
+        print(f"{name:<40} {value:.6g}")
 
 
 def show_result(result: RunResult, store: Store, tracking: Tracking) -> None:
     """Prints the last evaluation of a run and its place of record."""
-    for name_, value in sorted(result.evaluations[-1].metrics.items()):
-        print(f"{name_:<40} {value:.6g}")
+    show_evaluation(result.evaluations[-1])
     print(f"recorded in {store.journals}, experiment {tracking.experiment}")
     print(ui_command_line(tracking))
 
@@ -123,6 +162,7 @@ class Course:
         store: the store, open.
         workshop: keeps workload and program for the next run.
         display: progress of the race.
+        again: make runs that are over once more.
     """
 
     suite: Suite
@@ -131,6 +171,7 @@ class Course:
     store: Store
     workshop: Workshop
     display: Display
+    again: bool = False
 
 
 def make_planned(course: Course) -> list[tuple[str, str]]:
@@ -171,7 +212,7 @@ def make_suspect_again(course: Course) -> list[tuple[str, str]]:
     """
     suite, tracking, store = course.suite, course.tracking, course.store
     suspects = suspect_digests(load_runs(store, tracking.experiment))
-    due = dataclasses.replace(course, done=course.done - suspects)
+    due = dataclasses.replace(course, done=course.done - suspects, again=True)
     failed: list[tuple[str, str]] = []
     for workload in suite.workloads:
         seconds = time_budget(suite, tracking, workload, store)
@@ -205,38 +246,76 @@ def make_runs(
         tags: further tags of these runs.
         plan: the runs of the suite on their workload, if they are not all in ``configs``.
     """
-    store, workshop, display = course.store, course.workshop, course.display
     tags = {schema.SUITE: course.suite.name, **(tags or {})}
-    failed = []
-    for config in configs:
-        digest = configuration.digest(config)
-        if digest in course.done:
-            continue
-        steps = first_trial_steps(config, plan or configs, store)
-        for attempt in range(2 if _sets_others(config, steps, tags) else 1):
-            if attempt:
-                display.again(1)
-            watch = display.run(config)
-            try:
-                result = run(
-                    config,
-                    store,
-                    workshop,
-                    watch=watch,
-                    tags=tags,
-                    expected_steps=steps,
-                )
-            except UserError:
-                raise
-            except Exception as error:  # one failed run does not end the race
-                failed.append((run_name(config), f"{type(error).__name__}: {error}"))
-                display.failed(error)
-                break
-            course.done.add(digest)
-            display.done(result, workshop.workload(config.workload).metric)
-            if not result.doubt or result.reason is StopReason.DIVERGED:
-                break
+    failed: list[tuple[str, str]] = []
+    due = [config for config in configs if configuration.digest(config) not in course.done]
+    told = False
+    while due:
+        taken = [
+            config
+            for config in due
+            if not make_planned_run(course, config, plan or configs, tags, failed)
+        ]
+        if len(taken) == len(due):
+            if not told:
+                names = ", ".join(map(run_name, taken))
+                course.display.line(f"another process makes {names}: waiting for it")
+            told = True
+            time.sleep(POLL_SECONDS)
+        due = taken
     return failed
+
+
+def make_planned_run(
+    course: Course,
+    config: RunConfig,
+    plan: Sequence[RunConfig],
+    tags: Mapping[str, str],
+    failed: list[tuple[str, str]],
+) -> bool:
+    """Makes or continues one run of a race; False when another process has it.
+
+    Args:
+        course: what the runs share.
+        config: the run.
+        plan: the runs of the suite on its workload.
+        tags: tags of the run.
+        failed: grows by name and error of a failed run.
+    """
+    display, workshop, digest = course.display, course.workshop, configuration.digest(config)
+    directory = run_directory(config)
+    steps = first_trial_steps(config, plan, course.store)
+    for attempt in range(2 if _sets_others(config, steps, tags) else 1):
+        if attempt:
+            display.again(1)
+        try:
+            result = run(
+                config,
+                course.store,
+                workshop,
+                watch=display.run(config),
+                tags=tags,
+                expected_steps=steps,
+                directory=directory,
+                again=course.again or attempt > 0,
+            )
+        except TakenError:
+            return False
+        except AlreadyFinishedError:
+            course.done.add(digest)
+            break
+        except StorageError:
+            raise
+        except Exception as error:  # one failed run does not end the race
+            failed.append((run_name(config), f"{type(error).__name__}: {error}"))
+            display.failed(error)
+            break
+        course.done.add(digest)
+        tidy(config, directory)
+        display.done(result, workshop.workload(config.workload).metric)
+        if not result.doubt or result.reason is StopReason.DIVERGED:
+            break
+    return True
 
 
 def _sets_others(config: RunConfig, steps: int | None, tags: Mapping[str, str]) -> bool:

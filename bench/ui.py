@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from timetrial.bench.signals import raise_interrupted
 from timetrial.framework.config import Tracking
 from timetrial.framework.errors import UserError
+from timetrial.framework.signals import raise_interrupted
 from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.store.opening import open_store
 from timetrial.tracking.store.ui import ui_address, ui_command, ui_environment

@@ -18,8 +18,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from timetrial.bench.experiment import Workshop, default_callbacks, fit, header, prepare
+from timetrial.bench.experiment import default_callbacks, fit, header
 from timetrial.bench.suite import load_run
+from timetrial.bench.workshop import Workshop, prepare
 from timetrial.framework.callbacks import Watch
 from timetrial.framework.clock import Clock
 from timetrial.framework.config import RunConfig

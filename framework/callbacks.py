@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from timetrial.framework.budget import StopReason
 from timetrial.framework.memory import Memory
@@ -25,7 +26,8 @@ class StepInfo:
         used: share of the budget used; 1 is all of it.
         issued: updates issued: ``step``, or ``step + 1`` while the next one runs.
         metrics: ``loss`` and ``grad_norm`` of the last update; empty outside ``on_step_end``.
-        ending: stop reason already decided before this evaluation, else None.
+        ending: stop reason already decided before this evaluation or pause, else None.
+        stalled_updates: updates so far that began on an idle device.
     """
 
     step: int
@@ -34,10 +36,11 @@ class StepInfo:
     issued: int
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     ending: StopReason | None = None
+    stalled_updates: int = 0
 
 
 class Callback:
-    """Five optional hooks; a StopReason returned by a hook ends the run."""
+    """Optional hooks; a StopReason returned by a hook ends the run."""
 
     def on_fit_start(self, info: StepInfo) -> None:
         """Called once, before the first evaluation."""
@@ -54,8 +57,30 @@ class Callback:
         """Called after each evaluation. The clock is paused, so I/O is not charged."""
         return None
 
+    def pause_due(self, info: StepInfo) -> bool:
+        """True to pause the run after this update. Timed, called once per update: no I/O."""
+        return False
+
+    def on_pause(self, info: StepInfo, state: TrainState, last: bool) -> None:
+        """Called when the run stands still and ``state`` is whole. The clock is paused.
+
+        That is after an evaluation, after an update when ``pause_due``, and at the end.
+
+        Args:
+            info: the moment; ``info.ending`` is the reason if the run is over.
+            state: the state, valid during the call only.
+            last: True when no update follows in this process: the run is over or interrupted.
+        """
+
     def on_fit_end(self, result: RunResult | None) -> None:
         """Called exactly once; ``result`` is None after an exception."""
+
+    def state(self) -> Mapping[str, Any]:
+        """What a resumed run needs of this callback, as JSON data; saved with a checkpoint."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Takes over a saved ``state``, before the run continues."""
 
 
 class FeedRemainingFraction(Callback):
@@ -99,16 +124,28 @@ class StopIfDiverged(Callback):
         return None if math.isfinite(metrics.get("train/loss", 0.0)) else StopReason.DIVERGED
 
 
+class Hopeless(Protocol):
+    """Decides whether a run is pruned."""
+
+    def __call__(self, info: StepInfo, value: float) -> bool:
+        """True for a hopeless run. The clock is paused, so I/O is not charged."""
+
+    def state(self) -> Mapping[str, Any]:
+        """As of ``Callback``."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """As of ``Callback``."""
+
+
 class Prune(Callback):
     """Stops a hopeless run at an evaluation, unless another stop reason is already decided.
 
     Args:
         metric: name as evaluated, for example ``"validation/accuracy"``.
-        hopeless: decides from the moment and the value of ``metric``. The clock is paused, so I/O
-            is not charged.
+        hopeless: decides from the moment and the value of ``metric``.
     """
 
-    def __init__(self, metric: str, hopeless: Callable[[StepInfo, float], bool]) -> None:
+    def __init__(self, metric: str, hopeless: Hopeless) -> None:
         self._metric = metric
         self._hopeless = hopeless
 
@@ -116,6 +153,12 @@ class Prune(Callback):
         if info.ending is not None or not self._hopeless(info, metrics[self._metric]):
             return None
         return StopReason.PRUNED
+
+    def state(self) -> Mapping[str, Any]:
+        return self._hopeless.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._hopeless.restore(state)
 
 
 class CheckMemory(Callback):
@@ -160,6 +203,9 @@ class Track(Callback):
         self._rows.append(Row(info.step, info.train_seconds, {**metrics, **self._machine()}))
         self._flush()
         return None
+
+    def on_pause(self, info: StepInfo, state: TrainState, last: bool) -> None:
+        self._flush()
 
     def on_fit_end(self, result: RunResult | None) -> None:
         self._flush()

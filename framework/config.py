@@ -99,11 +99,22 @@ class Tracking:
         uri: MLflow tracking URI; None takes MLFLOW_TRACKING_URI, else a database in ``root``.
         experiment: MLflow experiment.
         root: directory of all local files.
+        checkpoint_minutes: charged minutes between two checkpoints, > 0; runs are also saved at
+            evaluations where that takes less than 1 % of their time, and when they end.
+        final_checkpoint: keep the checkpoint of a finished run: its trained state.
     """
 
     uri: UserUri | None = None
     experiment: str = "timetrial"
     root: UserPath = "runs"
+    checkpoint_minutes: float = 10.0
+    final_checkpoint: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.checkpoint_minutes < math.inf:
+            raise ValueError(
+                f"checkpoint_minutes: expected a finite number > 0, got {self.checkpoint_minutes}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -106,6 +106,3 @@ class Tracker(Protocol):
 
     def log(self, rows: Sequence[Row]) -> None:
         """Records rows. The clock is paused meanwhile."""
-
-    def finish(self, status: Status, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
-        """Ends the run with ``status`` (``FINISHED``, ``FAILED``, ``KILLED``), exactly once."""

@@ -269,18 +269,32 @@ class Program:
         result: tuple[TrainState, dict[str, jax.Array]] = self._train_step(state, batch, inputs)
         return result
 
-    def evaluate(self, state: TrainState) -> Metrics:
-        """Metrics of all splits, ``{"<split>/<metric>": value}``; waits for the device."""
+    def evaluate(
+        self, state: TrainState, stopped: Callable[[], bool] = lambda: False
+    ) -> Metrics | None:
+        """Metrics of all splits, ``{"<split>/<metric>": value}``; waits for the device.
+
+        Args:
+            state: state to evaluate.
+            stopped: asked before each batch; True ends the evaluation without a result.
+        """
         params = self._eval_params(state.opt_state, state.params)
         metrics: Metrics = {}
         for split in self.workload.splits:
-            metrics.update(self._evaluate_split(params, state.model_state, split))
+            found = self._evaluate_split(params, state.model_state, split, stopped)
+            if found is None:
+                return None
+            metrics.update(found)
         return metrics
 
-    def _evaluate_split(self, params: PyTree, model_state: PyTree, split: Split) -> Metrics:
+    def _evaluate_split(
+        self, params: PyTree, model_state: PyTree, split: Split, stopped: Callable[[], bool]
+    ) -> Metrics | None:
         results: list[tuple[Sums, PyTree]] = []
         under_way: deque[tuple[Sums, PyTree]] = deque()
         for batch in self.workload.evaluation(split, *self._share):
+            if stopped():
+                return None
             placed = self.devices.place(batch)
             under_way.append(self._eval_step(params, model_state, placed))
             if len(under_way) > EVALUATIONS_AHEAD:

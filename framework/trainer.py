@@ -25,6 +25,21 @@ from timetrial.framework.step import Inputs, Program
 from timetrial.framework.types import TrainState
 
 
+@dataclasses.dataclass(frozen=True)
+class Earlier:
+    """The earlier part of a resumed run; nothing for a new one.
+
+    Attributes:
+        evaluations: its evaluations; the result includes them.
+        ending: the reason if the run is over already.
+        stalled_updates: updates that began on an idle device.
+    """
+
+    evaluations: Sequence[Row] = ()
+    ending: StopReason | None = None
+    stalled_updates: int = 0
+
+
 class Trainer:
     """Trains one workload with one optimizer until its budget is used up or a callback ends it.
 
@@ -34,11 +49,11 @@ class Trainer:
         callbacks: called in this order; the first StopReason counts.
         seed: seed of the order of the batches.
         clock: clock of the run, already running.
-        evaluations: evaluations of an earlier part of the run; the result includes them.
+        earlier: the earlier part of a resumed run.
         last_step: number of steps the optimizer is built for, where it has nothing to do after
             them; None has no end.
-        ending: on several hosts, returns the number of the signal (SIGTERM, ...) received, 0
-            without; all hosts then end after the same update.
+        signalled: returns the number of the signal (SIGTERM, ...) received, 0 without. The run is
+            then interrupted after the update under way; all hosts after the same one.
     """
 
     def __init__(
@@ -48,9 +63,9 @@ class Trainer:
         callbacks: Sequence[Callback],
         seed: int = 0,
         clock: Clock | None = None,
-        evaluations: Sequence[Row] = (),
+        earlier: Earlier = Earlier(),
         last_step: int | None = None,
-        ending: Callable[[], int] = lambda: 0,
+        signalled: Callable[[], int] = lambda: 0,
     ) -> None:
         self.program = program
         self.workload = program.workload
@@ -59,17 +74,28 @@ class Trainer:
         self.seed = seed
         self.clock = clock or Clock()
         self.last_step = last_step
-        self._team = Team(program.devices, ending)
-        self._evaluations = list(evaluations)
+        self._team = Team(program.devices, signalled)
+        self._signalled = signalled
+        self._signal = 0
+        self._pause_due = False
+        self._pausing = [c for c in callbacks if type(c).pause_due is not Callback.pause_due]
+        self._earlier = earlier
+        self._evaluations = list(earlier.evaluations)
         self._finished_at = self.clock.train_seconds
         self._recent_step_seconds: deque[float] = deque(maxlen=16)
-        self._stalled_updates = 0
+        self._stalled_updates = earlier.stalled_updates
 
     def fit(self, state: TrainState) -> RunResult:
         """Trains from ``state`` and donates its buffers; evaluates first and last.
 
+        A resumed run continues at the moment of its checkpoint: an evaluation made is not repeated,
+        one that was due is made.
+
         Returns:
             Stop reason, evaluations, seconds by account and the last state.
+
+        Raises:
+            Interrupted: a signal came; the callbacks have been given the state.
         """
         result = None
         step = int(state.step)
@@ -81,10 +107,16 @@ class Trainer:
             with self.clock.charge("log"):
                 for callback in self.callbacks:
                     callback.on_fit_start(self._info(step))
-            reason = self._evaluate(state, step)
+            reason = self._earlier.ending
+            if self._starts_with_evaluation(step, reason):
+                reason = self._evaluate(state, step, reason) or reason
             while reason is None:
                 state, step, reason = self._train(state, step, feed)
-                reason = self._evaluate(state, step, reason) or reason
+                if not self._signal and (reason or self._evaluation_due(step)):
+                    reason = self._evaluate(state, step, reason) or reason
+                else:
+                    self._pause(state, step, reason)
+            self._pause(state, step, reason, last=True)
             seconds = self.clock.accounts()
             evaluations, stalled = tuple(self._evaluations), self._stalled_updates
             result = RunResult(reason, step, seconds, evaluations, state, stalled)
@@ -105,7 +137,7 @@ class Trainer:
         a time budget nothing is issued ahead, so the overshoot is at most one update.
         """
         reason: StopReason | None = None
-        start = self._info(step)
+        self._pause_due = False
         under_way: deque[tuple[int, Mapping[str, jax.Array]]] = deque()
         with self.clock.charge(TRAIN):
             while True:
@@ -115,9 +147,9 @@ class Trainer:
                 state, metrics = self.program.train_step(state, batch, self._inputs(step))
                 step += 1
                 under_way.append((step, metrics))
-                while reason is None and len(under_way) > self._issued_ahead():
+                while not (reason or self._pause_due) and len(under_way) > self._issued_ahead():
                     reason = self._finish(*under_way.popleft(), issued=step)
-                if reason or self._evaluation_due(step, start):
+                if reason or self._pause_due or self._evaluation_due(step):
                     break
             for update in under_way:
                 reason = first_reason([reason, self._finish(*update, issued=step)])
@@ -130,8 +162,7 @@ class Trainer:
         """Waits for update ``step`` and calls the callbacks."""
         before = self._finished_at
         self._finished_at = self.clock.wait(metrics)
-        if SIGNAL in metrics:
-            self._accept(read(metrics[SIGNAL]))
+        self._accept(read(metrics[SIGNAL]) if SIGNAL in metrics else None)
         self._recent_step_seconds.append(self._finished_at - before)
         info = StepInfo(
             step=step,
@@ -143,6 +174,8 @@ class Trainer:
             },
         )
         found = [callback.on_step_end(info) for callback in self.callbacks]
+        if self._signal or any(callback.pause_due(info) for callback in self._pausing):
+            self._pause_due = True
         return first_reason([*found, self._end_of(issued, info.used)])
 
     def _end_of(self, issued: int, used: float) -> StopReason | None:
@@ -160,8 +193,16 @@ class Trainer:
             return 0
         return 0 if left < 3 * max(self._recent_step_seconds) else 1
 
-    def _evaluation_due(self, step: int, start: StepInfo) -> bool:
+    def _starts_with_evaluation(self, step: int, ending: StopReason | None) -> bool:
+        """True for a new run, and for a resumed one whose next evaluation is due."""
+        if not self._evaluations:
+            return True
+        made = self._evaluations[-1].step == step
+        return not made and (ending is not None or self._evaluation_due(step))
+
+    def _evaluation_due(self, step: int) -> bool:
         """True at the workload's cadence, at each mark of the budget and at the last step."""
+        start = self._evaluations[-1]
         every_steps = self.workload.eval_every_steps
         every_seconds = self.workload.eval_every_seconds
         seconds = self._finished_at
@@ -178,29 +219,61 @@ class Trainer:
     ) -> StopReason | None:
         """Evaluates with the clock paused, then calls the callbacks."""
         with self.clock.charge("eval", after=state):
-            if not self._team.alone:
-                self._accept(self._team.agree(self.clock.train_seconds))
-            metrics = self.program.evaluate(state)
+            self._accept(None if self._team.alone else self._team.agree(self.clock.train_seconds))
+            metrics = None if self._signal else self.program.evaluate(state, self._stop_evaluating)
+        if metrics is None:
+            self._pause(state, step, ending)  # raises
+            return ending
         info = dataclasses.replace(self._info(step), ending=ending)
         self._evaluations.append(Row(step, info.train_seconds, metrics))
         with self.clock.charge("log"):
-            return first_reason(
+            reason = first_reason(
                 [callback.on_eval_end(info, metrics, state) for callback in self.callbacks]
             )
+        if ending is None and reason is None:
+            self._pause(state, step)
+        return reason
 
-    def _accept(self, agreed: Agreed) -> None:
-        """Takes over the numbers of all hosts.
+    def _stop_evaluating(self) -> bool:
+        """True after a signal; several hosts first agree about it."""
+        if self._team.alone:
+            self._accept(None)
+        return self._signal > 0
+
+    def _pause(
+        self,
+        state: TrainState,
+        step: int,
+        ending: StopReason | None = None,
+        *,
+        last: bool = False,
+    ) -> None:
+        """Calls the callbacks with the whole state; ends the run after a signal.
 
         Raises:
-            Interrupted: a host received a signal.
+            Interrupted: a signal came, and the run is not over.
         """
-        self._finished_at = agreed.seconds
-        if agreed.ending:
-            raise Interrupted(agreed.ending)
+        if not last and self._team.alone:
+            self._accept(None)
+        info = dataclasses.replace(self._info(step), ending=ending)
+        with self.clock.charge("log", after=state):
+            for callback in self.callbacks:
+                callback.on_pause(info, state, last or self._signal > 0)
+        if self._signal and not last:
+            raise Interrupted(self._signal)
+
+    def _accept(self, agreed: Agreed | None) -> None:
+        """Takes over the numbers of all hosts; of one host alone its own signal."""
+        if agreed is None:
+            self._signal = self._signal or self._signalled()
+        else:
+            self._finished_at = agreed.seconds
+            self._signal = self._signal or agreed.ending
 
     def _info(self, step: int) -> StepInfo:
         seconds = self.clock.train_seconds if self._team.alone else self._finished_at
-        return StepInfo(step, seconds, self.budget.used(step, seconds), issued=step)
+        used, stalled = self.budget.used(step, seconds), self._stalled_updates
+        return StepInfo(step, seconds, used, issued=step, stalled_updates=stalled)
 
     def _inputs(self, step: int) -> Inputs:
         """Inputs of the next update from the callbacks, float32 scalars; and the hosts' signal."""

@@ -26,9 +26,9 @@ from timetrial.bench.doctor.findings import (
     space_findings,
 )
 from timetrial.bench.doctor.steps import step_findings
-from timetrial.bench.experiment import Workshop
 from timetrial.bench.listing import missing_entries
 from timetrial.bench.suite import Suite
+from timetrial.bench.workshop import Workshop
 from timetrial.framework.config import Tracking
 from timetrial.framework.errors import UserError
 from timetrial.framework.gpus import OTHER_PROCESSES, gpus_in_use, visible_gpus

@@ -19,10 +19,10 @@ from timetrial.bench.doctor.findings import (
     machine_finding,
     step_finding,
 )
-from timetrial.bench.experiment import Workshop
 from timetrial.bench.suite import Suite
 from timetrial.bench.timing.calibrate import timed_steps, windows
 from timetrial.bench.timing.doubts import doubt_about
+from timetrial.bench.workshop import Workshop
 from timetrial.framework.calibration import Calibration, check_fits, load_calibration
 from timetrial.framework.clock import Clock
 from timetrial.framework.config import RunConfig, Tracking, workload_texts

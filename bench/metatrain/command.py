@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
 import jax
 import numpy as np
@@ -21,10 +18,11 @@ from jax.sharding import Mesh
 from timetrial.bench.metatrain.config import Command, devices, identity, read, start_weights
 from timetrial.bench.metatrain.loop import Training
 from timetrial.bench.metatrain.progress import TrainingDisplay
-from timetrial.bench.metatrain.recording import MetatrainRecording, checkpoint_path
-from timetrial.framework.checkpoint import load
+from timetrial.bench.metatrain.recording import MetatrainRecording, checkpoint_directory
+from timetrial.framework.checkpoint import Checkpoints
 from timetrial.framework.config import ConfigError
-from timetrial.framework.errors import UserError
+from timetrial.framework.errors import Interrupted, UserError
+from timetrial.framework.signals import noted
 from timetrial.framework.types import Status
 from timetrial.optimizers.metatraining.outer import Outer, init_state, place
 from timetrial.optimizers.metatraining.settings import MetatrainSettings
@@ -33,11 +31,12 @@ from timetrial.optimizers.metatraining.warm_start import warm_start
 from timetrial.optimizers.velo.weights import Weights, save_weights
 from timetrial.optimizers.velo.weights.formats import record_digest
 
-INTERRUPTED = 130
-
 
 def metatrain(overrides: Sequence[str], export: Path | None = None) -> int:
-    """Trains one piece; the command ``timetrial metatrain``. Returns 0, or 130 when interrupted.
+    """Trains one piece; the command ``timetrial metatrain``. Returns 0.
+
+    The state's buffers are donated to each outer step, so an exception inside one would lose it.
+    After a signal the loop ends between two steps and saves.
 
     Args:
         overrides: ``key=value`` words.
@@ -45,6 +44,7 @@ def metatrain(overrides: Sequence[str], export: Path | None = None) -> int:
 
     Raises:
         UserError: bad input, a checkpoint of another training, or a training in progress elsewhere.
+        Interrupted: a signal came; the training is saved.
     """
     settings, command = read(overrides)
     weights = start_weights(settings)
@@ -56,32 +56,36 @@ def metatrain(overrides: Sequence[str], export: Path | None = None) -> int:
     # Later pieces reuse compiled programs; compilation takes minutes on two cores.
     jax.config.update("jax_compilation_cache_dir", str(command.directory.parent / "compiled"))
     command.directory.mkdir(parents=True, exist_ok=True)
-    with _only_one(command.directory), _flag_on_signals() as interrupted:
+    with _only_one(command.directory), noted() as interrupted:
         training, complete = _piece(settings, command, weights, interrupted)
+        signal = interrupted()
     if export is not None:
         gen_id = f"timetrial-metatrain-{command.name}-{identity(settings, weights)}"
         _export(export, training, gen_id)
     _print_state(training, settings, complete)
-    return INTERRUPTED if interrupted() else 0
+    if signal:
+        raise Interrupted(signal)
+    return 0
 
 
 def _piece(
     settings: MetatrainSettings,
     command: Command,
     weights: Weights | None,
-    interrupted: Callable[[], bool],
+    interrupted: Callable[[], int],
 ) -> tuple[Training, bool]:
     """Trains until the time limit or the end; returns the training and whether it is complete."""
     sizes = (settings.hidden_size, settings.bank_size)
     if weights is not None:
         sizes = (weights.hidden_size, weights.bank_size)
-    digest, path = identity(settings, weights), checkpoint_path(command)
-    saved = load(path, digest) if path.exists() else None
+    digest = identity(settings, weights)
+    loaded = Checkpoints(checkpoint_directory(command), digest).latest()
     start = warm_start(*sizes, settings.seed) if weights is None else weights.meta_params
     mesh = _mesh(settings.pairs)
     state = place(init_state(settings, to_vector(start), sizes), mesh)
-    if saved is not None:
-        state = saved.state(state)
+    saved = None if loaded is None else loaded.saved
+    if loaded is not None:
+        state = loaded.state(state)
     recording = MetatrainRecording(settings, command, digest, saved)
     training = Training(settings, sizes, mesh, state, recording, saved.seconds if saved else {})
     end = float("inf") if command.minutes is None else time.monotonic() + 60.0 * command.minutes
@@ -89,7 +93,7 @@ def _piece(
     try:
         with TrainingDisplay(command.minutes) as display:
             complete = training.run(
-                lambda: interrupted() or time.monotonic() > end,
+                lambda: interrupted() > 0 or time.monotonic() > end,
                 display.show,
                 display.line,
                 command.checkpoint_seconds,
@@ -122,30 +126,6 @@ def _only_one(directory: Path) -> Iterator[None]:
                 "it, or give another name=NAME"
             ) from error
         yield
-
-
-@contextlib.contextmanager
-def _flag_on_signals() -> Iterator[Callable[[], bool]]:
-    """Inside, the first Ctrl-C or SIGTERM sets a flag; the second one interrupts at once.
-
-    The state's buffers are donated to each outer step, so an exception inside one loses the
-    state. The loop therefore ends between two steps and saves.
-    """
-    seen: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        del frame
-        if seen:
-            raise KeyboardInterrupt
-        seen.append(number)
-        print("timetrial: saving; interrupt again to stop at once", file=sys.stderr)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(seen)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _end_tags(training: Training, complete: bool) -> dict[str, str]:

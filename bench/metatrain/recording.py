@@ -13,7 +13,8 @@ from pathlib import Path
 import jax
 
 from timetrial.bench.metatrain.config import Command
-from timetrial.framework.checkpoint import Saved, save
+from timetrial.framework.checkpoint import Checkpoints, Saved, bytes_of
+from timetrial.framework.files import wait_for_room
 from timetrial.framework.records import Row
 from timetrial.framework.types import Condition, Direction, Status, TrainState
 from timetrial.framework.yaml_files import yaml_of
@@ -43,7 +44,7 @@ class MetatrainRecording:
     def __init__(
         self, settings: MetatrainSettings, command: Command, identity: str, saved: Saved | None
     ) -> None:
-        self._path, self._identity = checkpoint_path(command), identity
+        self._checkpoints = Checkpoints(checkpoint_directory(command), identity)
         store = open_store(command.tracking.uri, root=Path(command.tracking.root))
         header = run_header(settings, command, identity)
         if saved is None:
@@ -63,26 +64,35 @@ class MetatrainRecording:
         self.log(row)
 
     def save(self, state: TrainState, seconds: Mapping[str, float]) -> None:
-        """Writes the checkpoint and sends the rows before it.
+        """Writes a checkpoint in the background and sends the rows before the last one.
 
         Args:
             state: state of the training.
             seconds: seconds by account.
         """
         jax.block_until_ready(state)
-        offset, name = self._recording.offset, self._recording.path.name
-        save(self._path, state, Saved({}, seconds, name, offset, {}), self._identity)
-        self._recording.saved(offset)
-        self._recording.mirror.flush()
+        recording = self._recording
+        recording.sync()
+        offset = recording.offset
+        saved = Saved(int(state.step), dict(seconds), recording.path.name, offset, recording.run_id)
+        directory = self._checkpoints.directory
+        wait_for_room(
+            lambda: self._checkpoints.save(state, saved, lambda: recording.saved(offset)),
+            directory,
+            bytes_of(state),
+        )
+        recording.mirror.flush()
 
     def finish(self, status: Status, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
-        """Ends the journal and sends the remaining rows."""
+        """Ends the journal, waits for the last checkpoint and sends the remaining rows."""
+        self._recording.end(status, tags, summary)
+        self._checkpoints.close()
         self._recording.finish(status, tags, summary)
 
 
-def checkpoint_path(command: Command) -> Path:
-    """Checkpoint file of the training."""
-    return command.directory / "checkpoint"
+def checkpoint_directory(command: Command) -> Path:
+    """Directory of the training's checkpoints."""
+    return command.directory / "checkpoints"
 
 
 def run_header(settings: MetatrainSettings, command: Command, identity: str) -> RunHeader:

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Final
 
 from timetrial.bench import suite as suites
-from timetrial.bench.experiment import Workshop
 from timetrial.bench.timing.calibration import (
     NAMED_REFERENCES,
     paper_reference,
@@ -33,6 +32,7 @@ from timetrial.bench.timing.calibration import (
     transfer,
 )
 from timetrial.bench.timing.doubts import doubt_about
+from timetrial.bench.workshop import Workshop
 from timetrial.framework import callbacks as cb
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import Budget

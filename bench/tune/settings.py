@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from timetrial.bench.experiment import Workshop
+from timetrial.bench.resuming import checkpoint_root, file_name
 from timetrial.bench.suite import load_run
 from timetrial.bench.tune import space as spaces
 from timetrial.bench.tune.points import SEARCHES, points
 from timetrial.bench.tune.space import Point
+from timetrial.bench.workshop import Workshop
 from timetrial.framework import config as configuration
 from timetrial.framework.config import ConfigError, RunConfig
 from timetrial.framework.errors import UserError
@@ -127,14 +128,9 @@ class StudyPlan:
         workload = WORKLOADS[self.config.workload.name].make(self.config.workload.settings)
         return workload.direction.value == "minimize"
 
-    def checkpoint(self, point: int) -> Path:
-        """The checkpoint file of a point: the same for every attempt at it."""
-        return self.root / "checkpoints" / self.name / f"{point}.msgpack"
-
-    def will_resume(self, tags: Mapping[str, str]) -> bool:
-        """Whether the run with these tags is a trial with a checkpoint."""
-        ours = tags.get(schema.STUDY) == self.name and schema.POINT in tags
-        return ours and self.checkpoint(int(tags[schema.POINT])).exists()
+    def directory(self, point: int) -> Path:
+        """Directory of the checkpoints of a point: the same for every attempt at it."""
+        return checkpoint_root(self.config.tracking.root) / file_name(self.name) / str(point)
 
     def identity(self) -> dict[str, Any]:
         """Settings that must not change while a study continues, as plain data."""

@@ -8,23 +8,24 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
-from timetrial.bench.experiment import Workshop, run
+from timetrial.bench.claims import TakenError
+from timetrial.bench.experiment import run
+from timetrial.bench.resuming import tidy
 from timetrial.bench.tune import ledger
 from timetrial.bench.tune.ledger import Claimed
 from timetrial.bench.tune.settings import StudyPlan
 from timetrial.bench.tune.space import configured
 from timetrial.bench.tune.storage import Database
+from timetrial.bench.workshop import Workshop
 from timetrial.framework import callbacks as cb
 from timetrial.framework.budget import StopReason
 from timetrial.framework.config import RunConfig
-from timetrial.framework.errors import UserError
-from timetrial.framework.files import drafts_of
+from timetrial.framework.errors import StorageError
 from timetrial.framework.records import Row, RunResult
 from timetrial.framework.types import Direction
 from timetrial.framework.workload import Workload
@@ -53,10 +54,10 @@ def make_trial(
         Outcome of the trial, in words.
 
     Raises:
-        UserError: neither this trial nor the others can be run.
+        StorageError: the disk takes no more; the next attempt resumes from the checkpoint.
         KeyboardInterrupt: interrupted; the next attempt resumes from the checkpoint.
     """
-    path = plan.checkpoint(claimed.point)
+    directory = plan.directory(claimed.point)
     ending, value, text = TrialState.FAIL, None, ledger.ERROR
     try:
         config = configured(plan.config, ledger.suggested(claimed, plan))
@@ -67,31 +68,24 @@ def make_trial(
                 workshop,
                 tags=tags(claimed, plan, workers),
                 callbacks=pruning(claimed, plan, workshop),
-                checkpoint=path,
+                directory=directory,
             )
         workload = workshop.workload(config.workload)
         ending, value, text = verdict(result, plan, config, workload)
         describe(claimed, result, workload)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StorageError):
         text = ledger.INTERRUPTED
         raise
-    except UserError as error:
-        text = f"{ledger.ERROR}: {error}"
-        raise
+    except TakenError as error:
+        text = f"{ledger.INTERRUPTED}: {error}"
     except Exception as error:  # one failed trial does not end the study
         _log.debug("trial %s", claimed.trial.number, exc_info=True)
         text = f"{ledger.ERROR}: {type(error).__name__}: {error}"
     finally:
         tell(claimed, study, ending, value, text)
         if text.partition(":")[0] != ledger.INTERRUPTED:
-            forget(path)
+            tidy(plan.config, directory)
     return text
-
-
-def forget(checkpoint: Path) -> None:
-    """Removes a checkpoint and the unfinished files of dead workers."""
-    for path in [checkpoint, *drafts_of(checkpoint)]:
-        path.unlink(missing_ok=True)
 
 
 def tell(
@@ -212,3 +206,11 @@ class Hopeless:
                 self._trial.report(known, share)
         self._told, self._value = max(self._told, at), value
         return self._told > 0 and self._trial.should_prune()
+
+    def state(self) -> Mapping[str, Any]:
+        """The last known value."""
+        return {"value": self._value}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Takes over a saved ``state``."""
+        self._value = state["value"]

@@ -16,9 +16,9 @@ import pytest
 
 from timetrial.bench import hosts
 from timetrial.bench.hosts import split
-from timetrial.bench.signals import noted
 from timetrial.framework.errors import ConfigError, InterruptedAgain, UserError
 from timetrial.framework.hosts import Hosts
+from timetrial.framework.signals import noted
 
 TESTS = Path(__file__).parents[1]
 Seen = Mapping[str, Any]

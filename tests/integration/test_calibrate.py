@@ -12,10 +12,10 @@ import tiny_suite
 from timetrial.bench import race as races
 from timetrial.bench import suite as suites
 from timetrial.bench.cli import main
-from timetrial.bench.experiment import Workshop
 from timetrial.bench.experiment import run as make_run
 from timetrial.bench.suite import Suite
 from timetrial.bench.timing.calibrate import calibrate, run
+from timetrial.bench.workshop import Workshop
 from timetrial.framework.calibration import load_calibration, save_calibration
 from timetrial.framework.config import Tracking
 from timetrial.framework.entries import Horizon, OptimizerEntry

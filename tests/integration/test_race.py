@@ -18,11 +18,12 @@ from tiny import TinyWorkload
 from timetrial.bench import race as races
 from timetrial.bench import suite as suites
 from timetrial.bench.compare import Places, compare
-from timetrial.bench.experiment import Workshop, run
+from timetrial.bench.experiment import run
 from timetrial.bench.report import report as write_report
 from timetrial.bench.suite import Suite, TargetSettings, load_run
 from timetrial.bench.timing.calibrate import calibrate
 from timetrial.bench.timing.estimate import estimate_steps, steps_within
+from timetrial.bench.workshop import Workshop
 from timetrial.framework import callbacks as cb
 from timetrial.framework.budget import Budget, StopReason
 from timetrial.framework.calibration import save_calibration

@@ -18,8 +18,9 @@ from timetrial.bench import experiment
 from timetrial.bench import race as races
 from timetrial.bench import suite as suites
 from timetrial.bench.doctor.activity import observe
-from timetrial.bench.experiment import Workshop, run
+from timetrial.bench.experiment import run
 from timetrial.bench.suite import Suite, load_run
+from timetrial.bench.workshop import Workshop
 from timetrial.framework.budget import StopReason
 from timetrial.framework.callbacks import Callback
 from timetrial.framework.clock import Clock
@@ -329,7 +330,8 @@ core = min(os.sched_getaffinity(0))
 os.sched_setaffinity(0, {core})  # the burner inherits it
 import tiny_cli
 tiny_cli.register()
-from timetrial.bench.experiment import Workshop, run
+from timetrial.bench.experiment import run
+from timetrial.bench.workshop import Workshop
 from timetrial.bench.suite import load_run
 from timetrial.tracking.store.opening import open_store
 from pathlib import Path

@@ -20,10 +20,11 @@ from timetrial.bench import cli
 from timetrial.bench import race as races
 from timetrial.bench import report as reports
 from timetrial.bench import suite as suites
-from timetrial.bench.experiment import Workshop, run
+from timetrial.bench.experiment import run
 from timetrial.bench.tune import ledger, settings, study, trial
 from timetrial.bench.tune.settings import load_plan
 from timetrial.bench.tune.space import configured
+from timetrial.bench.workshop import Workshop
 from timetrial.framework.callbacks import StepInfo
 from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.errors import UserError

@@ -39,6 +39,7 @@ POINT: Final = "point"  # number of the trial's point, from 0; the same in a ret
 STUDY_SUMMARY: Final = "study_summary"  # name of the summarised study
 REPORT: Final = "report"  # name of the reported suite
 ABOUT_RUNS: Final = (STUDY_SUMMARY, REPORT)  # tags of runs without training: summaries and reports
+CHECKPOINTS: Final = "checkpoints"  # directory of the run's checkpoints, relative to the root
 RESUMED_AT: Final = "resumed_at"  # step of the checkpoint of a resumed run
 CONCURRENT_RUNS: Final = "concurrent_runs"  # workers of the study on this host; timings are invalid
 UNCOMPILED: Final = "uncompiled"  # "true": run without jit; its seconds compare with no others
@@ -48,6 +49,7 @@ EVALUATED_AT: Final = "evaluated_at"  # share of each budget at which the run is
 TARGET_SOURCE: Final = "target_source"  # source of given targets
 STOP_REASON: Final = "stop_reason"  # name of a StopReason, set at the end
 DIVERGED: Final = "diverged"  # "true" or "false", set at the end
+ERROR: Final = "error"  # why a run failed, in one line, set at the end
 SECONDS_SUSPECT: Final = "seconds_suspect"  # why the seconds are not credible, set at the end
 
 # Tags added by the mirror in MLflow; absent from the journal.
@@ -95,4 +97,5 @@ FINAL_PREFIX: Final = "final/"  # "final/<split>/<metric>": last evaluation
 NONFINITE_SUFFIX: Final = "_nonfinite"  # "<key>_nonfinite" is 1 when <key> is nan or inf
 
 CONFIG_ARTIFACT: Final = "config.yaml"
+TRACEBACK_ARTIFACT: Final = "traceback.txt"  # of a failed run
 EVALUATIONS_ARTIFACT: Final = "evaluations.json"  # all evaluations of a finished run

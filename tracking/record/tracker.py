@@ -27,30 +27,41 @@ class JournalTracker:
 
     Attributes:
         path: the journal.
+        run_id: identity of the journal.
         earlier: evaluations before the checkpoint of a resumed run.
         saved_offset: offset of the last checkpoint in the journal, in bytes; 0 before the first.
+        ended: True once the end is written.
 
     Raises:
         TrackingError: the journal is not writable.
     """
 
-    def __init__(self, journal: Journal, last_ms: int, earlier: Sequence[Row] = ()) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        run_id: str,
+        last_ms: int,
+        earlier: Sequence[Row] = (),
+        saved_offset: int = 0,
+    ) -> None:
         self.path = journal.path
+        self.run_id = run_id
         self.earlier = earlier
-        self.saved_offset = 0
+        self.saved_offset = saved_offset
+        self.ended = False
         self._journal = journal
         self._last_ms = last_ms
-        self._ended = False
+        self._end_offset = 0
 
     @property
     def offset(self) -> int:
-        """Size of the journal in bytes."""
-        return self._journal.offset
+        """Size of the journal in bytes, without the line of its end."""
+        return self._end_offset if self.ended else self._journal.offset
 
-    @property
-    def last_row_offset(self) -> int:
-        """Offset of the last logged row in the journal, in bytes."""
-        return self._journal.last_row_offset
+    def sync(self) -> None:
+        """Waits until the journal is on the disk."""
+        if not self.ended:
+            self._journal.sync()
 
     def log(self, rows: Sequence[Row]) -> None:
         """Appends rows with the current time; times are strictly increasing.
@@ -74,7 +85,13 @@ class JournalTracker:
         """Notes that a checkpoint holds the run up to an offset of the journal."""
         self.saved_offset = offset
 
-    def finish(self, status: Status, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
+    def finish(
+        self,
+        status: Status,
+        tags: Mapping[str, str],
+        summary: Mapping[str, float],
+        files: Mapping[str, str] | None = None,
+    ) -> None:
         """Ends the run.
 
         Raises:
@@ -84,11 +101,13 @@ class JournalTracker:
         """
         if status not in ENDINGS:
             raise ValueError(f"status: expected one of {', '.join(ENDINGS)}, got {status!r}")
-        if self._ended:
+        if self.ended:
             raise RuntimeError(f"{self.path}: finished twice")
-        self._ended = True
+        self._end_offset = self._journal.offset
+        self.ended = True
+        end = End(Status(status), self._next_ms(), dict(tags), dict(summary), dict(files or {}))
         try:
-            self._journal.end(End(Status(status), self._next_ms(), dict(tags), dict(summary)))
+            self._journal.end(end)
         finally:
             self._journal.close()
 
@@ -124,7 +143,7 @@ def start_run(directory: Path, header: RunHeader) -> JournalTracker:
     journal = Journal(directory / f"{name}-{journal_id}.jsonl")
     started_ms = now_ms()
     journal.start(journal_id, started_ms, header)
-    return JournalTracker(journal, started_ms)
+    return JournalTracker(journal, journal_id, started_ms)
 
 
 def resume_run(path: Path, offset: int, tags: Mapping[str, str]) -> JournalTracker:
@@ -142,7 +161,8 @@ def resume_run(path: Path, offset: int, tags: Mapping[str, str]) -> JournalTrack
     journal = Journal(path, cut_at=offset)
     journal.resume(tags)
     stamps = [contents.started_ms, *(row.timestamp_ms for row in contents.rows)]
-    return JournalTracker(journal, max(stamps), evaluations_in(contents.rows))
+    earlier = evaluations_in(contents.rows)
+    return JournalTracker(journal, contents.journal_id, max(stamps), earlier, offset)
 
 
 def now_ms() -> int:

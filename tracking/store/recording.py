@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 from timetrial.framework.callbacks import Callback
 from timetrial.framework.records import Row
@@ -30,6 +29,7 @@ class Recording:
 
     Attributes:
         path: the journal.
+        run_id: identity of the journal.
         earlier: evaluations before the checkpoint of a resumed run.
         mirror: callback that sends new rows; comes after the checkpoint's.
     """
@@ -43,6 +43,7 @@ class Recording:
         flush_seconds: float = 5.0,
     ) -> None:
         self.path = tracker.path
+        self.run_id = tracker.run_id
         self.earlier = tracker.earlier
         self._tracker = tracker
         until = (lambda: tracker.saved_offset) if resumable else None
@@ -50,14 +51,13 @@ class Recording:
         self.mirror.flush()
 
     @property
-    def last_row_offset(self) -> int:
-        """Offset of the last logged row in the journal, in bytes."""
-        return self._tracker.last_row_offset
-
-    @property
     def offset(self) -> int:
-        """Size of the journal in bytes."""
+        """Size of the journal in bytes, without the line of its end."""
         return self._tracker.offset
+
+    def sync(self) -> None:
+        """Waits until the journal is on the disk."""
+        self._tracker.sync()
 
     def log(self, rows: Sequence[Row]) -> None:
         """Appends rows to the journal."""
@@ -67,29 +67,54 @@ class Recording:
         """Notes that a checkpoint holds the run up to an offset of the journal."""
         self._tracker.saved(offset)
 
+    def end(
+        self,
+        status: Status,
+        tags: Mapping[str, str],
+        summary: Mapping[str, float],
+        files: Mapping[str, str] | None = None,
+    ) -> None:
+        """Writes the end into the journal; does nothing if it is there already."""
+        if not self._tracker.ended:
+            self._tracker.finish(status, tags, summary, files)
+
+    def send(self) -> None:
+        """Sends the rest of an ended journal."""
+        self.mirror.close()
+
     def finish(self, status: Status, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
         """Ends the journal and sends the rest of it."""
-        self._tracker.finish(status, tags, summary)
-        self.mirror.close()
+        self.end(status, tags, summary)
+        self.send()
 
 
 class Unrecorded:
     """Takes the place of a ``Recording`` where another host records the run; keeps nothing."""
 
-    path: Final = Path()
-    earlier: Final[Sequence[Row]] = ()
-    last_row_offset: Final = 0
-
     def __init__(self) -> None:
+        self.path, self.run_id, self.offset = Path(), "", 0
+        self.earlier: Sequence[Row] = ()
         self.mirror = Callback()
 
     def log(self, rows: Sequence[Row]) -> None:
         """Drops the rows."""
 
+    def sync(self) -> None:
+        """Does nothing."""
+
     def saved(self, offset: int) -> None:
         """Does nothing."""
 
-    def finish(self, status: Status, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
+    def end(
+        self,
+        status: Status,
+        tags: Mapping[str, str],
+        summary: Mapping[str, float],
+        files: Mapping[str, str] | None = None,
+    ) -> None:
+        """Does nothing."""
+
+    def send(self) -> None:
         """Does nothing."""
 
 

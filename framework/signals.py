@@ -1,6 +1,6 @@
 """Signals that end the program: Ctrl-C, SIGTERM and SIGHUP.
 
-Boundary: handlers of this process; ``experiment`` records interrupted runs.
+Boundary: handlers of this process; the trainer ends a run, ``bench.experiment`` records it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from typing import NoReturn
 
 from timetrial.framework.errors import Interrupted, InterruptedAgain
 
-__all__ = ["ENDING", "Interrupted", "exit_at_once", "noted", "raise_interrupted"]
+__all__ = [
+    "ENDING",
+    "Interrupted",
+    "exit_at_once",
+    "held",
+    "noted",
+    "raise_interrupted",
+    "raise_noted",
+]
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end the program."""
@@ -49,23 +57,54 @@ def raise_interrupted() -> Iterator[None]:
         yield
 
 
+_noted: list[int] = []
+"""The signal that ``noted`` has received; one at most."""
+
+
 @contextmanager
 def noted() -> Iterator[Callable[[], int]]:
     """Inside, the first signal is noted only; a second one raises ``InterruptedAgain``.
 
+    A block inside another one shares what that has received.
+
     Yields:
         A function that returns the number of the signal, 0 without.
     """
-    received = 0
+    inner = signal.getsignal(signal.SIGTERM) is _note
+    with _handled_by(_note):
+        try:
+            yield lambda: _noted[0] if _noted else 0
+        finally:
+            if not inner:
+                _noted.clear()
 
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal received
-        if received:
-            raise InterruptedAgain(number)
-        received = number
 
-    with _handled_by(note):
-        yield lambda: received
+def _note(number: int, frame: FrameType | None) -> None:
+    if _noted:
+        raise InterruptedAgain(number)
+    _noted.append(number)
+
+
+def raise_noted() -> None:
+    """Raises ``Interrupted`` if a signal was noted: for long waits inside ``noted``."""
+    if _noted:
+        raise Interrupted(_noted[0])
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Inside, signals wait: for short writes that must not be cut."""
+    received: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    try:
+        with _handled_by(hold):
+            yield
+    finally:
+        for number in received[-1:]:
+            signal.raise_signal(number)
 
 
 @contextmanager

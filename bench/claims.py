@@ -1,0 +1,83 @@
+"""One run, one owner: a lock per configuration, held by the process that makes the run.
+
+Boundary: the directory of a run; ``experiment.run`` claims it, suites ask.
+
+The lock is the operating system's (``flock``): it ends with its process, also after kill -9 or a
+restart of the machine, and a reused process id does not hold it. Its content says who has it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from timetrial.framework.errors import UserError
+from timetrial.tracking.record import schema
+from timetrial.tracking.record.environment import process_tags
+
+LOCK = "lock"
+
+
+class TakenError(UserError):
+    """Another process makes this run."""
+
+
+class AlreadyFinishedError(UserError):
+    """The run is recorded as finished, and its state was not kept."""
+
+
+@contextlib.contextmanager
+def claimed(directory: Path, name: str) -> Iterator[None]:
+    """Owns the directory of a run inside; it is made if missing, and removed if it stays empty.
+
+    Args:
+        directory: directory of the run.
+        name: name of the run, for messages.
+
+    Raises:
+        TakenError: another process has it.
+    """
+    for parent in [*reversed(directory.parents), directory]:
+        parent.mkdir(mode=0o700, exist_ok=True)
+    path = directory / LOCK
+    with _locked(path, name):
+        yield
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+
+
+@contextlib.contextmanager
+def _locked(path: Path, name: str) -> Iterator[None]:
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise TakenError(f"{name}: {_owner(file)} makes this run already") from error
+            # Its last owner may have removed the file in the meantime.
+            if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
+                owner = {schema.HOST: socket.gethostname(), **process_tags(), "since": time.time()}
+                os.ftruncate(file, 0)
+                os.pwrite(file, json.dumps(owner).encode(), 0)
+                yield
+                return
+        finally:
+            os.close(file)
+
+
+def _owner(file: int) -> str:
+    """Who holds a lock, in words."""
+    try:
+        owner = json.loads(os.pread(file, 4096, 0))
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner["since"]))
+        return f"process {owner[schema.PID]} on host {owner[schema.HOST]}, since {since},"
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return "another process"

@@ -1,0 +1,147 @@
+"""Where a run continues: its checkpoint and its journal.
+
+Boundary: reads the directory of a run; ``experiment.run`` continues or starts it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+from pathlib import Path
+from typing import Final
+
+from timetrial.framework.checkpoint import Checkpoints, Loaded, Saved
+from timetrial.framework.config import RunConfig, digest
+from timetrial.framework.files import write_atomically
+from timetrial.framework.types import Status
+from timetrial.tracking.record import schema
+from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.record.journal import DIRECTORIES, End, JournalContents, read_journal
+
+JOURNAL: Final = "journal"
+"""File with the name of a run's journal."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Continuation:
+    """What is left of an unfinished run.
+
+    Attributes:
+        loaded: its last checkpoint; None starts it anew.
+        journal: its journal; None begins another one.
+        offset: size of the journal to keep, in bytes; the run repeats the rest.
+        contents: the whole journal as it is now, without the rows of single updates.
+    """
+
+    loaded: Loaded | None = None
+    journal: Path | None = None
+    offset: int = 0
+    contents: JournalContents | None = None
+
+    @property
+    def saved(self) -> Saved | None:
+        """Contents of the checkpoint beside the arrays."""
+        return None if self.loaded is None else self.loaded.saved
+
+    @property
+    def step(self) -> int:
+        """Updates made at the checkpoint."""
+        return 0 if self.loaded is None else self.loaded.saved.step
+
+    @property
+    def end(self) -> End | None:
+        """The end of the run in its journal."""
+        return None if self.contents is None else self.contents.end
+
+    @property
+    def over(self) -> bool:
+        """True when the run is over and recorded: it was not interrupted and did not fail."""
+        return self.end is not None and schema.STOP_REASON in self.end.tags
+
+
+NEW: Final = Continuation()
+"""A new run."""
+
+
+def run_directory(config: RunConfig) -> Path:
+    """Directory of a run's checkpoints: one per configuration and experiment."""
+    tracking = config.tracking
+    return checkpoint_root(tracking.root) / file_name(tracking.experiment) / digest(config)
+
+
+def checkpoint_root(root: str | Path) -> Path:
+    """Absolute directory of all checkpoints below a tracking root."""
+    return Path(root).absolute() / "checkpoints"
+
+
+def file_name(text: str) -> str:
+    """A text as the name of one file or directory; different texts may get the same one."""
+    return re.sub(r"[^\w.\-]+", "_", text).lstrip(".")[:100] or "_"
+
+
+def continuation(root: Path, directory: Path, identity: str) -> Continuation:
+    """The state of a run at which it continues; nothing for a new one.
+
+    A checkpoint counts only with its journal: without, the run starts anew, with a warning.
+
+    Args:
+        root: the tracking root.
+        directory: directory of the run.
+        identity: digest of the configuration.
+
+    Raises:
+        UserError: the checkpoint is of another configuration or format.
+    """
+    loaded = Checkpoints(directory, identity).latest()
+    name = loaded.saved.journal if loaded is not None else _named(directory)
+    if not name:
+        return NEW
+    path = root / DIRECTORIES[0] / Path(name).name
+    try:
+        with path.open("rb") as file:
+            first_line = len(file.readline())
+        offset = first_line if loaded is None else loaded.saved.offset
+        if path.stat().st_size < offset:
+            raise TrackingError(f"journal {path}: expected at least {offset} bytes")
+        read_journal(path, until=offset, evaluations_only=True)
+    except (TrackingError, OSError) as error:
+        _log.warning("%s: the run starts anew", error)
+        return NEW
+    found = Continuation(loaded, path, offset, _readable(path))
+    failed = found.end is not None and found.end.status == Status.FAILED
+    return NEW if failed and loaded is None else found
+
+
+def _readable(path: Path) -> JournalContents | None:
+    """A journal; None when it is damaged in the part that the run repeats."""
+    try:
+        return read_journal(path, evaluations_only=True)
+    except TrackingError:
+        return None
+
+
+def note_journal(directory: Path, journal: Path) -> None:
+    """Notes the journal of a run that has no checkpoint yet."""
+    write_atomically(directory / JOURNAL, f"{journal.name}\n".encode())
+
+
+def clear(directory: Path) -> None:
+    """Removes the checkpoints of a run and the name of its journal."""
+    Checkpoints(directory, "").remove_all_but(0)
+    (directory / JOURNAL).unlink(missing_ok=True)
+
+
+def tidy(config: RunConfig, directory: Path) -> None:
+    """Removes the last checkpoint of a run that is over, unless it is to be kept."""
+    if not config.tracking.final_checkpoint:
+        Checkpoints(directory, "").remove_all_but(0)
+
+
+def _named(directory: Path) -> str:
+    try:
+        return (directory / JOURNAL).read_text().strip()
+    except (OSError, ValueError):
+        return ""
