@@ -24,6 +24,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -144,7 +145,8 @@ class Checkpoints:
         self.directory = directory
         self._identity = identity
         self._checkpointer: ocp.AsyncCheckpointer | None = None
-        self._after: Callable[[], None] = lambda: None
+        self._waiter = ThreadPoolExecutor(1)
+        self._under_way: Future[None] | None = None
         self._number = max((int(path.name) for path in self._numbered()), default=0)
         self.seconds = 0.0
 
@@ -198,6 +200,8 @@ class Checkpoints:
         }
 
         def finish() -> None:
+            with _as_os_error(path):
+                self._orbax().wait_until_finished()
             if jax.process_index() == 0:
                 write_atomically(path / _META, json.dumps(meta, sort_keys=True).encode())
                 write_atomically(path / _SUMS, _sums_of(path).encode())
@@ -205,10 +209,10 @@ class Checkpoints:
             self.seconds = time.perf_counter() - started
             done()
 
-        self._after = finish
         with _as_os_error(path):
             _make_private(path)
             self._orbax().save(path / _ARRAYS, args=_save_args(content))
+        self._under_way = self._waiter.submit(finish)
 
     def wait(self) -> None:
         """Waits until the last save is whole.
@@ -216,9 +220,9 @@ class Checkpoints:
         Raises:
             OSError: it cannot be written.
         """
-        if self._checkpointer is not None:
-            with _as_os_error(self.directory):
-                self._checkpointer.wait_until_finished()
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            under_way.result()
 
     def close(self) -> None:
         """Waits for the last save and ends the threads."""
@@ -248,12 +252,7 @@ class Checkpoints:
             import orbax.checkpoint as ocp
 
             logging.getLogger("absl").setLevel(logging.ERROR)  # its notes concern no user
-            self._checkpointer = ocp.AsyncCheckpointer(
-                ocp.StandardCheckpointHandler(),
-                async_options=ocp.options.AsyncOptions(
-                    post_finalization_callback=lambda: self._after()
-                ),
-            )
+            self._checkpointer = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
         return self._checkpointer
 
     def _loaded(self, path: Path) -> Loaded:
@@ -330,7 +329,7 @@ def _save_args(content: Mapping[str, Any]) -> Any:
 
 
 def _nbytes(array: Mapping[str, Any]) -> int:
-    return math.prod(array["shape"]) * int(jnp.dtype(array["dtype"]).itemsize)
+    return int(math.prod(array["shape"])) * int(jnp.dtype(array["dtype"]).itemsize)
 
 
 def _is_key(leaf: Any) -> bool:

@@ -31,3 +31,11 @@ class UserError(Exception):
 
 class ConfigError(UserError):
     """A configuration is invalid."""
+
+
+class StorageError(UserError):
+    """A disk cannot take what must be written: full for too long, read-only, not permitted.
+
+    The cause is the machine, not the optimizer: such a run is not counted, and the same command
+    continues it.
+    """

@@ -1,4 +1,4 @@
-"""Atomic file writes, and removal of the files of a failed step.
+"""Atomic file writes, waiting for room on a full disk, and removal of the files of a failed step.
 
 Boundary: paths and bytes; independent of their content.
 """
@@ -6,13 +6,102 @@ Boundary: paths and bytes; independent of their content.
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
+import logging
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final, TypeVar
 
-from timetrial.framework.errors import UserError
+from timetrial.framework.errors import StorageError, UserError
+from timetrial.framework.signals import raise_noted
+
+T = TypeVar("T")
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a file system without room, or of a used-up quota."""
+
+WAIT_SECONDS: Final = 600.0
+"""How long a process waits for room on a full disk."""
+
+POLL_SECONDS: Final = 1.0
+_log = logging.getLogger(__name__)
+
+
+def wait_for_room(
+    write: Callable[[], T],
+    path: Path,
+    size: int,
+    *,
+    wait_seconds: float = WAIT_SECONDS,
+    poll_seconds: float = POLL_SECONDS,
+) -> T:
+    """Writes; on a full disk, says so in one line, waits for room and writes again.
+
+    Args:
+        write: the operation. After an OSError it must leave nothing half done.
+        path: the file or directory that it writes, for messages.
+        size: bytes that it needs.
+        wait_seconds: longest wait, at least one attempt.
+        poll_seconds: pause between two attempts.
+
+    Returns:
+        The result of ``write``.
+
+    Raises:
+        StorageError: no room after ``wait_seconds``, or the disk refuses for another reason.
+        Interrupted: a signal came meanwhile.
+    """
+    waited = 0.0
+    while True:
+        try:
+            return write()
+        except OSError as error:
+            if error.errno not in FULL:
+                reason = error.strerror or str(error)
+                raise StorageError(
+                    f"{path}: cannot be written ({reason}); expected a file system with write "
+                    "permission; the same command continues"
+                ) from error
+            if waited >= wait_seconds:
+                raise StorageError(
+                    f"{path}: no space left for {size:,} bytes after {waited:.0f} s of waiting; "
+                    "make room, the same command continues"
+                ) from error
+        if not waited:
+            _log.warning(
+                "no space left for %s bytes in %s; waiting for room; Ctrl-C ends the run, "
+                "the same command continues",
+                f"{size:,}",
+                path,
+            )
+        waited += _sleep_until_room(path, size, wait_seconds - waited, poll_seconds)
+
+
+def _sleep_until_room(path: Path, size: int, seconds: float, poll_seconds: float) -> float:
+    """Sleeps at least one poll, at most ``seconds``, until the disk reports enough free bytes.
+
+    A quota or used-up inodes do not show there: ten polls are the longest pause.
+    """
+    start = time.monotonic()
+    longest = min(seconds, 10 * poll_seconds)
+    while True:
+        time.sleep(poll_seconds)
+        raise_noted()
+        slept = time.monotonic() - start
+        if slept >= longest or free_bytes(path) >= size:
+            return slept
+
+
+def free_bytes(path: Path) -> int:
+    """Free bytes where a file lies or will lie; 0 if unknown."""
+    for place in (path, *path.absolute().parents):
+        with contextlib.suppress(OSError):
+            return shutil.disk_usage(place).free
+    return 0
 
 
 def write_atomically(path: Path, data: bytes) -> None:

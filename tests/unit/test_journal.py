@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 from recorded import identity
 
+from timetrial.framework.errors import StorageError
 from timetrial.framework.records import Row
 from timetrial.framework.types import Status
-from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.record.errors import DamagedJournalError, TrackingError
 from timetrial.tracking.record.journal import (
     End,
     Journal,
@@ -40,6 +42,12 @@ def written(path: Path, *, end: bool = True) -> Path:
         journal.end(END)
     journal.close()
     return path
+
+
+def of_version_0_2(content: bytes) -> bytes:
+    """A journal as versions 0.1 and 0.2 wrote it: no format, no checksums."""
+    bare = re.sub(rb', "crc32": "[0-9a-f]{8}"', b"", content)
+    return bare.replace(b'"format": 2, ', b"")
 
 
 def test_reads_back_what_was_written(tmp_path: Path):
@@ -84,11 +92,15 @@ def test_a_torn_line_longer_than_one_block_is_cut_off_too(tmp_path: Path):
 @pytest.mark.parametrize("damage", [b"{}", b"not json", b"[1]", b""])
 def test_damage_before_the_end_is_an_error_that_names_the_line(tmp_path: Path, damage: bytes):
     path = written(tmp_path / "run.jsonl")
-    lines = path.read_bytes().split(b"\n")
-    lines[2] = damage
-    path.write_bytes(b"\n".join(lines))
-    with pytest.raises(TrackingError, match=r"line 3: expected one JSON object"):
-        read_journal(path)
+    for content, reason in (
+        (path.read_bytes(), "it has another checksum than its bytes"),
+        (of_version_0_2(path.read_bytes()), "expected one JSON object"),
+    ):
+        lines = content.split(b"\n")
+        lines[2] = damage
+        path.write_bytes(b"\n".join(lines))
+        with pytest.raises(DamagedJournalError, match=f"line 3: {reason}"):
+            read_journal(path)
 
 
 def test_missing_and_empty_files_are_errors(tmp_path: Path):
@@ -97,7 +109,7 @@ def test_missing_and_empty_files_are_errors(tmp_path: Path):
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(TrackingError, match="first line of kind 'run'"):
         read_journal(tmp_path / "empty.jsonl")
-    with pytest.raises(TrackingError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         Journal(tmp_path / "no directory" / "run.jsonl")
 
 
@@ -160,11 +172,18 @@ def test_rows_are_read_from_an_offset_on(tmp_path: Path):
 
 def test_journals_of_version_0_1_are_read(tmp_path: Path):
     path = written(tmp_path / "run.jsonl")
-    old = path.read_text().replace('"journal_id"', '"spool_id"')
-    path.write_text(old + '{"kind": "sent", "uri": "sqlite:////x/mlflow.db"}\n')
+    old = of_version_0_2(path.read_bytes()).replace(b'"journal_id"', b'"spool_id"')
+    path.write_bytes(old + b'{"kind": "sent", "uri": "sqlite:////x/mlflow.db"}\n')
     contents = read_journal(path)
     assert contents.journal_id == "id-1"
     assert contents.sent == {"sqlite:////x/mlflow.db": ""}
+    # What is added to such a journal has no checksum either.
+    journal = Journal(path)
+    journal.sent("postgresql://y", "abc")
+    journal.close()
+    assert b"crc32" not in path.read_bytes()
+    assert read_journal(path).sent == {"sqlite:////x/mlflow.db": "", "postgresql://y": "abc"}
+    assert rows_between(path, len(old)) == ([], path.stat().st_size)
 
 
 WRITER = """
@@ -198,8 +217,8 @@ def test_a_killed_writer_loses_at_most_the_line_it_was_writing(tmp_path: Path):
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
+from timetrial.framework.errors import StorageError
 from timetrial.framework.records import Row
-from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.journal import Journal
 from recorded import identity
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -213,7 +232,7 @@ try:
     while True:
         journal.rows([Row(step, 0.0, {"batch/loss": 1.0}, step)])
         step += 1
-except TrackingError as error:
+except StorageError as error:
     print(error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 journal.rows([Row(1000, 0.0, {"batch/loss": 1.0}, 1000)])

@@ -110,7 +110,10 @@ def process_is_gone(tags: Mapping[str, str]) -> bool:
     """True when the process of a run ran on this host and is dead."""
     if tags.get(schema.HOST) != socket.gethostname() or schema.PID not in tags:
         return False
-    return process_start(int(tags[schema.PID])) != tags.get(schema.PROCESS_START)
+    pid = tags[schema.PID]
+    if not (pid.isascii() and pid.isdigit() and len(pid) <= 10):
+        return True  # never the id of a process
+    return process_start(int(pid)) != tags.get(schema.PROCESS_START)
 
 
 def _processor() -> str:

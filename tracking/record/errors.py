@@ -10,3 +10,7 @@ from timetrial.framework.errors import UserError
 
 class TrackingError(UserError):
     """Recording or reading runs fails; the message is one line for the user."""
+
+
+class DamagedJournalError(TrackingError):
+    """A journal has other bytes than those that were written, or is no journal."""

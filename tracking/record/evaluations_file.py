@@ -14,6 +14,11 @@ from timetrial.framework.records import Row
 from timetrial.tracking.record import schema
 
 
+def is_evaluation(row: Row) -> bool:
+    """True for a row with evaluated metrics."""
+    return any(key.startswith(schema.EVAL_PREFIXES) for key in row.metrics)
+
+
 def evaluations_in(rows: Iterable[Row]) -> list[Row]:
     """The evaluations of a run in order of step, from its rows.
 

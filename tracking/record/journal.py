@@ -6,24 +6,39 @@ A journal has one ``run`` line, ``row`` lines, at most one ``end`` line, and one
 each store with the complete run. A resumed run cuts its journal at the checkpoint's offset and adds
 a ``resume`` line. A killed process may leave a torn last line; readers skip it. Numbers that are
 not finite are the strings ``"nan"``, ``"inf"`` and ``"-inf"``, so every line is standard JSON.
+
+Since format 2, which the first line names, every line has a checksum (``seals``). Journals of
+earlier versions have none and are still read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from timetrial.framework.records import Row
 from timetrial.framework.types import Status
-from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.record.errors import DamagedJournalError
+from timetrial.tracking.record.line_file import LineFile
+from timetrial.tracking.record.lines import (
+    FORMAT,
+    first_line,
+    last_line,
+    parse,
+    read_lines,
+    read_lines_between,
+)
 
 DIRECTORIES: Final = ("journals", "spool")
 """Directories of journals below a tracking root; the second one is of version 0.1."""
+
+LAST_MS: Final = 253_402_300_799_999
+"""Last millisecond of the year 9999, since 1970."""
 
 _ID: Final = "journal_id"
 _OLD_ID: Final = "spool_id"  # of version 0.1
@@ -60,12 +75,14 @@ class End:
         timestamp_ms: time of the end, in ms since 1970.
         tags: tags set at the end (stop reason, diverged, ...).
         summary: metrics of the run as a whole.
+        files: texts kept as artifacts, by file name, such as a traceback.
     """
 
     status: Status
     timestamp_ms: int
     tags: Mapping[str, str]
     summary: Mapping[str, float]
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,42 +124,29 @@ class Journal:
         path: the file; its directory must exist. A torn last line is removed.
         cut_at: offset in bytes; everything behind it is removed first.
 
-    Attributes:
-        offset: size in bytes.
-        last_row_offset: offset of the last row, in bytes.
-
     Raises:
-        TrackingError: the file is not writable, or shorter than ``cut_at``.
+        TrackingError: the file is shorter than ``cut_at``.
+        StorageError: the file is not writable.
     """
 
     def __init__(self, path: Path, *, cut_at: int | None = None) -> None:
-        self.path = path
-        try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            self.offset = _end_of_last_line(self._file)
-            if cut_at is not None:
-                self._check_cut(cut_at)
-                self.offset = cut_at
-            os.ftruncate(self._file, self.offset)
-        except OSError as error:
-            raise TrackingError(
-                f"journal {path}: cannot be written ({error.strerror}); "
-                "expected a directory with write permission and free space"
-            ) from error
+        self._file = LineFile(path, cut_at)
         self.last_row_offset = self.offset
 
-    def _check_cut(self, cut_at: int) -> None:
-        at_line_end = cut_at == 0 or os.pread(self._file, 1, cut_at - 1) == b"\n"
-        if cut_at > self.offset or not at_line_end:
-            raise TrackingError(
-                f"journal {self.path}: expected at least {cut_at} bytes of whole lines, as when "
-                f"the checkpoint was saved, got {self.offset}"
-            )
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._file.path
+
+    @property
+    def offset(self) -> int:
+        """Size in bytes."""
+        return self._file.offset
 
     def start(self, journal_id: str, started_ms: int, header: RunHeader) -> None:
         """Writes the first line."""
         head = {_ID: journal_id, "started_ms": started_ms, **dataclasses.asdict(header)}
-        self._append([{"kind": "run", **head}])
+        self._append([{"kind": "run", "format": FORMAT, **head}])
 
     def resume(self, tags: Mapping[str, str]) -> None:
         """Writes that another process resumes the run; its tags replace earlier ones."""
@@ -150,7 +154,7 @@ class Journal:
 
     def rows(self, rows: Sequence[Row]) -> None:
         """Writes rows, all or none of them."""
-        lines = self._append(
+        self._append(
             [
                 {
                     "kind": "row",
@@ -162,14 +166,15 @@ class Journal:
                 for row in rows
             ]
         )
-        if lines:
-            self.last_row_offset = self.offset - len(lines[-1])
+        if rows:
+            self.last_row_offset = self._file.last_line_offset
 
     def end(self, end: End) -> None:
         """Writes the end of the run."""
         summary = {key: _encode(value) for key, value in end.summary.items()}
         tree = {"status": end.status, "timestamp_ms": end.timestamp_ms, "tags": dict(end.tags)}
-        self._append([{"kind": "end", **tree, "summary": summary}])
+        files = {"files": dict(end.files)} if end.files else {}
+        self._append([{"kind": "end", **tree, "summary": summary, **files}])
 
     def sent(self, store: str, run_id: str) -> None:
         """Writes that a store has all lines above.
@@ -180,28 +185,22 @@ class Journal:
         """
         self._append([{"kind": "sent", "store": store, "run_id": run_id}])
 
+    def sync(self) -> None:
+        """Returns once the disk has all lines, so that they survive a power cut."""
+        self._file.sync()
+
+    def move(self, path: Path) -> None:
+        """Renames the file."""
+        self._file.move(path)
+
     def close(self) -> None:
         """Closes the file; nothing is buffered."""
-        os.close(self._file)
+        self._file.close()
 
-    def _append(self, records: Sequence[Mapping[str, Any]]) -> list[bytes]:
-        lines = [
-            json.dumps(r, allow_nan=False, ensure_ascii=False).encode() + b"\n" for r in records
-        ]
-        data = memoryview(b"".join(lines))
-        size = len(data)
-        try:
-            while data:
-                data = data[os.write(self._file, data) :]
-        except OSError as error:
-            # A partial line would corrupt the next one: truncates to the last whole line.
-            os.ftruncate(self._file, self.offset)
-            raise TrackingError(
-                f"journal {self.path}: cannot be written ({error.strerror}); earlier "
-                "lines are kept; expected free space on this file system"
-            ) from error
-        self.offset += size
-        return lines
+    def _append(self, records: Sequence[Mapping[str, Any]]) -> None:
+        self._file.append(
+            [json.dumps(r, allow_nan=False, ensure_ascii=False).encode() for r in records]
+        )
 
 
 def read_journal(
@@ -215,25 +214,14 @@ def read_journal(
         evaluations_only: read only evaluations and the last row: ten times as fast.
 
     Raises:
-        TrackingError: the file is missing, has no ``run`` line first, or is damaged before its
-            last line.
+        TrackingError: the file is unreadable or of a newer format.
+        DamagedJournalError: it has other bytes than those written, or is no journal.
     """
-    try:
-        data = path.read_bytes()[:until]
-    except OSError as error:
-        raise TrackingError(f"journal {path}: cannot be read ({error.strerror})") from error
-    lines = data.split(b"\n")[:-1]  # the text after the last newline is torn
+    lines = read_lines(path, until)
     chosen = _without_updates(lines) if evaluations_only else enumerate(lines, start=1)
     records = [parse(path, number, line) for number, line in chosen]
-    if not records or records[0]["kind"] != "run":
-        raise TrackingError(f"journal {path}: expected a first line of kind 'run', found none")
-    try:
+    with _another_format(path):
         return _contents(records)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise TrackingError(
-            f"journal {path}: expected lines in the format of Timetrial, got another one "
-            f"({type(error).__name__}: {error})"
-        ) from error
 
 
 def rows_between(path: Path, start: int, stop: int | None = None) -> tuple[list[Row], int]:
@@ -242,15 +230,20 @@ def rows_between(path: Path, start: int, stop: int | None = None) -> tuple[list[
     Raises:
         TrackingError: the file is unreadable or damaged.
     """
+    lines, end = read_lines_between(path, start, stop)
+    with _another_format(path):
+        return [_row(parse(path, 0, line)) for line in lines if line.startswith(_ROW)], end
+
+
+@contextlib.contextmanager
+def _another_format(path: Path) -> Iterator[None]:
     try:
-        with path.open("rb") as file:
-            file.seek(start)
-            data = file.read(-1 if stop is None else stop - start)
-    except OSError as error:
-        raise TrackingError(f"journal {path}: cannot be read ({error.strerror})") from error
-    data = data[: data.rfind(b"\n") + 1]
-    lines = [line for line in data.split(b"\n") if line.startswith(_ROW)]
-    return [_row(parse(path, 0, line)) for line in lines], start + len(data)
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DamagedJournalError(
+            f"journal {path}: expected lines in the format of Timetrial, got another one "
+            f"({type(error).__name__}: {error})"
+        ) from error
 
 
 def journals_in(root: Path) -> list[Path]:
@@ -260,42 +253,18 @@ def journals_in(root: Path) -> list[Path]:
 
 def experiment_of(path: Path) -> str | None:
     """The experiment of a journal, from its first line; None when that is damaged."""
-    try:
-        with path.open("rb") as file:
-            return str(json.loads(file.readline())["experiment"])
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return None
+    experiment = (first_line(path) or {}).get("experiment")
+    return experiment if isinstance(experiment, str) else None
 
 
 def last_kind(path: Path) -> str:
     """Kind of the last whole line of a journal, "" without lines; reads the tail only.
 
     Raises:
-        TrackingError: the last line is damaged.
+        TrackingError: the file is unreadable, or its last line damaged.
     """
-    with path.open("rb") as file:
-        end = _end_of_last_line(file.fileno())
-        start = max(0, end - 65536)
-        file.seek(start)
-        lines = file.read(end - start).splitlines()
-    return str(parse(path, 0, lines[-1])["kind"]) if lines else ""
-
-
-def parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    """One line of a journal.
-
-    Raises:
-        TrackingError: the line is not a JSON object with a ``kind``.
-    """
-    try:
-        record = json.loads(line)
-        record["kind"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise TrackingError(
-            f"journal {path}, line {number}: expected one JSON object with a 'kind', "
-            f"got {line[:60]!r}"
-        ) from error
-    return dict(record)
+    line = last_line(path)
+    return str(parse(path, 0, line)["kind"]) if line else ""
 
 
 def _without_updates(lines: Sequence[bytes]) -> Iterable[tuple[int, bytes]]:
@@ -311,49 +280,70 @@ def _without_updates(lines: Sequence[bytes]) -> Iterable[tuple[int, bytes]]:
 
 def _contents(records: Sequence[Mapping[str, Any]]) -> JournalContents:
     head = records[0]
-    header = RunHeader(**{f.name: head[f.name] for f in dataclasses.fields(RunHeader)})
     ends = [r for r in records if r["kind"] == "end"]
     return JournalContents(
-        journal_id=str(head[_ID] if _ID in head else head[_OLD_ID]),
-        started_ms=int(head["started_ms"]),
-        header=header,
-        resumed=[dict(r["tags"]) for r in records if r["kind"] == "resume"],
+        journal_id=_text(head[_ID] if _ID in head else head[_OLD_ID]),
+        started_ms=_milliseconds(head["started_ms"]),
+        header=_header(head),
+        resumed=[_texts(r["tags"]) for r in records if r["kind"] == "resume"],
         rows=[_row(r) for r in records if r["kind"] == "row"],
         end=_end(ends[0]) if ends else None,
-        sent={r.get("store", r.get("uri", "")): r.get("run_id", "") for r in records
-              if r["kind"] == "sent"},
+        sent={_text(r.get("store", r.get("uri", ""))): _text(r.get("run_id", ""))
+              for r in records if r["kind"] == "sent"},
     )  # fmt: skip
+
+
+def _header(record: Mapping[str, Any]) -> RunHeader:
+    return RunHeader(
+        experiment=_text(record["experiment"]),
+        run_name=_text(record["run_name"]),
+        tags=_texts(record["tags"]),
+        params=_texts(record["params"]),
+        config_yaml=_text(record["config_yaml"]),
+        datasets=_texts(record["datasets"]),
+    )
 
 
 def _row(record: Mapping[str, Any]) -> Row:
     return Row(
-        step=int(record["step"]),
+        step=_count(record["step"]),
         train_seconds=float(record["train_seconds"]),
         metrics={key: float(value) for key, value in record["metrics"].items()},
-        timestamp_ms=int(record["timestamp_ms"]),
+        timestamp_ms=_milliseconds(record["timestamp_ms"]),
     )
 
 
 def _end(record: Mapping[str, Any]) -> End:
     return End(
         status=Status(record["status"]),
-        timestamp_ms=int(record["timestamp_ms"]),
-        tags=dict(record["tags"]),
+        timestamp_ms=_milliseconds(record["timestamp_ms"]),
+        tags=_texts(record["tags"]),
         summary={key: float(value) for key, value in record["summary"].items()},
+        files=_texts(record.get("files", {})),
     )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, got {str(value)[:60]}")
+    return value
+
+
+def _texts(tree: Any) -> dict[str, str]:
+    return {key: _text(value) for key, value in tree.items()}
+
+
+def _count(value: Any, limit: int = 2**63 - 1) -> int:
+    number = int(value)
+    if number != value or not 0 <= number <= limit:
+        raise ValueError(f"expected a whole number from 0 to {limit}, got {str(value)[:60]}")
+    return number
+
+
+def _milliseconds(value: Any) -> int:
+    return _count(value, LAST_MS)
 
 
 def _encode(value: float) -> float | str:
     number = float(value)
     return number if math.isfinite(number) else str(number)
-
-
-def _end_of_last_line(file: int) -> int:
-    """Offset after the last newline of an open file, 0 without one."""
-    size = os.fstat(file).st_size
-    block = 65536
-    for start in range((max(size - 1, 0) // block) * block, -1, -block):
-        found = os.pread(file, block, start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-    return 0

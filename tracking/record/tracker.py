@@ -1,6 +1,9 @@
 """Records one run in its journal.
 
 Boundary: appends only, outside timed code; ``tracking.store.mirror`` sends journals to MLflow.
+
+Evaluations and the end are on the disk when ``log`` and ``finish`` return. On a full disk both
+wait for room (``framework.files``).
 """
 
 from __future__ import annotations
@@ -12,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from timetrial.framework.files import wait_for_room
 from timetrial.framework.records import Row
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.errors import TrackingError
-from timetrial.tracking.record.evaluations_file import evaluations_in
+from timetrial.tracking.record.evaluations_file import evaluations_in, is_evaluation
 from timetrial.tracking.record.journal import End, Journal, RunHeader, read_journal
 
 ENDINGS: Final = (Status.FINISHED, Status.FAILED, Status.KILLED)
@@ -33,7 +37,7 @@ class JournalTracker:
         ended: True once the end is written.
 
     Raises:
-        TrackingError: the journal is not writable.
+        StorageError: the journal is not writable.
     """
 
     def __init__(
@@ -58,16 +62,11 @@ class JournalTracker:
         """Size of the journal in bytes, without the line of its end."""
         return self._end_offset if self.ended else self._journal.offset
 
-    def sync(self) -> None:
-        """Waits until the journal is on the disk."""
-        if not self.ended:
-            self._journal.sync()
-
     def log(self, rows: Sequence[Row]) -> None:
         """Appends rows with the current time; times are strictly increasing.
 
         Raises:
-            TrackingError: the journal is not writable; earlier rows are kept.
+            StorageError: the journal is not writable; earlier rows are kept.
         """
         self._journal.rows(
             [
@@ -80,6 +79,17 @@ class JournalTracker:
                 for row in rows
             ]
         )
+        if any(is_evaluation(row) for row in rows):
+            self.sync()
+
+    def sync(self) -> None:
+        """Returns once the disk has all rows; a checkpoint may refer to ``offset`` then.
+
+        Raises:
+            StorageError: the disk fails.
+        """
+        if not self.ended:  # the end is on the disk already
+            self._journal.sync()
 
     def saved(self, offset: int) -> None:
         """Notes that a checkpoint holds the run up to an offset of the journal."""
@@ -95,7 +105,7 @@ class JournalTracker:
         """Ends the run.
 
         Raises:
-            TrackingError: the journal is not writable.
+            StorageError: the journal is not writable; it has no end then.
             ValueError: the status is unknown.
             RuntimeError: the run has already ended.
         """
@@ -108,6 +118,7 @@ class JournalTracker:
         end = End(Status(status), self._next_ms(), dict(tags), dict(summary), dict(files or {}))
         try:
             self._journal.end(end)
+            self._journal.sync()
         finally:
             self._journal.close()
 
@@ -124,7 +135,8 @@ def start_run(directory: Path, header: RunHeader) -> JournalTracker:
         header: description of the run, with all of ``schema.REQUIRED_TAGS``.
 
     Raises:
-        TrackingError: a required tag is missing, or the journal is not writable.
+        TrackingError: a required tag is missing.
+        StorageError: the journal is not writable.
     """
     missing = [tag for tag in schema.REQUIRED_TAGS if tag not in header.tags]
     if missing:
@@ -134,15 +146,12 @@ def start_run(directory: Path, header: RunHeader) -> JournalTracker:
         )
     journal_id = uuid.uuid4().hex
     name = re.sub(r"[^\w.\-]+", "_", header.run_name)[:100]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrackingError(
-            f"journals in {directory}: cannot be made ({error.strerror})"
-        ) from error
-    journal = Journal(directory / f"{name}-{journal_id}.jsonl")
+    wait_for_room(lambda: directory.mkdir(parents=True, exist_ok=True), directory, 1)
+    # Renamed once it has its first line: an empty file is always a damaged journal.
+    journal = Journal(directory / f".{name}-{journal_id}.draft")
     started_ms = now_ms()
     journal.start(journal_id, started_ms, header)
+    journal.move(directory / f"{name}-{journal_id}.jsonl")
     return JournalTracker(journal, journal_id, started_ms)
 
 
@@ -155,7 +164,8 @@ def resume_run(path: Path, offset: int, tags: Mapping[str, str]) -> JournalTrack
         tags: tags of the new process; they replace those of the first one.
 
     Raises:
-        TrackingError: the journal is missing, shorter than the offset, or not writable.
+        TrackingError: the journal is missing, damaged or shorter than the offset.
+        StorageError: it is not writable.
     """
     contents = read_journal(path, until=offset, evaluations_only=True)
     journal = Journal(path, cut_at=offset)

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from timetrial.framework.callbacks import Callback, StepInfo
+from timetrial.framework.errors import StorageError
 from timetrial.framework.types import Metrics, Status, TrainState
 from timetrial.tracking.record import schema
+from timetrial.tracking.record.aside import set_aside
 from timetrial.tracking.record.environment import process_is_gone
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.evaluations_file import evaluations_in
@@ -25,6 +27,7 @@ from timetrial.tracking.record.journal import (
     read_journal,
     rows_between,
 )
+from timetrial.tracking.record.lines import read_lines
 from timetrial.tracking.record.tracker import now_ms
 from timetrial.tracking.store.listing import all_runs
 from timetrial.tracking.store.opening import Store, store_errors
@@ -106,7 +109,7 @@ class Mirror(Callback):
         """
         try:
             self.send(resumable=self._until is not None)
-        except TrackingError as error:
+        except (TrackingError, StorageError) as error:
             _log.warning(
                 "%s. The run is complete in its journal; send it with: timetrial sync --file %s",
                 error,
@@ -160,7 +163,7 @@ def sync(store: Store, files: Sequence[Path] = ()) -> list[str]:
     Args:
         store: destination of the runs.
         files: journals to send; by default all unsent journals of ended runs below the store's
-            root. Unreadable ones among these are skipped with a warning.
+            root. Damaged ones among these are set aside with a warning.
 
     Returns:
         Ids of the runs.
@@ -182,13 +185,15 @@ def _unsent(store: Store) -> Iterator[Path]:
 
 
 def _journals(store: Store, *, ended: bool) -> Iterator[tuple[Path, JournalContents]]:
-    """Journals of runs that have ended, or not; unreadable ones are skipped with a warning."""
+    """Journals of runs that have ended, or not; damaged ones are set aside with a warning."""
     for path in journals_in(store.root):
         try:
             if (last_kind(path) in ("end", "sent")) is ended:
                 yield path, read_journal(path, evaluations_only=True)
-        except (TrackingError, OSError) as error:
-            _log.warning("%s; it is skipped", error)
+            elif ended:
+                read_lines(path)  # names damaged journals without an end, too
+        except TrackingError as error:
+            _log.warning("%s; %s", error, set_aside(path, error))
 
 
 def close_dead_runs(
