@@ -31,13 +31,13 @@ from timetrial.bench.workshop import Setup, Workshop, prepared
 from timetrial.framework import callbacks as cb
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import StopReason
-from timetrial.framework.checkpoint import Checkpoints
+from timetrial.framework.checkpoint import Checkpoints, Saved
 from timetrial.framework.clock import Clock
 from timetrial.framework.config import RunConfig
 from timetrial.framework.errors import Interrupted, StorageError
 from timetrial.framework.gpus import gpus_in_use
 from timetrial.framework.meter import Meter
-from timetrial.framework.records import Row, RunResult, Tracker
+from timetrial.framework.records import RunResult, Tracker
 from timetrial.framework.saving import Checkpoint, check_maker, ending_of, maker, restore
 from timetrial.framework.secrets import masked
 from timetrial.framework.signals import held, noted
@@ -93,26 +93,18 @@ def run(
     """
     started = time.perf_counter()
     clock = Clock(meter=Meter(gpus=gpus_in_use()))
-    digest, root = configuration.digest(config), Path(config.tracking.root).absolute()
     with contextlib.ExitStack() as stack:
-        origin = NEW
-        if directory is not None:
-            if store is not None:
-                stack.enter_context(claimed(directory, run_name(config)))
-            origin = continuation(root, directory, digest)
-            if origin.over and again:
-                clear(directory)
-                origin = NEW
+        if directory is not None and store is not None:
+            stack.enter_context(claimed(directory, run_name(config)))
+        origin = origin_of(config, directory, again=again)
         setup = prepared(config, workshop, origin.saved, expected_steps)
-        if not isinstance(setup, Exception):
+        if isinstance(setup, Setup):
             check_maker(origin.loaded, setup.program.devices)
             if origin.over:
                 return result_of(setup, origin)
-        if origin.saved is not None:
-            clock.resume(origin.saved.seconds, origin.saved.cpu_seconds, origin.saved.machine)
-            started -= sum(origin.saved.seconds.values())
+        started -= continued(clock, origin.saved)
         signalled = stack.enter_context(noted())
-        tags = {schema.CONFIG_HASH: digest, **place_tags(root, directory), **(tags or {})}
+        tags = {**place_tags(config, directory), **(tags or {})}
         head = functools.partial(header, config, setup, workshop, tags)
         recording = recording_of(store, origin, tags, head, directory)
         with ended(recording, clock, started) as results:
@@ -121,21 +113,42 @@ def run(
             chosen = [*default_callbacks(setup, recording, watch, clock.meter), *callbacks]
             chosen.append(EndIfInterrupted(recording, clock, started))
             if directory is not None:
-                chosen.append(
-                    saving(setup, Checkpoints(directory, digest), clock, recording, chosen)
-                )
+                checkpoints = Checkpoints(directory, configuration.digest(config))
+                chosen.append(saving(setup, checkpoints, clock, recording, chosen))
             chosen.append(recording.mirror)
-            results.append(fit(setup, chosen, clock, origin, recording.earlier, signalled))
+            results.append(fit(setup, chosen, clock, origin, signalled))
         if number := signalled():  # it came after the last update
             raise Interrupted(number)
     return results[0]
 
 
-def place_tags(root: Path, directory: Path | None) -> dict[str, str]:
-    """The tag with the place of a run's checkpoints, relative to the tracking root."""
+def origin_of(config: RunConfig, directory: Path | None, *, again: bool) -> Continuation:
+    """Where a run continues; with ``again``, one that is over begins anew."""
     if directory is None:
-        return {}
-    return {schema.CHECKPOINTS: directory.absolute().relative_to(root).as_posix()}
+        return NEW
+    root = Path(config.tracking.root).absolute()
+    origin = continuation(root, directory, configuration.digest(config))
+    if origin.over and again:
+        clear(directory)
+        return NEW
+    return origin
+
+
+def continued(clock: Clock, saved: Saved | None) -> float:
+    """Adds the earlier part of a run to its clock; returns the seconds of that part."""
+    if saved is None:
+        return 0.0
+    clock.resume(saved.seconds, saved.cpu_seconds, saved.machine)
+    return sum(saved.seconds.values())
+
+
+def place_tags(config: RunConfig, directory: Path | None) -> dict[str, str]:
+    """Tags with the identity of a configuration and the place of its checkpoints in the root."""
+    tags = {schema.CONFIG_HASH: configuration.digest(config)}
+    root = Path(config.tracking.root).absolute()
+    if directory is not None and directory.absolute().is_relative_to(root):
+        tags[schema.CHECKPOINTS] = directory.absolute().relative_to(root).as_posix()
+    return tags
 
 
 def recording_of(
@@ -229,7 +242,6 @@ def fit(
     callbacks: Sequence[cb.Callback],
     clock: Clock,
     origin: Continuation = NEW,
-    evaluations: Sequence[Row] = (),
     signalled: Callable[[], int] = lambda: 0,
 ) -> RunResult:
     """Trains from the start, or from a checkpoint and the evaluations before it.
@@ -243,7 +255,7 @@ def fit(
         saved = origin.saved
         state = origin.loaded.state(state)
         restore(callbacks, saved.callbacks)
-        earlier = Earlier(evaluations, ending_of(saved), saved.stalled_updates)
+        earlier = Earlier(origin.evaluations, ending_of(saved), saved.stalled_updates)
     last_step = setup.entry.last_step(config.optimizer.settings, setup.horizon)
     trainer = Trainer(
         setup.program, config.budget, callbacks, config.seed, clock, earlier, last_step, signalled

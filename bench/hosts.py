@@ -23,10 +23,10 @@ import jax
 import numpy as np
 
 import timetrial
-from timetrial.bench.experiment import run
+from timetrial.bench.experiment import origin_of, run
 from timetrial.bench.progress import Display
 from timetrial.bench.race import show_result
-from timetrial.bench.resuming import continuation, run_directory, tidy
+from timetrial.bench.resuming import run_directory, tidy
 from timetrial.bench.workshop import Workshop, guessed_program
 from timetrial.framework import config as configuration
 from timetrial.framework.callbacks import Watch
@@ -40,6 +40,8 @@ PATIENCE_SECONDS = 300
 """Time for all hosts to start, in seconds."""
 
 NOTE_AFTER_SECONDS = 10.0
+
+CHECKPOINT_FACT = "the checkpoint (tracking.root must be one directory for all)"
 
 _LOST = re.compile(
     r"gloo|nccl|connection (reset|refused|closed)|broken pipe|coordination service|heartbeat|"
@@ -157,7 +159,8 @@ def _train(config: RunConfig) -> int:
     workshop = Workshop()
     guessed_program(config, workshop)
     directory = run_directory(config)
-    compare(facts(config, workshop, directory))
+    compare(facts(config, workshop))
+    compare({CHECKPOINT_FACT: str(origin_of(config, directory, again=False).step)})
     store = None
     if first:
         store = open_store(config.tracking.uri, root=Path(config.tracking.root))
@@ -178,16 +181,14 @@ def _train(config: RunConfig) -> int:
     return 0
 
 
-def facts(config: RunConfig, workshop: Workshop, directory: Path) -> Mapping[str, str]:
+def facts(config: RunConfig, workshop: Workshop) -> Mapping[str, str]:
     """What must be equal on all hosts, by name."""
-    digest, root = configuration.digest(config), Path(config.tracking.root).absolute()
-    origin = continuation(root, directory, digest)
+    digest = configuration.digest(config)
     datasets = workshop.workload(config.workload).datasets()
     return {
         "the settings": digest,
         "train.* settings": str(config.train),
         "the data": json.dumps(dict(datasets), sort_keys=True),
-        "the checkpoint (tracking.root must be one directory for all)": str(origin.step),
         "the versions": f"timetrial {timetrial.__version__}, jax {jax.__version__}",
     }
 

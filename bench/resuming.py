@@ -8,15 +8,18 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from timetrial.framework.checkpoint import Checkpoints, Loaded, Saved
 from timetrial.framework.config import RunConfig, digest
 from timetrial.framework.files import write_atomically
+from timetrial.framework.records import Row
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.record.evaluations_file import evaluations_in
 from timetrial.tracking.record.journal import DIRECTORIES, End, JournalContents, read_journal
 
 JOURNAL: Final = "journal"
@@ -34,12 +37,14 @@ class Continuation:
         journal: its journal; None begins another one.
         offset: size of the journal to keep, in bytes; the run repeats the rest.
         contents: the whole journal as it is now, without the rows of single updates.
+        evaluations: evaluations up to the offset.
     """
 
     loaded: Loaded | None = None
     journal: Path | None = None
     offset: int = 0
     contents: JournalContents | None = None
+    evaluations: Sequence[Row] = ()
 
     @property
     def saved(self) -> Saved | None:
@@ -106,11 +111,12 @@ def continuation(root: Path, directory: Path, identity: str) -> Continuation:
         offset = first_line if loaded is None else loaded.saved.offset
         if path.stat().st_size < offset:
             raise TrackingError(f"journal {path}: expected at least {offset} bytes")
-        read_journal(path, until=offset, evaluations_only=True)
+        kept = read_journal(path, until=offset, evaluations_only=True)
     except (TrackingError, OSError) as error:
         _log.warning("%s: the run starts anew", error)
         return NEW
-    found = Continuation(loaded, path, offset, _readable(path))
+    evaluations = evaluations_in(kept.rows)
+    found = Continuation(loaded, path, offset, _readable(path), evaluations)
     failed = found.end is not None and found.end.status == Status.FAILED
     return NEW if failed and loaded is None else found
 

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import json
 import logging
-import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,11 +28,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from timetrial.framework.errors import UserError
 from timetrial.framework.files import write_atomically
+from timetrial.framework.hosts import first_hosts
+from timetrial.framework.packing import described, read_arrays, recorded, save_args, split
 from timetrial.framework.types import TrainState
 
 if TYPE_CHECKING:
@@ -45,14 +44,12 @@ FORMAT: Final = 3
 KEPT: Final = 2
 """Checkpoints to keep while a run goes on."""
 
-PACKED_BYTES: Final = 2**20
-"""Smaller arrays are packed into one."""
-
 _SUMS: Final = "SHA256SUMS"
 _META: Final = "run.json"
 _ARRAYS: Final = "arrays"
 _DAMAGED: Final = ".damaged"
-_SPARE_BYTES: Final = 2**22
+
+_OS_ERROR: Final = re.compile(r"os_error_code='(\d+)'")  # in tensorstore's messages
 
 _log = logging.getLogger(__name__)
 
@@ -117,13 +114,13 @@ class Loaded:
         expected = {jax.tree_util.keystr(path): leaf for path, leaf in with_paths}
         found = {str(array["name"]): array for array in self._arrays}
         for name in sorted({*expected, *found}):
-            want, got = _described(expected.get(name)), _recorded(found.get(name))
+            want, got = described(expected.get(name)), recorded(found.get(name))
             if want != got:
                 raise UserError(
                     f"checkpoint {self.path}: expected {name} to be {want}, got {got}: the model "
                     f"or the optimizer is another one than when it was saved; {STARTS_ANEW}"
                 )
-        content = _read_arrays(self.path / _ARRAYS, found, expected)
+        content = read_arrays(self.path / _ARRAYS, found, expected)
         restored = [content[name] for name in expected]
         state: TrainState = jax.tree_util.tree_unflatten(structure, restored)
         return state
@@ -153,23 +150,22 @@ class Checkpoints:
     def latest(self) -> Loaded | None:
         """The last whole checkpoint, None without; a damaged one is named and set aside.
 
+        Of several hosts the first one tidies up.
+
         Raises:
             UserError: it was saved for another configuration or in another format.
         """
         for path in sorted(self._numbered(), key=lambda path: int(path.name), reverse=True):
             if not (path / _SUMS).exists():  # its process was killed while it was written
-                shutil.rmtree(path, ignore_errors=True)
+                if jax.process_index() == 0:
+                    shutil.rmtree(path, ignore_errors=True)
                 continue
             try:
                 _check_sums(path)
                 return self._loaded(path)
             except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-                aside = _set_aside(path)
-                _log.warning(
-                    "checkpoint %s is damaged (%s); it is set aside as %s, and the one before it "
-                    "counts",
-                    *(path, error, aside.name),
-                )
+                if jax.process_index() == 0:
+                    _set_aside(path, error)
         return None
 
     def save(
@@ -188,10 +184,10 @@ class Checkpoints:
             OSError: this or the previous checkpoint cannot be written.
         """
         self.wait()
-        self._number += 1
+        self._number = first_hosts(self._number + 1)
         started = time.perf_counter()
         path = self.directory / str(self._number)
-        arrays, content = _split(state)
+        arrays, content = split(state)
         meta = {
             "format": FORMAT,
             "identity": self._identity,
@@ -211,7 +207,7 @@ class Checkpoints:
 
         with _as_os_error(path):
             _make_private(path)
-            self._orbax().save(path / _ARRAYS, args=_save_args(content))
+            self._orbax().save(path / _ARRAYS, args=save_args(content))
         self._under_way = self._waiter.submit(finish)
 
     def wait(self) -> None:
@@ -251,7 +247,7 @@ class Checkpoints:
         if self._checkpointer is None:
             import orbax.checkpoint as ocp
 
-            logging.getLogger("absl").setLevel(logging.ERROR)  # its notes concern no user
+            logging.getLogger("absl").setLevel(logging.CRITICAL)  # its notes concern no user
             self._checkpointer = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
         return self._checkpointer
 
@@ -267,112 +263,6 @@ class Checkpoints:
                 )
         arrays = meta.pop("arrays")
         return Loaded(path, Saved(**meta), arrays)
-
-
-def bytes_of(state: TrainState) -> int:
-    """Size of a checkpoint of a state at most, in bytes; of several hosts together."""
-    return int(sum(leaf.nbytes for leaf in jax.tree.leaves(state))) + _SPARE_BYTES
-
-
-def _split(state: TrainState) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The description of all arrays, and the tree for Orbax: packed bytes and large arrays."""
-    named = jax.tree_util.tree_flatten_with_path(state)[0]
-    leaves = [(jax.tree_util.keystr(path), _data(leaf)) for path, leaf in named]
-    large = {name: leaf for name, leaf in leaves if leaf.nbytes >= PACKED_BYTES}
-    small = jax.device_get([_local(leaf) for name, leaf in leaves if name not in large])
-    values = iter(small)
-    described: list[dict[str, Any]] = []
-    packed: list[bytes] = []
-    offset = 0
-    for name, leaf in leaves:
-        at = -1
-        if name not in large:
-            at = offset
-            packed.append(np.asarray(next(values)).tobytes())
-            offset += len(packed[-1])
-        described.append(
-            {"name": name, "dtype": leaf.dtype.name, "shape": list(leaf.shape), "at": at}
-        )
-    content: dict[str, Any] = {"packed": np.frombuffer(b"".join(packed), np.uint8)}
-    content |= {f"large_{i}": leaf for i, leaf in enumerate(large.values())}
-    return described, content
-
-
-def _read_arrays(
-    path: Path, found: Mapping[str, Mapping[str, Any]], expected: Mapping[str, Any]
-) -> dict[str, jax.Array]:
-    import orbax.checkpoint as ocp
-
-    small = {name: array for name, array in found.items() if array["at"] >= 0}
-    size = sum(_nbytes(array) for array in small.values())
-    like: dict[str, Any] = {"packed": np.zeros(size, np.uint8)}
-    large = [name for name in found if name not in small]
-    for i, name in enumerate(large):
-        leaf = expected[name]
-        like[f"large_{i}"] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader, _as_os_error(path):
-        content = reader.restore(path, args=ocp.args.StandardRestore(like))
-    packed = np.asarray(content["packed"])
-    arrays = {name: content[f"large_{i}"] for i, name in enumerate(large)}
-    for name, array in small.items():
-        part = packed[array["at"] : array["at"] + _nbytes(array)]
-        values = part.view(jnp.dtype(array["dtype"])).reshape(array["shape"])
-        arrays[name] = _placed(values, expected[name])
-    return arrays
-
-
-def _save_args(content: Mapping[str, Any]) -> Any:
-    import orbax.checkpoint as ocp
-
-    return ocp.args.StandardSave(content)
-
-
-def _nbytes(array: Mapping[str, Any]) -> int:
-    return int(math.prod(array["shape"])) * int(jnp.dtype(array["dtype"]).itemsize)
-
-
-def _is_key(leaf: Any) -> bool:
-    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
-
-
-def _data(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
-def _local(leaf: Any) -> Any:
-    """A small array as this host has it; small ones are never divided among hosts."""
-    whole = getattr(leaf, "is_fully_addressable", True)
-    return leaf if whole else leaf.addressable_data(0)
-
-
-def _described(leaf: Any) -> str:
-    """Shape and type of an array as text; ``nothing`` for None."""
-    if leaf is None:
-        return "nothing"
-    data = _data(leaf)
-    return f"{data.dtype.name}{list(data.shape)}"
-
-
-def _recorded(array: Mapping[str, Any] | None) -> str:
-    return "nothing" if array is None else f"{array['dtype']}{list(array['shape'])}"
-
-
-def _placed(values: np.ndarray, like: jax.Array) -> jax.Array:
-    """A small array on the device; a copy, because the buffers of the state are donated."""
-    if _is_key(like):
-        wrapped = jax.jit(
-            lambda data: jax.random.wrap_key_data(data, impl=jax.random.key_impl(like)),
-            out_shardings=like.sharding,
-        )
-        key: jax.Array = wrapped(np.array(values))
-        return key
-    if not like.is_fully_addressable:
-        return jax.make_array_from_callback(
-            values.shape, like.sharding, lambda part: np.array(values[part])
-        )
-    placed: jax.Array = jax.device_put(jnp.array(values, copy=True), like.sharding)
-    return placed
 
 
 def _sums_of(path: Path) -> str:
@@ -395,12 +285,15 @@ def _check_sums(path: Path) -> None:
         raise ValueError(f"other checksum: {different[0].partition('  ')[2] or _SUMS}")
 
 
-def _set_aside(path: Path) -> Path:
-    """Renames a damaged checkpoint; an earlier one of that name is removed."""
+def _set_aside(path: Path, error: Exception) -> None:
+    """Renames a damaged checkpoint and says so; an earlier one of that name is removed."""
     aside = path.with_name(path.name + _DAMAGED)
     shutil.rmtree(aside, ignore_errors=True)
     path.rename(aside)
-    return aside
+    _log.warning(
+        "checkpoint %s is damaged (%s); it is set aside as %s, and the one before it counts",
+        *(path, error, aside.name),
+    )
 
 
 def _make_private(path: Path) -> None:
@@ -411,12 +304,14 @@ def _make_private(path: Path) -> None:
 
 @contextlib.contextmanager
 def _as_os_error(path: Path) -> Iterator[None]:
-    """Turns the many errors of a full or read-only disk inside Orbax into an OSError."""
+    """Turns the errors of a full or read-only disk inside Orbax into an OSError."""
     try:
         yield
     except OSError:
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        full = "no space left" in str(error).lower()
-        raise OSError(errno.ENOSPC if full else errno.EIO, reason, os.fspath(path)) from error
+        found = _OS_ERROR.search(str(error))
+        if found is None:
+            raise
+        code = int(found[1])
+        raise OSError(code, os.strerror(code), os.fspath(path)) from error

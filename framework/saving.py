@@ -22,12 +22,13 @@ import jax
 
 from timetrial.framework.budget import StopReason
 from timetrial.framework.callbacks import Callback, StepInfo
-from timetrial.framework.checkpoint import STARTS_ANEW, Checkpoints, Loaded, Saved, bytes_of
+from timetrial.framework.checkpoint import STARTS_ANEW, Checkpoints, Loaded, Saved
 from timetrial.framework.clock import Clock
 from timetrial.framework.devices import Devices
 from timetrial.framework.errors import UserError
 from timetrial.framework.files import free_bytes, wait_for_room
 from timetrial.framework.hosts import first_hosts
+from timetrial.framework.packing import bytes_of
 from timetrial.framework.records import RunResult
 from timetrial.framework.types import TrainState
 
@@ -37,7 +38,7 @@ SHARE: Final = 0.01
 DISK_BYTES_PER_SECOND: Final = 5e8
 """Guess of the speed of saving, before the first one."""
 
-SAME: Final = ("devices", "hosts", "platform", "precision")
+SAME: Final = ("devices", "platform", "precision")
 """What must be the same when a run continues; a difference changes its numbers."""
 
 _PACKAGES: Final = ("timetrial", "jax", "jaxlib", "flax", "optax")
@@ -116,6 +117,8 @@ class Checkpoint(Callback):
             self._saved_at, self._saved_train_seconds = self._now(), info.train_seconds
 
     def on_fit_end(self, result: RunResult | None) -> None:
+        if result is None and jax.process_count() > 1:
+            return  # another host may be lost, and saving would wait for it
         with self._clock.charge("checkpoint"), _reported(self._checkpoints.directory):
             self._checkpoints.close()
 
@@ -216,7 +219,7 @@ def check_maker(loaded: Loaded | None, devices: Devices) -> None:
     """Compares what saved a run with what continues it; other versions give a warning.
 
     Raises:
-        UserError: devices, hosts, platform or precision differ.
+        UserError: devices, platform or precision differ.
     """
     if loaded is None:
         return

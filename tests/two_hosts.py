@@ -37,7 +37,7 @@ INDEX, PORT, ROOT = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 TOGETHER = INDEX < 2
 STEPS = ("budget.steps=16",)
 LONG = ("budget.steps=20", "seed=1")
-LOST = ("budget.steps=20", "seed=2")
+LOST = ("budget.steps=20", "seed=2", "tracking.checkpoint_minutes=1e-6")
 Hook = Callable[[int], None]
 
 
@@ -99,10 +99,13 @@ def divided_checkpoint() -> None:
     feed, fed = program.feed(0, 0), Team(devices).inputs(0.0)
     program.compile(state, fed)
     state, _ = program.train_step(state, next(feed), fed)
-    path = ROOT / "divided.msgpack"
-    checkpoint.save(path, state, checkpoint.Saved({}, {}, "", 0, {}), "id")
-    Team(devices).agree(0.0)  # both are here: the file is written
-    again = checkpoint.load(path, "id").state(program.init(1))
+    checkpoints = checkpoint.Checkpoints(ROOT / "divided", "id")
+    checkpoints.save(state, checkpoint.Saved(1, {}))
+    checkpoints.close()
+    Team(devices).agree(0.0)  # both are here: the files are written
+    loaded = checkpoint.Checkpoints(ROOT / "divided", "id").latest()
+    assert loaded is not None
+    again = loaded.state(program.init(1))
 
     def same(a: Any, b: Any) -> bool:
         parts = zip(a.addressable_shards, b.addressable_shards, strict=True)

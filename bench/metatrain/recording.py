@@ -13,8 +13,9 @@ from pathlib import Path
 import jax
 
 from timetrial.bench.metatrain.config import Command
-from timetrial.framework.checkpoint import Checkpoints, Saved, bytes_of
+from timetrial.framework.checkpoint import Checkpoints, Saved
 from timetrial.framework.files import wait_for_room
+from timetrial.framework.packing import bytes_of
 from timetrial.framework.records import Row
 from timetrial.framework.types import Condition, Direction, Status, TrainState
 from timetrial.framework.yaml_files import yaml_of
