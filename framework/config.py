@@ -101,7 +101,7 @@ class Tracking:
         root: directory of all local files.
     """
 
-    uri: UserUri | None = None
+    uri: UserUri | None = dataclasses.field(default=None, repr=False)
     experiment: str = "timetrial"
     root: UserPath = "runs"
 

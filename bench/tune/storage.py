@@ -21,6 +21,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from timetrial.framework.errors import UserError
+from timetrial.framework.secrets import masked
 
 ALLOWED = (
     "sqlite:///PATH, postgresql://USER@HOST:PORT/NAME, another database of SQLAlchemy, "
@@ -214,8 +215,4 @@ def _database_lock(url: str) -> Callable[[], AbstractContextManager[None]]:
 
 
 def _without_password(url: str) -> str:
-    try:
-        password = urlsplit(url).password
-    except ValueError:
-        return url
-    return url if password is None else url.replace(f":{password}@", ":***@", 1)
+    return masked(url)

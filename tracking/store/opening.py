@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from timetrial.framework.files import removed_on_error
+from timetrial.framework.paths import checked_address
+from timetrial.framework.secrets import masked
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.journal import DIRECTORIES
 
@@ -61,7 +63,7 @@ class Store:
         artifact_location: absolute directory of artifacts; ``None`` for a server.
     """
 
-    uri: str
+    uri: str = dataclasses.field(repr=False)
     root: Path
     client: MlflowClient
     artifact_location: Path | None
@@ -121,7 +123,7 @@ def resolve_uri(uri: str | None, root: Path) -> str:
         TrackingError: a sqlite URI has no usable path.
     """
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
-    path = sqlite_path(chosen)
+    path = sqlite_path(checked_address(chosen))
     return chosen if path is None else f"sqlite:///{path}"
 
 
@@ -369,5 +371,4 @@ def _scheme(uri: str) -> str:
 
 
 def _without_password(uri: str) -> str:
-    password = urlsplit(uri).password
-    return uri if password is None else uri.replace(f":{password}@", ":***@", 1)
+    return masked(uri)

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import sys
 
+from timetrial.framework.secrets import without_login
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.store.opening import Store
 
@@ -46,7 +47,9 @@ def ui_environment() -> dict[str, str]:
 
 def ui_address(store: Store, path: str = "/", host: str = "127.0.0.1", port: int = 5000) -> str:
     """Address for a browser; ``tracking.store.views.write_views`` returns ``path``."""
-    server = store.uri if store.artifact_location is None else f"http://{host}:{port}"
+    server = (
+        without_login(store.uri) if store.artifact_location is None else f"http://{host}:{port}"
+    )
     return server.rstrip("/") + path
 
 
