@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import sqlite3
 import threading
+import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,6 +63,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, P
         made = make_server("127.0.0.1", 0, noted, threaded=True, request_handler=Quiet)
         thread = threading.Thread(target=made.serve_forever, daemon=True)
         thread.start()
+        for name in ("experiments", "runs"):  # the first requests take seconds
+            address = f"http://127.0.0.1:{made.server_port}/api/2.0/mlflow/{name}/search"
+            body = b'{"experiment_ids": ["0"], "max_results": 1}'
+            request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+            urllib.request.urlopen(request, timeout=120).close()
         yield Server(made.server_port, logins), place
         made.shutdown()
         thread.join()
