@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from timetrial.framework.files import PRIVATE
 from timetrial.framework.records import Row
 from timetrial.framework.secrets import masked, masked_tree
 from timetrial.framework.types import Status
@@ -119,7 +120,7 @@ class Journal:
     def __init__(self, path: Path, *, cut_at: int | None = None) -> None:
         self.path = path
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE)
             self.offset = _end_of_last_line(self._file)
             if cut_at is not None:
                 self._check_cut(cut_at)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from timetrial.framework.files import make_private_directory
 from timetrial.framework.records import Row
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
@@ -116,7 +117,7 @@ def start_run(directory: Path, header: RunHeader) -> JournalTracker:
     journal_id = uuid.uuid4().hex
     name = re.sub(r"[^\w.\-]+", "_", header.run_name)[:100]
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_private_directory(directory)
     except OSError as error:
         raise TrackingError(
             f"journals in {directory}: cannot be made ({error.strerror})"

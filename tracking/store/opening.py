@@ -20,7 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from timetrial.framework.files import removed_on_error
+from timetrial.framework.files import (
+    make_directory,
+    make_private_directory,
+    make_private_file,
+    owner_only,
+    removed_on_error,
+)
 from timetrial.framework.paths import checked_address
 from timetrial.framework.secrets import masked
 from timetrial.tracking.record.errors import TrackingError
@@ -188,9 +194,11 @@ def _open_sqlite(uri: str, database: Path, create: bool) -> MlflowClient:
         _make_writable(database.parent)
         # Inside the lock, so that a database of another process is never removed.
         with _exclusive(lock), removed_on_error(*files):
+            make_private_file(database)  # the -wal and -shm files get its mode
             client = _connect(uri)
             _allow_readers_while_writing(database)
             _follow_move(database)
+            make_private_directory(database.parent / "artifacts")
     return client
 
 
@@ -309,7 +317,7 @@ def _impatient() -> Iterator[None]:
 def _exclusive(path: Path) -> Iterator[None]:
     """Holds an exclusive lock on a file, across processes."""
     while True:
-        with path.open("a") as file:
+        with open(path, "a", opener=owner_only) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             # Another, failed process may have removed the file in the meantime.
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
@@ -339,7 +347,7 @@ def _check_writable(directory: Path) -> None:
 
 def _make_writable(directory: Path) -> None:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         writable = os.access(directory, os.W_OK | os.X_OK)
         reason = "no write permission"
     except OSError as error:
