@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from timetrial.framework.errors import UserError
+from timetrial.framework.files import PRIVATE, make_private_directory
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import process_tags
 
@@ -43,8 +44,7 @@ def claimed(directory: Path, name: str) -> Iterator[None]:
     Raises:
         TakenError: another process has it.
     """
-    for parent in [*reversed(directory.parents), directory]:
-        parent.mkdir(mode=0o700, exist_ok=True)
+    make_private_directory(directory)
     path = directory / LOCK
     with _locked(path, name):
         yield
@@ -56,7 +56,7 @@ def claimed(directory: Path, name: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _locked(path: Path, name: str) -> Iterator[None]:
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
         try:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

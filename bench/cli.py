@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from timetrial.bench import completion, usage
 from timetrial.bench.commands import COMMANDS, Command
 from timetrial.bench.invocation import program, version
+from timetrial.bench.terminal import mask_output
 from timetrial.framework import signals
 from timetrial.framework.errors import UserError
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Exit codes: 0 done, 1 a run failed, 2 bad input, 128 + N ended by signal N (130 Ctrl-C, 143
     SIGTERM, 129 SIGHUP).
     """
+    mask_output()
     with signals.exit_at_once("interrupted; nothing was started"):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's start-up messages
         if "_ARGCOMPLETE" in os.environ:

@@ -19,6 +19,7 @@ from timetrial.framework.config import Tracking
 from timetrial.framework.errors import UserError
 from timetrial.framework.files import write_atomically, write_errors
 from timetrial.framework.records import RunRecord
+from timetrial.framework.secrets import masked_file
 from timetrial.framework.suggestions import unknown
 from timetrial.tracking.read.places import gather
 from timetrial.tracking.read.runs import load_runs
@@ -131,7 +132,7 @@ def compare(one: str, other: str, places: Places, out: Path, *, mixed_machines: 
         path = out / name
         with write_errors(f"the plot to {out}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, data)
+            write_atomically(path, masked_file(data))
         print(f"plot     {path}")
     return 0
 

@@ -17,6 +17,7 @@ import pandas as pd
 from timetrial.framework.errors import UserError
 from timetrial.framework.files import write_atomically, write_errors
 from timetrial.framework.records import RunRecord
+from timetrial.framework.secrets import masked
 from timetrial.framework.types import Condition, Split
 from timetrial.tracking.read.times_csv import METRIC, as_times
 from timetrial.tracking.record import schema
@@ -166,7 +167,7 @@ def write_leaderboard(found: Leaderboard, directory: Path, title: str) -> None:
     with write_errors(f"to {directory}"):
         for name, text in files.items():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(directory / name, text.encode())
+            write_atomically(directory / name, masked(text).encode())
 
 
 def _unplayed(found: Leaderboard, name: str) -> str:

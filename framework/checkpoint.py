@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 import jax
 
 from timetrial.framework.errors import UserError
-from timetrial.framework.files import write_atomically
+from timetrial.framework.files import make_private_directory, write_atomically
 from timetrial.framework.hosts import first_hosts
 from timetrial.framework.packing import described, read_arrays, recorded, save_args, split
 from timetrial.framework.types import TrainState
@@ -206,7 +206,7 @@ class Checkpoints:
             done()
 
         with _as_os_error(path):
-            _make_private(path)
+            make_private_directory(path)
             self._orbax().save(path / _ARRAYS, args=save_args(content))
         self._under_way = self._waiter.submit(finish)
 
@@ -294,12 +294,6 @@ def _set_aside(path: Path, error: Exception) -> None:
         "checkpoint %s is damaged (%s); it is set aside as %s, and the one before it counts",
         *(path, error, aside.name),
     )
-
-
-def _make_private(path: Path) -> None:
-    """Makes a directory that only this user can read."""
-    for parent in [*reversed(path.parents), path]:
-        parent.mkdir(mode=0o700, exist_ok=True)
 
 
 @contextlib.contextmanager

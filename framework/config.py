@@ -104,7 +104,7 @@ class Tracking:
         final_checkpoint: keep the checkpoint of a finished run: its trained state.
     """
 
-    uri: UserUri | None = None
+    uri: UserUri | None = dataclasses.field(default=None, repr=False)
     experiment: str = "timetrial"
     root: UserPath = "runs"
     checkpoint_minutes: float = 10.0

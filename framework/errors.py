@@ -1,9 +1,11 @@
 """Errors that users can correct, as opposed to bugs.
 
-Boundary: imports no other module, so that the command line catches them before it loads anything.
+Boundary: imports ``secrets`` only, so that the command line catches them before it loads anything.
 """
 
 import signal
+
+from timetrial.framework.secrets import masked
 
 
 class Interrupted(KeyboardInterrupt):
@@ -25,8 +27,12 @@ class InterruptedAgain(Interrupted):
 class UserError(Exception):
     """An error that the user can correct; the command line prints one line and exits with 2.
 
-    The message states the expected value, the value given and the allowed values.
+    The message states the expected value, the value given and the allowed values; credentials in
+    it are masked.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(masked(message))
 
 
 class ConfigError(UserError):

@@ -1,4 +1,4 @@
-"""Atomic file writes, waiting for room on a full disk, and removal of the files of a failed step.
+"""Atomic and private file writes, waiting for room on a full disk, clean-up of failed steps.
 
 Boundary: paths and bytes; independent of their content.
 """
@@ -104,11 +104,47 @@ def free_bytes(path: Path) -> int:
     return 0
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file atomically: writes to a temporary name, then renames it."""
+PRIVATE: Final = 0o600
+"""Mode of files that may hold credentials or the results of others: its owner only."""
+
+
+def owner_only(path: str | os.PathLike[str], flags: int) -> int:
+    """Opener of a private file: ``open(path, "a", opener=owner_only)``; existing modes stay."""
+    return os.open(path, flags, PRIVATE)
+
+
+def make_private_file(path: Path) -> None:
+    """Creates an empty private file, such as a database before it is opened; keeps an old one."""
+    os.close(owner_only(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC))
+
+
+def make_private_directory(path: Path) -> None:
+    """Creates a directory for its owner only, mode 0700; keeps an old one.
+
+    Missing parents get 0755, less the umask: others may enter, not write.
+    """
+    make_directory(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+
+
+def make_directory(path: Path) -> None:
+    """Creates a directory and its parents with mode 0755, less the umask; keeps old ones."""
+    for part in reversed([path, *path.parents]):
+        if not part.is_dir():
+            part.mkdir(mode=0o755, exist_ok=True)
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Writes a file atomically: writes to a temporary name, then renames it.
+
+    Args:
+        path: the file.
+        data: its content.
+        mode: of the file, less the umask; ``PRIVATE`` for its owner only.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        with part.open("xb") as file:
+        with open(part, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

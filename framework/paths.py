@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Annotated
 
 from timetrial.framework.errors import UserError
+from timetrial.framework.secrets import MASK, remember
 
 
 class PathError(UserError, ValueError):
-    """A path starts with ``~`` but names no home directory."""
+    """A path names no home directory, or an address cannot be used."""
 
 
 def expanded(path: str) -> str:
@@ -36,13 +37,31 @@ def expanded_uri(uri: str) -> str:
     """The address with ``~`` at the start of its path replaced: ``sqlite:///~/m.db``, ``~/runs``.
 
     Raises:
-        PathError: as in ``expanded``.
+        PathError: as in ``expanded`` and ``checked_address``.
     """
+    uri = checked_address(uri)
     head = re.match(r"(?:[a-z][a-z0-9+.-]*:(?:///?)?)?(?=~)", uri, re.IGNORECASE)
     if head is None:
         return uri
     scheme = head[0].replace("file:///", "file://")  # sqlite needs a fourth slash, file does not
     return scheme + expanded(uri[head.end() :])
+
+
+def checked_address(uri: str) -> str:
+    """The address; its password is masked in every text from now on.
+
+    Raises:
+        PathError: it has the old name of PostgreSQL, or a masked password.
+    """
+    remember(uri)
+    if uri.startswith("postgres:"):
+        raise PathError(f"expected postgresql://, as SQLAlchemy knows no postgres://; got {uri!r}")
+    if f":{MASK}@" in uri:
+        raise PathError(
+            f"expected an address with its password, got {uri!r}; passwords are masked wherever "
+            "they are written down, so type it again"
+        )
+    return uri
 
 
 def user_path(path: str) -> Path:

@@ -26,13 +26,10 @@ _KEY = (
     r"(?:pass(?:word|wd|phrase)|pwd|secret|token|credential|signature"
     r"|(?:api|access|account|private|secret)[_-]?key(?:[_-]?id)?)"
 )
-# A quote before a comma, colon or bracket ends a text, and so does a tag: no part of an address.
-_RUN = r"""(?:(?!["'`][,:;)\]}>]|</)\S)*"""
+# Every pattern takes a time linear in the length of the text.
 _PLACES: Final = (
-    # scheme://user:password@host; the last @ counts, since passwords may hold @ : / ? and #
-    (re.compile(rf"(://[^\s:/?#]*:){_RUN}@"), rf"\1{MASK}@"),
     (re.compile(r"(?<=http://)[^\s/:?#@\"'<>]+@|(?<=https://)[^\s/:?#@\"'<>]+@"), f"{MASK}@"),
-    (re.compile(r"(%3a%2f%2f[^\s&]*?%3a)[^\s&]*%40", re.I), rf"\1{MASK}%40"),
+    (re.compile(r"(%3a%2f%2f[^\s&]{0,250}?%3a)[^\s&]{0,500}%40", re.I), rf"\1{MASK}%40"),
     # password=..., --token ..., "secret": "...", and a line of YAML
     (
         re.compile(rf"""({_KEY}["']?[ ]?=[ ]?)("[^"]*"|'[^']*'|[^\s&"'<>]+)""", re.I),
@@ -66,45 +63,28 @@ _NO_SECRET_NAME = re.compile(
     r"|BUNDLE|ARN|NAME|PROCESS)$|^(OLD)?PWD$|^AWS_(EC2|EXECUTION|SDK|ENDPOINT|LAMBDA)",
     re.I,
 )
+# An address ends at a space, at a tag, and at a quote before a comma, colon or bracket.
+_ADDRESSES = re.compile(r"""://(?:(?!["'`][,:;)\]}>]|</)\S)*""")
+_USER = re.compile(r"://[^:/?#]*:")
 _ADDRESS = re.compile(r"://(?P<user>[^:/?#@]*):(?P<password>.*)@", re.S)
 _LOGIN = re.compile(r"://(?:[^\s:/?#@]*@|[^\s:/?#]*:\S*@)")
 _ASSIGNED = re.compile(rf"{_KEY}=([^&\s]+)", re.I)
 _SEPARATORS = re.compile(r"[@:/?#&=;,\[\]\s]+")
 _NUMBER = re.compile(r"[\d.,:e+_-]{1,11}")
 _ORDINARY: Final = frozenset(
-    [
-        "account",
-        "admin",
-        "administrator",
-        "changeme",
-        "default",
-        "example",
-        "guest",
-        "localhost",
-        "mariadb",
-        "mlflow",
-        "mysql",
-        "optuna",
-        "passwd",
-        "password",
-        "postgres",
-        "postgresql",
-        "public",
-        "secret",
-        "server",
-        "sqlite",
-        "studies",
-        "timetrial",
-        "tracking",
-        "user",
-        "username",
-    ]
+    (
+        *("account", "admin", "administrator", "changeme", "default", "example", "guest"),
+        *("localhost", "mariadb", "mlflow", "mysql", "optuna", "passwd", "password", "postgres"),
+        *("postgresql", "public", "secret", "server", "sqlite", "studies", "timetrial"),
+        *("tracking", "user", "username"),
+    )
 )
 _remembered: set[str] = set()
 
 
 def masked(text: str) -> str:
     """The text with every credential replaced by ``***``; other text is unchanged."""
+    text = _ADDRESSES.sub(_without_password, text)
     for pattern, shown in _PLACES:
         text = pattern.sub(shown, text)
     known = _pattern(_known())
@@ -139,6 +119,15 @@ def remember(address: str) -> str:
 def without_login(address: str) -> str:
     """An address without user and password, for links."""
     return _LOGIN.sub("://", address)
+
+
+def _without_password(address: re.Match[str]) -> str:
+    """``://user:***@host``; the last @ counts, since passwords may hold @ : / ? and #."""
+    text = address[0]
+    user, end = _USER.search(text), text.rfind("@")
+    if user is None or end < user.end():
+        return text
+    return f"{text[: user.end()]}{MASK}{text[end:]}"
 
 
 def _known() -> frozenset[str]:

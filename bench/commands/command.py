@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import ipaddress
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -78,6 +79,15 @@ def number_above(low: float) -> Callable[[str], float]:
         return value
 
     return number
+
+
+def ip_address(text: str) -> str:
+    """Argparse type of an IPv4 address, or ``localhost``."""
+    try:
+        return text if text == "localhost" else str(ipaddress.IPv4Address(text))
+    except ValueError as error:
+        message = f"expected an IPv4 address such as 127.0.0.1, got {text}"
+        raise argparse.ArgumentTypeError(message) from error
 
 
 def user_file(text: str) -> Path:

@@ -17,6 +17,7 @@ from timetrial.bench.commands.command import (
     Job,
     Options,
     Parser,
+    ip_address,
     load_checked_suite,
     number_above,
     require_devices,
@@ -223,7 +224,7 @@ def _ui(options: Options) -> Job:
     from timetrial.bench.ui import serve
 
     tracking = load_suite(options.overrides)[1]
-    return lambda: serve(tracking, options.port)
+    return lambda: serve(tracking, options.port, options.host)
 
 
 def _ui_arguments(parser: Parser) -> None:
@@ -231,7 +232,14 @@ def _ui_arguments(parser: Parser) -> None:
         "--port",
         type=whole_number(1, 65535),
         default=5000,
-        help="port on 127.0.0.1 (default: 5000)",
+        help="port to listen on (default: 5000)",
+    )
+    parser.add_argument(
+        "--host",
+        type=ip_address,
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="IPv4 address to listen on (default: 127.0.0.1, this machine only; 0.0.0.0: anybody)",
     )
 
 

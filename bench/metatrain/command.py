@@ -22,6 +22,7 @@ from timetrial.bench.metatrain.recording import MetatrainRecording, checkpoint_d
 from timetrial.framework.checkpoint import Checkpoints
 from timetrial.framework.config import ConfigError
 from timetrial.framework.errors import Interrupted, UserError
+from timetrial.framework.files import make_private_directory, owner_only
 from timetrial.framework.signals import noted
 from timetrial.framework.types import Status
 from timetrial.optimizers.metatraining.outer import Outer, init_state, place
@@ -55,7 +56,7 @@ def metatrain(overrides: Sequence[str], export: Path | None = None) -> int:
         jax.config.update("jax_num_cpu_devices", count)
     # Later pieces reuse compiled programs; compilation takes minutes on two cores.
     jax.config.update("jax_compilation_cache_dir", str(command.directory.parent / "compiled"))
-    command.directory.mkdir(parents=True, exist_ok=True)
+    make_private_directory(command.directory)
     with _only_one(command.directory), noted() as interrupted:
         training, complete = _piece(settings, command, weights, interrupted)
         signal = interrupted()
@@ -117,7 +118,7 @@ def _mesh(pairs: int) -> Mesh:
 @contextlib.contextmanager
 def _only_one(directory: Path) -> Iterator[None]:
     """Locks the training against other processes; the lock ends with the process."""
-    with (directory / "lock").open("a") as file:
+    with open(directory / "lock", "a", opener=owner_only) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

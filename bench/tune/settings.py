@@ -67,7 +67,7 @@ class StudySettings:
     objective: str = "best"
     pruning: str = "none"
     diverged: str = "fail"
-    storage: UserUri | None = None
+    storage: UserUri | None = dataclasses.field(default=None, repr=False)
     heartbeat_seconds: int = 15
 
     def __post_init__(self) -> None:

@@ -21,6 +21,8 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from timetrial.framework.errors import UserError
+from timetrial.framework.files import make_directory, make_private_file, owner_only
+from timetrial.framework.secrets import masked
 
 ALLOWED = (
     "sqlite:///PATH, postgresql://USER@HOST:PORT/NAME, another database of SQLAlchemy, "
@@ -163,8 +165,9 @@ def _file(url: str, prefix: str, shown: str) -> Path:
     """The file of a URL; creates its directory."""
     path = _path(url, prefix, shown)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.joinpath(f"{path.name}.workers").touch()
+        make_directory(path.parent)
+        make_private_file(path)
+        make_private_file(path.with_name(f"{path.name}.workers"))
     except OSError as error:
         raise UserError(f"study.storage: cannot write {path}: {error.strerror}") from error
     return path
@@ -175,7 +178,7 @@ def _file_lock(path: Path) -> Callable[[], AbstractContextManager[None]]:
 
     @contextlib.contextmanager
     def lock() -> Iterator[None]:
-        with path.with_name(f"{path.name}.workers").open("a") as file:
+        with open(path.with_name(f"{path.name}.workers"), "a", opener=owner_only) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -214,8 +217,4 @@ def _database_lock(url: str) -> Callable[[], AbstractContextManager[None]]:
 
 
 def _without_password(url: str) -> str:
-    try:
-        password = urlsplit(url).password
-    except ValueError:
-        return url
-    return url if password is None else url.replace(f":{password}@", ":***@", 1)
+    return masked(url)

@@ -27,6 +27,7 @@ from timetrial.framework.budget import StopReason
 from timetrial.framework.config import RunConfig
 from timetrial.framework.errors import StorageError
 from timetrial.framework.records import Row, RunResult
+from timetrial.framework.secrets import masked
 from timetrial.framework.types import Direction
 from timetrial.framework.workload import Workload
 from timetrial.tracking.record import schema
@@ -94,7 +95,7 @@ def tell(
     """Ends a trial in the storage; its outcome, if its state is ambiguous, is written first."""
     try:
         if ending is TrialState.FAIL or text == ledger.DIVERGED:
-            claimed.trial.set_user_attr(ledger.OUTCOME, text[:2000])
+            claimed.trial.set_user_attr(ledger.OUTCOME, masked(text)[:2000])
         study.tell(claimed.trial, value, state=ending)
     except (ValueError, RuntimeError) as error:
         # So many heartbeats were missed that another worker claimed the point.

@@ -43,7 +43,7 @@ def server(
     with log.open("wb") as output:
         process = subprocess.Popen(
             ui_command(local, port=port),
-            env=ui_environment(),
+            env=ui_environment(local),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -69,6 +69,16 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def test_the_server_listens_on_this_machine_only_and_its_address_is_no_argument(
+    server: tuple[Store, subprocess.Popen[bytes]], local: Store
+):
+    port = int(server[0].uri.rpartition(":")[2])
+    socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    with pytest.raises(ConnectionRefusedError):  # it would answer if it listened on 0.0.0.0
+        socket.create_connection(("127.0.0.2", port), timeout=5)
+    assert local.uri not in ui_command(local)  # all users of a machine may list commands
 
 
 def test_a_server_is_written_and_read_like_a_file(

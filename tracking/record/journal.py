@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from timetrial.framework.records import Row
+from timetrial.framework.secrets import masked, masked_tree
 from timetrial.framework.types import Status
 from timetrial.tracking.record.errors import DamagedJournalError
 from timetrial.tracking.record.line_file import LineFile
@@ -146,11 +147,11 @@ class Journal:
     def start(self, journal_id: str, started_ms: int, header: RunHeader) -> None:
         """Writes the first line."""
         head = {_ID: journal_id, "started_ms": started_ms, **dataclasses.asdict(header)}
-        self._append([{"kind": "run", "format": FORMAT, **head}])
+        self._append([{"kind": "run", "format": FORMAT, **masked_tree(head)}])
 
     def resume(self, tags: Mapping[str, str]) -> None:
         """Writes that another process resumes the run; its tags replace earlier ones."""
-        self._append([{"kind": "resume", "tags": dict(tags)}])
+        self._append([{"kind": "resume", "tags": masked_tree(tags)}])
 
     def rows(self, rows: Sequence[Row]) -> None:
         """Writes rows, all or none of them."""
@@ -172,8 +173,9 @@ class Journal:
     def end(self, end: End) -> None:
         """Writes the end of the run."""
         summary = {key: _encode(value) for key, value in end.summary.items()}
-        tree = {"status": end.status, "timestamp_ms": end.timestamp_ms, "tags": dict(end.tags)}
-        files = {"files": dict(end.files)} if end.files else {}
+        tree = {"status": end.status, "timestamp_ms": end.timestamp_ms}
+        tree["tags"] = masked_tree(end.tags)
+        files = {"files": masked_tree(end.files)} if end.files else {}
         self._append([{"kind": "end", **tree, "summary": summary, **files}])
 
     def sent(self, store: str, run_id: str) -> None:
@@ -183,7 +185,7 @@ class Journal:
             store: name of the store, without password.
             run_id: id of the run in that store.
         """
-        self._append([{"kind": "sent", "store": store, "run_id": run_id}])
+        self._append([{"kind": "sent", "store": masked(store), "run_id": run_id}])
 
     def sync(self) -> None:
         """Returns once the disk has all lines, so that they survive a power cut."""

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from timetrial.framework.files import wait_for_room
+from timetrial.framework.files import PRIVATE, wait_for_room
 from timetrial.tracking.record import seals
 from timetrial.tracking.record.errors import TrackingError
 
@@ -36,7 +36,7 @@ class LineFile:
     def __init__(self, path: Path, cut_at: int | None = None) -> None:
         self.path = path
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._file = wait_for_room(lambda: os.open(path, flags, 0o644), path, 1)
+        self._file = wait_for_room(lambda: os.open(path, flags, PRIVATE), path, 1)
         try:
             size = end_of_last_line(self._file)
             if cut_at is not None:

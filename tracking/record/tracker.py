@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from timetrial.framework.files import wait_for_room
+from timetrial.framework.files import make_private_directory, wait_for_room
 from timetrial.framework.records import Row
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
@@ -146,7 +146,7 @@ def start_run(directory: Path, header: RunHeader) -> JournalTracker:
         )
     journal_id = uuid.uuid4().hex
     name = re.sub(r"[^\w.\-]+", "_", header.run_name)[:100]
-    wait_for_room(lambda: directory.mkdir(parents=True, exist_ok=True), directory, 1)
+    wait_for_room(lambda: make_private_directory(directory), directory, 1)
     # Renamed once it has its first line: an empty file is always a damaged journal.
     journal = Journal(directory / f".{name}-{journal_id}.draft")
     started_ms = now_ms()

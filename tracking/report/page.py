@@ -17,6 +17,7 @@ import jinja2
 
 from timetrial.framework.files import write_atomically
 from timetrial.framework.records import RunRecord
+from timetrial.framework.secrets import masked_file
 from timetrial.tracking.report import exports, plots
 from timetrial.tracking.report.cells import Table
 from timetrial.tracking.report.inline import inline_svg
@@ -81,7 +82,7 @@ def _write(results: Results, directory: Path) -> Path:
     for name, data in files.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, data)
+        write_atomically(path, masked_file(data))
     return directory / PAGE
 
 

@@ -20,7 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from timetrial.framework.files import removed_on_error
+from timetrial.framework.files import (
+    make_directory,
+    make_private_directory,
+    make_private_file,
+    owner_only,
+    removed_on_error,
+)
+from timetrial.framework.paths import checked_address
+from timetrial.framework.secrets import masked
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.journal import DIRECTORIES
 
@@ -61,7 +69,7 @@ class Store:
         artifact_location: absolute directory of artifacts; ``None`` for a server.
     """
 
-    uri: str
+    uri: str = dataclasses.field(repr=False)
     root: Path
     client: MlflowClient
     artifact_location: Path | None
@@ -121,7 +129,7 @@ def resolve_uri(uri: str | None, root: Path) -> str:
         TrackingError: a sqlite URI has no usable path.
     """
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
-    path = sqlite_path(chosen)
+    path = sqlite_path(checked_address(chosen))
     return chosen if path is None else f"sqlite:///{path}"
 
 
@@ -186,9 +194,11 @@ def _open_sqlite(uri: str, database: Path, create: bool) -> MlflowClient:
         _make_writable(database.parent)
         # Inside the lock, so that a database of another process is never removed.
         with _exclusive(lock), removed_on_error(*files):
+            make_private_file(database)  # the -wal and -shm files get its mode
             client = _connect(uri)
             _allow_readers_while_writing(database)
             _follow_move(database)
+            make_private_directory(database.parent / "artifacts")
     return client
 
 
@@ -307,7 +317,7 @@ def _impatient() -> Iterator[None]:
 def _exclusive(path: Path) -> Iterator[None]:
     """Holds an exclusive lock on a file, across processes."""
     while True:
-        with path.open("a") as file:
+        with open(path, "a", opener=owner_only) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             # Another, failed process may have removed the file in the meantime.
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
@@ -337,7 +347,7 @@ def _check_writable(directory: Path) -> None:
 
 def _make_writable(directory: Path) -> None:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         writable = os.access(directory, os.W_OK | os.X_OK)
         reason = "no write permission"
     except OSError as error:
@@ -369,5 +379,4 @@ def _scheme(uri: str) -> str:
 
 
 def _without_password(uri: str) -> str:
-    password = urlsplit(uri).password
-    return uri if password is None else uri.replace(f":{password}@", ":***@", 1)
+    return masked(uri)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from timetrial.framework.secrets import masked
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.tracker import now_ms
@@ -50,11 +51,11 @@ def write_summary(
         mark = (schema.STUDY_SUMMARY, study)
         run_id = marked_run(store, experiment, mark, {}, f"study {study}")
         for key, tag in tags.items():
-            store.client.set_tag(run_id, key, tag)
+            store.client.set_tag(run_id, key, masked(tag))
         for key, number in metrics.items():
             store.client.log_metric(run_id, key, number)
         for path, text in texts.items():
-            store.client.log_text(run_id, text, path)
+            store.client.log_text(run_id, masked(text), path)
         for path, figure in figures.items():
             tight = {"bbox_inches": "tight"}  # keeps long parameter names inside
             store.client.log_figure(run_id, figure, path, save_kwargs=tight)

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import sys
 
+from timetrial.framework.secrets import without_login
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.store.opening import Store
 
@@ -16,7 +17,7 @@ from timetrial.tracking.store.opening import Store
 def ui_command(store: Store, host: str = "127.0.0.1", port: int = 5000) -> list[str]:
     """The command that serves the web interface of a store; empty for a running server.
 
-    Run it with ``ui_environment()``; after some seconds it serves ``ui_address(...)``.
+    Run it with ``ui_environment(store)``; after some seconds it serves ``ui_address(...)``.
 
     Raises:
         TrackingError: the store needs a local server, but only a part of MLflow is installed.
@@ -30,15 +31,19 @@ def ui_command(store: Store, host: str = "127.0.0.1", port: int = 5000) -> list[
         raise TrackingError(
             "the web interface needs all of MLflow: install it with pip install 'timetrial[ui]'"
         )
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri]
+    command = [sys.executable, "-m", "mlflow", "server"]
     command += ["--artifacts-destination", str(store.artifact_location)]
     return [*command, "--host", host, "--port", str(port), "--workers", "1"]
 
 
-def ui_environment() -> dict[str, str]:
-    """Environment of the command, without MLflow's job runners and telemetry."""
+def ui_environment(store: Store) -> dict[str, str]:
+    """Environment of the command: the store's address, no job runners, no telemetry.
+
+    Commands are listed for all users of the machine; the address may hold a password.
+    """
     return {
         **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": store.uri,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
@@ -46,7 +51,9 @@ def ui_environment() -> dict[str, str]:
 
 def ui_address(store: Store, path: str = "/", host: str = "127.0.0.1", port: int = 5000) -> str:
     """Address for a browser; ``tracking.store.views.write_views`` returns ``path``."""
-    server = store.uri if store.artifact_location is None else f"http://{host}:{port}"
+    server = (
+        without_login(store.uri) if store.artifact_location is None else f"http://{host}:{port}"
+    )
     return server.rstrip("/") + path
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from timetrial.framework.records import Row
+from timetrial.framework.secrets import masked
 from timetrial.framework.types import Status
 from timetrial.tracking.record import evaluations_file, schema
 from timetrial.tracking.record.errors import TrackingError
@@ -135,7 +136,7 @@ class RunWriter:
         """Uploads a text as an artifact; a failure gives a warning and False."""
         try:
             with store_errors(self._store.uri):
-                self._client.log_text(run_id, text, name)
+                self._client.log_text(run_id, masked(text), name)
         except TrackingError as error:
             _log.warning("%s: artifact %s of run %s is missing", error, name, run_id)
             self.complete = False
@@ -182,7 +183,7 @@ def _source_tags(tags: Mapping[str, str]) -> dict[str, str]:
 def _fitting_params(params: Mapping[str, str]) -> dict[str, str]:
     """Params with legal, distinct names and values truncated to MLflow's limit."""
     fitting: dict[str, str] = {}
-    for key, value in params.items():
+    for key, value in zip(params, map(masked, params.values()), strict=True):
         legal = name = _legal_key(key)
         count = 1
         while legal in fitting:
@@ -194,7 +195,7 @@ def _fitting_params(params: Mapping[str, str]) -> dict[str, str]:
 
 
 def _fitting_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    return {_legal_key(key): value[:TAG_CHARACTERS] for key, value in tags.items()}
+    return {_legal_key(key): masked(value)[:TAG_CHARACTERS] for key, value in tags.items()}
 
 
 def _legal_key(key: str) -> str:

@@ -1,0 +1,40 @@
+"""Masks credentials in everything that the program prints.
+
+Boundary: wraps ``sys.stdout`` and ``sys.stderr``; ``framework.secrets`` finds the credentials.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any, TextIO, cast
+
+from timetrial.framework.secrets import masked
+
+
+class MaskedStream:
+    """A text stream that masks credentials; everything else is that of the wrapped stream."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes a text without its credentials; returns the length of the given text."""
+        self._stream.write(masked(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Writes each text without its credentials."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def mask_output() -> None:
+    """Masks all later output of this process: prints, warnings, logs, progress and tracebacks."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, MaskedStream):
+            setattr(sys, name, cast(TextIO, MaskedStream(stream)))
