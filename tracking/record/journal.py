@@ -60,12 +60,14 @@ class End:
         timestamp_ms: time of the end, in ms since 1970.
         tags: tags set at the end (stop reason, diverged, ...).
         summary: metrics of the run as a whole.
+        files: texts kept as artifacts, by file name, such as a traceback.
     """
 
     status: Status
     timestamp_ms: int
     tags: Mapping[str, str]
     summary: Mapping[str, float]
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,16 +171,20 @@ class Journal:
         """Writes the end of the run."""
         summary = {key: _encode(value) for key, value in end.summary.items()}
         tree = {"status": end.status, "timestamp_ms": end.timestamp_ms, "tags": dict(end.tags)}
-        self._append([{"kind": "end", **tree, "summary": summary}])
+        files = {"files": dict(end.files)} if end.files else {}
+        self._append([{"kind": "end", **tree, "summary": summary, **files}])
 
-    def sent(self, store: str, run_id: str) -> None:
+    def sent(self, store: str, run_id: str, experiment: str = "") -> None:
         """Writes that a store has all lines above.
 
         Args:
             store: name of the store, without password.
             run_id: id of the run in that store.
+            experiment: identity of the experiment there (``store.pending``); a store that was lost
+                and made again has another one.
         """
-        self._append([{"kind": "sent", "store": store, "run_id": run_id}])
+        known = {"experiment": experiment} if experiment else {}
+        self._append([{"kind": "sent", "store": store, "run_id": run_id, **known}])
 
     def close(self) -> None:
         """Closes the file; nothing is buffered."""
@@ -340,6 +346,7 @@ def _end(record: Mapping[str, Any]) -> End:
         timestamp_ms=int(record["timestamp_ms"]),
         tags=dict(record["tags"]),
         summary={key: float(value) for key, value in record["summary"].items()},
+        files={key: str(text) for key, text in record.get("files", {}).items()},
     )
 
 

@@ -49,12 +49,14 @@ TARGET_SOURCE: Final = "target_source"  # source of given targets
 STOP_REASON: Final = "stop_reason"  # name of a StopReason, set at the end
 DIVERGED: Final = "diverged"  # "true" or "false", set at the end
 SECONDS_SUSPECT: Final = "seconds_suspect"  # why the seconds are not credible, set at the end
+ERROR: Final = "error"  # why a run failed, in one line, set at the end
 
 # Tags added by the mirror in MLflow; absent from the journal.
 JOURNAL_ID: Final = "journal_id"  # identity of the run's journal; finds the run when sent again
 JOURNAL: Final = "journal"  # file name of the journal
 DESCRIBED: Final = "described"  # "true" once configuration and data sets are stored
 OLD_JOURNAL_ID: Final = "spool_id"  # of version 0.1, with spool files instead of journals
+END_TAGS: Final = "mlflow.timetrial.end_tags"  # names of the tags set at the end, as JSON
 
 # Tags of environment.py; the first three identify the process of a run.
 HOST: Final = "host"
@@ -73,8 +75,8 @@ VERSION_PREFIX: Final = "version."  # version.jax, version.python, ...
 # Tags of identity, outcome and colour of a run; reports do not list them as settings.
 NOT_SETTINGS: Final = frozenset(
     {*REQUIRED_TAGS, OPTIMIZER_NAME, LEARNED, COLOR, LEARNING_RATES, CONFIG_HASH, SETS_TIME_BUDGET}
-    | {SETS_TARGETS, EVALUATED_AT, STOP_REASON, DIVERGED, SECONDS_SUSPECT, DESCRIBED, PID}
-    | {PROCESS_START}
+    | {SETS_TARGETS, EVALUATED_AT, STOP_REASON, DIVERGED, SECONDS_SUSPECT, ERROR, DESCRIBED}
+    | {PID, PROCESS_START}
 )
 NOT_SETTINGS_PREFIXES: Final = ("mlflow.", "spool", "journal")  # tags of store and journal
 
