@@ -23,7 +23,7 @@ def sync(tracking: Tracking, files: Sequence[Path]) -> int:
         files: journals to send, also those that the store has; empty sends what it lacks.
 
     Returns:
-        The exit code: 1 when a run is left.
+        The exit code: 1 when a run is left, or the store fails.
     """
     store = open_store(tracking.uri, root=Path(tracking.root))
     with patient():
@@ -37,6 +37,5 @@ def sync(tracking: Tracking, files: Sequence[Path]) -> int:
     for path, reason in left.items():
         print(f"timetrial: not sent: {path}: {reason}", file=sys.stderr)
     if left:
-        print(f"{len(left)} runs left; their journals are complete, and the same command sends them"
-              if not delivery.damaged else f"{len(left)} runs left")  # fmt: skip
-    return 1 if left else 0
+        print(f"{len(left)} runs left; the same command sends them when the cause is gone")
+    return 1 if left or store.connection.outage is not None else 0

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from timetrial.framework.errors import UserError
 from timetrial.tracking.store.errors import OutageError
@@ -28,6 +28,10 @@ SHORT_PAUSE_SECONDS: Final = 5.0
 """An urgent attempt is made in spite of a pause that ends within these seconds."""
 
 
+Part = Literal["runs", "artifacts"]
+"""Parts of a store that fail apart from each other."""
+
+
 class Connection:
     """A client of a store, and what is known of an outage.
 
@@ -40,7 +44,6 @@ class Connection:
 
     Attributes:
         generation: number of times that the store was opened.
-        outage: the error of the last attempt; None if that succeeded.
     """
 
     def __init__(
@@ -51,14 +54,14 @@ class Connection:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.generation = 0
-        self.outage: UserError | None = None
         self._connect = connect
         self._check = check
         self._advice = advice
         self._now = now
         self._client: MlflowClient | None = None
         self._deadline = math.inf
-        self._paused_until = 0.0
+        self._outages: dict[Part, UserError] = {}
+        self._paused_until: dict[Part, float] = {}
 
     @property
     def client(self) -> MlflowClient:
@@ -74,15 +77,26 @@ class Connection:
             self.generation += 1
         return self._client
 
+    @property
+    def outage(self) -> UserError | None:
+        """The error of the last attempt; None if that succeeded. Those on artifacts count apart."""
+        return self._outages.get("runs")
+
     def attempt(
-        self, action: Callable[[], object], *, seconds: float = math.inf, urgent: bool = False
+        self,
+        action: Callable[[], object],
+        *,
+        part: Part = "runs",
+        seconds: float = math.inf,
+        urgent: bool = False,
     ) -> UserError | None:
         """Runs an action that uses the client; the first error of an outage gives a warning.
 
-        After a failure the store is left alone for nine times its duration.
+        After a failure this part of the store is left alone for nine times its duration.
 
         Args:
-            action: what to run; raises ``UserError``.
+            action: what to run.
+            part: what the action needs of the store.
             seconds: after this time no further request is made.
             urgent: try also shortly before the end of a pause.
 
@@ -92,9 +106,9 @@ class Connection:
         Raises:
             UserError: the action fails for another reason than an outage.
         """
-        left = self._paused_until - self._now()
-        if self.outage is not None and left > (SHORT_PAUSE_SECONDS if urgent else 0):
-            return self.outage
+        left = self._paused_until.get(part, 0.0) - self._now()
+        if part in self._outages and left > (SHORT_PAUSE_SECONDS if urgent else 0):
+            return self._outages[part]
         began = self._now()
         try:
             with self._within(seconds):
@@ -102,17 +116,18 @@ class Connection:
                     self._client = None
                 action()
         except OutageError as error:
-            self.failed(error, self._now() - began)
+            self.failed(error, self._now() - began, part)
             return error
-        self.outage = None
+        self._outages.pop(part, None)
         return None
 
-    def failed(self, error: UserError, seconds: float) -> None:
+    def failed(self, error: UserError, seconds: float, part: Part = "runs") -> None:
         """Notes a failure that took so long; warns unless the store failed before."""
-        if self.outage is None and self._advice:
+        if not self._outages and self._advice:
             _log.warning("%s%s", error, self._advice)
-        self.outage = error
-        self._paused_until = self._now() + min(REST_FACTOR * seconds, LONGEST_PAUSE_SECONDS)
+        self._outages[part] = error
+        rest = min(REST_FACTOR * seconds, LONGEST_PAUSE_SECONDS)
+        self._paused_until[part] = self._now() + rest
 
     @contextlib.contextmanager
     def _within(self, seconds: float) -> Iterator[None]:

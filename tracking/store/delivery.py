@@ -120,21 +120,17 @@ def _deliver(
 ) -> Literal["claimed", "done"]:
     """Sends one journal; notes what came of it."""
     mirror = Mirror(store, path)
-    error: UserError | None
     try:
         if not mirror.is_claimed:
             return "claimed"
         contents = read_journal(path, evaluations_only=True)  # nobody changes it any more
         offset = checkpoint(path, contents.tags) if _may_resume(contents) else None
         if offset is not None:
-            end = ending_of(contents)
-            error = store.connection.attempt(lambda: mirror.pause(end, offset), urgent=True)
+            error = mirror.pause(ending_of(contents), offset)
         else:
             if contents.end is None and process_is_gone(contents.tags):
                 end_dead(path)
-            error = store.connection.attempt(mirror.send, urgent=True)
-    except UserError as refusal:  # such as a deleted experiment
-        error = refusal
+            error = mirror.send()
     finally:
         mirror.release()
     if error is not None:
@@ -161,7 +157,5 @@ def _close(store: Store, experiment: str | None) -> list[str]:
             if experiment is None
             else [made for made in [store.experiment(experiment)] if made is not None]
         )
-        active = [each for each in found if each.lifecycle_stage == "active"]
-        return [
-            run_id for each in active for run_id in close_running(store, str(each.experiment_id))
-        ]
+        ids = [str(made.experiment_id) for made in found if made.lifecycle_stage == "active"]
+        return close_running(store, ids) if ids else []

@@ -6,6 +6,7 @@ Boundary: turns exceptions into ``TrackingError``; decides nothing.
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -68,7 +69,7 @@ def _reason(error: Exception) -> str:
     if "out-of-date database schema" in text:
         return "it was made by another version of MLflow; back it up and run 'mlflow db upgrade'"
     if "Caused by" in text:  # innermost cause, as in "[Errno 111] Connection refused"
-        cause = text.rsplit(": ", 1)[-1].rstrip("'\") ")
+        cause = re.split(r": |\('", text.rpartition("Caused by")[2].rstrip("'\") "))[-1]
         return f"no answer: {cause}" + ")" * (cause.count("(") - cause.count(")"))
     first = next((line.strip() for line in text.splitlines() if line.strip()), repr(error))
     known = isinstance(error, OSError | sqlite3.Error) or type(error).__module__ != "builtins"

@@ -5,7 +5,7 @@ Boundary: MLflow calls only; ``tracking.read`` interprets the runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from timetrial.tracking.record.tracker import now_ms
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 PAGE = 500
 
 
-def all_runs(store: Store, experiment_id: str, filter_string: str = "") -> Iterator[Run]:
-    """All runs that match an MLflow filter, in order of start."""
+def all_runs(
+    store: Store, experiment_ids: str | Sequence[str], filter_string: str = ""
+) -> Iterator[Run]:
+    """All runs of an experiment, or of several, that match an MLflow filter, in order of start."""
+    ids = [experiment_ids] if isinstance(experiment_ids, str) else list(experiment_ids)
     token = None
     while True:
         page = store.client.search_runs(
-            [experiment_id],
+            ids,
             filter_string,
             max_results=PAGE,
             order_by=["attributes.start_time ASC"],

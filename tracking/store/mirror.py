@@ -7,8 +7,9 @@ as sent once the store has everything: rows, tags, parameters, summary and artif
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,7 @@ from timetrial.tracking.record.journal import (
 )
 from timetrial.tracking.record.tracker import now_ms
 from timetrial.tracking.store.claim import Claim
-from timetrial.tracking.store.connection import REST_FACTOR
+from timetrial.tracking.store.connection import REST_FACTOR, Part
 from timetrial.tracking.store.errors import OutageError, store_errors
 from timetrial.tracking.store.listing import all_runs
 from timetrial.tracking.store.opening import Store
@@ -111,12 +112,10 @@ class Mirror(Callback):
         if began < self._next_flush:
             return
 
-        def send() -> None:
-            with store_errors(self._store.uri):
-                self._send_rows(self._until() if self._until else None)
-                self._writer.files()
-
-        self._try(send, FLUSH_SECONDS)
+        until = self._until() if self._until else None
+        error = self._attempt(lambda: self._send_rows(until), seconds=FLUSH_SECONDS)
+        if error is None:
+            self._attempt(self._writer.configuration, "artifacts", seconds=FLUSH_SECONDS)
         ended = time.monotonic()
         rest = REST_FACTOR * (ended - began) if ended - began > SLOW_SECONDS else 0.0
         self._next_flush = ended + max(self._flush_seconds, rest)
@@ -130,59 +129,85 @@ class Mirror(Callback):
             True when the store has all rows and artifacts to send.
         """
         try:
-            return self._try(lambda: self.send(self._until), CLOSE_SECONDS, urgent=True)
+            return self.send(self._until, CLOSE_SECONDS) is None
         finally:
             self._claim.release()
 
-    def _try(self, send: Callable[[], object], seconds: float, *, urgent: bool = False) -> bool:
-        connection = self._store.connection
-        try:
-            return connection.attempt(send, seconds=seconds, urgent=urgent) is None
-        except UserError as error:  # such as a deleted experiment
-            connection.failed(error, 0.0)
-            return False
-
-    def send(self, resumable_at: Callable[[], int | None] | None = None) -> str:
+    def send(
+        self,
+        resumable_at: Callable[[], int | None] | None = None,
+        seconds: float = math.inf,
+    ) -> UserError | None:
         """Sends the whole journal; marks it as sent once an ended run is complete in the store.
 
         Args:
             resumable_at: returns the offset of the checkpoint from which a killed run may resume,
                 or None. Only rows before it are sent then, and the journal is not marked as sent.
+            seconds: after this time no further request is made.
 
         Returns:
-            The id of the run.
-
-        Raises:
-            TrackingError: the journal is unreadable.
-            OutageError: the store fails.
+            The reason why something is not sent, or None.
         """
-        contents = read_journal(self.path, evaluations_only=True)
-        killed = contents.end is not None and contents.end.status == Status.KILLED
+        try:
+            contents = read_journal(self.path, evaluations_only=True)
+        except UserError as damage:
+            return damage
+        end = contents.end
+        killed = end is not None and end.status == Status.KILLED
         until = resumable_at() if killed and resumable_at is not None else None
-        with store_errors(self._store.uri):
-            self._send_rows(until)
-            if contents.end is None:
-                self._writer.files()
-            elif until is not None:
-                self._writer.pause(contents.end)
-                self._writer.files()
-            else:
-                evaluations = evaluations_in(contents.rows)
-                self._writer.end(contents.end, self._last_step or 0, evaluations)
-                self._mark_as_sent(contents)
-        return str(self._writer.run_id)
+        if end is not None and until is not None:
+            offset, pause = until, end
+            return self._attempt(lambda: self._pause(pause, offset), seconds=seconds, urgent=True)
+        error = self._attempt(lambda: self._send_rows_and_end(end), seconds=seconds, urgent=True)
+        if error is not None:
+            return error
+        send = lambda: self._send_files(contents)  # noqa: E731
+        return self._attempt(send, "artifacts", seconds=seconds, urgent=True)
 
-    def pause(self, end: End, until: int) -> None:
+    def pause(self, end: End, until: int) -> UserError | None:
         """Sends the rows before a checkpoint and ends the run in the store, for now.
 
-        Raises:
-            OutageError: the store fails.
+        Returns:
+            The reason why something is not sent, or None.
         """
-        with store_errors(self._store.uri):
-            if self._writer.status() == Status.KILLED:
-                return  # paused before
+        return self._attempt(lambda: self._pause(end, until), urgent=True)
+
+    def _attempt(
+        self,
+        send: Callable[[], object],
+        part: Part = "runs",
+        *,
+        seconds: float = math.inf,
+        urgent: bool = False,
+    ) -> UserError | None:
+        """Sends, unless the store is left alone; returns what went wrong."""
+
+        def action() -> None:
+            with store_errors(self._store.uri):
+                send()
+
+        connection = self._store.connection
+        try:
+            return connection.attempt(action, part=part, seconds=seconds, urgent=urgent)
+        except UserError as error:  # such as a deleted experiment
+            connection.failed(error, 0.0, part)
+            return error
+
+    def _send_rows_and_end(self, end: End | None) -> None:
+        self._send_rows(None)
+        if end is not None:
+            self._writer.end(end, self._last_step or 0)
+
+    def _send_files(self, contents: JournalContents) -> None:
+        if contents.end is None:
+            self._writer.configuration()
+        else:
+            self._writer.files(contents.end, evaluations_in(contents.rows))
+            self._mark_as_sent(contents)
+
+    def _pause(self, end: End, until: int) -> None:
+        if self._writer.status() != Status.KILLED:  # else it was paused before
             self._send_rows(until)
-            self._writer.files()
             self._writer.pause(end)
 
     def release(self) -> None:
@@ -255,13 +280,13 @@ def close_dead_runs(
             closed.append(str(mirror.run_id))
 
     def mark() -> None:
-        closed.extend(close_running(store, store.experiment_id(experiment)))
+        closed.extend(close_running(store, [store.experiment_id(experiment)]))
 
     store.connection.attempt(mark, urgent=True)
     return closed
 
 
-def close_running(store: Store, experiment_id: str) -> list[str]:
+def close_running(store: Store, experiment_ids: Sequence[str]) -> list[str]:
     """Marks the running runs of dead processes on this host as ``KILLED`` in the store.
 
     Returns:
@@ -272,12 +297,13 @@ def close_running(store: Store, experiment_id: str) -> list[str]:
     """
     closed = []
     with store_errors(store.uri):
-        for run in list(all_runs(store, experiment_id, f"attributes.status = '{Status.RUNNING}'")):
+        running = f"attributes.status = '{Status.RUNNING}'"
+        for run in list(all_runs(store, experiment_ids, running)):
             if not process_is_gone(run.data.tags):
                 continue
             tag = schema.JOURNAL_ID
             if tag in run.data.tags:  # deletes copies that the store made late
-                kept = sole_run(store, experiment_id, tag, run.data.tags[tag])
+                kept = sole_run(store, run.info.experiment_id, tag, run.data.tags[tag])
                 if kept is None or kept.info.run_id != run.info.run_id:
                     continue
             store.client.set_terminated(run.info.run_id, Status.KILLED, now_ms())

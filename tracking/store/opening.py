@@ -201,7 +201,7 @@ def _connection(uri: str, root: Path, database: Path | None, create: bool) -> Co
         "or 'timetrial sync', sends them"
     )
     if database is None:
-        return Connection(lambda: _connect(uri), advice=advice)
+        return Connection(lambda: _connect(uri), advice=advice if create else "")
     if not create:
         return Connection(lambda: _read_sqlite(uri, database, root))
     return Connection(

@@ -1,7 +1,7 @@
 """Writes the contents of a journal by idempotent MLflow calls.
 
-Boundary: raises MLflow's errors; ``tracking.store.mirror`` decides when to send. Artifacts come
-last, because a store may refuse only these.
+Boundary: raises MLflow's errors; ``tracking.store.mirror`` decides when to send. Artifacts are sent
+apart, because a store may refuse only these.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class RunWriter:
         for start in range(0, len(points), METRICS_PER_REQUEST):
             self._client.log_batch(run_id, metrics=points[start : start + METRICS_PER_REQUEST])
 
-    def files(self) -> None:
+    def configuration(self) -> None:
         """Sends the configuration as an artifact, once."""
         run_id = self._ensure_run()
         if not self._configured:
@@ -90,8 +90,8 @@ class RunWriter:
             self._client.set_tag(run_id, schema.DESCRIBED, "true")
             self._configured = True
 
-    def end(self, end: End, last_step: int, evaluations: Sequence[Row]) -> None:
-        """Sends the summary and ends the run, then sends its files."""
+    def end(self, end: End, last_step: int) -> None:
+        """Sends the summary and ends the run."""
         from mlflow.entities import RunTag
 
         run_id = self._ensure_run()
@@ -105,7 +105,11 @@ class RunWriter:
         )
         self._client.set_terminated(run_id, end.status, end.timestamp_ms)
         self._remove_others(run_id)
-        self.files()
+
+    def files(self, end: End, evaluations: Sequence[Row]) -> None:
+        """Sends all artifacts of an ended run."""
+        self.configuration()
+        run_id = self._ensure_run()
         if evaluations:
             text = evaluations_file.encode(evaluations)
             self._client.log_text(run_id, text, schema.EVALUATIONS_ARTIFACT)
