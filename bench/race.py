@@ -27,7 +27,7 @@ from timetrial.bench.planning import (
 )
 from timetrial.bench.progress import Display
 from timetrial.bench.report import report, ui_command_line
-from timetrial.bench.resuming import run_directory, tidy
+from timetrial.bench.resuming import resumable_in, run_directory, tidy
 from timetrial.bench.suite import Suite
 from timetrial.bench.workshop import Workshop, guessed_program, lacks_steps
 from timetrial.framework import config as configuration
@@ -40,7 +40,7 @@ from timetrial.framework.types import Condition, Status
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.read.runs import finished_configs, load_runs
 from timetrial.tracking.record import schema
-from timetrial.tracking.store.mirror import close_dead_runs
+from timetrial.tracking.store.delivery import deliver_unsent
 from timetrial.tracking.store.opening import Store, open_store
 
 POLL_SECONDS = 1.0
@@ -60,7 +60,7 @@ def train(config: RunConfig, *, again: bool = False) -> int:
     guessed_program(config, workshop)  # raises bad settings before anything is written
     store = open_store(tracking.uri, root=Path(tracking.root))
     store.experiment_id(tracking.experiment)  # raises here, not after the training
-    close_dead_runs(store, tracking.experiment)
+    deliver_unsent(store, tracking.experiment, checkpoint=resumable_in(store.root))
     record = None if again else finished_run(store, config)
     if record is not None:
         print(
@@ -128,7 +128,7 @@ def race(
     if missing := obstacles(suite):
         raise UserError(f"suite {suite.name} cannot run here: {'; '.join(missing)}")
     store = open_store(tracking.uri, root=Path(tracking.root))
-    close_dead_runs(store, tracking.experiment)
+    deliver_unsent(store, tracking.experiment, checkpoint=resumable_in(store.root))
     done = finished_configs(store, tracking.experiment)
     configs = planned(suite, tracking, store)
     skipped = sum(configuration.digest(config) in done for config in configs)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from timetrial.framework.checkpoint import Checkpoints, Loaded, Saved
+from timetrial.framework.checkpoint import Checkpoints, Loaded, Saved, last_offset
 from timetrial.framework.config import RunConfig, digest
 from timetrial.framework.files import write_atomically
 from timetrial.framework.records import Row
@@ -127,6 +127,27 @@ def _readable(path: Path) -> JournalContents | None:
         return read_journal(path, evaluations_only=True)
     except TrackingError:
         return None
+
+
+def resumable_in(root: Path) -> Callable[[Path, Mapping[str, str]], int | None]:
+    """Returns the function that says where a run whose process ended will continue.
+
+    From a journal and its tags it returns the offset of the last checkpoint, 0 before the first,
+    None if the run cannot continue. A store gets only the rows before; the run repeats the others.
+
+    Args:
+        root: the tracking root; directories outside are never looked at.
+    """
+    checkpoints = checkpoint_root(root)
+
+    def resumable_at(path: Path, tags: Mapping[str, str]) -> int | None:
+        directory = (root / tags.get(schema.CHECKPOINTS, "..")).resolve()
+        if not directory.is_relative_to(checkpoints.resolve()):
+            return None
+        journal, offset = last_offset(directory) or (_named(directory), 0)
+        return offset if journal == path.name else None
+
+    return resumable_at
 
 
 def note_journal(directory: Path, journal: Path) -> None:

@@ -276,6 +276,22 @@ def _sums_of(path: Path) -> str:
     return "".join(lines)
 
 
+def last_offset(directory: Path) -> tuple[str, int] | None:
+    """Journal and offset of the last whole checkpoint in a directory, unchecked; None without."""
+    for path in sorted(directory.glob(f"[0-9]*/{_SUMS}"), key=_number_of, reverse=True):
+        try:
+            meta = json.loads((path.parent / _META).read_bytes())
+            return str(meta["journal"]), int(meta["offset"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+    return None
+
+
+def _number_of(path: Path) -> int:
+    """Number of the checkpoint of a file; -1 for others."""
+    return int(path.parent.name) if path.parent.name.isdecimal() else -1
+
+
 def _check_sums(path: Path) -> None:
     """Raises ValueError when a file is missing, added or changed."""
     recorded = (path / _SUMS).read_text().splitlines()

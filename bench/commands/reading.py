@@ -269,19 +269,13 @@ def _fetch_arguments(parser: Parser) -> None:
 
 def _sync(options: Options) -> Job:
     from timetrial.bench.suite import load_suite
+    from timetrial.bench.syncing import sync
     from timetrial.tracking.record.journal import read_journal
-    from timetrial.tracking.store.mirror import sync
-    from timetrial.tracking.store.opening import open_store
 
     tracking = load_suite(options.overrides)[1]
     for path in options.file:
         read_journal(path)
-
-    def send() -> int:
-        store = open_store(tracking.uri, root=Path(tracking.root))
-        return show(f"{len(sync(store, options.file))} runs sent to {store.name}")
-
-    return send
+    return lambda: sync(tracking, options.file)
 
 
 def _sync_arguments(parser: Parser) -> None:
@@ -351,7 +345,7 @@ READING = {
         interrupted="the same command continues the download",
     ),
     "sync": Command(
-        "send unsent runs to MLflow",
+        "send runs to MLflow that it lacks",
         _sync,
         usage.SYNC,
         "",

@@ -14,6 +14,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
+from timetrial.bench.resuming import resumable_in
 from timetrial.bench.tune import ledger, summary
 from timetrial.bench.tune.settings import StudyPlan, load_plan
 from timetrial.bench.tune.storage import Database, check_storage, open_storage
@@ -21,7 +22,7 @@ from timetrial.bench.tune.trial import make_trial
 from timetrial.bench.workshop import Workshop
 from timetrial.framework.errors import UserError
 from timetrial.framework.signals import raise_interrupted
-from timetrial.tracking.store.mirror import close_dead_runs
+from timetrial.tracking.store.delivery import deliver_unsent
 from timetrial.tracking.store.opening import Store, open_store
 from timetrial.tracking.store.studies import close_trial_runs
 
@@ -111,7 +112,7 @@ def found_dead(numbers: Sequence[int], plan: StudyPlan, store: Store) -> None:
     """Marks the runs of dead workers as KILLED and prints a line."""
     if numbers:
         experiment = plan.config.tracking.experiment
-        close_dead_runs(store, experiment)  # of this host
+        deliver_unsent(store, experiment, checkpoint=resumable_in(store.root))  # of this host
         close_trial_runs(store, experiment, plan.name, numbers)
         listed = ", ".join(map(str, numbers))
         print(f"the worker of trial {listed} died; another attempt resumes it from its checkpoint")

@@ -17,7 +17,8 @@ from timetrial.tracking.read.runs import finished_configs, load_runs
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.tracker import start_run
 from timetrial.tracking.store import listing
-from timetrial.tracking.store.mirror import close_dead_runs, sync
+from timetrial.tracking.store.delivery import deliver_unsent
+from timetrial.tracking.store.mirror import close_dead_runs
 from timetrial.tracking.store.opening import Store, open_store
 
 
@@ -192,5 +193,7 @@ def test_a_damaged_journal_is_named_and_stops_no_other(
     for name in ("empty", "zeros", "text", "stepless"):
         assert f"{name}.jsonl" in caplog.text
     assert finished_configs(store, "tests") == set()
-    assert sync(store) == []
+    delivery = deliver_unsent(store)
+    assert delivery.sent == []
+    assert {path.name for path in delivery.damaged} >= {"empty.jsonl", "zeros.jsonl", "text.jsonl"}
     assert close_dead_runs(store, "tests") == []

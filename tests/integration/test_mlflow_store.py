@@ -91,7 +91,7 @@ def silent_server() -> socket.socket:
     return socket.create_server(("127.0.0.1", 0))
 
 
-def test_a_server_that_does_not_answer_is_one_clear_line_within_seconds(tmp_path: Path):
+def test_readers_of_a_server_that_does_not_answer_get_one_clear_line_within_seconds(tmp_path: Path):
     open_store(root=tmp_path)  # MLflow is imported from here on
     with silent_server() as closed:
         port = closed.getsockname()[1]
@@ -103,15 +103,14 @@ def test_a_server_that_does_not_answer_is_one_clear_line_within_seconds(tmp_path
         ):
             started = time.monotonic()
             with pytest.raises(TrackingError) as caught:
-                open_store(uri, root=tmp_path)
+                open_store(uri, root=tmp_path, create=False)
             assert time.monotonic() - started < 60  # MLflow's own retries take many minutes
             message = str(caught.value)
             assert "\n" not in message
             assert uri in message
             assert reason in message
             assert "sqlite:///<path>" in message  # what is allowed
-    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" in os.environ
-    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] != "0"  # impatient at first contact only
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] != "4"  # impatient at first contact only
 
 
 @pytest.mark.parametrize(
@@ -121,7 +120,6 @@ def test_a_server_that_does_not_answer_is_one_clear_line_within_seconds(tmp_path
         ("sqlite:///", r"expected a file"),
         ("sqlite:///:memory:", r"expected a file"),
         ("sqlite:////tmp/100%25/x.db", r"without '%'"),
-        ("postgresql://user:secret@127.0.0.1:1/x", r"user:\*\*\*@"),
     ],
 )
 def test_a_uri_that_cannot_be_opened_is_one_clear_line(tmp_path: Path, uri: str, reason: str):
@@ -132,6 +130,16 @@ def test_a_uri_that_cannot_be_opened_is_one_clear_line(tmp_path: Path, uri: str,
     assert "secret" not in str(caught.value)
 
 
+def test_a_database_that_does_not_answer_is_one_line_without_its_password(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    uri = "postgresql://user:secret@127.0.0.1:1/x"
+    with pytest.raises(TrackingError, match=r"user:\*\*\*@") as caught:
+        open_store(uri, root=tmp_path, create=False)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value) + caplog.text
+
+
 def test_a_directory_that_cannot_be_written_is_an_error(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TrackingError, match=r"tracking directory .*file.*Not a directory"):
@@ -140,12 +148,18 @@ def test_a_directory_that_cannot_be_written_is_an_error(tmp_path: Path):
         open_store(root=Path("/proc/timetrial"))
 
 
-def test_a_file_that_is_no_store_is_an_error_and_stays_as_it_is(tmp_path: Path):
-    file = tmp_path / "mlflow.db"
-    file.write_bytes(b"something else entirely " * 1000)
-    with pytest.raises(TrackingError, match="file is not a database"):
-        open_store(root=tmp_path)
-    assert file.read_bytes() == b"something else entirely " * 1000
+def test_a_file_elsewhere_that_is_no_store_is_an_error_and_stays_as_it_is(tmp_path: Path):
+    for content, reason in (
+        (b"something else entirely " * 1000, "is not a database"),
+        (b"", "0 b"),
+    ):
+        file = tmp_path / "own.db"
+        file.write_bytes(content)
+        for create in (True, False):
+            with pytest.raises(TrackingError, match=rf"own\.db: it is .*{reason}"):
+                open_store(f"sqlite:///{file}", root=tmp_path / "runs", create=create)
+        assert file.read_bytes() == content
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["own.db"]
 
 
 def test_readers_create_nothing(tmp_path: Path):
@@ -205,7 +219,8 @@ def test_artifacts_of_a_moved_store_stay_inside_it(
 
 
 def test_a_refused_store_leaves_nothing_behind(tmp_path: Path):
-    for uri in ("http://127.0.0.1:9", "nonsense", "ftp://x", "sqlite:///"):
+    open_store("http://127.0.0.1:9", root=tmp_path / "runs")  # runs are recorded all the same
+    for uri in ("nonsense", "ftp://x", "sqlite:///"):
         with pytest.raises(TrackingError):
             open_store(uri, root=tmp_path / "runs")
     with pytest.raises(TrackingError, match=r"expected sqlite:///.*got 'nonsense'"):

@@ -25,8 +25,9 @@ from timetrial.tracking.read.sources import (
 )
 from timetrial.tracking.record import evaluations_file, schema
 from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.store.errors import store_errors
 from timetrial.tracking.store.listing import all_runs, metric_history, timed_history
-from timetrial.tracking.store.opening import Store, store_errors
+from timetrial.tracking.store.opening import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

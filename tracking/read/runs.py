@@ -16,8 +16,8 @@ from timetrial.tracking.read.mlflow import records_of
 from timetrial.tracking.read.sources import Source, check, journal_id
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.journal import journals_in
-from timetrial.tracking.store.listing import all_runs, has_experiment
-from timetrial.tracking.store.opening import Store, store_errors
+from timetrial.tracking.store.listing import has_experiment, listed_runs
+from timetrial.tracking.store.opening import Store
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +28,8 @@ def read_experiment(
     """All runs of an experiment in order of start, with any status.
 
     A run with a journal below the store's root is read from it; its ``run_id`` is that of MLflow
-    if known. All other runs are read from MLflow.
+    if known. All other runs are read from MLflow; while a store fails that was opened for writing,
+    they are missing.
 
     Args:
         store: the store; its root holds the journals.
@@ -39,11 +40,8 @@ def read_experiment(
         TrackingError: the experiment does not exist, or the store fails.
     """
     local, problems = read_journals(journals_in(store.root), experiment)
-    if local and not has_experiment(store, experiment):
-        listed = []  # not mirrored yet
-    else:
-        with store_errors(store.uri):
-            listed = list(all_runs(store, store.experiment_id(experiment, create=False)))
+    unknown = local and not has_experiment(store, experiment)  # not mirrored yet
+    listed = [] if unknown else listed_runs(store, experiment)
     mirrored = {journal_id(run.data.tags): str(run.info.run_id) for run in listed}
     here = {run.contents.journal_id for run in local}
     elsewhere = records_of(store, [r for r in listed if journal_id(r.data.tags) not in here])
@@ -78,22 +76,23 @@ def load_runs(
 def finished_configs(store: Store, experiment: str) -> set[str]:
     """The ``config_hash`` of every finished run; empty when the experiment does not exist.
 
+    A run with a journal below the store's root is judged by it, all others by MLflow.
+
     Raises:
-        TrackingError: the store fails.
+        TrackingError: the store fails, for readers.
     """
     local, _ = read_journals(journals_in(store.root), experiment)
+    here = {run.contents.journal_id for run in local}
     done = {
         run.record.tags[schema.CONFIG_HASH]
         for run in local
         if run.record.status == Status.FINISHED and schema.CONFIG_HASH in run.record.tags
     }
-    with store_errors(store.uri):
-        if not has_experiment(store, experiment):
-            return done
-        experiment_id = store.experiment_id(experiment, create=False)
-        runs = all_runs(store, experiment_id, f"attributes.status = '{Status.FINISHED}'")
-        tags = [run.data.tags for run in runs]
-    return done | {t[schema.CONFIG_HASH] for t in tags if schema.CONFIG_HASH in t}
+    if not has_experiment(store, experiment):
+        return done
+    runs = listed_runs(store, experiment, f"attributes.status = '{Status.FINISHED}'")
+    elsewhere = [run.data.tags for run in runs if journal_id(run.data.tags) not in here]
+    return done | {tags[schema.CONFIG_HASH] for tags in elsewhere if schema.CONFIG_HASH in tags}
 
 
 def _named(run: JournaledRun, store: Store, mirrored: Mapping[str, str]) -> RunRecord:

@@ -178,14 +178,18 @@ class Journal:
         files = {"files": masked_tree(end.files)} if end.files else {}
         self._append([{"kind": "end", **tree, "summary": summary, **files}])
 
-    def sent(self, store: str, run_id: str) -> None:
+    def sent(self, store: str, run_id: str, experiment: str = "") -> None:
         """Writes that a store has all lines above.
 
         Args:
             store: name of the store, without password.
             run_id: id of the run in that store.
+            experiment: identity of the experiment there (``store.pending``); a store that was lost
+                and made again has another one.
         """
-        self._append([{"kind": "sent", "store": masked(store), "run_id": run_id}])
+        known = {"experiment": experiment} if experiment else {}
+        line = {"kind": "sent", "store": masked(store), "run_id": run_id, **known}
+        self._append([line])
 
     def sync(self) -> None:
         """Returns once the disk has all lines, so that they survive a power cut."""

@@ -57,6 +57,7 @@ JOURNAL_ID: Final = "journal_id"  # identity of the run's journal; finds the run
 JOURNAL: Final = "journal"  # file name of the journal
 DESCRIBED: Final = "described"  # "true" once configuration and data sets are stored
 OLD_JOURNAL_ID: Final = "spool_id"  # of version 0.1, with spool files instead of journals
+END_TAGS: Final = "mlflow.timetrial.end_tags"  # names of the tags set at the end, as JSON
 
 # Tags of environment.py; the first three identify the process of a run.
 HOST: Final = "host"
@@ -75,8 +76,8 @@ VERSION_PREFIX: Final = "version."  # version.jax, version.python, ...
 # Tags of identity, outcome and colour of a run; reports do not list them as settings.
 NOT_SETTINGS: Final = frozenset(
     {*REQUIRED_TAGS, OPTIMIZER_NAME, LEARNED, COLOR, LEARNING_RATES, CONFIG_HASH, SETS_TIME_BUDGET}
-    | {SETS_TARGETS, EVALUATED_AT, STOP_REASON, DIVERGED, SECONDS_SUSPECT, DESCRIBED, PID}
-    | {PROCESS_START}
+    | {SETS_TARGETS, EVALUATED_AT, STOP_REASON, DIVERGED, SECONDS_SUSPECT, ERROR, DESCRIBED}
+    | {PID, PROCESS_START}
 )
 NOT_SETTINGS_PREFIXES: Final = ("mlflow.", "spool", "journal")  # tags of store and journal
 

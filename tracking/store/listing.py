@@ -5,24 +5,28 @@ Boundary: MLflow calls only; ``tracking.read`` interprets the runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from timetrial.tracking.record.tracker import now_ms
-from timetrial.tracking.store.opening import Store, store_errors
+from timetrial.tracking.store.errors import store_errors
+from timetrial.tracking.store.opening import Store
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 PAGE = 500
 
 
-def all_runs(store: Store, experiment_id: str, filter_string: str = "") -> Iterator[Run]:
-    """All runs that match an MLflow filter, in order of start."""
+def all_runs(
+    store: Store, experiment_ids: str | Sequence[str], filter_string: str = ""
+) -> Iterator[Run]:
+    """All runs of an experiment, or of several, that match an MLflow filter, in order of start."""
+    ids = [experiment_ids] if isinstance(experiment_ids, str) else list(experiment_ids)
     token = None
     while True:
         page = store.client.search_runs(
-            [experiment_id],
+            ids,
             filter_string,
             max_results=PAGE,
             order_by=["attributes.start_time ASC"],
@@ -55,10 +59,41 @@ def marked_run(
 
 
 def has_experiment(store: Store, name: str) -> bool:
-    """True when the store has an active experiment of this name."""
-    with store_errors(store.uri):
-        found = store.client.get_experiment_by_name(name)
-    return found is not None and found.lifecycle_stage == "active"
+    """True when the store has an active experiment of this name.
+
+    False, with a warning, while a store fails that was opened for writing: runs are read from their
+    journals.
+
+    Raises:
+        OutageError: the store fails, for readers.
+    """
+    found: list[Experiment | None] = []
+    failure = store.connection.attempt(lambda: found.append(store.experiment(name)), urgent=True)
+    if failure is not None and not store.for_writing:
+        raise failure
+    return bool(found and found[0] is not None and found[0].lifecycle_stage == "active")
+
+
+def listed_runs(store: Store, experiment: str, filter_string: str = "") -> list[Run]:
+    """The runs of an experiment in order of start.
+
+    Empty, with a warning, while a store fails that was opened for writing.
+
+    Raises:
+        TrackingError: the experiment does not exist or was deleted.
+        OutageError: the store fails, for readers.
+    """
+    found: list[Run] = []
+
+    def search() -> None:
+        with store_errors(store.uri):
+            experiment_id = store.experiment_id(experiment, create=False)
+            found.extend(all_runs(store, experiment_id, filter_string))
+
+    failure = store.connection.attempt(search, urgent=True)
+    if failure is not None and not store.for_writing:
+        raise failure
+    return found
 
 
 def experiment_names(store: Store) -> list[str]:

@@ -1,20 +1,22 @@
 """Mirrors journals into an MLflow store, during a run and afterwards.
 
-Boundary: reads journals and the process ids of this host; store failures stop no run.
+Boundary: reads journals and the process ids of this host; store failures stop no run. A run counts
+as sent once the store has everything: rows, tags, parameters, summary and artifacts.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from timetrial.framework.callbacks import Callback, StepInfo
-from timetrial.framework.errors import StorageError
+from timetrial.framework.errors import UserError
 from timetrial.framework.types import Metrics, Status, TrainState
 from timetrial.tracking.record import schema
-from timetrial.tracking.record.aside import set_aside
 from timetrial.tracking.record.environment import process_is_gone
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.evaluations_file import evaluations_in
@@ -22,26 +24,38 @@ from timetrial.tracking.record.journal import (
     End,
     Journal,
     JournalContents,
+    experiment_of,
     journals_in,
     last_kind,
     read_journal,
     rows_between,
 )
-from timetrial.tracking.record.lines import read_lines
 from timetrial.tracking.record.tracker import now_ms
+from timetrial.tracking.store.claim import Claim
+from timetrial.tracking.store.connection import REST_FACTOR, Part
+from timetrial.tracking.store.errors import OutageError, store_errors
 from timetrial.tracking.store.listing import all_runs
-from timetrial.tracking.store.opening import Store, store_errors
-from timetrial.tracking.store.writer import RunWriter, points_of
+from timetrial.tracking.store.opening import Store
+from timetrial.tracking.store.pending import identity_of, outline
+from timetrial.tracking.store.writer import RunWriter, points_of, sole_run
 
 _log = logging.getLogger(__name__)
 
-RETRY_SECONDS = 60.0  # pause after a failure of the store
+FLUSH_SECONDS: Final = 15.0
+"""Longest time of requests at an evaluation; what is left is sent at a later one."""
+
+SLOW_SECONDS: Final = 1.0
+"""After longer requests at an evaluation the store is left alone for nine times as long."""
+
+CLOSE_SECONDS: Final = 60.0
+"""Longest time of requests at the end of a run."""
 
 
 class Mirror(Callback):
     """Sends one journal to a store: at evaluations, and the rest at the end.
 
-    A failure gives one warning and a later retry. The journal keeps everything.
+    A failure gives one warning per outage of the store and a later retry. The journal keeps
+    everything. Until ``close``, other processes leave the journal to this one.
 
     Args:
         store: destination of the run.
@@ -64,43 +78,50 @@ class Mirror(Callback):
     ) -> None:
         self.path = path
         self._store = store
-        old = path.parent.name == "spool"
-        id_tag = schema.OLD_JOURNAL_ID if old else schema.JOURNAL_ID
-        contents = read_journal(path, evaluations_only=True)
-        self._writer = RunWriter(store, contents, path.name, id_tag)
         self._flush_seconds = flush_seconds
         self._until = until
+        self._next_flush = 0.0
+        self._claim = Claim(path)
+        self._generation = store.connection.generation
+        self._start(read_journal(path, evaluations_only=True))
+
+    def _start(self, contents: JournalContents) -> None:
+        """Begins with the first row."""
+        old = self.path.parent.name == "spool"
+        id_tag = schema.OLD_JOURNAL_ID if old else schema.JOURNAL_ID
+        self._writer = RunWriter(self._store, contents, self.path.name, id_tag)
         self._offset = 0
         self._last_step: int | None = None
-        self._next_flush = 0.0
-        self._failing = False
 
     @property
     def run_id(self) -> str | None:
         """Id of the run in the store; None before the first successful request."""
         return self._writer.run_id
 
+    @property
+    def is_claimed(self) -> bool:
+        """False when another process sends this journal."""
+        return self._claim.held
+
     def on_eval_end(self, info: StepInfo, metrics: Metrics, state: TrainState) -> None:
         self.flush()
 
     def flush(self) -> None:
         """Sends new rows at most every ``flush_seconds``; never raises."""
-        if time.monotonic() < self._next_flush:
+        began = time.monotonic()
+        if began < self._next_flush:
             return
-        try:
-            with store_errors(self._store.uri):
-                self._send_rows(self._until() if self._until else None)
-        except TrackingError as error:
-            if not self._failing:
-                _log.warning("%s. The run continues; its journal is %s", error, self.path)
-            self._failing = True
-            self._next_flush = time.monotonic() + max(self._flush_seconds, RETRY_SECONDS)
-        else:
-            self._failing = False
-            self._next_flush = time.monotonic() + self._flush_seconds
+
+        until = self._until() if self._until else None
+        error = self._attempt(lambda: self._send_rows(until), seconds=FLUSH_SECONDS)
+        if error is None:
+            self._attempt(self._writer.configuration, "artifacts", seconds=FLUSH_SECONDS)
+        ended = time.monotonic()
+        rest = REST_FACTOR * (ended - began) if ended - began > SLOW_SECONDS else 0.0
+        self._next_flush = ended + max(self._flush_seconds, rest)
 
     def close(self) -> bool:
-        """Sends the rest; a failure gives a warning with the command to send it later.
+        """Sends the rest; a failure gives a warning, unless the store failed before. Never raises.
 
         For a killed run with a checkpoint, rows behind the checkpoint are not sent.
 
@@ -108,92 +129,123 @@ class Mirror(Callback):
             True when the store has all rows and artifacts to send.
         """
         try:
-            self.send(resumable=self._until is not None)
-        except (TrackingError, StorageError) as error:
-            _log.warning(
-                "%s. The run is complete in its journal; send it with: timetrial sync --file %s",
-                error,
-                self.path,
-            )
-            return False
-        return self._writer.complete
+            return self.send(self._until, CLOSE_SECONDS) is None
+        finally:
+            self._claim.release()
 
-    def send(self, *, resumable: bool = False) -> str:
+    def send(
+        self,
+        resumable_at: Callable[[], int | None] | None = None,
+        seconds: float = math.inf,
+    ) -> UserError | None:
         """Sends the whole journal; marks it as sent once an ended run is complete in the store.
 
         Args:
-            resumable: True when a killed run may resume from its checkpoint. Then only rows before
-                the checkpoint are sent, and the journal is not marked as sent.
+            resumable_at: returns the offset of the checkpoint from which a killed or failed run may
+                resume, or None. Only rows before it are sent then, and the journal is not marked
+                as sent.
+            seconds: after this time no further request is made.
 
         Returns:
-            The id of the run.
-
-        Raises:
-            TrackingError: the journal is unreadable, or the store fails.
+            The reason why something is not sent, or None.
         """
-        contents = read_journal(self.path, evaluations_only=True)
-        killed = contents.end is not None and contents.end.status == Status.KILLED
-        until = self._until() if resumable and killed and self._until else None
-        with store_errors(self._store.uri):
+        try:
+            contents = read_journal(self.path, evaluations_only=True)
+        except UserError as damage:
+            return damage
+        end = contents.end
+        until = resumable_at() if resumable_at is not None and may_resume(contents) else None
+        if end is not None and until is not None and (until or end.status == Status.KILLED):
+            offset, pause = until, end
+            return self._attempt(lambda: self._pause(pause, offset), seconds=seconds, urgent=True)
+        error = self._attempt(lambda: self._send_rows_and_end(end), seconds=seconds, urgent=True)
+        if error is not None:
+            return error
+        send = lambda: self._send_files(contents)  # noqa: E731
+        return self._attempt(send, "artifacts", seconds=seconds, urgent=True)
+
+    def pause(self, end: End, until: int) -> UserError | None:
+        """Sends the rows before a checkpoint and ends the run in the store, for now.
+
+        Returns:
+            The reason why something is not sent, or None.
+        """
+        return self._attempt(lambda: self._pause(end, until), urgent=True)
+
+    def _attempt(
+        self,
+        send: Callable[[], object],
+        part: Part = "runs",
+        *,
+        seconds: float = math.inf,
+        urgent: bool = False,
+    ) -> UserError | None:
+        """Sends, unless the store is left alone; returns what went wrong."""
+
+        def action() -> None:
+            with store_errors(self._store.uri):
+                send()
+
+        connection = self._store.connection
+        try:
+            return connection.attempt(action, part=part, seconds=seconds, urgent=urgent)
+        except UserError as error:  # such as a deleted experiment
+            connection.failed(error, 0.0, part)
+            return error
+
+    def _send_rows_and_end(self, end: End | None) -> None:
+        self._send_rows(None)
+        if end is not None:
+            self._writer.end(end, self._last_step or 0)
+
+    def _send_files(self, contents: JournalContents) -> None:
+        if contents.end is None:
+            self._writer.configuration()
+        else:
+            self._writer.files(contents.end, evaluations_in(contents.rows))
+            self._mark_as_sent(contents)
+
+    def _pause(self, end: End, until: int) -> None:
+        if self._writer.status() != end.status:  # else it was paused before
             self._send_rows(until)
-            if contents.end is not None and until is not None:
-                self._writer.pause(contents.end)
-            elif contents.end is not None:
-                evaluations = evaluations_in(contents.rows)
-                self._writer.end(contents.end, self._last_step or 0, evaluations)
-        run_id = str(self._writer.run_id)
-        whole = contents.end is not None and until is None and self._writer.complete
-        if whole and self._store.name not in contents.sent:
-            journal = Journal(self.path)
-            journal.sent(self._store.name, run_id)
-            journal.close()
-        return run_id
+            self._writer.pause(end)
+
+    def release(self) -> None:
+        """Leaves the journal to other processes."""
+        self._claim.release()
 
     def _send_rows(self, until: int | None) -> None:
-        """Sends the unsent rows up to an offset."""
+        """Sends the unsent rows up to an offset; all again to a store that was made anew."""
+        _ = self._store.client
+        if self._generation != self._store.connection.generation:
+            if self._writer.run_id is not None:
+                self._start(read_journal(self.path, evaluations_only=True))
+            self._generation = self._store.connection.generation
+        until = None if until is None else max(until, self._offset)
         rows, offset = rows_between(self.path, self._offset, until)
         self._writer.metrics(points_of(rows, self._last_step))
         self._last_step = rows[-1].step if rows else self._last_step
         self._offset = offset
 
-
-def sync(store: Store, files: Sequence[Path] = ()) -> list[str]:
-    """Sends journals to a store, without duplicates.
-
-    Args:
-        store: destination of the runs.
-        files: journals to send; by default all unsent journals of ended runs below the store's
-            root. Damaged ones among these are set aside with a warning.
-
-    Returns:
-        Ids of the runs.
-
-    Raises:
-        TrackingError: a given file is unreadable, or the store fails.
-    """
-    if files:
-        return [Mirror(store, path).send() for path in files]
-    return [Mirror(store, path).send() for path in _unsent(store)]
-
-
-def _unsent(store: Store) -> Iterator[Path]:
-    """Unsent journals of ended runs."""
-    for path, contents in _journals(store, ended=True):
-        known = store.name in contents.sent or "" in contents.sent.values()
-        if contents.end is not None and not known:
-            yield path
-
-
-def _journals(store: Store, *, ended: bool) -> Iterator[tuple[Path, JournalContents]]:
-    """Journals of runs that have ended, or not; damaged ones are set aside with a warning."""
-    for path in journals_in(store.root):
+    def _mark_as_sent(self, contents: JournalContents) -> None:
+        experiment = self._store.experiment(contents.header.experiment)
+        if experiment is None:
+            raise OutageError(f"tracking store {self._store.name}: the experiment is gone")
+        name, identity = self._store.name, identity_of(experiment)
+        if outline(self.path).sent.get(name) == identity:
+            return
+        journal = Journal(self.path)
         try:
-            if (last_kind(path) in ("end", "sent")) is ended:
-                yield path, read_journal(path, evaluations_only=True)
-            elif ended:
-                read_lines(path)  # names damaged journals without an end, too
-        except TrackingError as error:
-            _log.warning("%s; %s", error, set_aside(path, error))
+            journal.sent(name, str(self._writer.run_id), identity)
+        finally:
+            journal.close()
+
+
+def may_resume(contents: JournalContents) -> bool:
+    """True for a run whose process died, that was interrupted or that failed."""
+    if contents.end is None:
+        return process_is_gone(contents.tags)
+    return contents.end.status != Status.FINISHED and schema.STOP_REASON not in contents.end.tags
 
 
 def close_dead_runs(
@@ -202,6 +254,8 @@ def close_dead_runs(
     keep: Callable[[Mapping[str, str]], bool] = lambda tags: False,
 ) -> list[str]:
     """Marks runs of dead processes on this host as ``KILLED``.
+
+    A store that fails gives a warning; ``delivery.deliver_unsent`` sends the runs later.
 
     Args:
         store: the store; journals below its root are closed and sent, runs without a journal are
@@ -214,33 +268,66 @@ def close_dead_runs(
         MLflow ids of these runs.
 
     Raises:
-        TrackingError: the store fails.
+        TrackingError: the experiment was deleted.
     """
-    closed = [
-        Mirror(store, _closed(path)).send()
-        for path, tags in _dead_journals(store, experiment)
-        if not keep(tags)
-    ]
-    with store_errors(store.uri):
-        experiment_id = store.experiment_id(experiment)
-        for run in list(all_runs(store, experiment_id, f"attributes.status = '{Status.RUNNING}'")):
-            if process_is_gone(run.data.tags):
-                store.client.set_terminated(run.info.run_id, Status.KILLED, now_ms())
-                closed.append(str(run.info.run_id))
+    closed: list[str] = []
+    for path in journals_in(store.root):
+        try:
+            if last_kind(path) in ("end", "sent") or experiment_of(path) != experiment:
+                continue
+            tags = read_journal(path, evaluations_only=True).tags
+            if not process_is_gone(tags) or keep(tags):
+                continue
+            end_dead(path)
+            mirror = Mirror(store, path)
+        except (TrackingError, OSError) as error:
+            _log.warning("%s; it is skipped", error)
+            continue
+        if mirror.close():
+            closed.append(str(mirror.run_id))
+
+    def mark() -> None:
+        closed.extend(close_running(store, [store.experiment_id(experiment)]))
+
+    store.connection.attempt(mark, urgent=True)
     return closed
 
 
-def _dead_journals(store: Store, experiment: str) -> Iterator[tuple[Path, Mapping[str, str]]]:
-    for path, contents in _journals(store, ended=False):
-        if contents.header.experiment == experiment and process_is_gone(contents.tags):
-            yield path, contents.tags
+def close_running(store: Store, experiment_ids: Sequence[str]) -> list[str]:
+    """Marks the running runs of dead processes on this host as ``KILLED`` in the store.
+
+    Returns:
+        The ids of these runs.
+
+    Raises:
+        OutageError: the store fails.
+    """
+    closed = []
+    with store_errors(store.uri):
+        running = f"attributes.status = '{Status.RUNNING}'"
+        for run in list(all_runs(store, experiment_ids, running)):
+            if not process_is_gone(run.data.tags):
+                continue
+            tag = schema.JOURNAL_ID
+            if tag in run.data.tags:  # deletes copies that the store made late
+                kept = sole_run(store, run.info.experiment_id, tag, run.data.tags[tag])
+                if kept is None or kept.info.run_id != run.info.run_id:
+                    continue
+            store.client.set_terminated(run.info.run_id, Status.KILLED, now_ms())
+            closed.append(str(run.info.run_id))
+    return closed
 
 
-def _closed(path: Path) -> Path:
+def end_dead(path: Path) -> None:
     """Ends the journal of a killed run, 1 ms after its last row."""
-    contents = read_journal(path, evaluations_only=True)
-    last_ms = contents.rows[-1].timestamp_ms if contents.rows else contents.started_ms
     journal = Journal(path)
-    journal.end(End(Status.KILLED, last_ms + 1, {}, {}))
-    journal.close()
-    return path
+    try:
+        journal.end(ending_of(read_journal(path, evaluations_only=True)))
+    finally:
+        journal.close()
+
+
+def ending_of(contents: JournalContents) -> End:
+    """The end of a run; for one without an end, that of a killed run, 1 ms after its last row."""
+    last_ms = contents.rows[-1].timestamp_ms if contents.rows else contents.started_ms
+    return contents.end or End(Status.KILLED, last_ms + 1, {}, {})

@@ -1,39 +1,44 @@
 """Opens the MLflow store of the mirrored journals, for many processes at once.
 
-Boundary: the only module for URIs, directories and MLflow's environment settings; reads and writes
-no run. Uses ``MlflowClient``, never MLflow's global "active run".
+Boundary: addresses and directories; reads and writes no run. Uses ``MlflowClient``, never MLflow's
+global "active run". A store that fails while it is opened for writing stops nothing: runs are
+recorded in journals and sent later.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
-import fcntl
 import logging
 import os
-import sqlite3
-import tempfile
-import warnings
-from collections.abc import Iterator
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Final
 
 from timetrial.framework.files import (
     make_directory,
     make_private_directory,
     make_private_file,
-    owner_only,
     removed_on_error,
 )
 from timetrial.framework.paths import checked_address
 from timetrial.framework.secrets import masked
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.journal import DIRECTORIES
+from timetrial.tracking.store import sqlite_file
+from timetrial.tracking.store.client import make_client, prepare_environment
+from timetrial.tracking.store.connection import Connection
+from timetrial.tracking.store.errors import (
+    DamagedStoreError,
+    OutageError,
+    store_errors,
+    without_password,
+)
+from timetrial.tracking.store.sqlite_file import sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 _log = logging.getLogger(__name__)
 
@@ -45,34 +50,36 @@ ALLOWED_URIS = (
 )
 _SERVERS = ("http", "https", "databricks")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-_FIRST_CONTACT_SECONDS = 4
-
-# MLflow reads these at import or at each request; values already set are kept.
-_MLFLOW_ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # The default of 7 retries of 120 s with growing pauses delays a run for minutes.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-}
+_HINT: Final = f"; expected {ALLOWED_URIS}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """An open connection to an MLflow store.
+    """A connection to an MLflow store.
 
     Attributes:
         uri: tracking URI; a sqlite path in it is absolute.
         root: absolute directory of journals, reports and checkpoints.
-        client: client of the store.
         artifact_location: absolute directory of artifacts; ``None`` for a server.
+        connection: opens the store at first use, again after a failure.
+        for_writing: True where runs are made: what the store lacks is read from journals. Readers
+            raise instead.
     """
 
     uri: str = dataclasses.field(repr=False)
     root: Path
-    client: MlflowClient
     artifact_location: Path | None
+    connection: Connection = dataclasses.field(repr=False, compare=False)
+    for_writing: bool = True
+
+    @property
+    def client(self) -> MlflowClient:
+        """Client of the store.
+
+        Raises:
+            OutageError: the store cannot be opened.
+        """
+        return self.connection.client
 
     @property
     def journals(self) -> Path:
@@ -85,39 +92,54 @@ class Store:
         path = sqlite_path(self.uri)
         if path is not None and path.is_relative_to(self.root):
             return f"sqlite:///{path.relative_to(self.root).as_posix()}"
-        return _without_password(self.uri)
+        return without_password(self.uri)
 
     def experiment_id(self, name: str, *, create: bool = True) -> str:
         """Id of the experiment ``name``; created if missing, by one process only.
 
         Raises:
+            OutageError: the store fails.
             TrackingError: the experiment is missing and ``create`` is False, or it was deleted.
         """
-        from mlflow.exceptions import MlflowException
-
         with store_errors(self.uri):
-            found = self.client.get_experiment_by_name(name)
+            found = self.experiment(name)
             if found is None and create:
-                # If another process creates it first, the second lookup finds it.
-                with contextlib.suppress(MlflowException):
-                    return str(self.client.create_experiment(name, self._artifact_uri()))
-                found = self.client.get_experiment_by_name(name)
+                found = self._made(name)
             if found is None:
                 known = ", ".join(sorted(e.name for e in self.client.search_experiments()))
                 raise TrackingError(
-                    f"experiment: expected one of {known or '(none)'} in {self.uri}, got {name!r}"
+                    f"experiment: expected one of {known or '(none)'} in "
+                    f"{without_password(self.uri)}, got {name!r}"
                 )
         if found.lifecycle_stage != "active":
             raise TrackingError(
-                f"experiment {name!r} in {_without_password(self.uri)} was deleted; restore it "
-                f"with: MLFLOW_TRACKING_URI={_without_password(self.uri)} mlflow experiments "
+                f"experiment {name!r} in {without_password(self.uri)} was deleted; restore it "
+                f"with: MLFLOW_TRACKING_URI={without_password(self.uri)} mlflow experiments "
                 f"restore --experiment-id {found.experiment_id}; or choose another "
                 "tracking.experiment"
             )
         return str(found.experiment_id)
 
-    def _artifact_uri(self) -> str | None:
-        return None if self.artifact_location is None else self.artifact_location.as_uri()
+    def experiment(self, name: str) -> Experiment | None:
+        """The experiment ``name``, deleted or not; None without one.
+
+        Raises:
+            OutageError: the store fails.
+        """
+        with store_errors(self.uri):
+            return self.client.get_experiment_by_name(name)
+
+    def _made(self, name: str) -> Experiment | None:
+        """A new experiment, or that of a process which was faster, or of a reply that was lost."""
+        location = None if self.artifact_location is None else self.artifact_location.as_uri()
+        try:
+            self.client.create_experiment(name, location)
+        except Exception:
+            found = self.experiment(name)
+            if found is None:
+                raise
+            return found
+        return self.experiment(name)
 
 
 def resolve_uri(uri: str | None, root: Path) -> str:
@@ -133,39 +155,30 @@ def resolve_uri(uri: str | None, root: Path) -> str:
     return chosen if path is None else f"sqlite:///{path}"
 
 
-def sqlite_path(uri: str) -> Path | None:
-    """Absolute path of the file of a sqlite URI; ``None`` for any other URI."""
-    if _scheme(uri) != "sqlite":
-        return None
-    name = uri.partition(":///")[2]
-    if not name or name.startswith(":memory:"):
-        raise TrackingError(f"tracking URI: expected a file, as in sqlite:///<path>; got {uri!r}")
-    path = Path(name).expanduser().absolute()
-    if "%" in str(path) or "?" in str(path):  # versions of SQLAlchemy read these differently
-        raise TrackingError(f"tracking URI: expected a path without '%' and '?', got {path}")
-    return path
-
-
 def open_store(uri: str | None = None, *, root: Path = DEFAULT_ROOT, create: bool = True) -> Store:
     """Opens the store; creates a missing local one.
 
-    Several processes may open it at once: one creates it, the others wait.
+    Several processes may open it at once: one creates it, the others wait. With ``create``, a store
+    that fails gives one warning: runs are recorded in journals, and sent by the next command. A
+    damaged local store below ``root`` is set aside and made anew.
 
     Args:
         uri: tracking URI; ``None`` takes ``MLFLOW_TRACKING_URI``, else
             ``sqlite:///<root>/mlflow.db``.
         root: directory of journals and of the default store. Artifacts of a local store are in
             ``artifacts`` beside the sqlite file; paths in a moved file are corrected.
-        create: True creates a missing sqlite file; readers pass False.
+        create: True opens for writing and creates a missing sqlite file; readers pass False.
 
     Raises:
-        TrackingError: the kind of URI is unknown, a directory is not writable, the server does not
-            respond within a few seconds, or the file is not an MLflow store of this version.
+        TrackingError: the kind of URI is unknown, its driver is missing, ``root`` is not writable,
+            or the file is a store of another MLflow version, or damaged and outside ``root``. For
+            readers also: the store fails, or does not respond within a few seconds.
     """
     root = root.expanduser().absolute()
     uri = resolve_uri(uri, root)
-    if _scheme(uri) not in (*_DATABASES, *_SERVERS):
-        raise TrackingError(f"tracking URI: expected {ALLOWED_URIS}; got {uri!r}")
+    kind = sqlite_file.scheme(uri)
+    if kind not in (*_DATABASES, *_SERVERS):
+        raise TrackingError(f"tracking URI: expected {ALLOWED_URIS}; got {masked(uri)!r}")
     database = sqlite_path(uri)
     if database is not None and not create and not database.exists():
         raise TrackingError(
@@ -174,164 +187,141 @@ def open_store(uri: str | None = None, *, root: Path = DEFAULT_ROOT, create: boo
         )
     if create:
         _check_writable(root)
-    _prepare_environment()
-    client = _connect(uri) if database is None else _open_sqlite(uri, database, create)
+    prepare_environment()
     artifacts = None
-    if _scheme(uri) in _DATABASES:
+    if kind in _DATABASES:
         artifacts = (database.parent if database else root) / "artifacts"
-    return Store(uri=uri, root=root, client=client, artifact_location=artifacts)
-
-
-def _open_sqlite(uri: str, database: Path, create: bool) -> MlflowClient:
-    """Opens or creates a local store; a failed attempt leaves no file."""
-    if not create:
-        client = _connect(uri)
-        _follow_move(database)
-        return client
-    files = [database.with_name(database.name + end) for end in ("", "-wal", "-shm", "-journal")]
-    lock = database.with_name(database.name + ".lock")
-    with removed_on_error(lock):
-        _make_writable(database.parent)
-        # Inside the lock, so that a database of another process is never removed.
-        with _exclusive(lock), removed_on_error(*files):
-            make_private_file(database)  # the -wal and -shm files get its mode
-            client = _connect(uri)
-            _allow_readers_while_writing(database)
-            _follow_move(database)
-            make_private_directory(database.parent / "artifacts")
-    return client
-
-
-def _follow_move(database: Path) -> None:
-    """Corrects the artifact paths in a database whose directory was moved or copied.
-
-    MLflow stores absolute addresses, which would still lead to the old directory.
-    """
-    here = (database.parent / "artifacts").as_uri()
-    with contextlib.closing(sqlite3.connect(database, timeout=20)) as connection, connection:
-        found = connection.execute("SELECT DISTINCT artifact_location FROM experiments")
-        moved = [old for (old,) in found if str(old).endswith("/artifacts") and old != here]
-        for old in moved:
-            if not str(old).startswith("file:"):
-                continue
-            connection.execute(
-                "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?",
-                (here, old),
-            )
-            connection.execute(
-                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
-                "WHERE substr(artifact_uri, 1, ?) = ?",
-                (here, len(old) + 1, len(old) + 1, f"{old}/"),
-            )
-            _log.warning("%s was moved: its artifact paths lead to %s now", database, here)
-
-
-@contextlib.contextmanager
-def store_errors(uri: str, hint: str = "") -> Iterator[None]:
-    """Turns errors of MLflow inside the block into a one-line ``TrackingError``."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
+    store = Store(uri, root, artifacts, _connection(uri, root, database, create), create)
+    began = time.monotonic()
     try:
-        yield
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
-        raise TrackingError(
-            f"tracking store {_without_password(uri)}: {_reason(error)}{hint}"
-        ) from error
+        _ = store.client
+    except OutageError as error:
+        if not create:
+            raise
+        store.connection.failed(error, time.monotonic() - began)
+    return store
+
+
+def _connection(uri: str, root: Path, database: Path | None, create: bool) -> Connection:
+    advice = (
+        f". Runs are recorded in {root / DIRECTORIES[0]}; the next command that uses this store, "
+        "or 'timetrial sync', sends them"
+    )
+    if database is None:
+        return Connection(lambda: _connect(uri), advice=advice if create else "")
+    if not create:
+        return Connection(lambda: _read_sqlite(uri, database, root))
+    return Connection(
+        lambda: _open_sqlite(uri, database, root),
+        lambda: _is_the_same(uri, database),
+        advice,
+    )
 
 
 def _connect(uri: str) -> MlflowClient:
-    """An open client; the first request checks the store and creates missing tables."""
-    with warnings.catch_warnings():
-        # Deprecations in MLflow's dependencies do not concern users.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", PendingDeprecationWarning)
-        with _some_home():
-            from mlflow import MlflowClient
+    """An open client of a server or a database."""
+    with store_errors(uri, hint=_HINT):
+        if sqlite_file.scheme(uri) in _DATABASES:
+            import sqlalchemy
 
-        # Failures reach the user as a TrackingError, not as a logged traceback.
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-        with store_errors(uri, hint=f"; expected {ALLOWED_URIS}"), _impatient():
-            _probe_database(uri)
-            client = MlflowClient(tracking_uri=uri)
-            client.search_experiments(max_results=1)
+            # Connects once; MLflow retries ten times within 100 seconds.
+            engine = sqlalchemy.create_engine(uri)
+            engine.connect().close()
+            engine.dispose()
+        return make_client(uri)
+
+
+def _open_sqlite(uri: str, database: Path, root: Path) -> MlflowClient:
+    """Opens or creates a local store; a failed attempt leaves no file."""
+    lock = database.with_name(database.name + ".lock")
+    with store_errors(uri), removed_on_error(lock):
+        try:
+            make_directory(database.parent)
+        except OSError as error:
+            if database.is_relative_to(root):  # no journal can be written either
+                raise _not_writable(root, str(error.strerror)) from error
+            raise
+        # Inside the lock, so that a database of another process is never removed.
+        with sqlite_file.exclusive(lock):
+            if database.exists():
+                _set_damaged_aside(database, root)
+            with removed_on_error(*sqlite_file.files_of(database)):
+                if database.exists():
+                    sqlite_file.check_writable(database)
+                make_private_file(database)  # the -wal and -shm files get its mode
+                client = _opened(database)
+                sqlite_file.allow_readers_while_writing(database)
+                sqlite_file.follow_move(database)
+                make_private_directory(database.parent / "artifacts")
     return client
 
 
-def _probe_database(uri: str) -> None:
-    """Connects once to a database URI; MLflow retries ten times within 100 seconds."""
-    path = sqlite_path(uri)
-    if path is not None:
-        with contextlib.closing(sqlite3.connect(path, timeout=20)) as connection:
-            connection.execute("PRAGMA schema_version")
-    elif _scheme(uri) in _DATABASES:
-        import sqlalchemy
-
-        engine = sqlalchemy.create_engine(uri)
-        engine.connect().close()
-        engine.dispose()
-
-
-def _prepare_environment() -> None:
-    for name, value in _MLFLOW_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+def _read_sqlite(uri: str, database: Path, root: Path) -> MlflowClient:
+    """Opens a local store for a reader."""
+    with store_errors(uri):
+        if reason := sqlite_file.damage(database):
+            raise DamagedStoreError(
+                f"tracking store {database}: it is {reason}; expected an MLflow database. The "
+                f"journals in {root / DIRECTORIES[0]} hold the runs: 'timetrial sync' makes a new "
+                "one from them"
+            )
+        client = _opened(database)
+        sqlite_file.follow_move(database)
+    return client
 
 
-@contextlib.contextmanager
-def _some_home() -> Iterator[None]:
-    """Sets a temporary HOME if there is none: the import of MLflow needs one."""
-    try:
-        Path.home()
-    except RuntimeError:
-        os.environ["HOME"] = tempfile.gettempdir()
-        try:
-            yield
-        finally:
-            del os.environ["HOME"]
-    else:
-        yield
+def _set_damaged_aside(database: Path, root: Path) -> None:
+    """Renames a damaged database below the root.
+
+    Raises:
+        TrackingError: it is damaged, and lies elsewhere.
+    """
+    reason = sqlite_file.damage(database)
+    if not reason:
+        return
+    if not database.is_relative_to(root):
+        raise TrackingError(
+            f"tracking store {database}: it is {reason}; expected an MLflow database. It lies "
+            f"outside {root} and stays as it is: move it away, or name another one in tracking.uri"
+        )
+    aside = sqlite_file.set_aside(database)
+    _log.warning(
+        "tracking store %s was %s. It is now %s, and a new one is made; runs with a journal in %s "
+        "are sent again",
+        *(database, reason, aside, root / DIRECTORIES[0]),
+    )
 
 
-@contextlib.contextmanager
-def _impatient() -> Iterator[None]:
-    """Limits MLflow to one request of a few seconds inside the block."""
-    short = {
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_FIRST_CONTACT_SECONDS),
-    }
-    before = {name: os.environ.get(name) for name in short}
-    os.environ.update(short)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+_opened_files: dict[Path, tuple[object, int]] = {}
+"""Identity of each database that this process opened, and number of earlier files at its path."""
 
 
-@contextlib.contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
-    """Holds an exclusive lock on a file, across processes."""
-    while True:
-        with open(path, "a", opener=owner_only) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            # Another, failed process may have removed the file in the meantime.
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                yield
-                return
+def _opened(database: Path) -> MlflowClient:
+    """A client of a database.
+
+    MLflow keeps one connection per address in a process, also after the file was replaced. Each
+    file at a path therefore gets an address of its own.
+    """
+    seen, count = _opened_files.get(database, (None, -1))
+    if count < 0 or seen != sqlite_file.identity(database):
+        count += 1
+    _opened_files[database] = (object(), count)  # equal to no file, in case the next line raises
+    client = make_client(f"sqlite:///{database.parent}{'/.' * count}/{database.name}")
+    _opened_files[database] = (sqlite_file.identity(database), count)
+    return client
 
 
-def _allow_readers_while_writing(database: Path) -> None:
-    """Switches the file to the write-ahead log: about twice the speed with two writers."""
-    with (
-        contextlib.suppress(sqlite3.OperationalError),  # optional: only speed
-        contextlib.closing(sqlite3.connect(database, timeout=5)) as connection,
-    ):
-        connection.execute("PRAGMA journal_mode=WAL")
+def _is_the_same(uri: str, database: Path) -> bool:
+    """True when a database is the file that this process opened, and takes writes.
+
+    Raises:
+        OutageError: the file is locked or read-only.
+    """
+    if _opened_files.get(database, (None, 0))[0] != sqlite_file.identity(database):
+        return False
+    with store_errors(uri):
+        sqlite_file.check_writable(database)
+    return True
 
 
 def _check_writable(directory: Path) -> None:
@@ -339,44 +329,11 @@ def _check_writable(directory: Path) -> None:
     existing = next(path for path in (directory, *directory.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         code = errno.EACCES if existing.is_dir() else errno.ENOTDIR
-        raise TrackingError(
-            f"tracking directory {directory}: expected one that can be created and written to, "
-            f"got: {os.strerror(code)}: {existing}"
-        )
+        raise _not_writable(directory, f"{os.strerror(code)}: {existing}")
 
 
-def _make_writable(directory: Path) -> None:
-    try:
-        make_directory(directory)
-        writable = os.access(directory, os.W_OK | os.X_OK)
-        reason = "no write permission"
-    except OSError as error:
-        writable, reason = False, str(error.strerror)
-    if not writable:
-        raise TrackingError(
-            f"tracking directory {directory}: expected one that can be created and written to, "
-            f"got: {reason}"
-        )
-
-
-def _reason(error: Exception) -> str:
-    """The cause of an error, in one line."""
-    if isinstance(error, ImportError):
-        return f"{error}; install the database driver that this URI names"
-    text = str(error)
-    if "out-of-date database schema" in text:
-        return "it was made by another version of MLflow; back it up and run 'mlflow db upgrade'"
-    if "Caused by" in text:  # innermost cause, as in "[Errno 111] Connection refused"
-        cause = text.rsplit(": ", 1)[-1].rstrip("'\") ")
-        return f"no answer: {cause}" + ")" * (cause.count("(") - cause.count(")"))
-    first = next((line.strip() for line in text.splitlines() if line.strip()), repr(error))
-    return first.split(". ")[0]
-
-
-def _scheme(uri: str) -> str:
-    """Scheme of a URI, without the driver (``postgresql+psycopg2``)."""
-    return urlsplit(uri).scheme.partition("+")[0]
-
-
-def _without_password(uri: str) -> str:
-    return masked(uri)
+def _not_writable(directory: Path, reason: str) -> TrackingError:
+    return TrackingError(
+        f"tracking directory {directory}: expected one that can be created and written to, "
+        f"got: {reason}"
+    )

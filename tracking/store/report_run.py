@@ -10,8 +10,9 @@ from pathlib import Path
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.tracker import now_ms
+from timetrial.tracking.store.errors import store_errors
 from timetrial.tracking.store.listing import marked_run
-from timetrial.tracking.store.opening import Store, store_errors
+from timetrial.tracking.store.opening import Store
 
 
 def log_report(store: Store, experiment: str, suite: str, directory: Path) -> str:

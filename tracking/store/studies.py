@@ -12,8 +12,9 @@ from timetrial.framework.secrets import masked
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.tracker import now_ms
+from timetrial.tracking.store.errors import store_errors
 from timetrial.tracking.store.listing import all_runs, marked_run
-from timetrial.tracking.store.opening import Store, store_errors
+from timetrial.tracking.store.opening import Store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,6 +21,7 @@ from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.tracker import now_ms
+from timetrial.tracking.store.errors import store_errors
 from timetrial.tracking.store.groups import (
     BY_OPTIMIZER,
     BY_OPTIMIZER_AND_WORKLOAD,
@@ -28,7 +29,7 @@ from timetrial.tracking.store.groups import (
     write_groups,
 )
 from timetrial.tracking.store.listing import all_runs, metric_history
-from timetrial.tracking.store.opening import Store, store_errors
+from timetrial.tracking.store.opening import Store
 from timetrial.tracking.store.writer import METRICS_PER_REQUEST
 
 OVERVIEW = "all workloads"

@@ -1,13 +1,12 @@
 """Writes the contents of a journal by idempotent MLflow calls.
 
-Boundary: raises MLflow's errors, except about artifacts; ``tracking.store.mirror`` decides when to
-send.
+Boundary: raises MLflow's errors; ``tracking.store.mirror`` decides when to send. Artifacts are sent
+apart, because a store may refuse only these.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,14 +16,14 @@ from timetrial.framework.records import Row
 from timetrial.framework.secrets import masked
 from timetrial.framework.types import Status
 from timetrial.tracking.record import evaluations_file, schema
-from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.journal import End, JournalContents
-from timetrial.tracking.store.opening import Store, store_errors
+from timetrial.tracking.store.client import once
+from timetrial.tracking.store.errors import OutageError
+from timetrial.tracking.store.opening import Store
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric
-
-_log = logging.getLogger(__name__)
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Run
 
 METRICS_PER_REQUEST = 1000  # MLflow's limits per request and per value
 PARAMS_PER_REQUEST = 100
@@ -35,7 +34,7 @@ DIGEST_CHARACTERS = 36
 
 
 class RunWriter:
-    """Writes the run of one journal to a store.
+    """Writes the run of one journal to a store; each call may be repeated after a failure.
 
     Args:
         store: destination of the run.
@@ -45,7 +44,6 @@ class RunWriter:
 
     Attributes:
         run_id: id of the run in the store; None before its creation there.
-        complete: False when an artifact of the run is missing in the store.
     """
 
     def __init__(
@@ -56,72 +54,115 @@ class RunWriter:
         id_tag: str = schema.JOURNAL_ID,
     ) -> None:
         self.run_id: str | None = None
-        self.complete = True
         self._store = store
-        self._client = store.client
         self._header = contents.header
         self._started_ms = contents.started_ms
-        self._identity = f"tags.{id_tag} = '{contents.journal_id}'"
+        self._mark = (id_tag, contents.journal_id)
         own = {id_tag: contents.journal_id, schema.JOURNAL: journal}
         tags = {**contents.tags, **own, **_source_tags(contents.tags)}
         self._tags = _fitting_tags(dict(sorted(tags.items())))
         self._resumed = bool(contents.resumed) and contents.end is None
         self._described = False
+        self._configured = False
+
+    @property
+    def _client(self) -> MlflowClient:
+        return self._store.client
+
+    def status(self) -> str | None:
+        """Status of the run in the store; None without the run."""
+        experiment = self._store.experiment(self._header.experiment)
+        if experiment is None:
+            return None
+        run = sole_run(self._store, str(experiment.experiment_id), *self._mark)
+        return None if run is None else str(run.info.status)
 
     def metrics(self, points: Sequence[Metric]) -> None:
-        """Sends points; creates the run first if it is missing in the store."""
+        """Sends points; creates and describes the run first where that is missing."""
         run_id = self._ensure_run()
         for start in range(0, len(points), METRICS_PER_REQUEST):
             self._client.log_batch(run_id, metrics=points[start : start + METRICS_PER_REQUEST])
 
-    def end(self, end: End, last_step: int, evaluations: Sequence[Row]) -> None:
-        """Sends the summary and the file of evaluations, then ends the run."""
+    def configuration(self) -> None:
+        """Sends the configuration as an artifact, once."""
+        run_id = self._ensure_run()
+        if not self._configured:
+            self._client.log_text(run_id, masked(self._header.config_yaml), schema.CONFIG_ARTIFACT)
+            self._client.set_tag(run_id, schema.DESCRIBED, "true")
+            self._configured = True
+
+    def end(self, end: End, last_step: int) -> None:
+        """Sends the summary and ends the run."""
         from mlflow.entities import RunTag
 
         run_id = self._ensure_run()
+        tags = _fitting_tags(end.tags)
+        if tags:
+            tags[schema.END_TAGS] = json.dumps(sorted(tags))
         self._client.log_batch(
             run_id,
             metrics=_finite_points(end.summary, last_step, end.timestamp_ms),
-            tags=[RunTag(key, value) for key, value in _fitting_tags(end.tags).items()],
+            tags=[RunTag(key, value) for key, value in tags.items()],
         )
+        self._client.set_terminated(run_id, end.status, end.timestamp_ms)
+        self._remove_others(run_id)
+
+    def files(self, end: End, evaluations: Sequence[Row]) -> None:
+        """Sends all artifacts of an ended run."""
+        self.configuration()
+        run_id = self._ensure_run()
         if evaluations:
             text = evaluations_file.encode(evaluations)
-            self._upload(run_id, text, schema.EVALUATIONS_ARTIFACT)
-        self._client.set_terminated(run_id, end.status, end.timestamp_ms)
+            self._client.log_text(run_id, masked(text), schema.EVALUATIONS_ARTIFACT)
+        for name, text in end.files.items():
+            self._client.log_text(run_id, masked(text), _legal_key(name))
 
     def pause(self, end: End) -> None:
-        """Ends a resumable run in MLflow, without a summary."""
-        self._client.set_terminated(self._ensure_run(), end.status, end.timestamp_ms)
+        """Ends a resumable run in MLflow, without a summary; a failed one has its error."""
+        from mlflow.entities import RunTag
+
+        run_id = self._ensure_run()
+        for name, text in end.files.items():
+            self._client.log_text(run_id, masked(text), _legal_key(name))
+        tags = [RunTag(key, value) for key, value in _fitting_tags(end.tags).items()]
+        self._client.log_batch(run_id, tags=tags)
+        self._client.set_terminated(run_id, end.status, end.timestamp_ms)
 
     def _ensure_run(self) -> str:
         if self.run_id is None:
             experiment_id = self._store.experiment_id(self._header.experiment)
-            found = self._client.search_runs([experiment_id], self._identity, max_results=1)
-            name = self._header.run_name
-            run = (
-                found[0]
-                if found
-                else self._client.create_run(experiment_id, self._started_ms, self._tags, name)
-            )
+            run = sole_run(self._store, experiment_id, *self._mark)
+            if run is None:
+                name = self._header.run_name
+                with once():
+                    self._client.create_run(experiment_id, self._started_ms, self._tags, name)
+                run = sole_run(self._store, experiment_id, *self._mark)
+            elif self._resumed:
+                self._reopen(run)
+            if run is None:
+                raise OutageError(f"tracking store {self._store.name}: a new run is missing in it")
+            self._described = self._configured = schema.DESCRIBED in run.data.tags
             self.run_id = str(run.info.run_id)
-            self._described = schema.DESCRIBED in run.data.tags
-            if found and self._resumed:
-                self._reopen(self.run_id)
         if not self._described:
             self._describe(self.run_id)
             self._described = True
         return self.run_id
 
-    def _reopen(self, run_id: str) -> None:
-        """Marks a resumed run as running, with the tags of its new process."""
+    def _reopen(self, run: Run) -> None:
+        """Marks a resumed run as running, with the tags of its new process and without an end."""
         from mlflow.entities import RunTag
 
+        run_id = str(run.info.run_id)
         self._client.update_run(run_id, status=Status.RUNNING)
+        names = _names_in(run.data.tags.get(schema.END_TAGS, "[]"))
+        for name in {*names, schema.STOP_REASON, schema.ERROR, schema.END_TAGS}:
+            if name in run.data.tags and name not in self._tags:
+                self._client.delete_tag(run_id, name)
         tags = [RunTag(key, value) for key, value in self._tags.items()]
         self._client.log_batch(run_id, tags=tags)
 
     def _describe(self, run_id: str) -> None:
-        """Sends the configuration and the data sets."""
+        """Sends the parameters and the data sets."""
         from mlflow.entities import Param
 
         params = [Param(key, value) for key, value in _fitting_params(self._header.params).items()]
@@ -129,19 +170,38 @@ class RunWriter:
             self._client.log_batch(run_id, params=params[start : start + PARAMS_PER_REQUEST])
         if self._header.datasets and not self._client.get_run(run_id).inputs.dataset_inputs:
             self._client.log_inputs(run_id, _dataset_inputs(self._header.datasets))
-        if self._upload(run_id, self._header.config_yaml, schema.CONFIG_ARTIFACT):
-            self._client.set_tag(run_id, schema.DESCRIBED, "true")
 
-    def _upload(self, run_id: str, text: str, name: str) -> bool:
-        """Uploads a text as an artifact; a failure gives a warning and False."""
-        try:
-            with store_errors(self._store.uri):
-                self._client.log_text(run_id, masked(text), name)
-        except TrackingError as error:
-            _log.warning("%s: artifact %s of run %s is missing", error, name, run_id)
-            self.complete = False
-            return False
-        return True
+    def _remove_others(self, run_id: str) -> None:
+        """Removes runs that the store made late, from requests that had seemed lost."""
+        experiment_id = self._store.experiment_id(self._header.experiment)
+        sole_run(self._store, experiment_id, *self._mark, kept=run_id)
+
+
+def sole_run(store: Store, experiment_id: str, tag: str, value: str, kept: str = "") -> Run | None:
+    """The run with a tag, None without one; further ones are deleted.
+
+    A request whose reply was lost may have made a run. The one with contents is kept, so that
+    repeated calls keep the same one.
+
+    Args:
+        store: store of the run.
+        experiment_id: id of its experiment.
+        tag: name of the tag.
+        value: value of the tag.
+        kept: id of the run to keep; "" leaves the choice.
+    """
+    found = list(store.client.search_runs([experiment_id], f"tags.{tag} = '{value}'"))
+    found.sort(
+        key=lambda run: (
+            run.info.run_id != kept,
+            schema.DESCRIBED not in run.data.tags,
+            -len(run.data.metrics),
+            run.info.run_id,
+        )
+    )
+    for run in found[1:]:
+        store.client.delete_run(run.info.run_id)
+    return found[0] if found else None
 
 
 def points_of(rows: Iterable[Row], previous_step: int | None) -> list[Metric]:
@@ -171,6 +231,14 @@ def _finite_points(metrics: Mapping[str, float], step: int, timestamp_ms: int) -
         else Metric(_legal_key(key) + schema.NONFINITE_SUFFIX, 1.0, timestamp_ms, step)
         for key, value in metrics.items()
     ]
+
+
+def _names_in(text: str) -> list[str]:
+    """The names in a JSON list; empty when it was changed by hand."""
+    try:
+        return [str(name) for name in json.loads(text)]
+    except (ValueError, TypeError, RecursionError):
+        return []
 
 
 def _source_tags(tags: Mapping[str, str]) -> dict[str, str]:

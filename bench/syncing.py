@@ -1,0 +1,41 @@
+"""The command ``timetrial sync``: sends runs to MLflow and says what came of it.
+
+Boundary: prints; ``tracking.store.delivery`` sends.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from timetrial.framework.config import Tracking
+from timetrial.tracking.store.client import patient
+from timetrial.tracking.store.delivery import deliver_files, deliver_unsent
+from timetrial.tracking.store.opening import open_store
+
+
+def sync(tracking: Tracking, files: Sequence[Path]) -> int:
+    """Sends all runs that the store lacks, or the runs of given journals.
+
+    Args:
+        tracking: store and root of the runs.
+        files: journals to send, also those that the store has; empty sends what it lacks.
+
+    Returns:
+        The exit code: 1 when a run is left, or the store fails.
+    """
+    store = open_store(tracking.uri, root=Path(tracking.root))
+    with patient():
+        delivery = deliver_files(store, files) if files else deliver_unsent(store)
+    print(f"{len(delivery.sent)} runs sent to {store.name}")
+    if delivery.closed:
+        print(f"{len(delivery.closed)} runs of dead processes marked as KILLED")
+    if delivery.paused:
+        print(f"{len(delivery.paused)} killed runs can be continued; sent up to their checkpoints")
+    left = {**delivery.left, **delivery.damaged}
+    for path, reason in left.items():
+        print(f"timetrial: not sent: {path}: {reason}", file=sys.stderr)
+    if left:
+        print(f"{len(left)} runs left; the same command sends them when the cause is gone")
+    return 1 if left or store.connection.outage is not None else 0
