@@ -249,7 +249,9 @@ def fit(
     result = trainer.fit(state)
     usual = usual_cpu(config.budget) if setup.program.compiled else None
     memory = setup.program.memory
-    return dataclasses.replace(result, doubt=doubt_about(clock, usual), memory=memory)
+    found = next((c.found for c in callbacks if isinstance(c, cb.StopIfDiverged)), "")
+    doubt = doubt_about(clock, usual)
+    return dataclasses.replace(result, doubt=doubt, memory=memory, not_finite=found)
 
 
 _TOLD = "expected_steps"  # note of a checkpoint: the number of steps the optimizer is built for

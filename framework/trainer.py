@@ -181,7 +181,8 @@ class Trainer:
             if not self._team.alone:
                 self._accept(self._team.agree(self.clock.train_seconds))
             metrics = self.program.evaluate(state)
-        info = dataclasses.replace(self._info(step), ending=ending)
+        finite = self.program.finite_params
+        info = dataclasses.replace(self._info(step), ending=ending, finite_params=finite)
         self._evaluations.append(Row(step, info.train_seconds, metrics))
         with self.clock.charge("log"):
             return first_reason(
