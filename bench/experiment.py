@@ -266,7 +266,9 @@ def fit(
         raise RuntimeError(f"SystemExit({stop.code!r}) was raised during the run") from stop
     usual = usual_cpu(config.budget) if setup.program.compiled else None
     memory = setup.program.memory
-    return dataclasses.replace(result, doubt=doubt_about(clock, usual), memory=memory)
+    found = next((c.found for c in callbacks if isinstance(c, cb.StopIfDiverged)), "")
+    doubt = doubt_about(clock, usual)
+    return dataclasses.replace(result, doubt=doubt, memory=memory, not_finite=found)
 
 
 def result_of(setup: Setup, origin: Continuation) -> RunResult:
@@ -290,6 +292,7 @@ def result_of(setup: Setup, origin: Continuation) -> RunResult:
         origin.loaded.state(setup.program.init(setup.config.seed)),
         saved.stalled_updates,
         contents.tags.get(schema.SECONDS_SUSPECT, ""),
+        not_finite=contents.tags.get(schema.NOT_FINITE, ""),
     )
 
 

@@ -85,6 +85,8 @@ def end_tags(result: RunResult | None) -> dict[str, str]:
         return {}
     diverged = result.reason.name == "DIVERGED"
     tags = {schema.STOP_REASON: result.reason.name, schema.DIVERGED: str(diverged).lower()}
+    if result.not_finite:
+        tags[schema.NOT_FINITE] = result.not_finite
     return tags | ({schema.SECONDS_SUSPECT: result.doubt} if result.doubt else {})
 
 

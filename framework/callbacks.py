@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from timetrial.framework.budget import StopReason
@@ -28,6 +28,7 @@ class StepInfo:
         metrics: ``loss`` and ``grad_norm`` of the last update; empty outside ``on_step_end``.
         ending: stop reason already decided before this evaluation or pause, else None.
         stalled_updates: updates so far that began on an idle device.
+        finite_params: False at an evaluation of parameters with NaN or infinite numbers.
     """
 
     step: int
@@ -37,6 +38,7 @@ class StepInfo:
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     ending: StopReason | None = None
     stalled_updates: int = 0
+    finite_params: bool = True
 
 
 class Callback:
@@ -115,13 +117,39 @@ class StopAtTarget(Callback):
 
 
 class StopIfDiverged(Callback):
-    """Stops when the training loss, of a batch or evaluated, is NaN or infinite."""
+    """Stops when a loss, a gradient, a parameter or an evaluated metric is NaN or infinite.
+
+    Loss and gradient are checked after every update: both are among its metrics. The gradient by
+    its norm over all parameters, which is infinite in float32 from about 1.8e19 on. Such a
+    gradient ends the run, whether the optimizer would clip it, skip it or use it. Parameters are
+    checked at every evaluation, those that no loss depends on too. Nothing waits for the device
+    on this account.
+
+    Attributes:
+        found: what was not finite first: ``loss``, ``gradient``, ``parameters`` or
+            ``metric NAME``; "" while all is.
+    """
+
+    def __init__(self) -> None:
+        self.found = ""
 
     def on_step_end(self, info: StepInfo) -> StopReason | None:
-        return None if math.isfinite(info.metrics.get("loss", 0.0)) else StopReason.DIVERGED
+        values = {"loss": "loss", "gradient": "grad_norm"}
+        return self._judged(
+            [what for what, name in values.items() if not _finite(info.metrics, name)]
+        )
 
     def on_eval_end(self, info: StepInfo, metrics: Metrics, state: TrainState) -> StopReason | None:
-        return None if math.isfinite(metrics.get("train/loss", 0.0)) else StopReason.DIVERGED
+        bad = [f"metric {name}" for name in metrics if not _finite(metrics, name)]
+        return self._judged([*([] if info.finite_params else ["parameters"]), *bad])
+
+    def _judged(self, bad: Sequence[str]) -> StopReason | None:
+        self.found = self.found or next(iter(bad), "")
+        return StopReason.DIVERGED if bad else None
+
+
+def _finite(metrics: Mapping[str, float], name: str) -> bool:
+    return math.isfinite(metrics.get(name, 0.0))
 
 
 class Hopeless(Protocol):

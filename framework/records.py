@@ -47,6 +47,7 @@ class RunResult:
         stalled_updates: updates that began on an idle device, because their batch came late.
         doubt: why the charged seconds are not credible, as a sentence; "" if they are.
         memory: memory of one device that the run needed; None if unknown.
+        not_finite: what made the run diverge, as in ``callbacks.StopIfDiverged``; "" otherwise.
     """
 
     reason: StopReason
@@ -57,6 +58,7 @@ class RunResult:
     stalled_updates: int = 0
     doubt: str = ""
     memory: Memory | None = None
+    not_finite: str = ""
 
     @property
     def train_seconds(self) -> float:

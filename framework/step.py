@@ -81,11 +81,23 @@ def _with_norm(grads: PyTree) -> tuple[PyTree, jax.Array]:
     Otherwise XLA computes squares once for the norm and the optimizer, and stores them: 3 % of the
     CPU time of an update of a DLRM (docs/speed.md).
     """
-    norm = optax.tree.norm(grads)
+    norm = optax.tree.norm(jax.tree.map(_not_half, grads))
     if sum(leaf.size for leaf in jax.tree.leaves(grads)) < NORM_APART:
         return grads, norm
     apart: tuple[PyTree, jax.Array] = jax.lax.optimization_barrier((grads, norm))
     return apart
+
+
+def _not_half(leaf: jax.Array) -> jax.Array:
+    """In float32 if half precision: squares of float16 are infinite from 256 on."""
+    half = leaf.dtype in (jnp.float16, jnp.bfloat16)
+    return leaf.astype(jnp.float32) if half else leaf
+
+
+def all_finite(tree: PyTree) -> jax.Array:
+    """Whether no number of a tree is NaN or infinite, a boolean scalar."""
+    inexact = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.all(jnp.asarray([jnp.all(jnp.isfinite(leaf)) for leaf in inexact], bool))
 
 
 class Program:
@@ -105,6 +117,7 @@ class Program:
     Attributes:
         compiled: True when the update and the evaluation are compiled.
         memory: memory that the run needs, once compiled; None without compilation.
+        finite_params: False if parameters of the last evaluation were NaN or infinite.
     """
 
     def __init__(
@@ -123,6 +136,7 @@ class Program:
         # A workload that knows no shares can be trained on one host.
         self._share = (self.devices.share,) if self.devices.share.count > 1 else ()
         self.memory: Memory | None = None
+        self.finite_params = True
         self._eval_params = eval_params
         self.compiled = not jax.config.jax_disable_jit  # type: ignore[attr-defined]
         places = self.places
@@ -136,6 +150,7 @@ class Program:
         )
         self._train_step: Any = None
         self._eval_step: Any = None
+        self._all_finite: Any = None
         self._update_bytes = self._eval_bytes = 0
 
     def with_optimizer(
@@ -146,6 +161,7 @@ class Program:
         if program.places.params == self.places.params:
             program._init_model = self._init_model
             program._eval_step, program._eval_bytes = self._eval_step, self._eval_bytes
+            program._all_finite = self._all_finite
         return program
 
     @functools.cached_property
@@ -212,6 +228,9 @@ class Program:
                 self.devices.whole,
             )
             self._eval_bytes += self._batch_bytes(batch, EVALUATIONS_AHEAD)
+        if self._all_finite is None:
+            arguments = (state.params,), (self.places.params,)
+            self._all_finite, _ = self._ahead(all_finite, *arguments, self.devices.whole)
         if self.compiled and self.memory is None:
             temporaries = max(self._update_bytes, self._eval_bytes)
             self.memory = Memory(memory.bytes_of(state), temporaries, self.devices.limit)
@@ -279,12 +298,15 @@ class Program:
             stopped: asked before each batch; True ends the evaluation without a result.
         """
         params = self._eval_params(state.opt_state, state.params)
+        trees = [params] if self.eval_params is current_params else [params, state.params]
+        finite = [self._all_finite(tree) for tree in trees]  # issued before the evaluation
         metrics: Metrics = {}
         for split in self.workload.splits:
             found = self._evaluate_split(params, state.model_state, split, stopped)
             if found is None:
                 return None
             metrics.update(found)
+        self.finite_params = all(map(bool, finite))
         return metrics
 
     def _evaluate_split(

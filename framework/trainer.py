@@ -224,7 +224,8 @@ class Trainer:
         if metrics is None:
             self._pause(state, step, ending)  # raises
             return ending
-        info = dataclasses.replace(self._info(step), ending=ending)
+        finite = self.program.finite_params
+        info = dataclasses.replace(self._info(step), ending=ending, finite_params=finite)
         self._evaluations.append(Row(step, info.train_seconds, metrics))
         with self.clock.charge("log"):
             reason = first_reason(

@@ -50,6 +50,7 @@ TARGET_SOURCE: Final = "target_source"  # source of given targets
 STOP_REASON: Final = "stop_reason"  # name of a StopReason, set at the end
 DIVERGED: Final = "diverged"  # "true" or "false", set at the end
 ERROR: Final = "error"  # why a run failed, in one line, set at the end
+NOT_FINITE: Final = "not_finite"  # of a diverged run: loss, gradient, parameters, metric NAME
 SECONDS_SUSPECT: Final = "seconds_suspect"  # why the seconds are not credible, set at the end
 
 # Tags added by the mirror in MLflow; absent from the journal.
