@@ -178,7 +178,8 @@ def _open_sqlite(uri: str, database: Path, create: bool) -> MlflowClient:
     """Opens or creates a local store; a failed attempt leaves no file."""
     if not create:
         client = _connect(uri)
-        _follow_move(database)
+        with store_errors(uri):
+            _follow_move(database)
         return client
     files = [database.with_name(database.name + end) for end in ("", "-wal", "-shm", "-journal")]
     lock = database.with_name(database.name + ".lock")
@@ -187,8 +188,9 @@ def _open_sqlite(uri: str, database: Path, create: bool) -> MlflowClient:
         # Inside the lock, so that a database of another process is never removed.
         with _exclusive(lock), removed_on_error(*files):
             client = _connect(uri)
-            _allow_readers_while_writing(database)
-            _follow_move(database)
+            with store_errors(uri):
+                _allow_readers_while_writing(database)
+                _follow_move(database)
     return client
 
 
