@@ -66,6 +66,7 @@ def _exit_code(arguments: Sequence[str]) -> int:
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """Parses arguments; unlike argparse, allows ``key=value`` words on both sides of an option."""
+    _check_text(arguments)
     _check_command(arguments)
     options, rest = parser().parse_known_args(arguments or ["--help"])
     others = [word for word in rest if word.startswith("-") or "=" not in word]
@@ -74,6 +75,15 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     if rest:
         options.overrides += rest
     return options
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    for word in arguments:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(word)
+            raise UserError(f"arguments: expected UTF-8 text, got {shown!r:.80}") from None
 
 
 def _check_command(arguments: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 
 import pandas as pd
 
+from timetrial.framework.checksums import digest_line
 from timetrial.framework.errors import UserError
 from timetrial.framework.files import write_atomically, write_errors
 from timetrial.framework.records import RunRecord
@@ -165,6 +166,9 @@ def write_leaderboard(found: Leaderboard, directory: Path, title: str) -> None:
         "tables/leaderboard.md": exports.markdown(table),
     }
     with write_errors(f"to {directory}"):
+        times = files["leaderboard_times.csv"].encode()  # ``report --from`` reads it
+        line = digest_line("leaderboard_times.csv", times)
+        files["leaderboard_times.csv.sha256"] = line.decode()
         for name, text in files.items():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(directory / name, masked(text).encode())

@@ -87,7 +87,7 @@ def _recorded(run: RunRecord) -> Points:
     try:
         points = json.loads(run.tags[schema.LEARNING_RATES])
         return [(int(step), float(rate)) for step, rate in points]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return []
 
 

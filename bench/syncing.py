@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from timetrial.bench.resuming import resumable_in
 from timetrial.framework.config import Tracking
 from timetrial.tracking.store.client import patient
 from timetrial.tracking.store.delivery import deliver_files, deliver_unsent
@@ -26,8 +27,12 @@ def sync(tracking: Tracking, files: Sequence[Path]) -> int:
         The exit code: 1 when a run is left, or the store fails.
     """
     store = open_store(tracking.uri, root=Path(tracking.root))
+    resumable = resumable_in(store.root)
     with patient():
-        delivery = deliver_files(store, files) if files else deliver_unsent(store)
+        if files:
+            delivery = deliver_files(store, files, checkpoint=resumable)
+        else:
+            delivery = deliver_unsent(store, checkpoint=resumable)
     print(f"{len(delivery.sent)} runs sent to {store.name}")
     if delivery.closed:
         print(f"{len(delivery.closed)} runs of dead processes marked as KILLED")

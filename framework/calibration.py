@@ -10,8 +10,10 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from timetrial.framework.checksums import seal
 from timetrial.framework.convert import convert
 from timetrial.framework.errors import ConfigError
+from timetrial.framework.files import write_atomically
 from timetrial.framework.yaml_files import read_yaml, yaml_of
 
 
@@ -86,7 +88,7 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(head + yaml_of(dataclasses.asdict(calibration)), encoding="utf-8")
+        write_atomically(path, seal(head + yaml_of(dataclasses.asdict(calibration))))
     except OSError as error:
         raise ConfigError(f"calibration {path}: cannot be written ({error.strerror})") from error
 

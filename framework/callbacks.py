@@ -143,6 +143,12 @@ class StopIfDiverged(Callback):
         bad = [f"metric {name}" for name in metrics if not _finite(metrics, name)]
         return self._judged([*([] if info.finite_params else ["parameters"]), *bad])
 
+    def state(self) -> Mapping[str, Any]:
+        return {"found": self.found}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.found = str(state["found"])
+
     def _judged(self, bad: Sequence[str]) -> StopReason | None:
         self.found = self.found or next(iter(bad), "")
         return StopReason.DIVERGED if bad else None

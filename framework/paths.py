@@ -73,6 +73,11 @@ def user_path(path: str) -> Path:
     return Path(expanded(path))
 
 
+def is_file_name(name: str) -> bool:
+    """Whether a text names a file in a directory, and none outside it."""
+    return bool(name) and name not in (".", "..") and not set(name) & {"/", "\\", "\0"}
+
+
 UserPath = Annotated[str, expanded]
 """Type of a setting for a file or directory."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from timetrial.framework.checksums import unsealed
 from timetrial.framework.errors import ConfigError
 
 Tree = dict[str, Any]
@@ -50,7 +51,8 @@ def read_yaml(path: Path) -> Tree:
     """Reads a mapping from a YAML file; its scalars are ``Scalar`` texts.
 
     Raises:
-        ConfigError: the file is unreadable, empty or not a mapping; names file and line.
+        ConfigError: the file is unreadable, empty, not a mapping, or has another checksum than its
+            bytes (``checksums``); names file and line.
     """
     tree = parse_yaml(_text(path), str(path))
     if tree is None:
@@ -71,6 +73,7 @@ def _text(path: Path) -> str:
         raise ConfigError(f"cannot read {str(path)!r}: {error}") from error
     if len(content) > MAX_BYTES:
         raise ConfigError(f"cannot read {path}: expected at most {MAX_BYTES} bytes of YAML")
+    content = unsealed(content, str(path))
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -16,6 +16,7 @@ from pathlib import Path
 import jax
 
 from timetrial.bench import suite as suites
+from timetrial.framework.checksums import seal
 from timetrial.framework.files import write_atomically
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition
@@ -43,7 +44,7 @@ def main() -> None:
     table = reference_targets(runs, condition=Condition.STEP)
     text = provenance(options.suite, runs) + table.to_csv(index=False, float_format="%.4f")
     path = suites.SUITES_DIRECTORY / f"{options.suite}.targets.csv"
-    write_atomically(path, text.encode())
+    write_atomically(path, seal(text))
     print(path.read_text())
 
 

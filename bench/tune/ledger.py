@@ -80,12 +80,27 @@ def open_study(plan: StudyPlan, database: Database) -> optuna.Study:
         study.set_user_attr("space", json.dumps(plan.identity()["space"]))
         study.set_user_attr(IDENTITY, json.dumps(plan.identity()))
         return study
+    _check_trials(study, database)
     if text := difference(json.loads(stored), plan.identity()):
         raise UserError(
             f"study {plan.name!r} in {database.url} cannot be continued: {text}; give the changed "
             "study another study.name"
         )
     return study
+
+
+def _check_trials(study: optuna.Study, database: Database) -> None:
+    """Raises a UserError if facts that timetrial wrote have other types."""
+    kinds = {POINT: int, WORKER: dict, OUTCOME: str, "train_seconds": float}
+    for trial in study.get_trials(deepcopy=False):
+        facts = trial.user_attrs
+        wrong = [key for key, kind in kinds.items() if not isinstance(facts.get(key, kind()), kind)]
+        worker = facts.get(WORKER) or {"pid": 0, "started": None}
+        if wrong or not isinstance(worker.get("pid"), int) or "started" not in worker:
+            raise UserError(
+                f"study {study.study_name!r} in {database.url} is damaged: expected trial "
+                f"{trial.number} as timetrial wrote it, got another {(wrong or [WORKER])[0]}"
+            )
 
 
 def _pruner(plan: StudyPlan) -> optuna.pruners.BasePruner:

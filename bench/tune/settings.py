@@ -21,7 +21,7 @@ from timetrial.bench.workshop import Workshop
 from timetrial.framework import config as configuration
 from timetrial.framework.config import ConfigError, RunConfig
 from timetrial.framework.errors import UserError
-from timetrial.framework.paths import UserPath, UserUri
+from timetrial.framework.paths import UserPath, UserUri, is_file_name
 from timetrial.framework.spaces import Space
 from timetrial.tracking.record import schema
 from timetrial.workloads import WORKLOADS
@@ -30,6 +30,7 @@ OBJECTIVES = ("best", "final", "time_to_target")
 PRUNERS = ("none", "median", "hyperband")
 DIVERGED = ("fail", "bad")
 DEFAULT_TRIALS = 20
+_LONGEST_NAME = 200  # bytes; file systems allow 255
 
 TPE = {"n_startup_trials": 10, "n_ei_candidates": 24, "group": False, "constant_liar": True}
 """Arguments of optuna's TPESampler: pinned, because its defaults changed from 4 to 5."""
@@ -254,7 +255,9 @@ def _check_combination(settings: StudySettings, config: RunConfig) -> None:
     if settings.points is not None and settings.space is not None:
         raise UserError("expected study.points or study.space, got both")
     if settings.name is not None and (
-        not settings.name or settings.name != Path(settings.name).name or "'" in settings.name
+        not is_file_name(settings.name)
+        or "'" in settings.name
+        or len(settings.name.encode()) > _LONGEST_NAME
     ):
         raise UserError(f"study.name: expected one fit for a file name, got {settings.name!r}")
     timed = settings.objective == "time_to_target"

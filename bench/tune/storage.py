@@ -40,7 +40,8 @@ class Database:
         url: its URL, without password.
         storage: optuna's storage.
         lock: excludes all other workers inside its ``with`` block, on any machine that reaches the
-            database (sqlite and journal: that shares the file system).
+            database (sqlite and journal: that shares the file system). Errors inside are
+            ``UserError``.
         heartbeat_seconds: pause between two heartbeats; None if the storage has none.
     """
 
@@ -105,7 +106,8 @@ def open_storage(url: str, heartbeat_seconds: int) -> Database:
         return _open_journal(_file(url, "journal:", shown), shown)
     url = _with_driver(url)
     lock = _file_lock(_file(url, "sqlite:///", shown)) if kind == "sqlite" else _database_lock(url)
-    with _storage_errors(shown), lock(), warnings.catch_warnings():
+    lock = _told(lock, shown)
+    with lock(), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         storage = RDBStorage(
             url,
@@ -129,25 +131,26 @@ def _with_driver(url: str) -> str:
 
 @contextlib.contextmanager
 def _storage_errors(shown: str) -> Iterator[None]:
-    """Turns any exception inside the block into a one-line ``UserError``."""
+    """Turns any exception inside the block into a one-line ``UserError``.
+
+    A damaged storage raises any of them: KeyError, JSONDecodeError, AssertionError, ...
+    """
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # SQLAlchemy, its drivers and optuna share no class
-        reason = " ".join(str(error).split("\n")[0].split())
+        reason = " ".join(str(error).split("\n")[0].split())[:300]
         raise UserError(
-            f"study.storage: cannot open {shown}: {reason}; expected {ALLOWED}"
+            f"study.storage: cannot use {shown}: {type(error).__name__}: {reason}; expected "
+            f"{ALLOWED}"
         ) from error
 
 
 def _open_journal(path: Path, shown: str) -> Database:
-    lock = _file_lock(path)
-    try:
-        with lock():
-            storage = JournalStorage(JournalFileBackend(str(path)))
-    except (OSError, ValueError) as error:
-        raise UserError(f"study.storage: cannot open {shown}: {error}") from error
+    lock = _told(_file_lock(path), shown)
+    with lock():
+        storage = JournalStorage(JournalFileBackend(str(path)))
     return Database(shown, storage, lock, None)
 
 
@@ -183,6 +186,19 @@ def _file_lock(path: Path) -> Callable[[], AbstractContextManager[None]]:
             yield
 
     return lock
+
+
+def _told(
+    lock: Callable[[], AbstractContextManager[None]], shown: str
+) -> Callable[[], AbstractContextManager[None]]:
+    """A lock in whose block every error of the storage becomes a ``UserError``."""
+
+    @contextlib.contextmanager
+    def told() -> Iterator[None]:
+        with _storage_errors(shown), lock():
+            yield
+
+    return told
 
 
 def _database_lock(url: str) -> Callable[[], AbstractContextManager[None]]:

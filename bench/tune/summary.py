@@ -26,6 +26,7 @@ from timetrial.bench.tune.settings import StudyPlan
 from timetrial.bench.tune.space import configured
 from timetrial.bench.tune.storage import Database
 from timetrial.framework import config as configuration
+from timetrial.framework.checksums import seal
 from timetrial.framework.config import RunConfig
 from timetrial.framework.errors import UserError
 from timetrial.framework.files import PRIVATE, write_atomically
@@ -218,6 +219,6 @@ def export(study: optuna.Study, plan: StudyPlan, path: Path) -> None:
     tree["budget"] = {key: value for key, value in tree["budget"].items() if value}
     text = "".join(f"# {line}\n" for line in head) + configuration.yaml_of(tree)
     try:
-        write_atomically(path, masked(text).encode(), PRIVATE)
+        write_atomically(path, seal(masked(text)), PRIVATE)
     except OSError as error:
         raise UserError(f"--export: cannot write {path}: {error.strerror}") from error

@@ -164,8 +164,16 @@ def test_a_calibration_file_reads_back_and_is_readable(tmp_path: Path):
 def test_other_files_are_refused(tmp_path: Path, change, message: str):
     path = tmp_path / "c.yaml"
     save_calibration(made(), path)
-    path.write_text(change(path.read_text()))
+    path.write_text(change(path.read_text().partition("\n")[2]))  # without its checksum
     with pytest.raises(UserError, match=re.escape(message)):
+        load_calibration(path)
+
+
+def test_a_changed_number_is_noticed(tmp_path: Path):
+    path = tmp_path / "c.yaml"
+    save_calibration(made(), path)
+    path.write_text(path.read_text().replace("budget_seconds: 12.5", "budget_seconds: 13.5"))
+    with pytest.raises(UserError, match="changed since it was written"):
         load_calibration(path)
 
 
@@ -228,7 +236,8 @@ def test_a_file_without_cpu_seconds_is_read(tmp_path: Path):
     assert usual_cpu(budget) == 1.75
     assert usual_cpu(dataclasses.replace(budget, charge_compile=True)) is None
     assert usual_cpu(Budget(seconds=12.0, calibration=str(path))) is None  # of another file
-    path.write_text(path.read_text().replace("cpu_seconds_per_second: 1.75\n", ""))
+    text = path.read_text().partition("\n")[2]  # older files have no checksum either
+    path.write_text(text.replace("cpu_seconds_per_second: 1.75\n", ""))
     assert load_calibration(path) == made(cpu_seconds_per_second=None)
     assert usual_cpu(budget) is None
     assert usual_cpu(Budget(seconds=12.5)) is None

@@ -25,6 +25,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -50,6 +51,8 @@ METRICS: Final[Mapping[str, tuple[str, Direction]]] = {
 
 FRAMEWORK: Final = "framework"
 """Tag of every AlgoPerf trial: ``jax``, ``pytorch`` or empty."""
+
+_MOST_STEPS: Final = 2**53
 
 _MACHINE: Final = {schema.DEVICE_KIND: "gpu_model_name", schema.DEVICE_COUNT: "gpu_count"}
 """Keys of the meta data by the tags of the machine."""
@@ -176,14 +179,15 @@ def _evaluations(path: Path) -> tuple[list[Row] | None, list[str]]:
 def _rows(name: str, table: Sequence[Sequence[str]], complaints: list[str]) -> Iterator[Row]:
     """The rows with evaluated metrics; appends complaints about the table.
 
-    A row with an empty or infinite ``global_step`` gets the previous step plus 1.
+    A row with an empty, infinite or negative ``global_step`` gets the previous step plus 1.
     """
     head = [column.strip() for column in table[0]]
     if "global_step" not in head or not any(column in head for column in _SECONDS):
         complaints.append(f"{name} has no column score or no column global_step")
         return
-    if twice := sorted({column for column in head if head.count(column) > 1}):
-        complaints.append(f"{name} repeats {', '.join(twice)}; the first filled cell counts")
+    if twice := sorted(column for column, number in Counter(head).items() if number > 1):
+        shown = ", ".join(twice[:5]) + ", ..." * (len(twice) > 5)
+        complaints.append(f"{name} repeats {shown}; the first filled cell counts")
     step, unknown = 0, 0
     for number, cells in enumerate(table[1:], start=2):
         if cells and len(cells) != len(head):
@@ -198,8 +202,9 @@ def _rows(name: str, table: Sequence[Sequence[str]], complaints: list[str]) -> I
         if not found:
             continue
         given = values.get("global_step", math.nan)
-        unknown += not math.isfinite(given)
-        step = int(given) if math.isfinite(given) else step + 1
+        known = 0 <= given <= _MOST_STEPS
+        unknown += not known
+        step = int(given) if known else step + 1
         yield Row(step, next((values[s] for s in _SECONDS if s in values), math.nan), found)
     if unknown:
         complaints.append(f"{name}: {unknown} evaluations without a global_step")

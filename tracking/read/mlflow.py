@@ -9,7 +9,7 @@ import math
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -31,6 +31,8 @@ from timetrial.tracking.store.opening import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+_MAX_BYTES: Final = 64 << 20  # of evaluations.json
 
 
 def from_mlflow(
@@ -128,13 +130,22 @@ def _evaluations_from_file(store: Store, run: Run) -> list[Row]:
     try:
         if where.scheme == "file":
             path = Path(url2pathname(where.path)) / schema.EVALUATIONS_ARTIFACT
-            return evaluations_file.decode(path.read_text())
+            return evaluations_file.decode(_text(path))
         with tempfile.TemporaryDirectory() as directory:
             name = schema.EVALUATIONS_ARTIFACT
             path = Path(store.client.download_artifacts(run.info.run_id, name, directory))
-            return evaluations_file.decode(path.read_text())
+            return evaluations_file.decode(_text(path))
     except (MlflowException, OSError, ValueError):
         return []
+
+
+def _text(path: Path) -> str:
+    """The text of a file of at most ``_MAX_BYTES``."""
+    with path.open("rb") as file:
+        data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise ValueError(f"{path}: expected at most {_MAX_BYTES:,} bytes")
+    return data.decode()
 
 
 def _evaluations_from_histories(store: Store, run: Run, seconds: Mapping[int, float]) -> list[Row]:

@@ -25,6 +25,7 @@ from timetrial.framework.records import Row, RunRecord
 from timetrial.framework.types import Condition, Direction, Split, Status
 from timetrial.tracking.read.sources import Problem, Source
 from timetrial.tracking.record import schema
+from timetrial.tracking.record.tables import MAX_ROWS, read_table
 
 METRIC: Final = "reached"
 """Deciding metric of records from times: 1 from the time to target on, 0 before."""
@@ -33,6 +34,7 @@ TARGET: Final = 1.0
 """Target of ``METRIC``."""
 
 _COLUMNS: Final = ("condition", "split", "workload", "optimizer", "seed", "value")
+_MOST_STEPS: Final = 2**53
 _Row = tuple[str, str, str, str, int, float]
 _UNITS: Final = {
     "s": Condition.TIME,
@@ -49,15 +51,10 @@ def read_times(path: Path | IO[str]) -> tuple[pd.DataFrame, list[Problem]]:
     skipped and listed as problems. ``value`` is inf when the target is never reached.
 
     Raises:
-        UserError: the file is missing, is not a table, or lacks a column.
+        UserError: the file is missing, is not a table, lacks a column, or has another checksum than
+            its bytes.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-        table = _long(table.fillna(""))  # missing cells of a short line
-    except OSError as error:
-        raise UserError(f"times {path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise UserError(f"times {path}: no table: {error}") from error
+    table = _long(read_table(path, f"times {path}", dtype=str).fillna(""))  # of a short line
     missing = [name for name in ("optimizer", "workload", "value") if name not in table]
     if missing:
         raise UserError(
@@ -65,6 +62,9 @@ def read_times(path: Path | IO[str]) -> tuple[pd.DataFrame, list[Problem]]:
             "or submission and one column per workload, got "
             f"{', '.join(map(str, table.columns))}"
         )
+    if len(table) > MAX_ROWS:
+        raise UserError(f"times {path}: expected at most {MAX_ROWS:,} times, got {len(table):,}")
+    table = table[[name for name in (*_COLUMNS, "unit") if name in table]]
     rows: list[_Row] = []
     problems: list[Problem] = []
     cells_seen: Counter[tuple[str, ...]] = Counter()
@@ -112,9 +112,13 @@ def _row(cells: dict[str, str], before: Mapping[tuple[str, ...], int]) -> _Row:
     value = math.inf if cells["value"] == "" else float(cells["value"])
     if value < 0:
         raise ValueError(f"value: expected a time >= 0, inf or nothing, got {cells['value']}")
+    if condition == Condition.STEP and _MOST_STEPS < value < math.inf:
+        raise ValueError(f"value: expected at most {_MOST_STEPS} updates, got {value:g}")
     cell = condition, split, cells["workload"], cells["optimizer"]
     seed = cells.get("seed", "")
     number = int(seed) if seed else before.get(cell, 0)
+    if not 0 <= number < 2**32:
+        raise ValueError(f"seed: expected a whole number in [0, 2**32), got {seed[:40]}")
     return (*cell, number, math.inf if math.isnan(value) else value)
 
 

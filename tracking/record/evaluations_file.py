@@ -6,12 +6,16 @@ history per metric and run: minutes for 1,000 runs. The file is one request per 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from timetrial.framework.records import Row
 from timetrial.tracking.record import schema
+
+_HEAD: Final = '{"sha256": '
 
 
 def is_evaluation(row: Row) -> bool:
@@ -43,16 +47,26 @@ def encode(evaluations: Sequence[Row]) -> str:
         }
         for e in evaluations
     ]
-    return json.dumps(records, allow_nan=False)
+    text = json.dumps(records, allow_nan=False)
+    return f'{_HEAD}"{_digest(text)}", "evaluations": {text}}}'
 
 
 def decode(text: str) -> list[Row]:
     """Evaluations from the text of ``encode``; null becomes nan.
 
+    Files of earlier versions, a list without a checksum, are read too.
+
     Raises:
-        ValueError: the text has another format.
+        ValueError: the text has another format, or other characters than those written.
     """
     try:
+        records = json.loads(text)
+        if isinstance(records, dict):
+            records = records["evaluations"]
+            if text != f'{_HEAD}"{_digest(_list_in(text))}", "evaluations": {_list_in(text)}}}':
+                raise ValueError("evaluations: expected those that were written, got others")
+        elif not isinstance(records, list):
+            raise TypeError
         return [
             Row(
                 step=int(record["step"]),
@@ -62,7 +76,15 @@ def decode(text: str) -> list[Row]:
                     for key, value in record["metrics"].items()
                 },
             )
-            for record in json.loads(text)
+            for record in records
         ]
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"no list of evaluations: {text[:60]!r}") from error
+
+
+def _list_in(text: str) -> str:
+    return text.partition('"evaluations": ')[2][:-1]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

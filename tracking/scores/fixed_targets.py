@@ -20,6 +20,7 @@ from timetrial.framework.errors import UserError
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Split
 from timetrial.tracking.record import schema
+from timetrial.tracking.record.tables import read_checked, read_table
 from timetrial.tracking.scores.algoperf_workloads import ALGOPERF_VALIDATION
 from timetrial.tracking.scores.targets import CONDITIONS, SPLITS
 
@@ -114,16 +115,11 @@ def _paper_table() -> pd.DataFrame:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
+    if path.suffix != ".json":
+        return read_table(path, f"targets {path}", comment="#")
     try:
-        if path.suffix == ".json":
-            return _json_table(json.loads(path.read_text(encoding="utf-8-sig")))
-        return pd.read_csv(path, comment="#")
-    except OSError as error:
-        raise UserError(
-            f"targets {path}: cannot be read ({error.strerror}); expected paper, algoperf, or a "
-            "CSV or JSON file"
-        ) from error
-    except (ValueError, RecursionError) as error:  # what pandas and json raise on other content
+        return _json_table(json.loads(read_checked(path, f"targets {path}").decode("utf-8-sig")))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"targets {path}: no table of targets: {error}") from error
 
 

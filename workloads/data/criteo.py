@@ -46,6 +46,7 @@ COMPRESSED: Final = f"{preparing.GROUPED},zstd:3"
 """Options of ArrayRecord: less than half of the 160 bytes per row, and fast enough."""
 
 _CHUNK: Final = 4 * 2**20
+_LONGEST: Final = 16 * 2**20  # bytes of a line
 
 
 def raw_files(source: Path) -> list[Path]:
@@ -89,6 +90,8 @@ def texts(path: Path) -> Iterator[bytes]:
                     rest = tail
                 else:
                     rest += chunk
+                if len(rest) > _LONGEST:
+                    raise DataError(f"{path}: expected lines of at most {_LONGEST:,} bytes")
     except (OSError, EOFError, broken) as error:
         raise DataError(f"{path}: expected a whole file, reading it failed ({error})") from error
     if rest:

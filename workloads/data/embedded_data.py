@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from timetrial.framework.errors import UserError
+from timetrial.framework.paths import is_file_name
 from timetrial.framework.types import Split
+from timetrial.workloads.data.arrays import arrays_in
 
 DIRECTORY = Path(__file__).parents[1] / "embedded"
 """Directory of the files."""
@@ -55,9 +55,8 @@ def load(name: str, directory: Path = DIRECTORY) -> Mapping[str, np.ndarray]:
             f"expected {entry['bytes']:,}); {_RESTORE}"
         )
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, zipfile.BadZipFile) as error:
+        arrays = arrays_in(data)
+    except ValueError as error:
         raise DataError(f"{path}: not a readable npz file ({error}); {_RESTORE}") from error
     for array in arrays.values():
         array.flags.writeable = False
@@ -79,7 +78,7 @@ def manifest(directory: Path = DIRECTORY) -> Mapping[str, Any]:
     path = directory / "manifest.json"
     try:
         entries = json.loads(_read(path))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not readable as JSON ({error}); {_RESTORE}") from error
     if not isinstance(entries, dict):
         raise DataError(f"{path}: expected an object with an entry per data set; {_RESTORE}")
@@ -94,6 +93,16 @@ def _entry(name: str, directory: Path) -> Mapping[str, Any]:
             f"{directory / 'manifest.json'}: expected an entry {name!r}, found {known}; {_RESTORE}"
         )
     entry: Mapping[str, Any] = entries[name]
+    kinds = {"file": str, "sha256": str, "bytes": int}
+    if (
+        not isinstance(entry, dict)
+        or any(not isinstance(entry.get(key), kind) for key, kind in kinds.items())
+        or not is_file_name(entry["file"])
+    ):
+        raise DataError(
+            f"{directory / 'manifest.json'}: expected of {name} the name of a file, its sha256 and "
+            f"its number of bytes, got others; {_RESTORE}"
+        )
     return entry
 
 

@@ -15,6 +15,7 @@ rows do not depend on it, and are done here once.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +38,9 @@ OPTIONS: Final = preparing.UNCOMPRESSED
 
 VALIDATION_VOLUMES: Final = 100
 """Volumes for validation, the first of ``singlecoil_val`` by name."""
+
+MOST_SAMPLES: Final = 2**24
+"""Most samples of a slice; fastMRI's have 640 x 372."""
 
 
 def half_transformed(kspace: np.ndarray) -> np.ndarray:
@@ -112,6 +116,9 @@ class Volume:
                     skipped.add(self.path, f"expected the attribute max > 0, got {largest}")
                     return
                 kspace, target = file["kspace"], file["reconstruction_esc"]
+                if max(math.prod(kspace.shape[1:]), math.prod(target.shape[1:])) > MOST_SAMPLES:
+                    skipped.add(self.path, f"expected at most {MOST_SAMPLES:,} samples per slice")
+                    return
                 if len(kspace) != len(target):
                     found = f"{len(kspace)} and {len(target)}"
                     skipped.add(self.path, f"expected equally many slices twice, got {found}")
@@ -129,7 +136,7 @@ class Volume:
                         "file_name": self.path.name,
                         "slice": number,
                     }
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
             text = "expected HDF5 with kspace, reconstruction_esc and the attribute max"
             skipped.add(self.path, f"{text} ({error})")
 

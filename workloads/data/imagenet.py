@@ -177,7 +177,7 @@ def members(path: Path, raw: Any, start: int) -> Iterator[tarfile.TarInfo]:
             for member in tar:
                 if member.isfile():
                     yield member
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: expected a whole tar archive ({error})") from error
 
 

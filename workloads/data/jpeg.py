@@ -6,7 +6,11 @@ Boundary: bytes in, bytes or arrays out; no file is read or written.
 from __future__ import annotations
 
 import io
-from typing import Any
+import warnings
+from typing import Any, Final
+
+MAX_PIXELS: Final = 100_000_000
+"""Most pixels of an image; ImageNet's largest has a third of them."""
 
 
 def rgb_jpeg(data: bytes) -> bytes:
@@ -25,11 +29,13 @@ def rgb_jpeg(data: bytes) -> bytes:
         if colours not in ("CMYK", "YCCK"):
             return data
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            file = io.BytesIO()
-            image.convert("RGB").save(file, "JPEG", quality=100, subsampling=0)
-    except OSError as error:
-        raise ValueError(str(error)) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as image:
+                file = io.BytesIO()
+                image.convert("RGB").save(file, "JPEG", quality=100, subsampling=0)
+    except Exception as error:  # its decoders share no class
+        raise ValueError(f"{type(error).__name__}: {error}") from error
     return file.getvalue()
 
 
@@ -41,4 +47,7 @@ def decoded(data: bytes) -> Any:
     """
     import simplejpeg
 
+    height, width = simplejpeg.decode_jpeg_header(data)[:2]
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"expected at most {MAX_PIXELS:,} pixels, found {height} x {width}")
     return simplejpeg.decode_jpeg(data, colorspace="RGB")

@@ -18,6 +18,7 @@ import hashlib
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +28,7 @@ import numpy as np
 from timetrial.framework.files import write_atomically
 from timetrial.framework.types import Split
 from timetrial.workloads.data import preparing, workers
+from timetrial.workloads.data.arrays import read_array
 from timetrial.workloads.data.embedded_data import DataError
 from timetrial.workloads.data.molecules import Molecules
 from timetrial.workloads.data.prepared import Manifest, load_manifest
@@ -61,6 +63,7 @@ ARRAYS: Final = ("nodes", "edges", "ends", "n_node", "n_edge", "labels")
 
 _NUMBER: Final = re.compile(r"-?\d+(\.\d*)?")
 _SHARES: Final = {"train": 0.8, "validation": 0.1, "test": 0.1}  # of the graphs, by split
+_LONGEST: Final = 1 << 16  # characters of a line
 _CHUNK: Final = 1_000  # graphs between two reports of progress
 
 
@@ -80,7 +83,7 @@ def raw_file(source: Path) -> Path:
     try:
         with zipfile.ZipFile(path) as archive:
             there = set(archive.namelist())
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: expected a whole zip archive ({error})") from error
     needed = [_member(table) for table in TABLES]
     if missing := [name for name in needed if name not in there]:
@@ -115,11 +118,24 @@ def rule_of(graph: Mapping[str, np.ndarray]) -> str | None:
 
 
 def damage(path: Path) -> str:
-    """Place and rule of the first line of a table that is no row of numbers; "" without one."""
+    """Place and rule of the first line of a table that is no row of numbers; "" without one.
+
+    Raises:
+        DataError: the archive is damaged.
+    """
+    try:
+        return _damage(path)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+        raise DataError(f"{path}: expected a whole zip archive ({error})") from error
+    except (NotImplementedError, RuntimeError) as error:  # an unknown compression, a password
+        raise DataError(f"{path}: expected a plain zip archive ({error})") from error
+
+
+def _damage(path: Path) -> str:
     with zipfile.ZipFile(path) as archive:
         for table, columns in TABLES.items():
             with archive.open(_member(table)) as packed, gzip.open(packed, "rt") as lines:
-                for number, line in enumerate(lines, 1):
+                for number, line in enumerate(iter(lambda: lines.readline(_LONGEST), ""), 1):
                     fields = line.rstrip("\n").split(",")
                     place = f"{_member(table)}:{number}: "
                     if len(fields) != columns:
@@ -293,6 +309,30 @@ def prepare(workshop: preparing.Workshop, source: Path, *, sample: bool = False)
         workshop.finish(OgbgMolpcba(data_dir=str(workshop.root)), manifest)
 
 
+def _misfit(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """The rule that flat arrays break that are not of one set of graphs, or None."""
+    shapes = {"nodes": 2, "edges": 2, "ends": 2, "n_node": 1, "n_edge": 1, "labels": 2}
+    for name, rank in shapes.items():
+        array = arrays[name]
+        if array.ndim != rank or array.dtype.kind not in "iu":
+            return f"expected whole numbers in {rank} dimensions as {name}, found others"
+    if arrays["ends"].shape[1] != 2:
+        return f"expected two ends per bond, found {arrays['ends'].shape[1]}"
+    graphs = len(arrays["n_node"])
+    for name in ("n_edge", "labels"):
+        if len(arrays[name]) != graphs:
+            return f"expected {name} of {graphs} graphs, found {len(arrays[name])}"
+    for count, parts, what in (
+        ("n_node", "nodes", "atoms"),
+        ("n_edge", "edges", "bonds"),
+        ("n_edge", "ends", "ends of bonds"),
+    ):
+        numbers = arrays[count].astype(int)
+        if numbers.min(initial=0) < 0 or numbers.sum() != len(arrays[parts]):
+            return f"expected {numbers.sum()} {what}, found {len(arrays[parts])}"
+    return None
+
+
 def load_graphs(root: Path, split: Split) -> Molecules:
     """The graphs of a split, in the order of the records; each bond twice, once per direction.
 
@@ -304,9 +344,11 @@ def load_graphs(root: Path, split: Split) -> Molecules:
     for array in ARRAYS:
         path = root / NAME / array_file(split.value, array)
         try:
-            arrays[array] = np.load(path)
-        except (OSError, ValueError, EOFError) as error:
+            arrays[array] = read_array(path)
+        except (OSError, ValueError) as error:
             raise DataError(f"{path}: not readable ({error}); prepare again") from error
+    if rule := _misfit(arrays):
+        raise DataError(f"{root / NAME}, {split}: {rule}; prepare again")
     n_node, n_edge = arrays["n_node"].astype(int), 2 * arrays["n_edge"].astype(int)
     return Molecules(
         nodes=arrays["nodes"],

@@ -8,18 +8,20 @@ files with its metadata, plus ``manifest.json``. Neither reading nor writing nee
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from timetrial.framework.paths import user_path
+from timetrial.framework.paths import is_file_name, user_path
 from timetrial.workloads.data.embedded_data import DataError
 from timetrial.workloads.data.libraries import require_libraries
 
@@ -120,21 +122,35 @@ def load_manifest(name: str, root: Path) -> Manifest:
     """
     path = manifest_path(name, root)
     try:
-        raw = json.loads(path.read_bytes())
-        return Manifest(
-            name=raw["name"],
-            splits={s: [Shard(**shard) for shard in raw["splits"][s]] for s in raw["splits"]},
-            settings=raw["settings"],
-            skipped=[Skipped(**one) for one in raw["skipped"]],
-            sample=raw["sample"],
-        )
+        return _manifest(json.loads(path.read_bytes()))
     except FileNotFoundError as error:
         raise DataError(
             f"{path}: expected a prepared data set, found none; "
             "timetrial data list shows how to prepare it"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: not a readable manifest ({error}); prepare again") from error
+
+
+def _manifest(raw: Any) -> Manifest:
+    """A manifest from JSON; raises a KeyError, TypeError or ValueError for another tree."""
+    splits = {s: [Shard(**shard) for shard in shards] for s, shards in raw["splits"].items()}
+    for shard in itertools.chain.from_iterable(splits.values()):
+        texts = isinstance(shard.file, str) and isinstance(shard.sha256, str)
+        counts = (shard.examples, shard.bytes)
+        if not texts or not is_file_name(shard.file):
+            raise ValueError(f"expected the name of a file, got {str(shard.file)[:60]!r}")
+        if not all(type(count) is int and 0 <= count < 2**53 for count in counts):
+            raise ValueError(f"{shard.file}: expected counts from 0 to 2^53, got others")
+    if not (isinstance(raw["name"], str) and isinstance(raw["settings"], dict)):
+        raise TypeError("expected a name and settings")
+    return Manifest(
+        name=raw["name"],
+        splits=splits,
+        settings=raw["settings"],
+        skipped=[Skipped(**one) for one in raw["skipped"]],
+        sample=bool(raw["sample"]),
+    )
 
 
 def manifest_digest(name: str, root: Path) -> str:
@@ -174,9 +190,10 @@ class Records:
         require_libraries(str(self.directory))
         import tensorflow_datasets as tfds
 
-        builder = tfds.builder_from_directory(self.directory)
-        decoders = {name: tfds.decode.SkipDecoding() for name in self.undecoded}
-        return builder.as_data_source(self.split, decoders=decoders or None)
+        with _damage(self.directory, "metadata"):
+            builder = tfds.builder_from_directory(self.directory)
+            decoders = {name: tfds.decode.SkipDecoding() for name in self.undecoded}
+            return builder.as_data_source(self.split, decoders=decoders or None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -185,5 +202,22 @@ class Records:
         return len(self._source)
 
     def __getitem__(self, row: int | np.integer[Any]) -> Mapping[str, Any]:
-        example: Mapping[str, Any] = self._source[int(row)]
+        source = self._source
+        with _damage(self.directory, f"record {row} of {self.split}"):
+            example: Mapping[str, Any] = source[int(row)]
         return example
+
+
+@contextlib.contextmanager
+def _damage(directory: Path, what: str) -> Iterator[None]:
+    """Turns the errors of TFDS and its decoders, which share no class, into a ``DataError``."""
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0][:200]
+        raise DataError(
+            f"{directory}: {what} cannot be read ({type(error).__name__}: {first}); "
+            "timetrial data verify finds damaged files"
+        ) from error

@@ -247,11 +247,11 @@ class Workshop:
         """The result of a finished job, unless its raw files or settings have changed."""
         try:
             note = json.loads(self._path(job).read_bytes())
-        except (OSError, ValueError):
+            same = note["fingerprint"] == json.loads(json.dumps(job.fingerprint()))
+            result: Result = note["result"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
-        same = note["fingerprint"] == json.loads(json.dumps(job.fingerprint()))
-        result: Result = note["result"]
-        return result if same else None
+        return result if same and isinstance(result, dict) else None
 
     def _check_skipped(self, results: Iterable[Result | None]) -> None:
         found = skipped_in([result for result in results if result is not None])

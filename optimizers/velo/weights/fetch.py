@@ -22,6 +22,7 @@ import secrets
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from timetrial.framework.checksums import digest_path
 from timetrial.framework.errors import UserError
 from timetrial.framework.files import write_atomically
 from timetrial.optimizers.velo.layout import WeightsError, one_line
@@ -33,7 +34,6 @@ from timetrial.optimizers.velo.weights.catalogue import (
 from timetrial.optimizers.velo.weights.download import DownloadError, OnBytes, Request, download
 from timetrial.optimizers.velo.weights.formats import (
     MAX_FILE_BYTES,
-    digest_path,
     load_weights,
     record_digest,
 )

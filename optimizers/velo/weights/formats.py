@@ -11,12 +11,17 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from timetrial.framework.checksums import (
+    ChecksumError,
+    check_beside,
+    digest_line,
+    digest_path,
+)
 from timetrial.framework.files import write_atomically
 from timetrial.optimizers.velo import layout
 from timetrial.optimizers.velo.layout import WeightsError
@@ -156,40 +161,18 @@ def _read(path: pathlib.Path) -> bytes:
         raise WeightsError(
             f"{path}: expected at most {MAX_FILE_BYTES:,} bytes, got {path.stat().st_size:,}"
         )
-    _compare_digest(path, data)
+    try:
+        check_beside(path, data)
+    except ChecksumError as error:
+        raise WeightsError(str(error)) from None
     return data
-
-
-def digest_path(path: pathlib.Path) -> pathlib.Path:
-    """File that records the sha256 of another one, in the format of ``sha256sum``."""
-    return path.with_name(path.name + ".sha256")
 
 
 def record_digest(path: pathlib.Path) -> str:
     """Records the sha256 of a file beside it, so that ``load_weights`` notices any change."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    write_atomically(digest_path(path), f"{digest}  {path.name}\n".encode())
-    return digest
-
-
-def _compare_digest(path: pathlib.Path, data: bytes) -> None:
-    recorded = digest_path(path)
-    try:
-        with recorded.open("rb") as file:
-            text = file.read(1024)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise WeightsError(f"{recorded}: cannot be read: {error.strerror}") from None
-    found = re.match(rb"([0-9a-f]{64})(?:\s|$)", text)
-    if found is None:
-        raise WeightsError(f"{recorded}: expected a sha256 in 64 hexadecimal digits")
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != found[1].decode():
-        raise WeightsError(
-            f"{path}: the file has changed: expected sha256 {found[1].decode()}, recorded in "
-            f"{recorded.name}, got {digest}"
-        )
+    line = digest_line(path.name, path.read_bytes())
+    write_atomically(digest_path(path), line)
+    return line[:64].decode()
 
 
 def save_weights(
