@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import logging
 import time
 import traceback
@@ -31,7 +30,7 @@ from timetrial.bench.workshop import Setup, Workshop, prepared
 from timetrial.framework import callbacks as cb
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import StopReason
-from timetrial.framework.checkpoint import Checkpoints, Saved
+from timetrial.framework.checkpoint import Checkpoints
 from timetrial.framework.clock import Clock
 from timetrial.framework.config import RunConfig
 from timetrial.framework.errors import Interrupted, StorageError
@@ -91,35 +90,91 @@ def run(
         UserError: the checkpoint belongs to another configuration or to other devices.
         Interrupted: a signal came; the run is saved and recorded as KILLED.
     """
-    started = time.perf_counter()
-    clock = Clock(meter=Meter(gpus=gpus_in_use()))
     with contextlib.ExitStack() as stack:
         if directory is not None and store is not None:
             stack.enter_context(claimed(directory, run_name(config)))
-        origin = origin_of(config, directory, again=again)
-        setup = prepared(config, workshop, origin.saved, expected_steps)
-        if isinstance(setup, Setup):
-            check_maker(origin.loaded, setup.program.devices)
-            if origin.over:
-                return result_of(setup, origin)
-        started -= continued(clock, origin.saved)
+        attempt = begun(config, workshop, directory, expected_steps, again=again)
+        if isinstance(attempt.setup, Setup) and attempt.origin.over:
+            return result_of(attempt.setup, attempt.origin)
+        if watch is not None and attempt.origin.note:
+            watch.note(attempt.origin.note)
         signalled = stack.enter_context(noted())
-        tags = {**place_tags(config, directory), **(tags or {})}
-        head = functools.partial(header, config, setup, workshop, tags)
-        recording = recording_of(store, origin, tags, head, directory)
-        with ended(recording, clock, started) as results:
-            if isinstance(setup, Exception):
-                raise setup
-            chosen = [*default_callbacks(setup, recording, watch, clock.meter), *callbacks]
-            chosen.append(EndIfInterrupted(recording, clock, started))
-            if directory is not None:
-                checkpoints = Checkpoints(directory, configuration.digest(config))
-                chosen.append(saving(setup, checkpoints, clock, recording, chosen))
-            chosen.append(recording.mirror)
-            results.append(fit(setup, chosen, clock, origin, signalled))
+        recording = recording_of(store, attempt, workshop, tags or {})
+        with ended(recording, attempt.clock, attempt.started) as results:
+            results.append(trained(attempt, recording, watch, callbacks, signalled))
         if number := signalled():  # it came after the last update
             raise Interrupted(number)
     return results[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """One attempt at a run: where it begins, and what it is made of.
+
+    Attributes:
+        config: configuration of the run.
+        directory: directory of its checkpoints, or None.
+        origin: where it continues.
+        setup: its objects, or the error of building them.
+        clock: its clock, with the accounts of earlier attempts.
+        started: time of its start by ``time.perf_counter``, as if never interrupted.
+    """
+
+    config: RunConfig
+    directory: Path | None
+    origin: Continuation
+    setup: Setup | Exception
+    clock: Clock
+    started: float
+
+
+def begun(
+    config: RunConfig,
+    workshop: Workshop,
+    directory: Path | None,
+    expected_steps: int | None,
+    *,
+    again: bool,
+) -> Attempt:
+    """Finds where a run continues and builds its objects; the arguments are those of ``run``.
+
+    Raises:
+        UserError: the checkpoint belongs to another configuration or to other devices.
+    """
+    started = time.perf_counter()
+    clock = Clock(meter=Meter(gpus=gpus_in_use()))
+    origin = origin_of(config, directory, again=again)
+    setup = prepared(config, workshop, origin.saved, expected_steps)
+    if isinstance(setup, Setup):
+        check_maker(origin.loaded, setup.program.devices)
+    if origin.saved is not None:
+        clock.resume(origin.saved.seconds, origin.saved.cpu_seconds, origin.saved.machine)
+        started -= sum(origin.saved.seconds.values())
+    return Attempt(config, directory, origin, setup, clock, started)
+
+
+def trained(
+    attempt: Attempt,
+    recording: Recording | Unrecorded,
+    watch: cb.Watch | None,
+    callbacks: Sequence[cb.Callback],
+    signalled: Callable[[], int],
+) -> RunResult:
+    """Trains with all callbacks of a recorded run.
+
+    Raises:
+        Exception: the error of building its objects.
+    """
+    setup, clock = attempt.setup, attempt.clock
+    if isinstance(setup, Exception):
+        raise setup
+    chosen = [*default_callbacks(setup, recording, watch, clock.meter), *callbacks]
+    chosen.append(EndIfInterrupted(recording, clock, attempt.started))
+    if attempt.directory is not None:
+        checkpoints = Checkpoints(attempt.directory, configuration.digest(attempt.config))
+        chosen.append(saving(setup, checkpoints, clock, recording, chosen))
+    chosen.append(recording.mirror)
+    return fit(setup, chosen, clock, attempt.origin, signalled)
 
 
 def origin_of(config: RunConfig, directory: Path | None, *, again: bool) -> Continuation:
@@ -134,14 +189,6 @@ def origin_of(config: RunConfig, directory: Path | None, *, again: bool) -> Cont
     return origin
 
 
-def continued(clock: Clock, saved: Saved | None) -> float:
-    """Adds the earlier part of a run to its clock; returns the seconds of that part."""
-    if saved is None:
-        return 0.0
-    clock.resume(saved.seconds, saved.cpu_seconds, saved.machine)
-    return sum(saved.seconds.values())
-
-
 def place_tags(config: RunConfig, directory: Path | None) -> dict[str, str]:
     """Tags with the identity of a configuration and the place of its checkpoints in the root."""
     tags = {schema.CONFIG_HASH: configuration.digest(config)}
@@ -152,17 +199,16 @@ def place_tags(config: RunConfig, directory: Path | None) -> dict[str, str]:
 
 
 def recording_of(
-    store: Store | None,
-    origin: Continuation,
-    tags: Mapping[str, str],
-    head: Callable[[], RunHeader],
-    directory: Path | None,
+    store: Store | None, attempt: Attempt, workshop: Workshop, tags: Mapping[str, str]
 ) -> Recording | Unrecorded:
     """Starts the record of a run, or continues it; keeps none without a store."""
+    origin, directory = attempt.origin, attempt.directory
+    tags = {**place_tags(attempt.config, directory), **tags}
     if store is None:
         return Unrecorded()
     if origin.journal is None:
-        recording = start_recording(store, head(), resumable=directory is not None)
+        head = header(attempt.config, attempt.setup, workshop, tags)
+        recording = start_recording(store, head, resumable=directory is not None)
         if directory is not None:
             note_journal(directory, recording.path)
         return recording

@@ -15,7 +15,7 @@ import optax
 import pandas as pd
 
 from timetrial.bench.experiment import run
-from timetrial.bench.workshop import Workshop
+from timetrial.bench.workshop import Workshop, guessed_program
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import Budget
 from timetrial.framework.callbacks import Callback
@@ -82,6 +82,7 @@ def train(
     budget = Budget(steps=workshop.workload(task).step_hint) if budget is None else budget
     tracking = Tracking(uri, experiment, str(root))
     config = RunConfig(task, method, budget, seed, label, tracking=tracking)
+    guessed_program(config, workshop)  # raises bad settings before anything is written
     return run(config, _store(uri, root, create=True), workshop, callbacks=callbacks)
 
 

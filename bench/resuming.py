@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from timetrial.framework.checkpoint import Checkpoints, Loaded, Saved, last_offset
+from timetrial.framework.clock import charged
 from timetrial.framework.config import RunConfig, digest
 from timetrial.framework.files import write_atomically
 from timetrial.framework.records import Row
@@ -55,6 +56,17 @@ class Continuation:
     def step(self) -> int:
         """Updates made at the checkpoint."""
         return 0 if self.loaded is None else self.loaded.saved.step
+
+    @property
+    def note(self) -> str:
+        """What the run repeats, in words; "" for a new run."""
+        if self.journal is None:
+            return ""
+        rows = self.contents.rows if self.contents is not None else ()
+        reached = rows[-1].train_seconds if rows else 0.0
+        lost = max(0.0, reached - (charged(self.saved.seconds) if self.saved else 0.0))
+        where = f"continues at update {self.step}" if self.loaded else "starts again"
+        return f"{where}; {lost:.1f} charged seconds since its last checkpoint are repeated"
 
     @property
     def end(self) -> End | None:
