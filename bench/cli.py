@@ -37,8 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             import argcomplete
 
             argcomplete.autocomplete(parser())
-        if logging.lastResort is not None:
-            logging.lastResort.setFormatter(_Lines())
+        _show_warnings()
         sys.exit(_exit_code(sys.argv[1:] if arguments is None else list(arguments)))
 
 
@@ -62,6 +61,14 @@ def _exit_code(arguments: Sequence[str]) -> int:
         return _complain(str(error), debug, 2)
     except Exception as error:
         return _complain(f"unexpected {_described(error)} (--debug shows where)", debug, 1)
+
+
+def _show_warnings() -> None:
+    """Prints warnings like all other messages, also after a library sets up logging (Orbax)."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Lines())
+        if not logging.root.handlers:
+            logging.root.addHandler(logging.lastResort)
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:

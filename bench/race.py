@@ -29,6 +29,7 @@ from timetrial.bench.progress import Display
 from timetrial.bench.report import report, ui_command_line
 from timetrial.bench.resuming import resumable_in, run_directory, tidy
 from timetrial.bench.suite import Suite
+from timetrial.bench.sweeping import sweep
 from timetrial.bench.workshop import Workshop, guessed_program, lacks_steps
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import StopReason
@@ -61,6 +62,7 @@ def train(config: RunConfig, *, again: bool = False) -> int:
     store = open_store(tracking.uri, root=Path(tracking.root))
     store.experiment_id(tracking.experiment)  # raises here, not after the training
     deliver_unsent(store, tracking.experiment, checkpoint=resumable_in(store.root))
+    sweep(store.root)
     record = None if again else finished_run(store, config)
     if record is not None:
         print(
@@ -129,6 +131,7 @@ def race(
         raise UserError(f"suite {suite.name} cannot run here: {'; '.join(missing)}")
     store = open_store(tracking.uri, root=Path(tracking.root))
     deliver_unsent(store, tracking.experiment, checkpoint=resumable_in(store.root))
+    sweep(store.root)
     done = finished_configs(store, tracking.experiment)
     configs = planned(suite, tracking, store)
     skipped = sum(configuration.digest(config) in done for config in configs)

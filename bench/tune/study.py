@@ -15,6 +15,7 @@ import optuna
 from optuna.trial import TrialState
 
 from timetrial.bench.resuming import resumable_in
+from timetrial.bench.sweeping import sweep
 from timetrial.bench.tune import ledger, summary
 from timetrial.bench.tune.settings import StudyPlan, load_plan
 from timetrial.bench.tune.storage import Database, check_storage, open_storage
@@ -53,6 +54,7 @@ def tune(overrides: Sequence[str], workers: int = 1, export: Path | None = None)
     with database.lock():
         dead = ledger.settle(study, database, plan, retry_errors=True)
     found_dead(dead, plan, store)
+    sweep(store.root)
     print(summary.headline(study, plan, database))
     if workers > 1 and plan.config.budget.seconds is not None:
         print(

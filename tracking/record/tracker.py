@@ -8,7 +8,10 @@ wait for room (``framework.files``).
 
 from __future__ import annotations
 
+import glob
+import os
 import re
+import socket
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -19,6 +22,7 @@ from timetrial.framework.files import make_private_directory, wait_for_room
 from timetrial.framework.records import Row
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
+from timetrial.tracking.record.environment import process_start
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.evaluations_file import evaluations_in, is_evaluation
 from timetrial.tracking.record.journal import End, Journal, RunHeader, read_journal
@@ -148,7 +152,7 @@ def start_run(directory: Path, header: RunHeader) -> JournalTracker:
     name = re.sub(r"[^\w.\-]+", "_", header.run_name)[:100]
     wait_for_room(lambda: make_private_directory(directory), directory, 1)
     # Renamed once it has its first line: an empty file is always a damaged journal.
-    journal = Journal(directory / f".{name}-{journal_id}.draft")
+    journal = Journal(directory / f".{journal_id}.{_here()}.{os.getpid()}.draft")
     started_ms = now_ms()
     journal.start(journal_id, started_ms, header)
     journal.move(directory / f"{name}-{journal_id}.jsonl")
@@ -173,6 +177,19 @@ def resume_run(path: Path, offset: int, tags: Mapping[str, str]) -> JournalTrack
     stamps = [contents.started_ms, *(row.timestamp_ms for row in contents.rows)]
     earlier = evaluations_in(contents.rows)
     return JournalTracker(journal, contents.journal_id, max(stamps), earlier, offset)
+
+
+def remove_drafts(directory: Path) -> None:
+    """Removes journals without a first line whose process on this host was killed."""
+    for path in directory.glob(f".*.{glob.escape(_here())}.*.draft"):
+        pid = path.suffixes[-2].removeprefix(".")
+        if pid.isdecimal() and process_start(int(pid)) is None:
+            path.unlink(missing_ok=True)
+
+
+def _here() -> str:
+    """Name of this host, as a part of file names."""
+    return re.sub(r"[^\w\-]+", "_", socket.gethostname())
 
 
 def now_ms() -> int:
