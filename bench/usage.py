@@ -49,6 +49,13 @@ Makes one run and records it in MLflow.
   tracking.uri=URI        MLflow store (default: $MLFLOW_TRACKING_URI, else runs/mlflow.db)
   tracking.experiment=X   MLflow experiment (default: timetrial)
   tracking.root=DIR       directory for local files (default: runs)
+  tracking.checkpoint_minutes=M    charged minutes between two checkpoints (default: 10); runs are
+                          also saved at evaluations where that is cheap, when they end, and on
+                          Ctrl-C, SIGTERM and SIGHUP
+  tracking.final_checkpoint=false  remove the checkpoint of a run that is over (default: keep)
+
+The same command continues an interrupted run, with the same result to the last bit. A finished
+run is not repeated; --again makes it once more.
 """
 
 TRAIN_EXAMPLES = """\
