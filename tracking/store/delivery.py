@@ -106,12 +106,13 @@ def deliver_files(
 
 def _has(store: Store, experiments: Experiments, journal: Outline) -> bool:
     """True when the store has a run; during an outage, when its journal says so."""
-    if not journal.ended or not journal.sent:
+    if journal.ended_ms is None or not journal.sent:
         return False
     if store.connection.outage is not None:
         return store.name in journal.sent
     found: list[bool] = []
-    error = store.connection.attempt(lambda: found.append(experiments.have(journal)), urgent=True)
+    look = lambda: found.append(experiments.have(journal))  # noqa: E731
+    error = store.connection.attempt(look, part="lists", urgent=True)
     return store.name in journal.sent if error is not None else found[0]
 
 

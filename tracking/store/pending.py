@@ -5,7 +5,7 @@ Boundary: reads journals and experiments; sends nothing.
 A ``sent`` line names the store and the identity of the experiment: its id and the time of its
 creation. A store that was lost, replaced or set aside has no experiment with this identity, so the
 line does not count there. Lines of earlier versions have no identity; they count for runs that
-started after the experiment was made.
+ended after the experiment was made.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 _TAIL_BYTES: Final = 16384
 _UNKNOWN_STORE: Final = ""
+_MALFORMED: Final = (
+    *(ValueError, TypeError, KeyError, AttributeError),
+    *(OverflowError, RecursionError),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,16 +38,14 @@ class Outline:
     Attributes:
         path: the journal.
         experiment: name of its experiment.
-        started_ms: start of the run, in ms since 1970.
-        ended: True when the run has ended.
+        ended_ms: end of the run, in ms since 1970; None before.
         sent: identity of the experiment in each store with the run, by ``Store.name``; None in
             lines of earlier versions.
     """
 
     path: Path
     experiment: str
-    started_ms: int
-    ended: bool
+    ended_ms: int | None
     sent: Mapping[str, str | None]
 
 
@@ -62,11 +64,11 @@ def outline(path: Path) -> Outline:
             for line in lines
             if line["kind"] == "sent"
         }
-        ended = lines[-1]["kind"] in ("end", "sent")
-        return Outline(path, str(head["experiment"]), int(head["started_ms"]), ended, sent)
+        ends = [int(line["timestamp_ms"]) for line in lines if line["kind"] == "end"]
+        return Outline(path, str(head["experiment"]), ends[0] if ends else None, sent)
     except OSError as error:
         raise TrackingError(f"journal {path}: cannot be read ({error.strerror})") from error
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+    except _MALFORMED as error:
         raise TrackingError(
             f"journal {path}: expected a whole first and last line, got damaged ones "
             f"({type(error).__name__})"
@@ -96,11 +98,11 @@ class Experiments:
         if journal.experiment not in self._known:
             self._known[journal.experiment] = self._store.experiment(journal.experiment)
         found = self._known[journal.experiment]
-        if found is None:
+        if found is None or journal.ended_ms is None:
             return False
         said = journal.sent.get(name)
         if said is None:
-            return journal.started_ms >= int(found.creation_time or 0)
+            return journal.ended_ms >= int(found.creation_time or 0)
         return said == identity_of(found)
 
 
