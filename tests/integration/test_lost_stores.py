@@ -167,6 +167,27 @@ def test_sent_counts_only_in_the_store_of_today(gone: Callable[[Store], None], s
     assert deliver_unsent(fresh) == Delivery()
 
 
+def test_an_older_copy_of_a_store_gets_the_runs_that_it_lacks(store: Store, tmp_path: Path):
+    record(store, seed="1")
+    running = Recording(store, identity(seed="2"), flush_seconds=0)
+    running.log(ROWS[:2])
+    with contextlib.closing(sqlite3.connect(database(store))) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copy(database(store), tmp_path / "backup.db")
+    running.log(ROWS[2:])
+    running.finish("FINISHED", {}, {})
+    for seed in ("3", "4"):
+        record(store, seed=seed)
+    assert deliver_unsent(store) == Delivery()
+    lose(store)
+    shutil.copy(tmp_path / "backup.db", database(store))
+    fresh = again(store)
+    assert len(active(fresh)) == 2
+    assert len(deliver_unsent(fresh).sent) == 3
+    assert_whole(fresh, 4)
+    assert deliver_unsent(fresh) == Delivery()
+
+
 @pytest.mark.slow
 def test_a_store_that_is_lost_in_the_middle_of_a_run_is_made_again(store: Store):
     first = record(store, seed="1")
