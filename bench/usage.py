@@ -260,8 +260,9 @@ interrupted download continues; --from FILE takes a copy instead, for machines w
 """
 
 SYNC = """\
-Sends runs from their journals to MLflow, for runs made while MLflow was out of reach. Without
---file: all unsent runs under tracking.root. Sending a run twice changes nothing.
+Sends runs from their journals to MLflow, for runs made while MLflow was out of reach, and to a
+store that was lost or damaged. Without --file: all runs under tracking.root that MLflow lacks.
+Sending a run twice changes nothing. Exit code 1: a run is left, or MLflow is out of reach.
 
   tracking.root=, tracking.uri=    as in timetrial train
 """
