@@ -120,7 +120,7 @@ def _note_waiting(hosts: Hosts) -> None:
     )
 
 
-def train_together(config: RunConfig) -> int:
+def train_together(config: RunConfig, *, again: bool = False) -> int:
     """Makes one run on all hosts that joined; ``timetrial train hosts.coordinator=...``.
 
     It is saved as any run: after an interruption or the loss of a host, the same command on all
@@ -134,7 +134,7 @@ def train_together(config: RunConfig) -> int:
         Interrupted: a host received a signal; raised on all of them after the same update.
     """
     try:
-        return _train(config)
+        return _train(config, again=again)
     except UserError:
         _leave_at_exit(2)
         raise
@@ -154,11 +154,13 @@ def train_together(config: RunConfig) -> int:
         return 1
 
 
-def _train(config: RunConfig) -> int:
+def _train(config: RunConfig, *, again: bool) -> int:
     first = jax.process_index() == 0
     workshop = Workshop()
     guessed_program(config, workshop)
     directory = run_directory(config)
+    if first and again:
+        origin_of(config, directory, again=True)  # removes what is left of a run that is over
     compare(facts(config, workshop))
     compare({CHECKPOINT_FACT: str(origin_of(config, directory, again=False).step)})
     store = None

@@ -18,12 +18,14 @@ from timetrial.bench.suite import load_run
 from timetrial.framework.config import RunConfig
 from timetrial.framework.entries import Horizon
 from timetrial.framework.errors import UserError
+from timetrial.framework.overrides import CHOICES
 from timetrial.framework.records import RunRecord
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.schedules import sampled
 from timetrial.tracking.record import schema
 from timetrial.tracking.report import RATE_COLUMNS
 from timetrial.tracking.scores.algoperf_workloads import STEP_HINTS_V05
+from timetrial.workloads import WORKLOADS
 
 Points = list[tuple[int, float]]
 """Pairs (step, learning rate), in order of step."""
@@ -92,7 +94,12 @@ def _recorded(run: RunRecord) -> Points:
 
 
 def _configured(run: RunRecord) -> RunConfig | None:
-    """The recorded configuration of a run; None if this installation cannot read it."""
+    """The recorded configuration of a run; None if this installation cannot read it.
+
+    Nothing that a record names is imported.
+    """
+    if not _is_installed(run):
+        return None
     wanted = {
         key: value
         for key, value in run.config.items()
@@ -102,6 +109,11 @@ def _configured(run: RunRecord) -> RunConfig | None:
         return load_run([f"{key}={value}" for key, value in wanted.items()])
     except UserError:
         return None
+
+
+def _is_installed(run: RunRecord) -> bool:
+    names = {key: run.config.get(key, run.config.get(f"{key}.name", "")) for key in CHOICES}
+    return OPTIMIZERS.is_installed(names["optimizer"]) and WORKLOADS.is_installed(names["workload"])
 
 
 def _scheduled(optimizer: str, settings: Any, step_hint: int, steps: int) -> Points:

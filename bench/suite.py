@@ -16,7 +16,7 @@ from timetrial.framework import config as configuration
 from timetrial.framework.budget import Budget
 from timetrial.framework.config import ConfigError, RunConfig, Tracking, Tree
 from timetrial.framework.convert import fields_of
-from timetrial.framework.paths import UserPath
+from timetrial.framework.paths import UserPath, is_file_name
 from timetrial.framework.ranges import check
 from timetrial.framework.registry import Registry
 from timetrial.framework.types import Condition
@@ -60,7 +60,7 @@ class Suite:
     first.
 
     Attributes:
-        name: file name of the suite, without ending.
+        name: file name of the suite, without ending; its report is written to that directory.
         summary: one line for ``timetrial list``.
         presets: directory of run presets; workload W runs under preset ``<presets>/W``.
         workloads: names of workloads.
@@ -100,6 +100,8 @@ class Suite:
     hpo: UserPath = ""
 
     def __post_init__(self) -> None:
+        if not is_file_name(self.name):
+            raise ValueError(f"name: expected one fit for a file name, got {self.name[:80]!r}")
         _check_entries(WORKLOADS, self.workloads)
         _check_entries(OPTIMIZERS, self.optimizers, (HPO, "all"))
         self._check_presets()

@@ -49,6 +49,13 @@ Makes one run and records it in MLflow.
   tracking.uri=URI        MLflow store (default: $MLFLOW_TRACKING_URI, else runs/mlflow.db)
   tracking.experiment=X   MLflow experiment (default: timetrial)
   tracking.root=DIR       directory for local files (default: runs)
+  tracking.checkpoint_minutes=M    charged minutes between two checkpoints (default: 10); runs are
+                          also saved at evaluations where that is cheap, when they end, and on
+                          Ctrl-C, SIGTERM and SIGHUP
+  tracking.final_checkpoint=false  remove the checkpoint of a run that is over (default: keep)
+
+The same command continues an interrupted run, with the same result to the last bit. A finished
+run is not repeated; --again makes it once more.
 """
 
 TRAIN_EXAMPLES = """\
@@ -253,8 +260,9 @@ interrupted download continues; --from FILE takes a copy instead, for machines w
 """
 
 SYNC = """\
-Sends runs from their journals to MLflow, for runs made while MLflow was out of reach. Without
---file: all unsent runs under tracking.root. Sending a run twice changes nothing.
+Sends runs from their journals to MLflow, for runs made while MLflow was out of reach, and to a
+store that was lost or damaged. Without --file: all runs under tracking.root that MLflow lacks.
+Sending a run twice changes nothing. Exit code 1: a run is left, or MLflow is out of reach.
 
   tracking.root=, tracking.uri=    as in timetrial train
 """

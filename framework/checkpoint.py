@@ -2,10 +2,10 @@
 
 Boundary: one directory per run; ``framework.saving`` decides when, the caller chooses the run.
 
-Orbax writes the arrays in the background, each host its own parts. Small arrays are packed into
-one: a checkpoint of a small model costs 15 ms instead of 200. A checkpoint is whole once its file
-``SHA256SUMS`` exists (``sha256sum -c SHA256SUMS`` reads it, too). A changed or incomplete one is
-never used: it is set aside, and the one before it counts.
+Arrays are written in the background. Orbax writes the large ones, each host its own parts; small
+ones are packed into one file. A checkpoint is whole once its file ``SHA256SUMS`` exists, which
+``sha256sum -c`` reads, too. A changed or incomplete one is never used: it is set aside, and the one
+before it counts.
 
 Update t draws from ``fold_in(key, t)``, and the order of the data is a function of (seed, step).
 So a resumed run is bitwise the uninterrupted one.
@@ -46,7 +46,8 @@ KEPT: Final = 2
 
 _SUMS: Final = "SHA256SUMS"
 _META: Final = "run.json"
-_ARRAYS: Final = "arrays"
+_ARRAYS: Final = "arrays"  # Orbax's directory
+_PACKED: Final = "packed"
 _DAMAGED: Final = ".damaged"
 
 _OS_ERROR: Final = re.compile(r"os_error_code='(\d+)'")  # in tensorstore's messages
@@ -120,7 +121,8 @@ class Loaded:
                     f"checkpoint {self.path}: expected {name} to be {want}, got {got}: the model "
                     f"or the optimizer is another one than when it was saved; {STARTS_ANEW}"
                 )
-        content = read_arrays(self.path / _ARRAYS, found, expected)
+        packed = (self.path / _PACKED).read_bytes()
+        content = read_arrays(packed, self.path / _ARRAYS, found, expected)
         restored = [content[name] for name in expected]
         state: TrainState = jax.tree_util.tree_unflatten(structure, restored)
         return state
@@ -187,7 +189,7 @@ class Checkpoints:
         self._number = first_hosts(self._number + 1)
         started = time.perf_counter()
         path = self.directory / str(self._number)
-        arrays, content = split(state)
+        arrays, packed, large = split(state)
         meta = {
             "format": FORMAT,
             "identity": self._identity,
@@ -196,18 +198,21 @@ class Checkpoints:
         }
 
         def finish() -> None:
-            with _as_os_error(path):
-                self._orbax().wait_until_finished()
+            if large:
+                with _as_os_error(path):
+                    self._orbax().wait_until_finished()
             if jax.process_index() == 0:
+                write_atomically(path / _PACKED, packed)
                 write_atomically(path / _META, json.dumps(meta, sort_keys=True).encode())
                 write_atomically(path / _SUMS, _sums_of(path).encode())
                 self.remove_all_but(1 if saved.ending else KEPT)
             self.seconds = time.perf_counter() - started
             done()
 
-        with _as_os_error(path):
-            make_private_directory(path)
-            self._orbax().save(path / _ARRAYS, args=save_args(content))
+        make_private_directory(path)
+        if large:
+            with _as_os_error(path):
+                self._orbax().save(path / _ARRAYS, args=save_args(large))
         self._under_way = self._waiter.submit(finish)
 
     def wait(self) -> None:

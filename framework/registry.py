@@ -82,6 +82,13 @@ class Registry(MutableMapping[str, E]):
             return True
         return isinstance(name, str) and bool(self._declared(name) or _TARGET.fullmatch(name))
 
+    def is_installed(self, name: str) -> bool:
+        """Whether looking a name up imports nothing but this package and installed plug-ins.
+
+        Names in recorded runs may be a stranger's: ``package.module:entry`` would run code.
+        """
+        return name in self.built_in or name in self._loaded or bool(self._declared(name))
+
     def __iter__(self) -> Iterator[str]:
         yield from dict.fromkeys([*self.built_in, *(plugin.name for plugin in self.plugins())])
 

@@ -27,7 +27,6 @@ Job = Callable[[], int]
 """The work of a command; returns its exit code."""
 
 CONTINUES = "the same command continues"
-STARTS_AGAIN = "recorded rows are kept; the same command starts again"
 
 
 @dataclasses.dataclass(frozen=True)

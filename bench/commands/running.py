@@ -11,7 +11,6 @@ import os
 from timetrial.bench import completion, usage
 from timetrial.bench.commands.command import (
     CONTINUES,
-    STARTS_AGAIN,
     Command,
     Job,
     Options,
@@ -41,12 +40,17 @@ def _train(options: Options) -> Job:
     if hosts.coordinator is not None:
         join(hosts)
     require_devices()
-    return lambda: train_together(config) if hosts.coordinator is not None else train(config)
+    if hosts.coordinator is not None:
+        return lambda: train_together(config, again=options.again)
+    return lambda: train(config, again=options.again)
 
 
 def _train_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--print-config", action="store_true", help="show the settings, run nothing"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="make a run once more that is recorded as finished"
     )
 
 
@@ -166,7 +170,7 @@ RUNNING = {
         usage.TRAIN,
         usage.TRAIN_EXAMPLES,
         _train_arguments,
-        interrupted=STARTS_AGAIN,
+        interrupted=CONTINUES,
     ),
     "bench": Command(
         "race the optimizers of a suite",

@@ -17,6 +17,7 @@ import optax
 
 from timetrial.bench.contracts import NotApplicableError, require
 from timetrial.bench.contracts.regression import Regression
+from timetrial.bench.contracts.resuming import from_disk, require_equal
 from timetrial.bench.tune import space as spaces
 from timetrial.framework import callbacks as cb
 from timetrial.framework.budget import Budget, StopReason
@@ -25,7 +26,7 @@ from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.records import RunResult
 from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
-from timetrial.framework.types import PyTree
+from timetrial.framework.types import Metrics, PyTree, TrainState
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.schedules import sampled
 from timetrial.workloads import WORKLOADS
@@ -69,15 +70,21 @@ class Subject:
         return optax.with_extra_args_support(made)
 
     @functools.cached_property
+    def program(self) -> Program:
+        """The program of a small regression problem."""
+        workload = Regression(step_hint=STEPS, eval_every_steps=STEPS // 2)
+        return Program(workload, self.tx, self.entry.eval_params)
+
+    @functools.cached_property
     def trained(self) -> tuple[RunResult, RunResult]:
         """Two equal runs of ``STEPS`` updates on a small regression problem."""
-        workload = Regression(step_hint=STEPS, eval_every_steps=STEPS // 2)
-        program = Program(workload, self.tx, self.entry.eval_params)
-        callbacks = [cb.StopIfDiverged(), cb.FeedRemainingFraction()]
-        first, again = (
-            Trainer(program, Budget(steps=STEPS), callbacks).fit(program.init(0)) for _ in range(2)
-        )
-        return first, again
+        return self.run(), self.run()
+
+    def run(self, *callbacks: cb.Callback, state: TrainState | None = None) -> RunResult:
+        """A run of ``STEPS`` updates in all, from the start or from a state."""
+        chosen = [cb.StopIfDiverged(), cb.FeedRemainingFraction(), *callbacks]
+        start = self.program.init(0) if state is None else state
+        return Trainer(self.program, Budget(steps=STEPS), chosen).fit(start)
 
 
 Check = Callable[[Subject], None]
@@ -228,6 +235,25 @@ def training_lowers_the_loss_and_repeats_bitwise(subject: Subject) -> None:
     require(first.evaluations[-1].metrics == again.evaluations[-1].metrics, "equal metrics", "not")
 
 
+class _ThroughDisk(cb.Callback):
+    """Saves and reads back the state at an evaluation."""
+
+    def __init__(self, program: Program) -> None:
+        self.states: list[TrainState] = []
+        self._program = program
+
+    def on_eval_end(self, info: cb.StepInfo, metrics: Metrics, state: TrainState) -> None:
+        if info.step == STEPS // 2:
+            self.states.append(from_disk(state, self._program.init(1)))
+
+
+def a_run_from_a_checkpoint_is_bitwise_the_same(subject: Subject) -> None:
+    """A state that is saved in the middle and read back gives the same run to the last bit."""
+    saved = _ThroughDisk(subject.program)
+    subject.run(saved)
+    require_equal(subject.trained[0].state, subject.run(state=saved.states[0]).state)
+
+
 CHECKS: Final[tuple[Check, ...]] = (
     settings_are_frozen_and_described,
     records_text_and_finite_learning_rates,
@@ -238,4 +264,5 @@ CHECKS: Final[tuple[Check, ...]] = (
     works_in_a_chain_and_masked,
     evaluates_at_parameters_of_the_same_shapes,
     training_lowers_the_loss_and_repeats_bitwise,
+    a_run_from_a_checkpoint_is_bitwise_the_same,
 )

@@ -20,6 +20,7 @@ import numpy as np
 import optax
 
 from timetrial.bench.contracts import NotApplicableError, require
+from timetrial.bench.contracts.resuming import from_disk, require_equal
 from timetrial.framework.config import Choice
 from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.step import make_train_step, weighted_mean
@@ -37,6 +38,7 @@ SMALL: Final = {
 }
 """Sizes for the checks, by setting: fast, and with a padded last batch."""
 
+_ADAM: Final = optax.adam(5e-3)
 _COUNTS: Final = (*SMALL, "step_hint", "eval_every_steps")
 
 
@@ -73,13 +75,24 @@ class Subject:
     @functools.cached_property
     def trained(self) -> tuple[PyTree, PyTree]:
         """Parameters and model state after some updates with Adam."""
-        params, model_state = self.init(jax.random.key(0))
-        tx = optax.adam(5e-3)
-        state = TrainState(jnp.int32(0), params, model_state, tx.init(params), jax.random.key(1))
-        step = jax.jit(make_train_step(self.workload, tx))
-        for t in range(UPDATES):
-            state, _ = step(state, self.workload.train_batch(0, t), {})
+        state = self.updated(self.fresh(), UPDATES)
         return state.params, state.model_state
+
+    def fresh(self, seed: int = 0) -> TrainState:
+        """The state before the first update with Adam."""
+        params, model_state = self.init(jax.random.key(seed))
+        key = jax.random.key(seed + 1)
+        return TrainState(jnp.int32(0), params, model_state, _ADAM.init(params), key)
+
+    def updated(self, state: TrainState, updates: int) -> TrainState:
+        """The state after further updates."""
+        for t in range(int(state.step), int(state.step) + updates):
+            state, _ = self._step(state, self.workload.train_batch(0, t), {})
+        return state
+
+    @functools.cached_property
+    def _step(self) -> Any:
+        return jax.jit(make_train_step(self.workload, _ADAM))
 
 
 Check = Callable[[Subject], None]
@@ -305,6 +318,13 @@ def training_state_keeps_its_structure(subject: Subject) -> None:
     require(found == {()}, "pairs of scalars as sums", found)
 
 
+def a_run_from_a_checkpoint_is_bitwise_the_same(subject: Subject) -> None:
+    """A state that is saved and read back gives the same updates to the last bit."""
+    half = subject.updated(subject.fresh(), 2)
+    resumed = subject.updated(from_disk(half, subject.fresh(seed=1)), 2)
+    require_equal(subject.updated(half, 2), resumed)
+
+
 def data_sets_have_digests(subject: Subject) -> None:
     """``datasets()`` gives the sha256 digest of each data set, as 64 hexadecimal digits."""
     found: Mapping[str, str] = subject.workload.datasets()
@@ -345,6 +365,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     padding_counts_for_nothing,
     initialisation_is_a_function_of_the_key,
     training_state_keeps_its_structure,
+    a_run_from_a_checkpoint_is_bitwise_the_same,
     data_sets_have_digests,
     impossible_sizes_are_refused,
     targets_are_finite,

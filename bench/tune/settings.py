@@ -30,6 +30,7 @@ OBJECTIVES = ("best", "final", "time_to_target")
 PRUNERS = ("none", "median", "hyperband")
 DIVERGED = ("fail", "bad")
 DEFAULT_TRIALS = 20
+MOST_TRIALS = 10_000
 _LONGEST_NAME = 200  # bytes; file systems allow 255
 
 TPE = {"n_startup_trials": 10, "n_ei_candidates": 24, "group": False, "constant_liar": True}
@@ -42,8 +43,8 @@ class StudySettings:
 
     Attributes:
         name: identity in the storage; by default made of workload, optimizer, search and seed.
-        trials: trials in all, those of earlier commands included, >= 1; by default 20, or as
-            many as there are points.
+        trials: trials in all, those of earlier commands included, from 1 to 10,000; by default 20,
+            or as many as there are points.
         search: source of the points: ``sobol``, ``halton``, ``algoperf_halton``, ``random``,
             ``tpe`` or ``points``.
         points: JSON file with a list of points; implies ``search=points``.
@@ -74,6 +75,8 @@ class StudySettings:
     def __post_init__(self) -> None:
         if self.trials is not None and self.trials < 1:
             raise ValueError(f"trials: expected a whole number >= 1, got {self.trials}")
+        if self.trials is not None and self.trials > MOST_TRIALS:
+            raise ValueError(f"trials: expected at most {MOST_TRIALS}, got {self.trials}")
         if self.heartbeat_seconds < 1:
             raise ValueError(f"heartbeat_seconds: expected >= 1, got {self.heartbeat_seconds}")
         if not 0 <= self.seed < 2**32:

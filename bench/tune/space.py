@@ -30,6 +30,7 @@ Point = Mapping[str, Any]
 MOST_CORNERS = 1024
 """Largest number of corners of a space that are checked before a study."""
 
+_MOST_BYTES = 8 << 20  # of a file of points
 _WORKLOAD = "workload."
 _COMPLEMENT = "one_minus_"
 
@@ -178,9 +179,16 @@ def read_points(path: Path) -> list[Point]:
     """
     name = f"study.points: {path}"
     try:
-        points = json.loads(path.read_text(encoding="utf-8-sig"))
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise UserError(f"study.points: cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # a NUL character in its name
+        raise UserError(f"study.points: cannot read {str(path)!r}: {error}") from error
+    if len(data) > _MOST_BYTES:
+        raise UserError(f"{name}: expected at most {_MOST_BYTES:,} bytes")
+    try:
+        points = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # too many digits; nested too deep
         raise UserError(f"{name} is not valid JSON: {error}") from error
     if not isinstance(points, list) or not points or not all(isinstance(p, dict) for p in points):

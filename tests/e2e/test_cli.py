@@ -299,7 +299,7 @@ def test_ctrl_c_and_kill_record_the_run_as_killed(how: signal.Signals, tmp_path:
     process.send_signal(how)
     _, err = process.communicate(timeout=600)
     assert process.returncode == 128 + how
-    assert "interrupted; recorded rows are kept; the same command starts again" in err
+    assert "interrupted; the same command continues" in err
     assert "Traceback" not in err
     (run,) = records(tmp_path)
     assert run.status == "KILLED"

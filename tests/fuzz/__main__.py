@@ -61,7 +61,7 @@ def _count(
         if keep is not None:
             target = keep / f"{name}-{line['index']}"
             shutil.rmtree(target, ignore_errors=True)
-            saved = directory / "faults" / str(line["index"])
+            saved = directory / "faults" / f"{name}-{line['index']}"
             source = saved if saved.is_dir() else directory / "work"  # of a hang or a crash
             shutil.copytree(source, target / "input", symlinks=True)
             (target / "error.txt").write_text(line["text"], errors="backslashreplace")

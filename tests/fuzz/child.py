@@ -1,8 +1,8 @@
 """Reads damaged files in a process of its own, with limits on memory and time.
 
-Boundary: one loader and a range of inputs; prints one line of JSON per input.
+Boundary: loaders and a range of inputs for each; prints one line of JSON per input.
 
-    python -m fuzz.child LOADER SEED START STOP DIRECTORY
+    python -m fuzz.child LOADER[,LOADER...] SEED START STOP DIRECTORY
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def read_one(loader: Loader, seed: str, index: int, seeds: Path, work: Path, exp
     target.write_bytes(mutated(target.read_bytes(), rng))
     kind, text = outcome(loader, work, expected)
     if kind in ("uncaught", "changed"):
-        shutil.copytree(work, work.with_name("faults") / str(index), symlinks=True)
-    return {"index": index, "kind": kind, "text": text, "file": target.name}
+        shutil.copytree(work, work.with_name("faults") / f"{loader.name}-{index}", symlinks=True)
+    return {"loader": loader.name, "index": index, "kind": kind, "text": text, "file": target.name}
 
 
 def _expected(loader: Loader, directory: Path) -> Any:
@@ -91,31 +91,38 @@ def limit_memory(more: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def main(name: str, seed: str, start: int, stop: int, directory: Path) -> None:
-    """Reads the inputs of a range, one line of output each."""
+def prepared(loader: Loader, directory: Path) -> tuple[Path, Any]:
+    """The loader's seeds, and what they hold; imports all that the loader needs."""
+    seeds, work = directory / f"seeds of {loader.name}", directory / "work"
+    shutil.rmtree(seeds, ignore_errors=True)
+    seeds.mkdir(parents=True)
+    loader.write(seeds)
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(seeds, work)
+    return seeds, _expected(loader, work)
+
+
+def main(names: str, seed: str, start: int, stop: int, directory: Path) -> None:
+    """Reads the inputs of a range with each loader, one line of output per input."""
 
     def too_long(number: int, frame: FrameType | None) -> NoReturn:
         raise TookTooLong(f"more than {CPU_SECONDS} s of CPU time")
 
-    warnings.simplefilter("error")
-    loader = LOADERS[name]
-    seeds, work = directory / "seeds", directory / "work"
-    shutil.rmtree(seeds, ignore_errors=True)
-    seeds.mkdir(parents=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        loader.write(seeds)
-        shutil.rmtree(work, ignore_errors=True)
-        shutil.copytree(seeds, work)
-        os.chdir(directory)
-        expected = _expected(loader, work)  # also imports all it needs
-    signal.signal(signal.SIGPROF, too_long)
-    limit_memory(MORE_BYTES)
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    for index in range(start, stop):
-        out.write(json.dumps(read_one(loader, seed, index, seeds, work, expected)) + "\n")
-        out.flush()
+    loaders = [LOADERS[name] for name in names.split(",")]
+    os.chdir(directory)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ready = [(loader, *prepared(loader, directory)) for loader in loaders]
+    warnings.simplefilter("error")
+    signal.signal(signal.SIGPROF, too_long)
+    limit_memory(MORE_BYTES)
+    for loader, seeds, expected in ready:
+        for index in range(start, stop):
+            line = read_one(loader, seed, index, seeds, directory / "work", expected)
+            out.write(json.dumps(line) + "\n")
+            out.flush()
 
 
 if __name__ == "__main__":

@@ -607,7 +607,7 @@ LOADERS: dict[str, Loader] = {
         Loader("calibration", _write_calibration, _load_calibration, 2, sealed=True),
         Loader("exported preset", _write_preset, _load_preset, 2, sealed=True),
         Loader("preset", _write_plain_preset, _load_plain_preset, 2),
-        Loader("suite", _write_suite, _load_suite, 1),
+        Loader("suite", _write_suite, _load_suite, 0.5),
         Loader("space", _write_space, _load_space, 2),
         Loader("points", _write_points, _load_points, 2),
         Loader("command line", _write_words, _load_words, 3, valid=False),

@@ -10,18 +10,30 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import optax
 import pytest
+import tiny_suite
 from command_line import command_line
 from outages import Proxy, mlflow_server, wait_for
 from recorded import ROWS, Recording, identity, record
+from tiny import TinyWorkload
 
-from timetrial.framework.types import Status
+from timetrial.bench import race
+from timetrial.bench.suite import Suite
+from timetrial.framework.budget import Budget
+from timetrial.framework.callbacks import Callback, FeedRemainingFraction, StepInfo, Track
+from timetrial.framework.clock import Clock
+from timetrial.framework.config import Tracking
+from timetrial.framework.step import Program
+from timetrial.framework.trainer import Trainer
+from timetrial.framework.types import Metrics, Status, TrainState
 from timetrial.tracking.read.runs import finished_configs, load_runs
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.store.delivery import Delivery, deliver_files, deliver_unsent
 from timetrial.tracking.store.errors import OutageError
 from timetrial.tracking.store.opening import Store, open_store
 from timetrial.tracking.store.pending import outline
+from timetrial.tracking.store.recording import start_recording
 
 pytest.importorskip("flask", reason="needs all of MLflow")
 
@@ -326,3 +338,70 @@ def test_journals_given_by_name_are_sent_to_a_store_that_has_them(remote: Store,
         assert deliver_files(remote, [tracker.path]).sent == [tracker.run_id]
     assert tracker.path.stat().st_size == size
     assert_whole(behind, "named")
+
+
+class Steps(Callback):
+    """A clock on which an update takes a second, and requests as long as they take."""
+
+    def __init__(self, mirror: Callback) -> None:
+        self.now = 0.0
+        self._mirror = mirror
+
+    def on_step_end(self, info: StepInfo) -> None:
+        self.now += 1.0
+
+    def on_eval_end(self, info: StepInfo, metrics: Metrics, state: TrainState) -> None:
+        began = time.monotonic()
+        self._mirror.on_eval_end(info, metrics, state)
+        self.now += time.monotonic() - began
+
+
+def test_an_outage_takes_no_charged_seconds(proxy: Proxy, remote: Store):
+    recording = start_recording(remote, identity("charged"), flush_seconds=0)
+    program = Program(TinyWorkload(), optax.sgd(0.05))
+    spent = []
+    for kind in ("", "hang"):
+        if kind:
+            proxy.set(kind)
+        steps = Steps(recording.mirror)
+        clock = Clock(now=lambda: steps.now, cpu=lambda: 0.0)  # noqa: B023
+        budget = Budget(steps=20)
+        callbacks = [FeedRemainingFraction(), Track(recording), steps]
+        result = Trainer(program, budget, callbacks, 0, clock).fit(program.init(0))
+        assert [row.train_seconds for row in result.evaluations] == [0.0, 5.0, 10.0, 15.0, 20.0]
+        spent.append(clock.accounts())
+    assert [accounts["train"] for accounts in spent] == [20.0, 20.0]
+    assert spent[1]["log"] > 1.0  # the request that hung
+    recording.finish(Status.KILLED, {}, {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["down", "500", "hang"])
+def test_a_race_starts_and_ends_without_its_store(
+    kind: str,
+    proxy: Proxy,
+    behind: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    tiny_suite.register(monkeypatch, tmp_path, steps=10, eval_every_steps=5)
+    monkeypatch.chdir(tmp_path)
+    inject(proxy, kind)
+    suite = Suite("s", "summary", "p", ("tiny",), ("adam", "nadam"), (0, 1), ("step",))
+    experiment = f"race {kind}"
+    tracking = Tracking(uri=proxy.address, experiment=experiment, root=str(tmp_path / "runs"))
+    with caplog.at_level(logging.WARNING):
+        assert race.race(suite, tracking) == 0
+    assert len([each for each in caplog.records if "tracking store" in each.getMessage()]) == 1
+    assert (tmp_path / "runs" / "reports" / "s" / "report.html").exists()
+    made = len(list((tmp_path / "runs" / "journals").iterdir()))
+    assert made == 4
+    proxy.heal()
+    assert race.race(suite, tracking) == 0  # repeats nothing
+    assert len(list((tmp_path / "runs" / "journals").iterdir())) == made
+    store = open_store(tracking.uri, root=Path(tracking.root))
+    deliver_unsent(store)
+    runs = [run for run in runs_in(behind, experiment) if "config_hash" in run.data.tags]
+    assert [run.info.status for run in runs] == ["FINISHED"] * 4
+    assert len({run.data.tags["config_hash"] for run in runs}) == 4

@@ -194,6 +194,7 @@ def test_a_diverged_reference_run_sets_no_time_budget(
     assert "tiny, time budgets: its reference run failed or diverged" in told
     (only,) = load_runs(open_(tracking), tracking.experiment)
     assert only.reason == StopReason.DIVERGED.name
+    assert only.tags["not_finite"] == "loss"
 
 
 @pytest.mark.parametrize("name", ["velo", "velo_short", "velo_feed"])

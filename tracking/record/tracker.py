@@ -150,6 +150,7 @@ def start_run(directory: Path, header: RunHeader) -> JournalTracker:
         )
     journal_id = uuid.uuid4().hex
     name = re.sub(r"[^\w.\-]+", "_", header.run_name)[:100]
+    name = name.encode()[:180].decode(errors="ignore")  # file systems allow 255 bytes
     wait_for_room(lambda: make_private_directory(directory), directory, 1)
     # Renamed once it has its first line: an empty file is always a damaged journal.
     journal = Journal(directory / f".{journal_id}.{_here()}.{os.getpid()}.draft")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -165,6 +166,9 @@ def _chosen(
         twice = sorted(set(found.index[found.index.duplicated()]))
         raise UserError(f"{where}: expected one target per workload, got more for {twice}")
     try:
-        return found.astype(float).dropna().rename("target").sort_index()
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: expected numbers, got {error}") from error
+        series = found.astype(float).dropna().rename("target").sort_index()
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{where}: expected numbers, got {str(error)[:200]}") from error
+    if infinite := [str(name) for name, value in series.items() if math.isinf(value)]:
+        raise UserError(f"{where}: expected finite targets, got inf for {infinite[0]}")
+    return series

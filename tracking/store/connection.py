@@ -28,8 +28,8 @@ SHORT_PAUSE_SECONDS: Final = 5.0
 """An urgent attempt is made in spite of a pause that ends within these seconds."""
 
 
-Part = Literal["runs", "artifacts"]
-"""Parts of a store that fail apart from each other."""
+Part = Literal["runs", "artifacts", "lists"]
+"""Parts of a store that fail apart from each other: written runs, artifacts, what is read."""
 
 
 class Connection:
@@ -79,7 +79,7 @@ class Connection:
 
     @property
     def outage(self) -> UserError | None:
-        """The error of the last attempt; None if that succeeded. Those on artifacts count apart."""
+        """The error of the last attempt to write runs; None if that succeeded."""
         return self._outages.get("runs")
 
     def attempt(
@@ -119,6 +119,8 @@ class Connection:
             self.failed(error, self._now() - began, part)
             return error
         self._outages.pop(part, None)
+        if part == "runs":  # so it also answers; the reverse is not true of a full disk
+            self._outages.pop("lists", None)
         return None
 
     def failed(self, error: UserError, seconds: float, part: Part = "runs") -> None:

@@ -23,7 +23,7 @@ from timetrial.tracking.store.mirror import (
     may_resume,
 )
 from timetrial.tracking.store.opening import Store
-from timetrial.tracking.store.pending import Experiments, Outline, outline
+from timetrial.tracking.store.pending import Experiments, Outline, outline, without_run
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ def deliver_unsent(
     Journals of living processes are left alone. A run of a dead process on this host is ended as
     KILLED. Unless a checkpoint will resume it: then its journal stays open, and the store gets the
     rows before the checkpoint. Of journals that the store has, the first and last lines are read.
+    Call it before anything is planned.
 
     Args:
         store: destination of the runs.
@@ -73,18 +74,14 @@ def deliver_unsent(
         What was sent and what was not. Damaged journals and failures of the store are in it; a
         warning names each damaged journal.
     """
-    delivery, experiments = Delivery(), Experiments(store)
-    for path in journals_in(store.root):
+    delivery = Delivery()
+    for path in _unsent(store, experiment, delivery):
         try:
-            journal = outline(path)
-            if experiment not in (None, journal.experiment) or _has(store, experiments, journal):
-                continue
             contents = read_journal(path, evaluations_only=True)
             if contents.end is not None or process_is_gone(contents.tags):
                 _deliver(store, path, checkpoint, delivery)
         except (UserError, OSError) as error:
-            _log.warning("%s; it is skipped", error)
-            delivery.damaged[path] = str(error)
+            _note_damage(delivery, path, error)
     store.connection.attempt(lambda: delivery.closed.extend(_close(store, experiment)), urgent=True)
     return delivery
 
@@ -109,14 +106,44 @@ def deliver_files(
     return delivery
 
 
+def _unsent(store: Store, experiment: str | None, delivery: Delivery) -> list[Path]:
+    """Journals whose runs the store lacks, and those of runs that have not ended."""
+    experiments, unsent, sent = Experiments(store), list[Path](), list[Outline]()
+    for path in journals_in(store.root):
+        try:
+            journal = outline(path)
+        except (UserError, OSError) as error:
+            _note_damage(delivery, path, error)
+            continue
+        if experiment in (None, journal.experiment):
+            if _has(store, experiments, journal):
+                sent.append(journal)
+            else:
+                unsent.append(path)
+    if store.connection.outage is None:
+        missing: list[Outline] = []
+        look = lambda: missing.extend(without_run(store, sent))  # noqa: E731
+        store.connection.attempt(look, part="lists", urgent=True)
+        unsent += [journal.path for journal in missing]
+    return unsent
+
+
+def _note_damage(delivery: Delivery, path: Path, error: Exception) -> None:
+    _log.warning("%s; it is skipped", error)
+    delivery.damaged[path] = str(error)
+
+
 def _has(store: Store, experiments: Experiments, journal: Outline) -> bool:
     """True when the store has a run; during an outage, when its journal says so."""
-    if not journal.ended or not journal.sent:
+    if journal.ended_ms is None or not journal.sent:
         return False
+    if experiments.knows(journal.experiment):
+        return experiments.have(journal)
     if store.connection.outage is not None:
         return store.name in journal.sent
     found: list[bool] = []
-    error = store.connection.attempt(lambda: found.append(experiments.have(journal)), urgent=True)
+    look = lambda: found.append(experiments.have(journal))  # noqa: E731
+    error = store.connection.attempt(look, part="lists", urgent=True)
     return store.name in journal.sent if error is not None else found[0]
 
 

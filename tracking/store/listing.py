@@ -68,7 +68,8 @@ def has_experiment(store: Store, name: str) -> bool:
         OutageError: the store fails, for readers.
     """
     found: list[Experiment | None] = []
-    failure = store.connection.attempt(lambda: found.append(store.experiment(name)), urgent=True)
+    look = lambda: found.append(store.experiment(name))  # noqa: E731
+    failure = store.connection.attempt(look, part="lists", urgent=True)
     if failure is not None and not store.for_writing:
         raise failure
     return bool(found and found[0] is not None and found[0].lifecycle_stage == "active")
@@ -90,7 +91,7 @@ def listed_runs(store: Store, experiment: str, filter_string: str = "") -> list[
             experiment_id = store.experiment_id(experiment, create=False)
             found.extend(all_runs(store, experiment_id, filter_string))
 
-    failure = store.connection.attempt(search, urgent=True)
+    failure = store.connection.attempt(search, part="lists", urgent=True)
     if failure is not None and not store.for_writing:
         raise failure
     return found

@@ -232,7 +232,8 @@ class Mirror(Callback):
         if experiment is None:
             raise OutageError(f"tracking store {self._store.name}: the experiment is gone")
         name, identity = self._store.name, identity_of(experiment)
-        if outline(self.path).sent.get(name) == identity:
+        said = outline(self.path).sent.get(name)
+        if said is not None and said.experiment == identity:
             return
         journal = Journal(self.path)
         try:
