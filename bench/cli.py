@@ -31,14 +31,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     SIGTERM, 129 SIGHUP).
     """
     mask_output()
-    with signals.exit_at_once("interrupted; nothing was started"):
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    with signals.exit_at_once("" if _is_worker(given) else "interrupted; nothing was started"):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's start-up messages
         if "_ARGCOMPLETE" in os.environ:
             import argcomplete
 
             argcomplete.autocomplete(parser())
         _show_warnings()
-        sys.exit(_exit_code(sys.argv[1:] if arguments is None else list(arguments)))
+        code = _exit_code(given)
+        if arguments is None:  # this process ends now
+            sys.stdout.flush()
+            signals.exit_with(code)
+    sys.exit(code)
 
 
 def _exit_code(arguments: Sequence[str]) -> int:
@@ -52,6 +57,8 @@ def _exit_code(arguments: Sequence[str]) -> int:
             return int(job())
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, signals.Interrupted) else signals.ENDING[0]
+        if _is_worker(arguments):  # the process that started it tells
+            return 128 + number
         text = f"interrupted; {interrupted}" if interrupted else "interrupted"
         return _complain(text, debug, 128 + number)
     except BrokenPipeError:  # head or less closed our output
@@ -61,6 +68,10 @@ def _exit_code(arguments: Sequence[str]) -> int:
         return _complain(str(error), debug, 2)
     except Exception as error:
         return _complain(f"unexpected {_described(error)} (--debug shows where)", debug, 1)
+
+
+def _is_worker(arguments: Sequence[str]) -> bool:
+    return "--worker" in arguments
 
 
 def _show_warnings() -> None:

@@ -114,7 +114,8 @@ class _Finder(MetaPathFinder):
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
-        assert spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader)
+        assert spec is not None
+        assert isinstance(spec.loader, importlib.machinery.SourceFileLoader)
         load = spec.loader.exec_module
 
         def exec_module(module: ModuleType) -> None:

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from soak import facts, hook, plugin
 from soak.processes import Process
-
 from timetrial.framework.clock import charged
 
 PERIOD_SECONDS = 0.18
@@ -89,12 +88,14 @@ class Strike:
         n: which call, from 1.
         when: ``before`` or ``after`` the call.
         seconds: time after its start.
+        numbers: the signals, 0.3 s apart.
     """
 
     call: str = ""
     n: int = 1
     when: str = "before"
     seconds: float = 0.0
+    numbers: tuple[int, ...] = (signal.SIGKILL,)
 
     def __str__(self) -> str:
         if not self.call:
@@ -122,6 +123,10 @@ class Soak:
 
     Args:
         base: an empty directory.
+
+    Attributes:
+        count: number of commands started.
+        token: file that exists once the last started one was struck at its call.
     """
 
     def __init__(self, base: Path) -> None:
@@ -130,7 +135,7 @@ class Soak:
         self.updates = base / "updates"
         self.updates.mkdir()
         self._references: dict[str, tuple[Path, float, list[str]]] = {}
-        self._count = 0
+        self.count, self.token = 0, base / "token0"
         Process(["--version"], self.site, base / "version.txt").wait()  # starts the server
 
     def words(self, name: str, root: Path) -> list[str]:
@@ -141,13 +146,14 @@ class Soak:
 
     def start(self, name: str, root: Path, strike: Strike | None = None, **how: bool) -> Process:
         """Starts a command."""
-        self._count += 1
+        self.count += 1
+        self.token = self.base / f"token{self.count}"
         variables = {"SOAK_STEP_SECONDS": str(STEP_SECONDS), hook.UPDATES: str(self.updates)}
         if strike is not None and strike.call:
-            token, number = self.base / f"token{self._count}", int(signal.SIGKILL)
-            words = (strike.call, strike.n, strike.when, number, token)
+            numbers = ",".join(str(int(number)) for number in strike.numbers)
+            words = (strike.call, strike.n, strike.when, numbers, self.token)
             variables[hook.HOOK] = ":".join(map(str, words))
-        output = self.base / f"output{self._count}.txt"
+        output = self.base / f"output{self.count}.txt"
         return Process(self.words(name, root), self.site, output, variables, **how)
 
     def reference(self, name: str) -> tuple[Path, float, list[str]]:
@@ -166,7 +172,7 @@ class Soak:
         """Starts a command once per strike, then until it ends by itself."""
         reference, _, told = self.reference(name)
         story = Story(name)
-        root = self.base / f"disturbed{self._count}"
+        root = self.base / f"disturbed{self.count}"
         for strike in strikes:
             process = self.start(name, root, strike, cold=cold)
             if self._struck(process, strike):
@@ -187,7 +193,6 @@ class Soak:
 
     def _struck(self, process: Process, strike: Strike) -> bool:
         """Waits for a strike; False if the command ended before it."""
-        token = self.base / f"token{self._count}"
         began = time.monotonic()
         while process.running:
             if strike.call == "" and time.monotonic() - began >= strike.seconds:
@@ -195,7 +200,7 @@ class Soak:
                 process.wait()
                 return True
             time.sleep(0.005)
-        return token.exists()
+        return self.token.exists()
 
     def _lost(self, root: Path) -> float:
         """Charged seconds since the last whole checkpoints of the runs that were under way."""
