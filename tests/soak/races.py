@@ -144,17 +144,25 @@ class Soak:
         minutes = PERIOD_SECONDS / 60
         return [*given, f"tracking.root={root}", f"tracking.checkpoint_minutes={minutes}"]
 
-    def start(self, name: str, root: Path, strike: Strike | None = None, **how: bool) -> Process:
+    def start(
+        self,
+        name: str,
+        root: Path,
+        strike: Strike | None = None,
+        *,
+        step_seconds: float = STEP_SECONDS,
+        cold: bool = False,
+    ) -> Process:
         """Starts a command."""
         self.count += 1
         self.token = self.base / f"token{self.count}"
-        variables = {"SOAK_STEP_SECONDS": str(STEP_SECONDS), hook.UPDATES: str(self.updates)}
+        variables = {"SOAK_STEP_SECONDS": str(step_seconds), hook.UPDATES: str(self.updates)}
         if strike is not None and strike.call:
             numbers = ",".join(str(int(number)) for number in strike.numbers)
             words = (strike.call, strike.n, strike.when, numbers, self.token)
             variables[hook.HOOK] = ":".join(map(str, words))
         output = self.base / f"output{self.count}.txt"
-        return Process(self.words(name, root), self.site, output, variables, **how)
+        return Process(self.words(name, root), self.site, output, variables, cold=cold)
 
     def reference(self, name: str) -> tuple[Path, float, list[str]]:
         """Root, seconds and result of an undisturbed command."""
