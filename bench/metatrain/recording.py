@@ -88,7 +88,7 @@ class MetatrainRecording:
         """Ends the journal, waits for the last checkpoint and sends the remaining rows."""
         self._recording.end(status, tags, summary)
         self._checkpoints.close()
-        self._recording.finish(status, tags, summary)
+        self._recording.send()
 
 
 def checkpoint_directory(command: Command) -> Path:
