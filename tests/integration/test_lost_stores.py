@@ -322,6 +322,23 @@ def test_a_read_only_database_gets_its_runs_when_it_takes_writes_again(
     assert_whole(store, 2)
 
 
+@pytest.mark.slow
+def test_a_store_that_cannot_be_made_at_first_is_made_when_it_can(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    place = tmp_path / "place"
+    place.write_text("no directory")
+    uri = f"sqlite:///{place}/m.db"
+    store = open_store(uri, root=tmp_path / "runs")
+    assert "File exists" in caplog.text
+    record(store, seed="1")
+    assert place.read_text() == "no directory"
+    place.unlink()
+    record(store, seed="2")
+    assert len(deliver_unsent(store).sent) == 1
+    assert_whole(store, 2)
+
+
 def dead(**tags: str) -> Any:
     """The header of a run of a process that is gone."""
     reused = {**host_tags(), **process_tags(), schema.PROCESS_START: "another time"}
