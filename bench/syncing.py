@@ -1,4 +1,4 @@
-"""The command ``timetrial sync``: sends runs to MLflow and says what came of it.
+"""Sends runs to MLflow: the command ``timetrial sync``, and before a command makes runs.
 
 Boundary: prints; ``tracking.store.delivery`` sends.
 """
@@ -13,7 +13,25 @@ from timetrial.bench.resuming import resumable_in
 from timetrial.framework.config import Tracking
 from timetrial.tracking.store.client import patient
 from timetrial.tracking.store.delivery import deliver_files, deliver_unsent
-from timetrial.tracking.store.opening import open_store
+from timetrial.tracking.store.listing import check_experiment
+from timetrial.tracking.store.opening import Store, open_store
+
+
+def opened(tracking: Tracking) -> Store:
+    """Opens the store for a command that makes runs, and sends what earlier ones could not send.
+
+    Raises:
+        TrackingError: the address or the root is wrong, or the experiment was deleted.
+    """
+    store = open_store(tracking.uri, root=Path(tracking.root))
+    check_experiment(store, tracking.experiment)
+    deliver_again(store, tracking)
+    return store
+
+
+def deliver_again(store: Store, tracking: Tracking) -> None:
+    """Sends the runs of an experiment that the store lacks, and closes dead ones."""
+    deliver_unsent(store, tracking.experiment, checkpoint=resumable_in(store.root))
 
 
 def sync(tracking: Tracking, files: Sequence[Path]) -> int:

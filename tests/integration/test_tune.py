@@ -113,8 +113,8 @@ def test_trials_are_ordinary_runs_and_the_summary_has_the_rest(
     assert found.data.metrics["best/objective"] == best.value
     assert found.data.tags["best_trial"] == str(best.number)
     assert f"trial {best.number}:" in capsys.readouterr().out
-    for run in (tmp_path / "checkpoints").glob("*/*"):  # the final one of each trial
-        assert len(list(run.glob("*/SHA256SUMS"))) == 1
+    for made in (tmp_path / "checkpoints").glob("*/*"):  # the final one of each trial
+        assert len(list(made.glob("*/SHA256SUMS"))) == 1
 
     exported = suites.load_run([f"preset={tmp_path}/best.yaml", f"tracking.root={tmp_path}"])
     assert (

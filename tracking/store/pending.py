@@ -168,7 +168,7 @@ def identity_of(experiment: Experiment) -> str:
 def _sent(line: Mapping[str, Any]) -> tuple[str, Sent]:
     """Name of the store, and what a ``sent`` line says; lines of version 0.1 know no name."""
     run_id, experiment = str(line.get("run_id", "")), line.get("experiment")
-    name = str(line["store"]) if run_id else _UNKNOWN_STORE
+    name = str(line.get("store", line.get("uri", ""))) if run_id else _UNKNOWN_STORE
     return name, Sent(run_id, None if experiment is None else str(experiment))
 
 
