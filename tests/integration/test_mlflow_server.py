@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
