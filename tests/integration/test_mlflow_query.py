@@ -192,5 +192,13 @@ def test_a_damaged_journal_is_named_and_stops_no_other(
     for name in ("empty", "zeros", "text", "stepless"):
         assert f"{name}.jsonl" in caplog.text
     assert finished_configs(store, "tests") == set()
+    caplog.clear()
+    assert sync(store) == []  # a command that writes: they are set aside
+    for name in ("empty", "zeros", "text", "stepless"):
+        assert caplog.text.count(f"{name}.jsonl.damaged") == 1
+        assert (store.journals / f"{name}.jsonl.damaged").is_file()
+    caplog.clear()
     assert sync(store) == []
     assert close_dead_runs(store, "tests") == []
+    assert [run.run_id for run in load_runs(store, "tests")] == [good.run_id]
+    assert not caplog.messages
