@@ -56,7 +56,8 @@ def user_path(path: str) -> Path:
 
 def is_file_name(name: str) -> bool:
     """Whether a text names a file in a directory, and none outside it."""
-    return bool(name) and name not in (".", "..") and not set(name) & {"/", "\\", "\0"}
+    apart = {"/", "\\", "\0", *map(chr, range(0xD800, 0xE000))}  # surrogates have no bytes
+    return bool(name) and name not in (".", "..") and not set(name) & apart
 
 
 UserPath = Annotated[str, expanded]

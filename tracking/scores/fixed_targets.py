@@ -126,6 +126,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _json_table(tree: object) -> pd.DataFrame:
     """AlgoPerf's targets per split, or one number per workload."""
+    json.dumps(tree, ensure_ascii=False).encode()  # a ValueError for half of a surrogate pair
     if not isinstance(tree, dict):
         raise ValueError("expected an object of workloads and numbers")
     if not isinstance(tree.get("workloads"), dict):
