@@ -97,10 +97,11 @@ def _check_trials(study: optuna.Study, database: Database) -> None:
         wrong = [key for key, kind in kinds.items() if not isinstance(facts.get(key, kind()), kind)]
         worker = facts.get(WORKER) or {"pid": 0, "started": None}
         known = isinstance(worker.get("pid"), int) and "started" in worker
-        if wrong or not known or facts.get(POINT, 0) < 0:
+        one = trial.values is None or len(trial.values) == 1
+        if wrong or not (known and one) or facts.get(POINT, 0) < 0:
             raise UserError(
                 f"study {study.study_name!r} in {database.url} is damaged: expected trial "
-                f"{trial.number} as timetrial wrote it, got another {(wrong or [WORKER])[0]}"
+                f"{trial.number} as timetrial wrote it, got another {(wrong or ['record'])[0]}"
             )
 
 
@@ -257,11 +258,16 @@ def suggested(claimed: Claimed, plan: StudyPlan) -> dict[str, Any]:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Fixed parameter", UserWarning)  # refused below
-        values = _suggested(claimed, plan)
+        try:
+            values = _suggested(claimed, plan)
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            raise UserError(
+                f"study {plan.name!r} is damaged: point {claimed.point}: {str(error)[:200]!a}"
+            ) from error
     if plan.points is not None and values != dict(plan.points[claimed.point]):
         raise UserError(
             f"study {plan.name!r} is damaged: expected point {claimed.point} to be "
-            f"{dict(plan.points[claimed.point])}, got {values}"
+            f"{dict(plan.points[claimed.point])}, got {str(values)[:200]!a}"
         )
     return values
 

@@ -132,7 +132,19 @@ def test_arguments_in_another_encoding(capsys: pytest.CaptureFixture[str]):
 
 
 def test_very_long_words_give_short_messages(capsys: pytest.CaptureFixture[str]):
-    for words in (["x" * 10**5], ["train", "y" * 10**5], ["ui", "--port", "9" * 10**5]):
+    for words in (
+        ["x" * 10**5],
+        ["train", "y" * 10**5],
+        ["ui", "--port", "9" * 10**5],
+        ["report", "--from", "x" * 10**5],
+        ["sync", "--file", "x" * 300],
+        ["train", *RUN, f"budget.calibration={'x' * 10**5}"],
+        ["list", "x" * 10**5],
+        ["train", *RUN, f"tracking.root=/tmp/{'x' * 300}"],
+        ["train", *RUN, f"tracking.uri=sqlite:///{'x' * 300}"],
+        ["report", "--from", "/tmp", "--targets", "x" * 5000],
+        ["train", "optimizer=velo", RUN[0], f"optimizer.weights={'x' * 5000}"],
+    ):
         assert cli._exit_code(words) == 2
         assert len(capsys.readouterr().err) < 5000
 
