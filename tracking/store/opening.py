@@ -226,7 +226,14 @@ def store_errors(uri: str, hint: str = "") -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
+    except (
+        MlflowException,
+        SQLAlchemyError,
+        sqlite3.Error,
+        OSError,
+        ImportError,
+        UnicodeError,  # of a damaged database
+    ) as error:
         raise TrackingError(
             f"tracking store {_without_password(uri)}: {_reason(error)}{hint}"
         ) from error
