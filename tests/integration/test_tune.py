@@ -499,7 +499,11 @@ def test_a_suite_races_the_tuned_preset_under_the_label_hpo(
     assert races.race(suite("adam", "hpo"), tracking) == 0  # nothing is repeated
     assert len(load_runs(store_of(words), tracking.experiment)) == 2
 
-    preset.write_text(preset.read_text().replace("name: tiny", "name: flights_dlrm"))
+    text = preset.read_text().replace("name: tiny", "name: flights_dlrm")
+    preset.write_text(text)
+    with pytest.raises(UserError, match="changed since it was written"):
+        suites.plan(suite("hpo"), tracking, "tiny")
+    preset.write_text(text.partition("\n")[2])  # without its checksum
     with pytest.raises(UserError, match="expected workload tiny"):
         suites.plan(suite("hpo"), tracking, "tiny")
 

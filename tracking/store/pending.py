@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from timetrial.framework.types import Status
-from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.record.errors import DamagedJournalError, TrackingError
 from timetrial.tracking.record.journal import Journal
 from timetrial.tracking.store.errors import store_errors
 from timetrial.tracking.store.opening import Store
@@ -84,7 +84,7 @@ def outline(path: Path) -> Outline:
     except OSError as error:
         raise TrackingError(f"journal {path}: cannot be read ({error.strerror})") from error
     except _MALFORMED as error:
-        raise TrackingError(
+        raise DamagedJournalError(
             f"journal {path}: expected a whole first and last line, got damaged ones "
             f"({type(error).__name__})"
         ) from error
