@@ -24,6 +24,11 @@ from timetrial.tracking.record.environment import process_tags
 
 LOCK = "lock"
 
+GRACE_SECONDS = 0.3
+"""Time to wait for a lock: a command that tidies up holds it for a moment."""
+
+POLL_SECONDS = 0.05
+
 
 class TakenError(UserError):
     """Another process makes this run."""
@@ -47,20 +52,26 @@ def claimed(directory: Path, name: str) -> Iterator[None]:
     make_private_directory(directory)
     path = directory / LOCK
     with _locked(path, name):
-        yield
-        path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            directory.rmdir()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                directory.rmdir()
 
 
 @contextlib.contextmanager
 def _locked(path: Path, name: str) -> Iterator[None]:
+    patience = time.monotonic() + GRACE_SECONDS
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
         try:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
+                if time.monotonic() < patience:
+                    time.sleep(POLL_SECONDS)
+                    continue
                 raise TakenError(f"{name}: {_owner(file)} makes this run already") from error
             # Its last owner may have removed the file in the meantime.
             if path.exists() and os.path.samestat(os.fstat(file), path.stat()):

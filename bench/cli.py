@@ -31,15 +31,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     SIGTERM, 129 SIGHUP).
     """
     mask_output()
-    with signals.exit_at_once("interrupted; nothing was started"):
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    with signals.exit_at_once("" if _is_worker(given) else "interrupted; nothing was started"):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's start-up messages
         if "_ARGCOMPLETE" in os.environ:
             import argcomplete
 
             argcomplete.autocomplete(parser())
-        if logging.lastResort is not None:
-            logging.lastResort.setFormatter(_Lines())
-        sys.exit(_exit_code(sys.argv[1:] if arguments is None else list(arguments)))
+        _show_warnings()
+        code = _exit_code(given)
+        if arguments is None:  # this process ends now
+            sys.stdout.flush()
+            signals.exit_with(code)
+    sys.exit(code)
 
 
 def _exit_code(arguments: Sequence[str]) -> int:
@@ -53,6 +57,8 @@ def _exit_code(arguments: Sequence[str]) -> int:
             return int(job())
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, signals.Interrupted) else signals.ENDING[0]
+        if _is_worker(arguments):  # the process that started it tells
+            return 128 + number
         text = f"interrupted; {interrupted}" if interrupted else "interrupted"
         return _complain(text, debug, 128 + number)
     except BrokenPipeError:  # head or less closed our output
@@ -62,6 +68,18 @@ def _exit_code(arguments: Sequence[str]) -> int:
         return _complain(str(error), debug, 2)
     except Exception as error:
         return _complain(f"unexpected {_described(error)} (--debug shows where)", debug, 1)
+
+
+def _is_worker(arguments: Sequence[str]) -> bool:
+    return "--worker" in arguments
+
+
+def _show_warnings() -> None:
+    """Prints warnings like all other messages, also after a library sets up logging (Orbax)."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Lines())
+        if not logging.root.handlers:
+            logging.root.addHandler(logging.lastResort)
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import time
 import traceback
@@ -33,13 +34,14 @@ from timetrial.framework.budget import StopReason
 from timetrial.framework.checkpoint import Checkpoints
 from timetrial.framework.clock import Clock
 from timetrial.framework.config import RunConfig
+from timetrial.framework.entries import WorkloadEntry
 from timetrial.framework.errors import Interrupted, StorageError
 from timetrial.framework.gpus import gpus_in_use
 from timetrial.framework.meter import Meter
 from timetrial.framework.records import RunResult, Tracker
 from timetrial.framework.saving import Checkpoint, check_maker, ending_of, maker, restore
 from timetrial.framework.secrets import masked
-from timetrial.framework.signals import held, noted
+from timetrial.framework.signals import errors_of_plugins, held, noted
 from timetrial.framework.trainer import Earlier, Trainer
 from timetrial.framework.types import Status, TrainState
 from timetrial.tracking.record import schema
@@ -99,9 +101,11 @@ def run(
         if watch is not None and attempt.origin.note:
             watch.note(attempt.origin.note)
         signalled = stack.enter_context(noted())
-        recording = recording_of(store, attempt, workshop, tags or {})
+        with errors_of_plugins("while the run was described"):
+            recording = recording_of(store, attempt, workshop, tags or {})
         with ended(recording, attempt.clock, attempt.started) as results:
-            results.append(trained(attempt, recording, watch, callbacks, signalled))
+            with errors_of_plugins("during the run"):
+                results.append(trained(attempt, recording, watch, callbacks, signalled))
         if number := signalled():  # it came after the last update
             raise Interrupted(number)
     return results[0]
@@ -200,10 +204,10 @@ def recording_of(
         return Unrecorded()
     if origin.journal is None:
         head = header(attempt.config, attempt.setup, workshop, tags)
-        recording = start_recording(store, head, resumable=directory is not None)
-        if directory is not None:
-            note_journal(directory, recording.path)
-        return recording
+        if directory is None:
+            return start_recording(store, head)
+        announce = functools.partial(note_journal, directory)
+        return start_recording(store, head, resumable=True, announce=announce)
     tags = {schema.RESUMED_AT: str(origin.step), **host_tags(), **process_tags(), **tags}
     return resume_recording(store, origin.journal.name, origin.offset, tags)
 
@@ -298,10 +302,7 @@ def fit(
     trainer = Trainer(
         setup.program, config.budget, callbacks, config.seed, clock, earlier, last_step, signalled
     )
-    try:
-        result = trainer.fit(state)
-    except SystemExit as stop:
-        raise RuntimeError(f"SystemExit({stop.code!r}) was raised during the run") from stop
+    result = trainer.fit(state)
     usual = usual_cpu(config.budget) if setup.program.compiled else None
     memory = setup.program.memory
     found = next((c.found for c in callbacks if isinstance(c, cb.StopIfDiverged)), "")
@@ -356,6 +357,9 @@ def header(
     config: RunConfig, setup: Setup | Exception, workshop: Workshop, tags: Mapping[str, str]
 ) -> RunHeader:
     """The header of a run's journal, with the tags and notes of its optimizer."""
+    entry = workshop.workloads[config.workload.name]
+    if isinstance(setup, Exception) and isinstance(entry, WorkloadEntry):
+        return run_header(config, entry, tags)  # the workload itself may be what raises
     workload = workshop.workload(config.workload)
     if not isinstance(setup, Exception):
         config = setup.config

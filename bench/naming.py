@@ -13,7 +13,7 @@ from timetrial.framework import config as configuration
 from timetrial.framework.budget import TARGET_SHARE
 from timetrial.framework.clock import Clock, charged
 from timetrial.framework.config import RunConfig
-from timetrial.framework.entries import Horizon, OptimizerEntry
+from timetrial.framework.entries import Horizon, OptimizerEntry, WorkloadEntry
 from timetrial.framework.records import RunResult
 from timetrial.framework.workload import Workload
 from timetrial.optimizers import OPTIMIZERS
@@ -36,15 +36,23 @@ def label(config: RunConfig) -> str:
     return f"{config.optimizer.name}[{variant}]" if variant else config.optimizer.name
 
 
-def run_header(config: RunConfig, workload: Workload, tags: Mapping[str, str]) -> RunHeader:
-    """The header of a run's journal: name, tags to group by, configuration, data sets."""
+def run_header(
+    config: RunConfig, workload: Workload | WorkloadEntry, tags: Mapping[str, str]
+) -> RunHeader:
+    """The header of a run's journal: name, tags to group by, configuration, data sets.
+
+    Args:
+        config: configuration of the run.
+        workload: its workload, or the entry of one that cannot be built.
+        tags: further tags.
+    """
     limit = config.budget.steps if config.budget.steps is not None else config.budget.seconds
     return RunHeader(
         experiment=config.tracking.experiment,
         run_name=run_name(config),
         params=configuration.flat(config),
         config_yaml=configuration.to_yaml(config),
-        datasets=workload.datasets(),
+        datasets=workload.datasets() if isinstance(workload, Workload) else {},
         tags={
             schema.WORKLOAD: config.workload.name,
             schema.OPTIMIZER: label(config),

@@ -30,7 +30,7 @@ from timetrial.bench.suite import Suite
 from timetrial.framework import config as configuration
 from timetrial.framework.config import RunConfig, Tracking
 from timetrial.framework.errors import UserError
-from timetrial.framework.files import write_errors
+from timetrial.framework.files import remove_drafts, write_errors
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Split
 from timetrial.tracking.read.algoperf_logs import FRAMEWORK
@@ -166,6 +166,7 @@ def with_targets(records: Sequence[RunRecord], suite: Suite) -> list[RunRecord]:
 
 def write_page(records: Sequence[RunRecord], directory: Path, options: ReportOptions) -> Path:
     """Calls ``tracking.report.write_report``; turns an OSError into a UserError."""
+    remove_drafts(directory)  # the report's run in MLflow gets all files
     with write_errors(f"the report to {directory}"):
         return write_report(records, directory, options)
 
@@ -192,6 +193,7 @@ def paper_report(tracking: Tracking, r_max: float | None = None) -> int:
         r_max: as for ``report``.
     """
     directory = Path(tracking.root).absolute() / "reports" / "paper"
+    remove_drafts(directory)  # the report's run in MLflow gets all files
     with write_errors(f"the report to {directory}"):
         options = ReportOptions(rates=paper_learning_rates(), r_max=r_max)
         page = write_paper_report(directory, options)

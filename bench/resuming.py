@@ -117,6 +117,8 @@ def continuation(root: Path, directory: Path, identity: str) -> Continuation:
     if not name:
         return NEW
     path = root / DIRECTORIES[0] / Path(name).name
+    if loaded is None and not path.exists():
+        return NEW  # killed before its journal was there
     try:
         with path.open("rb") as file:
             first_line = len(file.readline())

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from timetrial.bench.resuming import resumable_in
+from timetrial.bench.sweeping import sweep
 from timetrial.framework.config import Tracking
 from timetrial.tracking.store.client import patient
 from timetrial.tracking.store.delivery import deliver_files, deliver_unsent
@@ -18,7 +19,9 @@ from timetrial.tracking.store.opening import Store, open_store
 
 
 def opened(tracking: Tracking) -> Store:
-    """Opens the store for a command that makes runs, and sends what earlier ones could not send.
+    """Opens the store for a command that makes runs; tidies up after earlier ones.
+
+    What they could not send is sent, and what killed ones left half done is removed.
 
     Raises:
         TrackingError: the address or the root is wrong, or the experiment was deleted.
@@ -26,6 +29,7 @@ def opened(tracking: Tracking) -> Store:
     store = open_store(tracking.uri, root=Path(tracking.root))
     check_experiment(store, tracking.experiment)
     deliver_again(store, tracking)
+    sweep(store.root)
     return store
 
 

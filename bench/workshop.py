@@ -15,6 +15,7 @@ from timetrial.framework.config import Choice, ConfigError, RunConfig
 from timetrial.framework.devices import Train, of_run
 from timetrial.framework.entries import Entry, Horizon, OptimizerEntry
 from timetrial.framework.hosts import first_hosts
+from timetrial.framework.signals import errors_of_plugins
 from timetrial.framework.step import Program
 from timetrial.framework.workload import Workload
 from timetrial.optimizers import OPTIMIZERS
@@ -113,11 +114,10 @@ def prepared(
 ) -> Setup | Exception:
     """The objects of a run, or the error of building them, which the run records."""
     try:
-        return prepare(config, workshop, saved, expected_steps)
+        with errors_of_plugins("while the run was built"):
+            return prepare(config, workshop, saved, expected_steps)
     except Exception as error:
         return error
-    except SystemExit as stop:
-        return RuntimeError(f"SystemExit({stop.code!r}) was raised while the run was built")
 
 
 def prepare(

@@ -158,7 +158,7 @@ class Checkpoints:
             UserError: it was saved for another configuration or in another format.
         """
         for path in sorted(self._numbered(), key=lambda path: int(path.name), reverse=True):
-            if not (path / _SUMS).exists():  # its process was killed while it was written
+            if not is_whole(path):  # its process was killed while it was written
                 if jax.process_index() == 0:
                     shutil.rmtree(path, ignore_errors=True)
                 continue
@@ -237,7 +237,7 @@ class Checkpoints:
     def remove_all_but(self, kept: int) -> None:
         """Removes older whole checkpoints."""
         whole = sorted(
-            (path for path in self._numbered() if (path / _SUMS).exists()),
+            (path for path in self._numbered() if is_whole(path)),
             key=lambda path: int(path.name),
         )
         for path in whole[: len(whole) - kept]:
@@ -268,6 +268,11 @@ class Checkpoints:
                 )
         arrays = meta.pop("arrays")
         return Loaded(path, Saved(**meta), arrays)
+
+
+def is_whole(path: Path) -> bool:
+    """True once a checkpoint has everything; its process may have been killed before."""
+    return (path / _SUMS).exists()
 
 
 def _sums_of(path: Path) -> str:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import logging
 import os
+import re
 import secrets
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -142,7 +143,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
         data: its content.
         mode: of the file, less the umask; ``PRIVATE`` for its owner only.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    part = draft_of(path)
     try:
         with open(part, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(data)
@@ -164,9 +165,33 @@ def write_errors(what: str) -> Iterator[None]:
         raise UserError(f"cannot write {what}: {error.strerror}") from error
 
 
-def drafts_of(path: Path) -> list[Path]:
-    """Temporary files left by a ``write_atomically`` whose process was killed."""
-    return sorted(path.parent.glob(f".{glob.escape(path.name)}.*.*"))
+def draft_of(path: Path) -> Path:
+    """A temporary name beside a file, with this host and process."""
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}")
+
+
+def remove_drafts(directory: Path) -> None:
+    """Removes temporary files (``draft_of``) at any depth whose process on this host is dead."""
+    name = re.compile(rf"\..+\.{re.escape(_host())}\.(\d{{1,10}})\.[0-9a-f]{{8}}")
+    for path in directory.rglob(".*"):
+        found = name.fullmatch(path.name)
+        if found is not None and not _is_alive(int(found[1])):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    return re.sub(r"[^\w\-]+", "_", socket.gethostname())
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True
 
 
 @contextlib.contextmanager

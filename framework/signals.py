@@ -8,17 +8,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from timetrial.framework.errors import Interrupted, InterruptedAgain
 
 __all__ = [
     "ENDING",
     "Interrupted",
+    "errors_of_plugins",
     "exit_at_once",
+    "exit_with",
     "held",
     "noted",
     "raise_interrupted",
@@ -28,33 +30,62 @@ __all__ = [
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end the program."""
 
+_received: list[int] = []
+"""All signals that were raised or noted in this process."""
+
 Handler = Callable[[int, FrameType | None], None]
 
 
 @contextmanager
 def exit_at_once(line: str) -> Iterator[None]:
-    """Inside, a signal prints one line and ends the process; nothing may be open yet.
+    """Inside, a signal prints one line, if any, and ends the process; nothing may be open yet.
 
-    Used during imports: C extensions may swallow or print an exception there.
+    Used during imports: C extensions may swallow or print an exception there. After another signal
+    the process is ending anyway, and has its own line.
     """
 
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        os.write(2, f"timetrial: {line}\n".encode())
+    def end(number: int, frame: FrameType | None) -> None:
+        if _received:
+            return
+        if line:
+            os.write(2, f"timetrial: {line}\n".encode())
         os._exit(128 + number)
 
     with _handled_by(end):
         yield
 
 
+def exit_with(code: int) -> None:
+    """From now on a signal ends the process at once, with a code that is decided already."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        os._exit(code)
+
+    _install(end)
+
+
 @contextmanager
 def raise_interrupted() -> Iterator[None]:
-    """Inside, a signal raises ``Interrupted``, so that runs and files are closed properly."""
+    """Inside, a signal raises ``Interrupted``, so that runs and files are closed properly.
+
+    Libraries may drop the exception, or raise another one; the end of the block raises it again.
+    """
+    received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        received.append(number)
+        _received.append(number)
         raise Interrupted(number)
 
     with _handled_by(interrupt):
-        yield
+        try:
+            yield
+        except Exception as error:
+            if received:
+                raise Interrupted(received[0]) from error
+            raise
+    if received:
+        raise Interrupted(received[0])
 
 
 _noted: list[int] = []
@@ -80,9 +111,33 @@ def noted() -> Iterator[Callable[[], int]]:
 
 
 def _note(number: int, frame: FrameType | None) -> None:
+    _received.append(number)
     if _noted:
         raise InterruptedAgain(number)
     _noted.append(number)
+
+
+def is_signal(stop: BaseException) -> bool:
+    """True for an exception raised by a handler of signals, also by Python's own for Ctrl-C."""
+    default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return isinstance(stop, Interrupted) or (default and isinstance(stop, KeyboardInterrupt))
+
+
+@contextmanager
+def errors_of_plugins(moment: str) -> Iterator[None]:
+    """Turns what a plug-in raises to end the process (SystemExit, ...) into a RuntimeError.
+
+    Args:
+        moment: when it is raised, for the message.
+    """
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as stop:
+        if is_signal(stop):
+            raise
+        raise RuntimeError(f"{stop!r} was raised {moment}") from stop
 
 
 def raise_noted() -> None:
@@ -113,12 +168,19 @@ def _handled_by(handler: Handler) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in ENDING}
-    changed = [number for number in ENDING if before[number] is not signal.SIG_IGN]
-    for number in changed:
-        signal.signal(number, handler)
+    before = _install(handler)
     try:
         yield
     finally:
-        for number in changed:
-            signal.signal(number, before[number])
+        for number, former in before.items():
+            if signal.getsignal(number) is handler:  # ``exit_with`` stays
+                signal.signal(number, former)
+
+
+def _install(handler: Handler) -> Mapping[signal.Signals, Any]:
+    """Installs a handler of the signals that are not ignored; returns their former ones."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    changed = {n: former for n, former in before.items() if former is not signal.SIG_IGN}
+    for number in changed:
+        signal.signal(number, handler)
+    return changed

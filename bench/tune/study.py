@@ -14,6 +14,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
+from timetrial.bench.sweeping import sweep
 from timetrial.bench.syncing import deliver_again
 from timetrial.bench.syncing import opened as opened_store
 from timetrial.bench.tune import ledger, summary
@@ -21,8 +22,8 @@ from timetrial.bench.tune.settings import StudyPlan, load_plan
 from timetrial.bench.tune.storage import Database, check_storage, open_storage
 from timetrial.bench.tune.trial import make_trial
 from timetrial.bench.workshop import Workshop
-from timetrial.framework.errors import UserError
-from timetrial.framework.signals import raise_interrupted
+from timetrial.framework.errors import Interrupted, InterruptedAgain, UserError
+from timetrial.framework.signals import noted, raise_interrupted
 from timetrial.tracking.store.opening import Store
 from timetrial.tracking.store.studies import close_trial_runs
 
@@ -53,6 +54,7 @@ def tune(overrides: Sequence[str], workers: int = 1, export: Path | None = None)
     with database.lock():
         dead = ledger.settle(study, database, plan, retry_errors=True)
     found_dead(dead, plan, store)
+    sweep(store.root)
     print(summary.headline(study, plan, database))
     if workers > 1 and plan.config.budget.seconds is not None:
         print(
@@ -119,7 +121,12 @@ def found_dead(numbers: Sequence[int], plan: StudyPlan, store: Store) -> None:
 
 
 def run_workers(overrides: Sequence[str], workers: int) -> None:
-    """Runs workers as separate processes until all of them have ended."""
+    """Runs workers as separate processes until all of them have ended; passes signals on.
+
+    Raises:
+        Interrupted: a signal came; the workers have ended.
+        UserError: every worker ended with bad input.
+    """
     command = [
         sys.executable,
         "-m",
@@ -129,19 +136,33 @@ def run_workers(overrides: Sequence[str], workers: int) -> None:
         "--worker",
         str(workers),
     ]
-    processes = [subprocess.Popen(command) for _ in range(workers)]
-    try:
-        for process in processes:
-            process.wait()
-    except KeyboardInterrupt:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait()
-        raise
+    with noted() as signalled:
+        # In process groups of their own: what a terminal sends reaches them through this process.
+        processes = [subprocess.Popen(command, process_group=0) for _ in range(workers)]
+        passed_on = False
+        try:
+            while any(process.poll() is None for process in processes):
+                if signalled() and not passed_on:
+                    passed_on = True
+                    _send(processes, signalled())
+                time.sleep(0.05)
+        except InterruptedAgain as stop:
+            _send(processes, stop.number)
+            for process in processes:
+                process.wait()
+            raise
+        number = signalled()
+    if number:
+        raise Interrupted(number)
     codes = [process.returncode for process in processes]
     if all(code == 2 for code in codes):
         raise UserError("every worker ended with the error above")
+
+
+def _send(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
+    """Sends a signal to the processes that still run."""
+    for process in processes:
+        process.send_signal(number)
 
 
 def finish(

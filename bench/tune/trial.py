@@ -28,6 +28,7 @@ from timetrial.framework.config import RunConfig
 from timetrial.framework.errors import StorageError
 from timetrial.framework.records import Row, RunResult
 from timetrial.framework.secrets import masked
+from timetrial.framework.signals import held
 from timetrial.framework.types import Direction
 from timetrial.framework.workload import Workload
 from timetrial.tracking.record import schema
@@ -83,7 +84,8 @@ def make_trial(
         _log.debug("trial %s", claimed.trial.number, exc_info=True)
         text = f"{ledger.ERROR}: {type(error).__name__}: {error}"
     finally:
-        tell(claimed, study, ending, value, text)
+        with held():
+            tell(claimed, study, ending, value, text)
         if text.partition(":")[0] != ledger.INTERRUPTED:
             tidy(plan.config, directory)
     return text

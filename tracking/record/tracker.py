@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from timetrial.framework.files import make_private_directory, wait_for_room
+from timetrial.framework.files import draft_of, make_private_directory, wait_for_room
 from timetrial.framework.records import Row
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
@@ -127,12 +127,16 @@ class JournalTracker:
         return self._last_ms
 
 
-def start_run(directory: Path, header: RunHeader) -> JournalTracker:
+def start_run(
+    directory: Path, header: RunHeader, announce: Callable[[Path], None] = lambda path: None
+) -> JournalTracker:
     """Starts the journal of a new run.
 
     Args:
         directory: directory of the journals; made if missing.
         header: description of the run, with all of ``schema.REQUIRED_TAGS``.
+        announce: called with the path before the journal is there. A run killed at any moment then
+            has no journal, or one that its next attempt knows.
 
     Raises:
         TrackingError: a required tag is missing.
@@ -149,10 +153,12 @@ def start_run(directory: Path, header: RunHeader) -> JournalTracker:
     name = name.encode()[:180].decode(errors="ignore")  # file systems allow 255 bytes
     wait_for_room(lambda: make_private_directory(directory), directory, 1)
     # Renamed once it has its first line: an empty file is always a damaged journal.
-    journal = Journal(directory / f".{name}-{journal_id}.draft")
+    path = directory / f"{name}-{journal_id}.jsonl"
+    journal = Journal(draft_of(path))
     started_ms = now_ms()
     journal.start(journal_id, started_ms, header)
-    journal.move(directory / f"{name}-{journal_id}.jsonl")
+    announce(path)
+    journal.move(path)
     return JournalTracker(journal, journal_id, started_ms)
 
 

@@ -243,9 +243,11 @@ def _open_sqlite(uri: str, database: Path, root: Path) -> MlflowClient:
             raise
         # Inside the lock, so that a database of another process is never removed.
         with sqlite_file.exclusive(lock):
+            sqlite_file.remove_unfinished(database, lock)
             if database.exists():
                 _set_damaged_aside(database, root)
-            with removed_on_error(*sqlite_file.files_of(database)):
+            made = sqlite_file.files_of(database)
+            with sqlite_file.being_made(database, lock), removed_on_error(*made):
                 if database.exists():
                     sqlite_file.check_writable(database)
                 make_private_file(database)  # the -wal and -shm files get its mode

@@ -5,7 +5,7 @@ Boundary: joins tracker and mirror; ``record.tracker`` appends and ``store.mirro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from timetrial.framework.callbacks import Callback
@@ -119,14 +119,19 @@ class Unrecorded:
 
 
 def start_recording(
-    store: Store, header: RunHeader, *, resumable: bool = False, flush_seconds: float = 5.0
+    store: Store,
+    header: RunHeader,
+    *,
+    resumable: bool = False,
+    flush_seconds: float = 5.0,
+    announce: Callable[[Path], None] = lambda path: None,
 ) -> Recording:
     """Starts the record of a new run; the arguments are those of ``start_run`` and ``Recording``.
 
     Raises:
         TrackingError: a required tag is missing, or the journal is not writable.
     """
-    tracker = start_run(store.journals, header)
+    tracker = start_run(store.journals, header, announce)
     return Recording(store, tracker, resumable=resumable, flush_seconds=flush_seconds)
 
 

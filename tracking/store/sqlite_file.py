@@ -94,6 +94,38 @@ def set_aside(database: Path) -> Path:
 _COUNT: Final = range(2, 100)
 
 
+def remove_unfinished(database: Path, lock: Path) -> None:
+    """Removes a database whose process was killed while it made the schema; call it in the lock.
+
+    Half of a schema looks like an intact database, so the lock file says it (``being_made``).
+    """
+    if lock.read_bytes() == _MAKING and not _has_runs(database):
+        for path in files_of(database):
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def being_made(database: Path, lock: Path) -> Iterator[None]:
+    """Notes in the lock file that a missing database is made inside; call it in the lock."""
+    if not database.exists():
+        lock.write_bytes(_MAKING)
+    yield
+    if lock.stat().st_size:
+        lock.write_bytes(b"")
+
+
+_MAKING: Final = b"the database is being made\n"
+
+
+def _has_runs(database: Path) -> bool:
+    """True when a database has a run."""
+    try:
+        with contextlib.closing(_connected(database)) as connection:
+            return connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone() is not None
+    except sqlite3.DatabaseError:  # no file, no table, no database
+        return False
+
+
 def check_writable(database: Path) -> None:
     """Returns if another process could write now; waits a few seconds for a lock.
 

@@ -56,8 +56,10 @@ def write_summary(
             run_id = marked_run(store, experiment, mark, {}, f"study {study}")
             for key, tag in tags.items():
                 store.client.set_tag(run_id, key, masked(tag))
+            known = store.client.get_run(run_id).data.metrics
             for key, number in metrics.items():
-                store.client.log_metric(run_id, key, number)
+                if known.get(key) != number:  # else every repeated command would add a point
+                    store.client.log_metric(run_id, key, number)
             for path, text in texts.items():
                 store.client.log_text(run_id, masked(text), path)
             for path, figure in figures.items():

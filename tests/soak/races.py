@@ -1,0 +1,237 @@
+"""Commands that are killed and started again until they end by themselves, and when they are.
+
+Boundary: tests only; ``facts`` judges what they left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import random
+import re
+import shutil
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from soak import facts, hook, plugin
+from soak.processes import Process
+from timetrial.framework.clock import charged
+
+PERIOD_SECONDS = 0.18
+"""Charged seconds between two checkpoints."""
+
+STEP_SECONDS = 0.03
+
+_TUNE = ["tune", "workload=soaked", "optimizer=adam", "study.name=study", "study.trials=3"]
+_TUNE += ["study.heartbeat_seconds=1"]
+COMMANDS: Mapping[str, Sequence[str]] = {
+    "bench": ["bench", "suite=SITE/race.yaml"],
+    "train": ["train", "workload=soaked", "optimizer=adam", f"budget.steps={plugin.STEPS}"],
+    "tune": _TUNE,
+    "tune of 2 workers": [*_TUNE, "--workers", "2"],
+}
+
+_RUN = (
+    "timetrial.bench.experiment:begun",
+    "timetrial.tracking.record.tracker:Journal.move",  # the journal has another name until then
+    "timetrial.tracking.store.recording:start_run",
+    "timetrial.bench.experiment:note_journal",
+    "timetrial.tracking.store.mirror:Mirror.flush",  # the first one makes the run in MLflow
+    "timetrial.framework.step:Program.compile",
+    "timetrial.framework.step:Program.evaluate",
+    "timetrial.framework.checkpoint:Checkpoints.save",
+    "timetrial.framework.checkpoint:write_atomically",  # of run.json, of SHA256SUMS
+    "timetrial.framework.checkpoint:Checkpoints.remove_all_but",
+    "timetrial.framework.checkpoint:shutil.rmtree",
+    "timetrial.tracking.record.line_file:LineFile.append",
+    "timetrial.tracking.record.line_file:LineFile.sync",
+    "timetrial.tracking.store.writer:RunWriter.metrics",
+    "timetrial.tracking.store.recording:Recording.end",
+    "timetrial.tracking.store.recording:Recording.send",
+    "timetrial.tracking.store.writer:RunWriter.end",
+    "timetrial.tracking.store.writer:RunWriter.files",
+    "timetrial.tracking.store.mirror:Mirror._mark_as_sent",
+)
+MOMENTS: Mapping[str, Sequence[str]] = {
+    "train": [*_RUN, "timetrial.bench.race:tidy", "timetrial.bench.race:show_result"],
+    "bench": [
+        *_RUN,
+        "timetrial.bench.race:planned",
+        "timetrial.bench.race:make_planned_run",
+        "timetrial.bench.race:tidy",
+        "timetrial.bench.race:report",
+        "timetrial.bench.report:write_page",
+    ],
+    "tune": [
+        *_RUN,
+        "timetrial.bench.tune.ledger:settle",
+        "timetrial.bench.tune.ledger:claim",
+        "timetrial.bench.tune.trial:verdict",
+        "timetrial.bench.tune.trial:describe",
+        "timetrial.bench.tune.trial:tell",
+        "timetrial.bench.tune.trial:tidy",
+        "timetrial.bench.tune.summary:record",
+    ],
+}
+"""Calls before and after which a command is killed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Strike:
+    """When a process is killed.
+
+    Attributes:
+        call: a call, as of ``hook``; "" for a time.
+        n: which call, from 1.
+        when: ``before`` or ``after`` the call.
+        seconds: time after its start.
+        numbers: the signals, 0.3 s apart.
+    """
+
+    call: str = ""
+    n: int = 1
+    when: str = "before"
+    seconds: float = 0.0
+    numbers: tuple[int, ...] = (signal.SIGKILL,)
+
+    def __str__(self) -> str:
+        if not self.call:
+            return f"after {self.seconds:.2f} s"
+        return f"{self.when} call {self.n} of {self.call.rpartition('.')[2]}"
+
+
+@dataclasses.dataclass
+class Story:
+    """What happened to one command.
+
+    Attributes:
+        name: of the command.
+        strikes: kills that hit, with the charged seconds lost by each.
+        faults: what was lost, doubled, changed or left over.
+    """
+
+    name: str
+    strikes: list[tuple[Strike, float]] = dataclasses.field(default_factory=list)
+    faults: list[str] = dataclasses.field(default_factory=list)
+
+
+class Soak:
+    """Kills commands and compares what they leave with undisturbed ones.
+
+    Args:
+        base: an empty directory.
+
+    Attributes:
+        count: number of commands started.
+        token: file that exists once the last started one was struck at its call.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self.base, self.site = base, base / "site"
+        plugin.install(self.site)
+        self.updates = base / "updates"
+        self.updates.mkdir()
+        self._references: dict[str, tuple[Path, float, list[str]]] = {}
+        self.count, self.token = 0, base / "token0"
+        Process(["--version"], self.site, base / "version.txt").wait()  # starts the server
+
+    def words(self, name: str, root: Path) -> list[str]:
+        """The words of a command."""
+        given = [word.replace("SITE", str(self.site)) for word in COMMANDS[name]]
+        minutes = PERIOD_SECONDS / 60
+        return [*given, f"tracking.root={root}", f"tracking.checkpoint_minutes={minutes}"]
+
+    def start(self, name: str, root: Path, strike: Strike | None = None, **how: bool) -> Process:
+        """Starts a command."""
+        self.count += 1
+        self.token = self.base / f"token{self.count}"
+        variables = {"SOAK_STEP_SECONDS": str(STEP_SECONDS), hook.UPDATES: str(self.updates)}
+        if strike is not None and strike.call:
+            numbers = ",".join(str(int(number)) for number in strike.numbers)
+            words = (strike.call, strike.n, strike.when, numbers, self.token)
+            variables[hook.HOOK] = ":".join(map(str, words))
+        output = self.base / f"output{self.count}.txt"
+        return Process(self.words(name, root), self.site, output, variables, **how)
+
+    def reference(self, name: str) -> tuple[Path, float, list[str]]:
+        """Root, seconds and result of an undisturbed command."""
+        name = name.partition(" of ")[0]
+        if name not in self._references:
+            root = self.base / f"undisturbed-{name}"
+            began = time.monotonic()
+            process = self.start(name, root)
+            assert process.wait() == 0, process.err
+            seconds = time.monotonic() - began
+            self._references[name] = (root, seconds, outcome(process, root))
+        return self._references[name]
+
+    def story(self, name: str, strikes: Sequence[Strike], *, cold: bool = False) -> Story:
+        """Starts a command once per strike, then until it ends by itself."""
+        reference, _, told = self.reference(name)
+        story = Story(name)
+        root = self.base / f"disturbed{self.count}"
+        for strike in strikes:
+            process = self.start(name, root, strike, cold=cold)
+            if self._struck(process, strike):
+                lost = self._lost(root)
+                story.strikes.append((strike, lost))
+                if lost > 2 * PERIOD_SECONDS + 4 * STEP_SECONDS:
+                    story.faults.append(f"{strike}: {lost:.2f} charged seconds are lost")
+            elif process.wait() != 0:
+                story.faults.append(f"{strike}: exit {process.wait()}: {process.err[-600:]}")
+        process = self.start(name, root)
+        if process.wait() != 0 or outcome(process, root) != told:
+            got = f"{process.out[-300:]} {process.err[-600:]}"
+            story.faults.append(f"at last: exit {process.wait()}: {got}; expected {told}")
+        story.faults += facts.faults(root, reference)
+        if not story.faults:
+            shutil.rmtree(root)
+        return story
+
+    def _struck(self, process: Process, strike: Strike) -> bool:
+        """Waits for a strike; False if the command ended before it."""
+        began = time.monotonic()
+        while process.running:
+            if strike.call == "" and time.monotonic() - began >= strike.seconds:
+                process.kill_all()
+                process.wait()
+                return True
+            time.sleep(0.005)
+        return self.token.exists()
+
+    def _lost(self, root: Path) -> float:
+        """Charged seconds since the last whole checkpoints of the runs that were under way."""
+        lost = [0.0]
+        for lock in root.glob("checkpoints/*/*/lock"):
+            with contextlib.suppress(ValueError, OSError):
+                reached = float(
+                    (self.updates / str(json.loads(lock.read_text())["pid"])).read_text()
+                )
+                whole = [int(sums.parent.name) for sums in lock.parent.glob("[0-9]*/SHA256SUMS")]
+                at = 0.0
+                if whole:
+                    meta = json.loads((lock.parent / str(max(whole)) / "run.json").read_text())
+                    at = charged(meta["seconds"])
+                lost.append(reached - at)
+        for note in self.updates.iterdir():
+            note.unlink()
+        return max(lost)
+
+
+def outcome(process: Process, root: Path) -> list[str]:
+    """The lines of a command's output that tell its result, without its root."""
+    text = re.sub(r" in trial \d+:", ":", process.out.replace(str(root), "ROOT"))
+    return [line for line in text.splitlines() if re.match(r"\w+/\w+ |best:|report ", line)]
+
+
+def drawn(chance: random.Random, name: str, seconds: float) -> Strike:
+    """A random moment of a command that takes so many seconds undisturbed."""
+    if chance.random() < 0.5:
+        return Strike(seconds=chance.uniform(0.0, seconds))
+    call = chance.choice(MOMENTS[name.partition(" of ")[0]])
+    often = call.partition(":")[2] in ("LineFile.append", "LineFile.sync", "Program.evaluate")
+    n = chance.randint(1, 6 if often else 2)
+    return Strike(call, n, chance.choice(["before", "after"]))
