@@ -89,7 +89,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     options, rest = parser().parse_known_args(arguments or ["--help"])
     others = [word for word in rest if word.startswith("-") or "=" not in word]
     if others or (rest and not hasattr(options, "overrides")):
-        raise UserError(f"unrecognized arguments: {' '.join(others or rest)}")
+        raise UserError(f"unrecognized arguments: {_cut(' '.join(others or rest))}")
     if rest:
         options.overrides += rest
     return options
@@ -109,9 +109,14 @@ def _check_command(arguments: Sequence[str]) -> None:
     if not name or name.startswith("-") or name in COMMANDS:
         return
     known = [name for name, command in COMMANDS.items() if command.summary]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name[:80], known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise UserError(f"unknown command {name!r}{hint} Known: {', '.join(known)}")
+    raise UserError(f"unknown command {_cut(repr(name))}{hint} Known: {', '.join(known)}")
+
+
+def _cut(text: str, limit: int = 2000) -> str:
+    """The beginning of a text of a user's own, which may be very long."""
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text):,} characters)"
 
 
 def _described(error: Exception) -> str:
@@ -153,7 +158,7 @@ class _Parser(argparse.ArgumentParser):
     """Argument parser with one-line errors."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help")
+        raise UserError(f"{_cut(message)}; see {self.prog} --help")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -24,7 +24,7 @@ from timetrial.bench.naming import (
     summary,
     system_metrics,
 )
-from timetrial.bench.resuming import NEW, Continuation, clear, continuation, note_journal
+from timetrial.bench.resuming import NEW, Continuation, clear, continuation, note_journal, place_tag
 from timetrial.bench.timing.calibration import calibration_tags, usual_cpu
 from timetrial.bench.timing.doubts import doubt_about
 from timetrial.bench.workshop import Setup, Workshop, prepared
@@ -195,21 +195,13 @@ def origin_of(config: RunConfig, directory: Path | None, *, again: bool) -> Cont
     return origin
 
 
-def place_tags(config: RunConfig, directory: Path | None) -> dict[str, str]:
-    """Tags with the identity of a configuration and the place of its checkpoints in the root."""
-    tags = {schema.CONFIG_HASH: configuration.digest(config)}
-    root = Path(config.tracking.root).absolute()
-    if directory is not None and directory.absolute().is_relative_to(root):
-        tags[schema.CHECKPOINTS] = directory.absolute().relative_to(root).as_posix()
-    return tags
-
-
 def recording_of(
     store: Store | None, attempt: Attempt, workshop: Workshop, tags: Mapping[str, str]
 ) -> Recording | Unrecorded:
     """Starts the record of a run, or continues it; keeps none without a store."""
     origin, directory = attempt.origin, attempt.directory
-    tags = {**place_tags(attempt.config, directory), **tags}
+    place = place_tag(Path(attempt.config.tracking.root), directory)
+    tags = {schema.CONFIG_HASH: configuration.digest(attempt.config), **place, **tags}
     if store is None:
         return Unrecorded()
     if origin.journal is None:

@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -27,6 +26,7 @@ from timetrial.bench.experiment import origin_of, run
 from timetrial.bench.progress import Display
 from timetrial.bench.race import show_result
 from timetrial.bench.resuming import run_directory, tidy
+from timetrial.bench.syncing import opened
 from timetrial.bench.workshop import Workshop, guessed_program
 from timetrial.framework import config as configuration
 from timetrial.framework.callbacks import Watch
@@ -34,7 +34,6 @@ from timetrial.framework.config import RunConfig
 from timetrial.framework.errors import InterruptedAgain, UserError
 from timetrial.framework.hosts import Hosts
 from timetrial.framework.signals import noted
-from timetrial.tracking.store.opening import open_store
 
 PATIENCE_SECONDS = 300
 """Time for all hosts to start, in seconds."""
@@ -165,8 +164,7 @@ def _train(config: RunConfig, *, again: bool) -> int:
     compare({CHECKPOINT_FACT: str(origin_of(config, directory, again=False).step)})
     store = None
     if first:
-        store = open_store(config.tracking.uri, root=Path(config.tracking.root))
-        store.experiment_id(config.tracking.experiment)
+        store = opened(config.tracking)
     with contextlib.ExitStack() as stack:
         stack.enter_context(noted())
         display = stack.enter_context(Display()) if first else None

@@ -10,7 +10,6 @@ import dataclasses
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from timetrial.bench import suite as suites
 from timetrial.bench.claims import AlreadyFinishedError, TakenError
@@ -27,9 +26,9 @@ from timetrial.bench.planning import (
 )
 from timetrial.bench.progress import Display
 from timetrial.bench.report import report, ui_command_line
-from timetrial.bench.resuming import resumable_in, run_directory, tidy
+from timetrial.bench.resuming import run_directory, tidy
 from timetrial.bench.suite import Suite
-from timetrial.bench.sweeping import sweep
+from timetrial.bench.syncing import deliver_again, opened
 from timetrial.bench.workshop import Workshop, guessed_program, lacks_steps
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import StopReason
@@ -41,8 +40,7 @@ from timetrial.framework.types import Condition, Status
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.read.runs import finished_configs, load_runs
 from timetrial.tracking.record import schema
-from timetrial.tracking.store.delivery import deliver_unsent
-from timetrial.tracking.store.opening import Store, open_store
+from timetrial.tracking.store.opening import Store
 
 POLL_SECONDS = 1.0
 """Pause between two looks at runs of other processes, in seconds."""
@@ -59,10 +57,7 @@ def train(config: RunConfig, *, again: bool = False) -> int:
     """
     workshop, tracking = Workshop(), config.tracking
     guessed_program(config, workshop)  # raises bad settings before anything is written
-    store = open_store(tracking.uri, root=Path(tracking.root))
-    store.experiment_id(tracking.experiment)  # raises here, not after the training
-    deliver_unsent(store, tracking.experiment, checkpoint=resumable_in(store.root))
-    sweep(store.root)
+    store = opened(tracking)
     record = None if again else finished_run(store, config)
     if record is not None:
         print(
@@ -129,9 +124,7 @@ def race(
     """
     if missing := obstacles(suite):
         raise UserError(f"suite {suite.name} cannot run here: {'; '.join(missing)}")
-    store = open_store(tracking.uri, root=Path(tracking.root))
-    deliver_unsent(store, tracking.experiment, checkpoint=resumable_in(store.root))
-    sweep(store.root)
+    store = opened(tracking)
     done = finished_configs(store, tracking.experiment)
     configs = planned(suite, tracking, store)
     skipped = sum(configuration.digest(config) in done for config in configs)
@@ -148,6 +141,7 @@ def race(
         failed = make_planned(course)
         if repeat_suspect and Condition.TIME in suite.conditions:
             failed += make_suspect_again(course)
+    deliver_again(store, tracking)
     report(suite, tracking, store, include_suspect=include_suspect)
     for failed_run, error in failed:
         print(f"timetrial: FAILED {failed_run}: {error}", file=sys.stderr)

@@ -143,6 +143,13 @@ def _readable(path: Path) -> JournalContents | None:
         return None
 
 
+def place_tag(root: Path, directory: Path | None) -> dict[str, str]:
+    """The tag with the place of a run's checkpoints, relative to the tracking root."""
+    if directory is None or not directory.absolute().is_relative_to(root.absolute()):
+        return {}
+    return {schema.CHECKPOINTS: directory.absolute().relative_to(root.absolute()).as_posix()}
+
+
 def resumable_in(root: Path) -> Callable[[Path, Mapping[str, str]], int | None]:
     """Returns the function that says where a run whose process ended will continue.
 
@@ -152,11 +159,11 @@ def resumable_in(root: Path) -> Callable[[Path, Mapping[str, str]], int | None]:
     Args:
         root: the tracking root; directories outside are never looked at.
     """
-    checkpoints = checkpoint_root(root)
+    inside = root.resolve()
 
     def resumable_at(path: Path, tags: Mapping[str, str]) -> int | None:
         directory = (root / tags.get(schema.CHECKPOINTS, "..")).resolve()
-        if not directory.is_relative_to(checkpoints.resolve()):
+        if not directory.is_relative_to(inside):
             return None
         journal, offset = last_offset(directory) or (_named(directory), 0)
         return offset if journal == path.name else None

@@ -1,4 +1,4 @@
-"""The command ``timetrial sync``: sends runs to MLflow and says what came of it.
+"""Sends runs to MLflow: the command ``timetrial sync``, and before a command makes runs.
 
 Boundary: prints; ``tracking.store.delivery`` sends.
 """
@@ -10,10 +10,32 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from timetrial.bench.resuming import resumable_in
+from timetrial.bench.sweeping import sweep
 from timetrial.framework.config import Tracking
 from timetrial.tracking.store.client import patient
 from timetrial.tracking.store.delivery import deliver_files, deliver_unsent
-from timetrial.tracking.store.opening import open_store
+from timetrial.tracking.store.listing import check_experiment
+from timetrial.tracking.store.opening import Store, open_store
+
+
+def opened(tracking: Tracking) -> Store:
+    """Opens the store for a command that makes runs; tidies up after earlier ones.
+
+    What they could not send is sent, and what killed ones left half done is removed.
+
+    Raises:
+        TrackingError: the address or the root is wrong, or the experiment was deleted.
+    """
+    store = open_store(tracking.uri, root=Path(tracking.root))
+    check_experiment(store, tracking.experiment)
+    deliver_again(store, tracking)
+    sweep(store.root)
+    return store
+
+
+def deliver_again(store: Store, tracking: Tracking) -> None:
+    """Sends the runs of an experiment that the store lacks, and closes dead ones."""
+    deliver_unsent(store, tracking.experiment, checkpoint=resumable_in(store.root))
 
 
 def sync(tracking: Tracking, files: Sequence[Path]) -> int:

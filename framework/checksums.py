@@ -63,11 +63,6 @@ def _digest(data: bytes) -> bytes:
     return hashlib.sha256(data.replace(b"\r\n", b"\n")).hexdigest().encode()
 
 
-def is_sealed(data: bytes) -> bool:
-    """Whether the first line of a text holds a digest."""
-    return data.removeprefix(_BOM).startswith(_MARK)
-
-
 def _is_like_a_seal(line: bytes) -> bool:
     """True for a first line that was one before a few of its bytes were changed."""
     digits = sum(byte in _HEXADECIMAL for byte in line)

@@ -8,23 +8,33 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from timetrial.framework.errors import UserError
 from timetrial.framework.secrets import MASK, remember
 
+_LONGEST_PART: Final = 255
+_LONGEST_PATH: Final = 4000
+"""Sizes in bytes that file systems allow; looking for a longer name is an error, not a miss."""
+
 
 class PathError(UserError, ValueError):
-    """A path names no home directory, or an address cannot be used."""
+    """A path names no home directory or is too long, or an address cannot be used."""
 
 
 def expanded(path: str) -> str:
     """The path with a leading ``~`` or ``~USER`` replaced by that home directory.
 
     Raises:
-        PathError: there is no such user, or this user has no home directory.
+        PathError: there is no such user, or this user has no home directory; the path is too long.
     """
     found = os.path.expanduser(path)
+    parts = [part.encode("utf-8", "surrogatepass") for part in found.split("/")]
+    if max(map(len, parts)) > _LONGEST_PART or sum(map(len, parts)) + len(parts) > _LONGEST_PATH:
+        raise PathError(
+            f"expected a path of names of at most {_LONGEST_PART} bytes, got {path[:40]!r}... "
+            f"({len(path):,} characters)"
+        )
     if found.startswith("~"):
         raise PathError(
             f"expected a path, got {path!r}: {path.split('/')[0]} has no home directory here "
@@ -42,6 +52,8 @@ def expanded_uri(uri: str) -> str:
     uri = checked_address(uri)
     head = re.match(r"(?:[a-z][a-z0-9+.-]*:(?:///?)?)?(?=~)", uri, re.IGNORECASE)
     if head is None:
+        if re.match(r"(sqlite|file|journal):|[^:]*$", uri):
+            expanded(uri)  # for its length
         return uri
     scheme = head[0].replace("file:///", "file://")  # sqlite needs a fourth slash, file does not
     return scheme + expanded(uri[head.end() :])
@@ -75,7 +87,8 @@ def user_path(path: str) -> Path:
 
 def is_file_name(name: str) -> bool:
     """Whether a text names a file in a directory, and none outside it."""
-    return bool(name) and name not in (".", "..") and not set(name) & {"/", "\\", "\0"}
+    apart = {"/", "\\", "\0", *map(chr, range(0xD800, 0xE000))}  # surrogates have no bytes
+    return bool(name) and name not in (".", "..") and not set(name) & apart
 
 
 UserPath = Annotated[str, expanded]

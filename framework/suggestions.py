@@ -9,6 +9,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
+_LONGEST = 100  # characters of a name that is shown and compared
 CUTOFF = 0.6
 """Minimum similarity of a suggested name, in [0, 1]."""
 
@@ -25,7 +26,8 @@ def unknown(what: str, name: str, known: Iterable[str], hidden: Iterable[str] = 
     names = sorted(map(str, known))
     near = nearest(name, [*names, *hidden])
     hint = f"; did you mean {near!r}?" if near else "."
-    return f"unknown {what} {str(name)!r}{hint} Known: {', '.join(names)}"
+    shown = str(name) if len(str(name)) <= _LONGEST else f"{str(name)[:_LONGEST]}..."
+    return f"unknown {what} {shown!r}{hint} Known: {', '.join(names)}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -34,6 +36,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     Only the last parts of dotted names are compared, as typed (``steps``) or abbreviated:
     ``lr`` is near ``learning_rate``, and ``mom`` is near ``momentum``.
     """
+    if len(name) > _LONGEST:
+        return None
     typed = _last(name)
     rated = [(_likeness(typed, _last(k)), _ratio(name, k), k) for k in known]
     near = [rating for rating in rated if rating[0] >= CUTOFF]

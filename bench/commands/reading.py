@@ -5,6 +5,7 @@ Boundary: options in, a job out; the other modules of ``bench`` do the work.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,7 +104,7 @@ def split_sources(words: Sequence[str]) -> tuple[list[str], list[str]]:
     Raises:
         UserError: there is no source.
     """
-    settings = [w for w in words if _SETTING.match(w) and not Path(w).expanduser().exists()]
+    settings = [w for w in words if _SETTING.match(w) and not os.path.exists(w)]
     sources = [word for word in words if word not in settings]
     if not sources:
         raise UserError(f"--from: expected at least one SOURCE, got only {' '.join(settings)}")

@@ -13,6 +13,8 @@ from pathlib import Path
 import jax
 
 from timetrial.bench.metatrain.config import Command
+from timetrial.bench.resuming import place_tag
+from timetrial.bench.syncing import opened
 from timetrial.framework.checkpoint import Checkpoints, Saved
 from timetrial.framework.files import wait_for_room
 from timetrial.framework.packing import bytes_of
@@ -23,7 +25,6 @@ from timetrial.optimizers.metatraining.settings import MetatrainSettings
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import environment_tags
 from timetrial.tracking.record.journal import RunHeader
-from timetrial.tracking.store.opening import open_store
 from timetrial.tracking.store.recording import resume_recording, start_recording
 
 
@@ -46,7 +47,7 @@ class MetatrainRecording:
         self, settings: MetatrainSettings, command: Command, identity: str, saved: Saved | None
     ) -> None:
         self._checkpoints = Checkpoints(checkpoint_directory(command), identity)
-        store = open_store(command.tracking.uri, root=Path(command.tracking.root))
+        store = opened(command.tracking)
         header = run_header(settings, command, identity)
         if saved is None:
             self._recording = start_recording(store, header, resumable=True)
@@ -88,7 +89,7 @@ class MetatrainRecording:
         """Ends the journal, waits for the last checkpoint and sends the remaining rows."""
         self._recording.end(status, tags, summary)
         self._checkpoints.close()
-        self._recording.finish(status, tags, summary)
+        self._recording.send()
 
 
 def checkpoint_directory(command: Command) -> Path:
@@ -112,6 +113,7 @@ def run_header(settings: MetatrainSettings, command: Command, identity: str) -> 
         schema.METRIC: "score",
         schema.DIRECTION: Direction.MINIMIZE.value,
         schema.CONFIG_HASH: identity,
+        **place_tag(Path(command.tracking.root), checkpoint_directory(command)),
         **environment_tags(),
     }
     return RunHeader(

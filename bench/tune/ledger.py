@@ -96,10 +96,12 @@ def _check_trials(study: optuna.Study, database: Database) -> None:
         facts = trial.user_attrs
         wrong = [key for key, kind in kinds.items() if not isinstance(facts.get(key, kind()), kind)]
         worker = facts.get(WORKER) or {"pid": 0, "started": None}
-        if wrong or not isinstance(worker.get("pid"), int) or "started" not in worker:
+        known = isinstance(worker.get("pid"), int) and "started" in worker
+        one = trial.values is None or len(trial.values) == 1
+        if wrong or not (known and one) or facts.get(POINT, 0) < 0:
             raise UserError(
                 f"study {study.study_name!r} in {database.url} is damaged: expected trial "
-                f"{trial.number} as timetrial wrote it, got another {(wrong or [WORKER])[0]}"
+                f"{trial.number} as timetrial wrote it, got another {(wrong or ['record'])[0]}"
             )
 
 
@@ -249,7 +251,28 @@ def _sampler(plan: StudyPlan, point: int) -> optuna.samplers.BaseSampler:
 
 
 def suggested(claimed: Claimed, plan: StudyPlan) -> dict[str, Any]:
-    """The values of a trial's parameters, by key of the space."""
+    """The values of a trial's parameters, by key of the space.
+
+    Raises:
+        UserError: the storage holds another point than the plan.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Fixed parameter", UserWarning)  # refused below
+        try:
+            values = _suggested(claimed, plan)
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            raise UserError(
+                f"study {plan.name!r} is damaged: point {claimed.point}: {str(error)[:200]!a}"
+            ) from error
+    if plan.points is not None and values != dict(plan.points[claimed.point]):
+        raise UserError(
+            f"study {plan.name!r} is damaged: expected point {claimed.point} to be "
+            f"{dict(plan.points[claimed.point])}, got {str(values)[:200]!a}"
+        )
+    return values
+
+
+def _suggested(claimed: Claimed, plan: StudyPlan) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, among in plan.space.items():
         if isinstance(among, OneOf):

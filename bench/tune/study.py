@@ -14,8 +14,9 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from timetrial.bench.resuming import resumable_in
 from timetrial.bench.sweeping import sweep
+from timetrial.bench.syncing import deliver_again
+from timetrial.bench.syncing import opened as opened_store
 from timetrial.bench.tune import ledger, summary
 from timetrial.bench.tune.settings import StudyPlan, load_plan
 from timetrial.bench.tune.storage import Database, check_storage, open_storage
@@ -23,8 +24,7 @@ from timetrial.bench.tune.trial import make_trial
 from timetrial.bench.workshop import Workshop
 from timetrial.framework.errors import Interrupted, InterruptedAgain, UserError
 from timetrial.framework.signals import noted, raise_interrupted
-from timetrial.tracking.store.delivery import deliver_unsent
-from timetrial.tracking.store.opening import Store, open_store
+from timetrial.tracking.store.opening import Store
 from timetrial.tracking.store.studies import close_trial_runs
 
 POLL_SECONDS = 1.0
@@ -74,7 +74,7 @@ def opened(plan: StudyPlan) -> tuple[Store, Database, optuna.Study]:
     """Opens or creates the stores of a plan and its study."""
     tracking = plan.config.tracking
     check_storage(plan.storage)
-    store = open_store(tracking.uri, root=Path(tracking.root))
+    store = opened_store(tracking)
     database = open_storage(plan.storage, plan.settings.heartbeat_seconds)
     with database.lock():
         study = ledger.open_study(plan, database)
@@ -114,7 +114,7 @@ def found_dead(numbers: Sequence[int], plan: StudyPlan, store: Store) -> None:
     """Marks the runs of dead workers as KILLED and prints a line."""
     if numbers:
         experiment = plan.config.tracking.experiment
-        deliver_unsent(store, experiment, checkpoint=resumable_in(store.root))  # of this host
+        deliver_again(store, plan.config.tracking)  # of this host
         close_trial_runs(store, experiment, plan.name, numbers)
         listed = ", ".join(map(str, numbers))
         print(f"the worker of trial {listed} died; another attempt resumes it from its checkpoint")

@@ -292,15 +292,15 @@ def wait_for_rows(tmp_path: Path, process: subprocess.Popen[str]) -> None:
 ENDLESS = ["train", *FLIGHTS, "budget.steps=1000000"]
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_and_kill_record_the_run_as_killed(how: signal.Signals, tmp_path: Path):
     process = start(tmp_path, *ENDLESS)
     wait_for_rows(tmp_path, process)
     process.send_signal(how)
     _, err = process.communicate(timeout=600)
     assert process.returncode == 128 + how
-    assert "interrupted; the same command continues" in err
-    assert "Traceback" not in err
+    (line,) = [line for line in err.splitlines() if not line.startswith("flights_dlrm")]
+    assert line == "timetrial: interrupted; the same command continues"
     (run,) = records(tmp_path)
     assert run.status == "KILLED"
     assert len(run.evaluations) >= 2
@@ -315,7 +315,7 @@ def test_a_suite_goes_on_after_kill_9_and_does_not_count_the_half_run(tmp_path: 
     done = timetrial(*words, f"tracking.root={tmp_path}")
     assert done.code == 0, done.err
     runs = records(tmp_path, "timetrial-quick")
-    assert sorted(run.status for run in runs) == ["FINISHED", "KILLED"]
+    assert [run.status for run in runs] == ["FINISHED"]  # in the journal of the killed one
     assert "recorded" not in done.out.split("report")[0].split("\n")[1]
 
 
@@ -372,7 +372,7 @@ def test_an_ignored_hangup_stays_ignored(tmp_path: Path):
     assert run_python(code, "list", cwd=tmp_path).code == 0
 
 
-CONTINUES = {"bench", "data", "tune", "metatrain", "fetch", "sync", "replay"}
+CONTINUES = {"train", "bench", "data", "tune", "metatrain", "fetch", "sync", "replay"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -389,11 +389,11 @@ def test_a_device_that_is_not_there_is_named(words: list[str], tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_metatrain_with_an_unreachable_store_leaves_no_file(tmp_path: Path):
+def test_metatrain_with_a_store_of_an_unknown_kind_leaves_no_file(tmp_path: Path):
     """In a process of its own, because it decides where JAX keeps what it compiles."""
-    done = run_python(MAIN, "metatrain", "tracking.uri=http://127.0.0.1:9", cwd=tmp_path)
+    done = run_python(MAIN, "metatrain", "tracking.uri=ftp://x", cwd=tmp_path)
     assert done.code == 2
-    assert "127.0.0.1:9" in done.err
+    assert "expected sqlite:///" in done.err
     assert list(tmp_path.iterdir()) == []
 
 

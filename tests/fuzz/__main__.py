@@ -135,7 +135,7 @@ def main() -> int:
         print(("{:<22}" + "{:>10}" * 5).format(name, *row), flush=True)
         for fault in found.faults:
             last = (fault["text"].strip().splitlines() or [""])[-1]
-            print(f"    {fault['kind']} {name}/{fault['index']} ({fault['file']}): {last[:150]}")
+            print(f"    {fault['kind']} {name}/{fault['index']} ({fault['file']}): {last[:150]!a}")
         faults += len(found.faults)
     print(("{:<22}" + "{:>10}" * 5).format("all", total.total(), *(total[k] for k in head[2:])))
     if faults:

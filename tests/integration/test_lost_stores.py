@@ -25,6 +25,7 @@ from timetrial.tracking.record.journal import End, Journal, read_journal
 from timetrial.tracking.record.tracker import start_run
 from timetrial.tracking.store import delivery, sqlite_file
 from timetrial.tracking.store.delivery import Delivery, deliver_files, deliver_unsent
+from timetrial.tracking.store.listing import check_experiment
 from timetrial.tracking.store.mirror import Mirror, close_dead_runs
 from timetrial.tracking.store.opening import Store, open_store
 from timetrial.tracking.store.recording import resume_recording, start_recording
@@ -225,8 +226,9 @@ def test_a_deleted_experiment_is_named_and_gets_its_runs_once_it_is_restored(sto
     outcome = deliver_unsent(store)
     assert list(outcome.left) == [waiting.path]
     assert "was deleted; restore it" in outcome.left[waiting.path]
-    with pytest.raises(TrackingError, match="was deleted"):
-        close_dead_runs(store, "tests")
+    for check in (close_dead_runs, check_experiment):
+        with pytest.raises(TrackingError, match="was deleted"):
+            check(store, "tests")
     store.client.restore_experiment(experiment_id)
     assert len(deliver_unsent(again(store)).sent) == 1
     assert_whole(store, 2)
@@ -317,6 +319,23 @@ def test_a_read_only_database_gets_its_runs_when_it_takes_writes_again(
     set_writable(directory, True)
     store = open_store(uri, root=tmp_path / "runs")
     assert len(deliver_unsent(store).sent) == 2
+    assert_whole(store, 2)
+
+
+@pytest.mark.slow
+def test_a_store_that_cannot_be_made_at_first_is_made_when_it_can(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    place = tmp_path / "place"
+    place.write_text("no directory")
+    uri = f"sqlite:///{place}/m.db"
+    store = open_store(uri, root=tmp_path / "runs")
+    assert "File exists" in caplog.text
+    record(store, seed="1")
+    assert place.read_text() == "no directory"
+    place.unlink()
+    record(store, seed="2")
+    assert len(deliver_unsent(store).sent) == 1
     assert_whole(store, 2)
 
 

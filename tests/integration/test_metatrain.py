@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
+import math
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +20,7 @@ import pytest
 
 from timetrial.bench.cli import main
 from timetrial.bench.metatrain import command, config
-from timetrial.framework.checkpoint import load
+from timetrial.framework.checkpoint import Checkpoints, Loaded
 from timetrial.framework.errors import UserError
 from timetrial.optimizers.metatraining import families
 from timetrial.optimizers.metatraining.rules import adam_rule, velo_rule
@@ -91,9 +94,23 @@ def run(words: list[str]) -> int:
     return int(ended.value.code or 0)
 
 
-def leaves(words: list[str]) -> dict[str, np.ndarray]:
+def last(words: list[str]) -> Loaded:
     settings, where = config.read(words)
-    return dict(load(where.directory / "checkpoint", config.identity(settings, None)).leaves)
+    identity = config.identity(settings, None)
+    loaded = Checkpoints(where.directory / "checkpoints", identity).latest()
+    assert loaded is not None
+    return loaded
+
+
+def leaves(words: list[str]) -> dict[str, np.ndarray]:
+    """All arrays of a small state, which are packed into one file."""
+    loaded = last(words)
+    packed = (loaded.path / "packed").read_bytes()
+    arrays = json.loads((loaded.path / "run.json").read_text())["arrays"]
+    return {
+        each["name"]: np.frombuffer(packed, each["dtype"], math.prod(each["shape"]), each["at"])
+        for each in arrays
+    }
 
 
 def test_training_improves_resumes_bitwise_and_exports(
@@ -106,12 +123,12 @@ def test_training_improves_resumes_bitwise_and_exports(
     for directory in (where.directory, other.directory):
         directory.mkdir(parents=True)
 
-    def left_behind_by_kill_9() -> bool:
-        path = where.directory / "checkpoint"
+    def left_behind_by_kill_9() -> int:
         if next(count) == 25:
-            shutil.copy(path, other.directory / "checkpoint")
+            time.sleep(0.5)  # the checkpoint under way is whole then
+            shutil.copytree(where.directory / "checkpoints", other.directory / "checkpoints")
             shutil.copytree(tmp_path / "journals", tmp_path / "other" / "journals")
-        return False
+        return 0
 
     count = itertools.count()
     training, complete = command._piece(made, where, None, left_behind_by_kill_9)
@@ -121,7 +138,7 @@ def test_training_improves_resumes_bitwise_and_exports(
     assert run([*whole, "minutes=0", "--export", str(exported)]) == 0
 
     # It improves: by the fixed validation tasks, which training does not see.
-    saved = load(where.directory / "checkpoint", config.identity(made, None))
+    saved = last(whole).saved
     rows = read_journal(tmp_path / "journals" / saved.journal, evaluations_only=True).rows
     validations = evaluations_in(rows)
     scores = [e.metrics["validation/score"] for e in validations]
@@ -137,7 +154,7 @@ def test_training_improves_resumes_bitwise_and_exports(
     np.testing.assert_allclose(to_vector(weights.meta_params), best, rtol=1e-6)
 
     # Killed in the middle and continued, it ends in the very same bits.
-    began = int(leaves(parts)[".step"])
+    began = last(parts).saved.step
     assert 10 < began < 30
     assert run(parts) == 0
     one, two = leaves(whole), leaves(parts)

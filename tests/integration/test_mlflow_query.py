@@ -195,5 +195,12 @@ def test_a_damaged_journal_is_named_and_stops_no_other(
     assert finished_configs(store, "tests") == set()
     delivery = deliver_unsent(store)
     assert delivery.sent == []
-    assert {path.name for path in delivery.damaged} >= {"empty.jsonl", "zeros.jsonl", "text.jsonl"}
+    assert len(delivery.damaged) == 4  # a command that writes: they are set aside
+    for name in ("empty", "zeros", "text", "stepless"):
+        assert caplog.text.count(f"{name}.jsonl.damaged") == 1
+        assert (store.journals / f"{name}.jsonl.damaged").is_file()
+    caplog.clear()
+    assert deliver_unsent(store).damaged == {}
     assert close_dead_runs(store, "tests") == []
+    assert [run.run_id for run in load_runs(store, "tests")] == [good.run_id]
+    assert not caplog.messages

@@ -1,18 +1,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from outages import mlflow_server, stop
 from recorded import ROWS, Recording, identity, points, record
 
 from timetrial.framework.records import Row
@@ -20,7 +17,7 @@ from timetrial.tracking.read.mlflow import from_mlflow
 from timetrial.tracking.read.runs import finished_configs, load_runs
 from timetrial.tracking.store.delivery import deliver_files
 from timetrial.tracking.store.opening import Store, open_store
-from timetrial.tracking.store.ui import ui_address, ui_command, ui_environment
+from timetrial.tracking.store.ui import ui_address, ui_command
 from timetrial.tracking.store.views import write_views
 
 pytest.importorskip("flask", reason="needs all of MLflow")
@@ -37,38 +34,10 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def server(
     local: Store, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Store, subprocess.Popen[bytes]]]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("log") / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            ui_command(local, port=port),
-            env=ui_environment(local),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        address = ui_address(local, "/health", port=port)
-        deadline = time.monotonic() + 180
-        while True:
-            try:
-                urllib.request.urlopen(address, timeout=5).close()
-                break
-            except (urllib.error.URLError, OSError):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.2)
+    with mlflow_server(local, log) as (process, port):
         root = tmp_path_factory.mktemp("client")
         yield open_store(f"http://127.0.0.1:{port}", root=root), process
-    finally:
-        stop(process)
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def test_the_server_listens_on_this_machine_only_and_its_address_is_no_argument(
@@ -150,7 +119,8 @@ def test_a_server_that_dies_does_not_take_the_run_with_it(
     assert len(caplog.records) == 1
     assert local.client.get_run(tracker.run_id).info.status == "RUNNING"
 
-    assert deliver_files(local, [tracker.path]).sent == [tracker.run_id]
+    outcome = deliver_files(local, [tracker.path])
+    assert list(outcome.left) == [tracker.path]  # the artifacts need the server
     (run,) = load_runs(local, "dies")
     assert (run.status, run.step, len(run.evaluations)) == ("FINISHED", 4, 3)
     whole = record(local, experiment="dies")

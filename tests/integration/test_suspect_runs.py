@@ -186,12 +186,12 @@ def test_a_resumed_run_remembers_the_busy_machine(tracking: Tracking, machine, t
             if info.step == 21:
                 raise Killed
 
-    config = config_of(tracking, "budget.steps=40")
-    store, checkpoint = open_(tracking), tmp_path / "checkpoint"
+    config = config_of(tracking, "budget.steps=40", "tracking.checkpoint_minutes=1e-6")
+    store, directory = open_(tracking), tmp_path / "run"
     machine(0.9, 0.0, rate=0.2)
     with pytest.raises(Killed):
-        run(config, store, Workshop(), callbacks=[Kill()], checkpoint=checkpoint)
-    result = run(config, store, Workshop(), checkpoint=checkpoint)
+        run(config, store, Workshop(), callbacks=[Kill()], directory=directory)
+    result = run(config, store, Workshop(), directory=directory)
     assert result.step == 40
     assert result.doubt.startswith("Other processes used ")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib
@@ -115,7 +113,8 @@ def test_trials_are_ordinary_runs_and_the_summary_has_the_rest(
     assert found.data.metrics["best/objective"] == best.value
     assert found.data.tags["best_trial"] == str(best.number)
     assert f"trial {best.number}:" in capsys.readouterr().out
-    assert not list((tmp_path / "checkpoints").rglob("*.msgpack"))
+    for made in (tmp_path / "checkpoints").glob("*/*"):  # the final one of each trial
+        assert len(list(made.glob("*/SHA256SUMS"))) == 1
 
     exported = suites.load_run([f"preset={tmp_path}/best.yaml", f"tracking.root={tmp_path}"])
     assert (
@@ -273,7 +272,7 @@ def test_a_run_that_raises_fails_its_trial_and_is_tried_again_by_the_next_comman
 def test_an_interrupted_trial_goes_on_from_its_checkpoint(
     words: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    words = [*words, "study.trials=2"]
+    words = [*words, "study.trials=2", "tracking.checkpoint_minutes=1e-9"]
     batches = TinyWorkload.train_batch
 
     def interrupted(self, seed: int, step: int):
@@ -293,10 +292,9 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint(
     complete.sort(key=lambda t: t.user_attrs["point"])
     assert [t.value for t in complete] == values_of(again)
     mine = [r for r in runs(words) if r.tags[schema.STUDY] == "tiny-adam-sobol-0"]
-    assert sorted((r.status, r.tags.get(schema.RESUMED_AT, "")) for r in mine) == [
-        ("FINISHED", ""),
-        ("FINISHED", "15"),
-    ]
+    assert [r.status for r in mine] == ["FINISHED", "FINISHED"]
+    (resumed_at,) = [int(r.tags[schema.RESUMED_AT]) for r in mine if schema.RESUMED_AT in r.tags]
+    assert 15 <= resumed_at <= 17
     whole = [r for r in runs(words) if r.tags[schema.STUDY] == "undisturbed"]
     resumed = next(r for r in mine if schema.RESUMED_AT in r.tags)
     same = next(r for r in whole if r.tags[schema.POINT] == resumed.tags[schema.POINT])
@@ -501,7 +499,11 @@ def test_a_suite_races_the_tuned_preset_under_the_label_hpo(
     assert races.race(suite("adam", "hpo"), tracking) == 0  # nothing is repeated
     assert len(load_runs(store_of(words), tracking.experiment)) == 2
 
-    preset.write_text(preset.read_text().replace("name: tiny", "name: flights_dlrm"))
+    text = preset.read_text().replace("name: tiny", "name: flights_dlrm")
+    preset.write_text(text)
+    with pytest.raises(UserError, match="changed since it was written"):
+        suites.plan(suite("hpo"), tracking, "tiny")
+    preset.write_text(text.partition("\n")[2])  # without its checksum
     with pytest.raises(UserError, match="expected workload tiny"):
         suites.plan(suite("hpo"), tracking, "tiny")
 
@@ -538,22 +540,3 @@ def test_the_command_exits_with_2_and_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert line.startswith("timetrial: ")
-
-
-DYING = """
-import os, sys
-from pathlib import Path
-from timetrial.framework.files import write_atomically
-os.fsync = lambda file: os._exit(9)  # the worker dies while it writes
-write_atomically(Path(sys.argv[1]), b"x")
-"""
-
-
-def test_half_files_of_dead_workers_go_with_their_checkpoint(tmp_path: Path):
-    checkpoint, other = tmp_path / "1.msgpack", tmp_path / "11.msgpack"
-    died = subprocess.run([sys.executable, "-c", DYING, str(checkpoint)], cwd=ROOT)
-    assert died.returncode == 9
-    assert len(list(tmp_path.iterdir())) == 1
-    other.write_bytes(b"of another point")
-    trial.forget(checkpoint)
-    assert list(tmp_path.iterdir()) == [other]

@@ -53,6 +53,7 @@ FRAMEWORK: Final = "framework"
 """Tag of every AlgoPerf trial: ``jax``, ``pytorch`` or empty."""
 
 _MOST_STEPS: Final = 2**53
+_MOST_BYTES: Final = 8 << 20  # of meta data
 
 _MACHINE: Final = {schema.DEVICE_KIND: "gpu_model_name", schema.DEVICE_COUNT: "gpu_count"}
 """Keys of the meta data by the tags of the machine."""
@@ -260,7 +261,9 @@ def _record(path: Path, root: Path, evaluations: list[Row]) -> RunRecord:
 def _meta_data(path: Path) -> Mapping[str, object]:
     """The meta data of a trial; empty when there are none that can be read."""
     try:
-        meta = json.loads((path / "meta_data_0.json").read_text(encoding="utf-8-sig"))
+        with (path / "meta_data_0.json").open("rb") as file:
+            meta = json.loads(file.read(_MOST_BYTES).decode("utf-8-sig"))
+        json.dumps(meta, ensure_ascii=False).encode()  # a ValueError for half of a surrogate pair
     except (OSError, ValueError, RecursionError):
         return {}
     return meta if isinstance(meta, dict) else {}

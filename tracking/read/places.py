@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from timetrial.framework.errors import UserError
+from timetrial.framework.paths import user_path
 from timetrial.framework.records import RunRecord
 from timetrial.tracking.read.algoperf_logs import read_algoperf_logs
 from timetrial.tracking.read.journals import from_journals
@@ -36,10 +37,10 @@ def read_place(place: str, experiment: str | None = None) -> Source:
     """
     if "://" in place:
         return _from_store(place, experiment)
-    path = Path(place).expanduser()
-    if path.is_dir():
+    path = user_path(place)
+    if os.path.isdir(path):
         return _from_directory(path, experiment)
-    if path.is_file():
+    if os.path.isfile(path):
         return records_from_times(path)
     raise UserError(
         f"{place}: expected a directory of runs or of AlgoPerf's logs, a CSV file of times, or an "

@@ -61,6 +61,7 @@ def decode(text: str) -> list[Row]:
     """
     try:
         records = json.loads(text)
+        json.dumps(records, ensure_ascii=False).encode()  # a ValueError for half of a pair
         if isinstance(records, dict):
             records = records["evaluations"]
             if text != f'{_HEAD}"{_digest(_list_in(text))}", "evaluations": {_list_in(text)}}}':

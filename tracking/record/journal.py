@@ -314,7 +314,7 @@ def _row(record: Mapping[str, Any]) -> Row:
     return Row(
         step=_count(record["step"]),
         train_seconds=float(record["train_seconds"]),
-        metrics={key: float(value) for key, value in record["metrics"].items()},
+        metrics={_text(key): float(value) for key, value in record["metrics"].items()},
         timestamp_ms=_milliseconds(record["timestamp_ms"]),
     )
 
@@ -324,7 +324,7 @@ def _end(record: Mapping[str, Any]) -> End:
         status=Status(record["status"]),
         timestamp_ms=_milliseconds(record["timestamp_ms"]),
         tags=_texts(record["tags"]),
-        summary={key: float(value) for key, value in record["summary"].items()},
+        summary={_text(key): float(value) for key, value in record["summary"].items()},
         files=_texts(record.get("files", {})),
     )
 
@@ -332,11 +332,13 @@ def _end(record: Mapping[str, Any]) -> End:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected a text, got {str(value)[:60]}")
+    if not value.isascii():
+        value.encode()  # a ValueError for half of a surrogate pair
     return value
 
 
 def _texts(tree: Any) -> dict[str, str]:
-    return {key: _text(value) for key, value in tree.items()}
+    return {_text(key): _text(value) for key, value in tree.items()}
 
 
 def _count(value: Any, limit: int = 2**63 - 1) -> int:

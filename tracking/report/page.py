@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 import jinja2
 
-from timetrial.framework.checksums import digest_line
 from timetrial.framework.files import write_atomically
 from timetrial.framework.records import RunRecord
 from timetrial.framework.secrets import masked_file
@@ -30,8 +29,6 @@ from timetrial.tracking.report.style import Look, looks
 
 PAGE: Final = "report.html"
 
-READ_BACK: Final = {"targets.csv", "time_to_target.csv", "trial_times.csv"}
-"""Files that Timetrial reads, too; each has a checksum beside it."""
 
 _BLOCKS: Final = {"text": Text, "bullets": Bullets, "heading": Heading, "table": Table,
                   "plots": Plots, "columns": Columns}  # fmt: skip
@@ -83,8 +80,6 @@ def _write(results: Results, directory: Path) -> Path:
         for name, data in _files(section, shown, results.options.title).items()
     }
     files[PAGE] = _page(results, sections, shown, sorted(files)).encode()
-    for name in sorted(READ_BACK & files.keys()):
-        files[f"{name}.sha256"] = digest_line(name, files[name])
     for name, data in files.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from timetrial.framework.errors import UserError
+from timetrial.framework.paths import user_path
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Split
 from timetrial.tracking.record import schema
@@ -45,7 +46,7 @@ def named_targets(name: str) -> Targets:
     if name == "algoperf":
         return {(condition, Split.VALIDATION): algoperf_targets() for condition in CONDITIONS}
     where = "the paper's Table 6" if name == "paper" else f"targets {name}"
-    table = _paper_table() if name == "paper" else _read_table(Path(name).expanduser())
+    table = _paper_table() if name == "paper" else _read_table(user_path(name))
     conditions = [
         c for c in CONDITIONS if "condition" not in table or (table["condition"] == c).any()
     ]
@@ -126,6 +127,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _json_table(tree: object) -> pd.DataFrame:
     """AlgoPerf's targets per split, or one number per workload."""
+    json.dumps(tree, ensure_ascii=False).encode()  # a ValueError for half of a surrogate pair
     if not isinstance(tree, dict):
         raise ValueError("expected an object of workloads and numbers")
     if not isinstance(tree.get("workloads"), dict):

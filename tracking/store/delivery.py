@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from timetrial.framework.errors import UserError
+from timetrial.tracking.record.aside import set_aside
 from timetrial.tracking.record.environment import process_is_gone
 from timetrial.tracking.record.journal import journals_in, read_journal
 from timetrial.tracking.store.errors import store_errors
@@ -129,7 +130,8 @@ def _unsent(store: Store, experiment: str | None, delivery: Delivery) -> list[Pa
 
 
 def _note_damage(delivery: Delivery, path: Path, error: Exception) -> None:
-    _log.warning("%s; it is skipped", error)
+    what = set_aside(path, error) if isinstance(error, UserError) else "it is skipped"
+    _log.warning("%s; %s", error, what)
     delivery.damaged[path] = str(error)
 
 

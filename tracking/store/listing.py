@@ -97,6 +97,15 @@ def listed_runs(store: Store, experiment: str, filter_string: str = "") -> list[
     return found
 
 
+def check_experiment(store: Store, name: str) -> None:
+    """Returns if runs can be recorded under an experiment; makes it. An outage is no obstacle.
+
+    Raises:
+        TrackingError: the experiment was deleted.
+    """
+    store.connection.attempt(lambda: store.experiment_id(name), urgent=True)
+
+
 def experiment_names(store: Store) -> list[str]:
     """Names of the store's active experiments, sorted; MLflow's empty default one is left out."""
     with store_errors(store.uri):

@@ -18,7 +18,6 @@ from timetrial.framework.errors import UserError
 from timetrial.framework.types import Metrics, Status, TrainState
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import process_is_gone
-from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.evaluations_file import evaluations_in
 from timetrial.tracking.record.journal import (
     End,
@@ -279,12 +278,13 @@ def close_dead_runs(
             tags = read_journal(path, evaluations_only=True).tags
             if not process_is_gone(tags) or keep(tags):
                 continue
-            end_dead(path)
             mirror = Mirror(store, path)
-        except (TrackingError, OSError) as error:
+            if mirror.is_claimed:
+                end_dead(path)
+        except (UserError, OSError) as error:
             _log.warning("%s; it is skipped", error)
             continue
-        if mirror.close():
+        if mirror.is_claimed and mirror.close():
             closed.append(str(mirror.run_id))
 
     def mark() -> None:

@@ -319,7 +319,8 @@ def _is_the_same(uri: str, database: Path) -> bool:
     Raises:
         OutageError: the file is locked or read-only.
     """
-    if _opened_files.get(database, (None, 0))[0] != sqlite_file.identity(database):
+    file = sqlite_file.identity(database)
+    if file is None or _opened_files.get(database, (None, 0))[0] != file:
         return False
     with store_errors(uri):
         sqlite_file.check_writable(database)

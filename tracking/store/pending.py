@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from timetrial.framework.types import Status
-from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.record.errors import DamagedJournalError, TrackingError
 from timetrial.tracking.record.journal import Journal
 from timetrial.tracking.store.errors import store_errors
 from timetrial.tracking.store.opening import Store
@@ -84,7 +84,7 @@ def outline(path: Path) -> Outline:
     except OSError as error:
         raise TrackingError(f"journal {path}: cannot be read ({error.strerror})") from error
     except _MALFORMED as error:
-        raise TrackingError(
+        raise DamagedJournalError(
             f"journal {path}: expected a whole first and last line, got damaged ones "
             f"({type(error).__name__})"
         ) from error
@@ -168,7 +168,7 @@ def identity_of(experiment: Experiment) -> str:
 def _sent(line: Mapping[str, Any]) -> tuple[str, Sent]:
     """Name of the store, and what a ``sent`` line says; lines of version 0.1 know no name."""
     run_id, experiment = str(line.get("run_id", "")), line.get("experiment")
-    name = str(line["store"]) if run_id else _UNKNOWN_STORE
+    name = str(line.get("store", line.get("uri", ""))) if run_id else _UNKNOWN_STORE
     return name, Sent(run_id, None if experiment is None else str(experiment))
 
 

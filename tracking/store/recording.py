@@ -84,7 +84,7 @@ class Recording:
 
     def finish(self, status: Status, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
         """Ends the journal and sends the rest of it."""
-        self.end(status, tags, summary)
+        self._tracker.finish(status, tags, summary)
         self.send()
 
 
