@@ -66,10 +66,10 @@ def kill(soak: Soak, commands: list[str], seed: int, kills: int, per_case: int) 
             faults += 1
             print(f"    FAULT in case {case}: {fault}", flush=True)
         case += 1
-    print(
-        f"{made} kills in {case} cases, {time.monotonic() - began:.0f} s: {faults} faults; charged "
-        f"seconds lost per kill: mean {sum(losses) / max(1, made):.2f}, most {max(losses, default=0.0):.2f}"
-    )
+    print(f"{made} kills in {case} cases, {time.monotonic() - began:.0f} s: {faults} faults")
+    if losses:
+        mean, most = sum(losses) / made, max(losses)
+        print(f"charged seconds lost per kill: mean {mean:.2f}, most {most:.2f}")
     return faults
 
 

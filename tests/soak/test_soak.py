@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
 
 from soak import signals
 from soak.races import Soak, Strike
+from timetrial.tracking.record.journal import journals_in, read_journal
 
 STORE, RECORD = "timetrial.tracking.store", "timetrial.tracking.record"
 
@@ -61,3 +63,15 @@ def test_a_signal_ends_with_one_line_and_loses_nothing(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_two_workers_get_the_signal_of_the_process_that_started_them(number: int, soak: Soak):
     assert signals.workers_story(soak, "steps", (number,)) == []
+
+
+def test_the_end_is_in_the_journal_before_anything_is_sent(soak: Soak, tmp_path: Path):
+    signalled = Strike("timetrial.framework.trainer:Trainer._finish", 7, numbers=(signal.SIGHUP,))
+    killed = Strike("timetrial.tracking.store.mirror:Mirror.close")
+    process = soak.start("train", tmp_path, signalled, killed)
+    assert process.wait() == -signal.SIGKILL
+    (journal,) = journals_in(tmp_path)
+    contents = read_journal(journal)
+    assert contents.end is not None
+    assert contents.end.status == "KILLED"
+    assert {7, 8} & {row.step for row in contents.rows}
