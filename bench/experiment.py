@@ -103,9 +103,9 @@ def run(
         signalled = stack.enter_context(noted())
         with errors_of_plugins("while the run was described"):
             recording = recording_of(store, attempt, workshop, tags or {})
-        with ended(recording, attempt.clock, attempt.started) as results:
-            with errors_of_plugins("during the run"):
-                results.append(trained(attempt, recording, watch, callbacks, signalled))
+        record = ended(recording, attempt.clock, attempt.started)
+        with record as results, errors_of_plugins("during the run"):
+            results.append(trained(attempt, recording, watch, callbacks, signalled))
         if number := signalled():  # it came after the last update
             raise Interrupted(number)
     return results[0]
