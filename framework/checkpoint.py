@@ -18,6 +18,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -121,8 +122,14 @@ class Loaded:
                     f"checkpoint {self.path}: expected {name} to be {want}, got {got}: the model "
                     f"or the optimizer is another one than when it was saved; {STARTS_ANEW}"
                 )
-        packed = (self.path / _PACKED).read_bytes()
-        content = read_arrays(packed, self.path / _ARRAYS, found, expected)
+        try:
+            packed = (self.path / _PACKED).read_bytes()
+            content = read_arrays(packed, self.path / _ARRAYS, found, expected)
+        except Exception as error:  # decoders raise many types
+            raise UserError(
+                f"checkpoint {self.path}: expected the arrays of run.json, got others "
+                f"({type(error).__name__}: {error}); {STARTS_ANEW}"
+            ) from error
         restored = [content[name] for name in expected]
         state: TrainState = jax.tree_util.tree_unflatten(structure, restored)
         return state
@@ -165,7 +172,14 @@ class Checkpoints:
             try:
                 _check_sums(path)
                 return self._loaded(path)
-            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            except (
+                OSError,
+                ValueError,
+                LookupError,
+                TypeError,
+                AttributeError,
+                RecursionError,
+            ) as error:
                 if jax.process_index() == 0:
                     _set_aside(path, error)
         return None
@@ -267,7 +281,7 @@ class Checkpoints:
                     f"checkpoint {path}: expected {what} {expected}, got {got}; {STARTS_ANEW}"
                 )
         arrays = meta.pop("arrays")
-        return Loaded(path, Saved(**meta), arrays)
+        return Loaded(path, _checked(Saved(**meta)), [_checked_array(each) for each in arrays])
 
 
 def is_whole(path: Path) -> bool:
@@ -278,12 +292,40 @@ def is_whole(path: Path) -> bool:
 def _sums_of(path: Path) -> str:
     """Checksums of all files, in the format of ``sha256sum``."""
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != _SUMS)
+    if any(file.is_symlink() for file in path.rglob("*")):
+        raise ValueError("it contains links")
     lines = []
     for file in files:
         with file.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
         lines.append(f"{digest}  {file.relative_to(path).as_posix()}\n")
     return "".join(lines)
+
+
+def _checked(saved: Saved) -> Saved:
+    """The same contents; raises ValueError for another type or a negative number."""
+    texts = (saved.journal, saved.run_id, saved.ending, *saved.notes.values())
+    texts += (*saved.made_by.values(),)
+    numbers = (saved.step, saved.offset, saved.stalled_updates)
+    seconds = (*saved.seconds.values(), *saved.cpu_seconds.values())
+    if (
+        not all(isinstance(text, str) for text in texts)
+        or not all(type(number) is int and number >= 0 for number in numbers)
+        or not all(isinstance(each, float | int) and 0 <= each < math.inf for each in seconds)
+        or not all(isinstance(each, float | int) for each in saved.machine.values())
+        or not isinstance(saved.callbacks, dict)
+    ):
+        raise ValueError(f"unexpected types in {_META}")
+    return saved
+
+
+def _checked_array(array: Any) -> Mapping[str, Any]:
+    """The same description; raises ValueError, KeyError or TypeError for another one."""
+    named = isinstance(array["name"], str) and isinstance(array["dtype"], str)
+    sizes = [array["at"], *array["shape"]]
+    if not named or not all(type(size) is int for size in sizes) or array["at"] < -1:
+        raise ValueError(f"unexpected arrays in {_META}")
+    return dict(array)
 
 
 def last_offset(directory: Path) -> tuple[str, int] | None:

@@ -45,7 +45,9 @@ class Loader:
     def is_sealed(self, directory: Path) -> bool:
         """Whether a file still claims to be as written; without that line, edits are accepted."""
         return self.sealed and any(
-            b"sha256" in path.read_bytes()[:100] or path.suffix in (".jsonl", ".params")
+            b"sha256" in path.read_bytes()[:100]
+            or path.suffix in (".jsonl", ".params")
+            or path.name == "SHA256SUMS"
             for path in self.targets(directory)
         )
 
@@ -60,8 +62,10 @@ def _write_journal(directory: Path) -> None:
     from timetrial.tracking.record.tracker import resume_run, start_run
 
     first = start_run(directory, identity())
-    first.log(ROWS[:4])
-    run = resume_run(first.path, first.last_row_offset, {"pid": "2"})
+    first.log(ROWS[:3])
+    offset = first.offset
+    first.log(ROWS[3:4])
+    run = resume_run(first.path, offset, {"pid": "2"})
     run.log(ROWS[3:])
     run.finish(Status.FINISHED, {"stop_reason": "BUDGET"}, {"final/loss": 1.25})
     run.path.rename(directory / "run.jsonl")
@@ -605,11 +609,58 @@ def _load_images(directory: Path) -> Any:
     return found
 
 
+# Checkpoints
+
+
+def _state() -> Any:
+    import optax
+    from tiny import TinyWorkload
+
+    from timetrial.framework.step import Program
+
+    return Program(TinyWorkload(), optax.adam(0.1)).init(3)
+
+
+def _write_checkpoint(directory: Path) -> None:
+    from timetrial.framework.checkpoint import Checkpoints, Saved
+
+    checkpoints = Checkpoints(directory / "run", "me")
+    saved = Saved(0, {"train": 1.5}, "run.jsonl", 77, "id", {"a": "b"}, made_by={"jax": "0.1"})
+    checkpoints.save(_state(), saved)
+    checkpoints.close()
+
+
+def _load_checkpoint(directory: Path) -> Any:
+    import jax
+
+    from timetrial.framework.checkpoint import Checkpoints
+    from timetrial.framework.errors import UserError
+
+    loaded = Checkpoints(directory / "run", "me").latest()
+    if loaded is None:
+        raise UserError("no whole checkpoint")
+    params = loaded.state(_state()).params
+    return loaded.saved, [leaf.tobytes() for leaf in jax.tree.leaves(jax.device_get(params))]
+
+
+def _load_checkpoint_with_new_sums(directory: Path) -> Any:
+    """As somebody's own checkpoint, whose checksums fit."""
+    from timetrial.framework.checkpoint import _sums_of
+
+    path = directory / "run" / "1"
+    (path / "SHA256SUMS").write_text(_sums_of(path))
+    return _load_checkpoint(directory)
+
+
 LOADERS: dict[str, Loader] = {
     loader.name: loader
     for loader in (
         Loader("journal", _write_journal, _load_journal, 3, sealed=True, same=_same_journal),
         Loader("journal of 0.2", _write_old_journal, _load_journal, 3),
+        Loader("checkpoint", _write_checkpoint, _load_checkpoint, 1, sealed=True),
+        Loader(
+            "own checkpoint", _write_checkpoint, _load_checkpoint_with_new_sums, 1, "**/run.json"
+        ),
         Loader("calibration", _write_calibration, _load_calibration, 2, sealed=True),
         Loader("exported preset", _write_preset, _load_preset, 2, sealed=True),
         Loader("preset", _write_plain_preset, _load_plain_preset, 2),
