@@ -7,7 +7,7 @@ DEV := $(VENV)/.installed-dev
 suite ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench test test-slow test-gpu gpu gpu-dry ui dashboard report lint typecheck check fuzz bench-overhead bench-velo bench-scoring bench-report bench-metatrain bench-data bench-steps pictures wheel clean
+.PHONY: help install bench test test-slow test-gpu gpu gpu-dry ui dashboard report lint typecheck check fuzz soak bench-overhead bench-velo bench-scoring bench-report bench-metatrain bench-data bench-steps pictures wheel clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ typecheck: $(DEV) ## Check types
 	@$(BIN)/mypy
 
 check: lint typecheck test ## Everything that must be green before a commit
+
+soak: $(DEV) ## Kill commands 50 times and signal them in all phases, an hour (args='--seed 7 --kills 200')
+	@PYTHONPATH=.:tests $(BIN)/python -m soak $(args)
 
 fuzz: $(DEV) ## Feed 9,000 damaged files to every loader, half an hour (args='--seed 7 --inputs 20000')
 	@PYTHONPATH=.:tests $(BIN)/python -m fuzz $(args)

@@ -28,6 +28,7 @@ from timetrial.bench.naming import run_name
 from timetrial.framework.budget import StopReason
 from timetrial.framework.callbacks import StepInfo, Watch
 from timetrial.framework.config import RunConfig
+from timetrial.framework.errors import reason_of
 from timetrial.framework.records import RunResult
 
 REFRESH_PER_SECOND = 4
@@ -164,8 +165,8 @@ class Display:
 
     def failed(self, error: BaseException) -> None:
         """Shows the exception of a failed run."""
-        text = (str(error).splitlines() or ["no message"])[0][:200]
-        self._end(f"FAILED, {type(error).__name__}: {text}")
+        text = reason_of(error)
+        self._end(f"FAILED, {text if len(text) < 300 else f'{text[:100]} ... {text[-200:]}'}")
 
     def _end(self, outcome: str) -> None:
         assert self._config is not None

@@ -33,7 +33,7 @@ from timetrial.bench.workshop import Workshop, guessed_program, lacks_steps
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import StopReason
 from timetrial.framework.config import RunConfig, Tracking
-from timetrial.framework.errors import StorageError, UserError
+from timetrial.framework.errors import StorageError, UserError, reason_of
 from timetrial.framework.records import Row, RunRecord, RunResult
 from timetrial.framework.signals import raise_interrupted
 from timetrial.framework.types import Condition, Status
@@ -304,7 +304,7 @@ def make_planned_run(
         except StorageError:
             raise
         except Exception as error:  # one failed run does not end the race
-            failed.append((run_name(config), f"{type(error).__name__}: {error}"))
+            failed.append((run_name(config), reason_of(error)))
             display.failed(error)
             break
         course.done.add(digest)

@@ -7,6 +7,20 @@ import signal
 
 from timetrial.framework.secrets import masked
 
+LONGEST_REASON = 1000
+"""Characters of an error in one line; of a longer one its beginning and its end."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Class and text of an exception in one line, without credentials.
+
+    The text of an error inside a compiled program is a traceback: the cause is its end.
+    """
+    text = masked(" ".join(f"{type(error).__name__}: {error}".split()))
+    if len(text) <= LONGEST_REASON:
+        return text
+    return f"{text[:200]} ... {text[-(LONGEST_REASON - 205) :]}"
+
 
 class Interrupted(KeyboardInterrupt):
     """A signal ended the program.

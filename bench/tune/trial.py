@@ -25,7 +25,7 @@ from timetrial.bench.workshop import Workshop
 from timetrial.framework import callbacks as cb
 from timetrial.framework.budget import StopReason
 from timetrial.framework.config import RunConfig
-from timetrial.framework.errors import StorageError
+from timetrial.framework.errors import StorageError, reason_of
 from timetrial.framework.records import Row, RunResult
 from timetrial.framework.secrets import masked
 from timetrial.framework.signals import held
@@ -82,7 +82,7 @@ def make_trial(
         text = f"{ledger.INTERRUPTED}: {error}"
     except Exception as error:  # one failed trial does not end the study
         _log.debug("trial %s", claimed.trial.number, exc_info=True)
-        text = f"{ledger.ERROR}: {type(error).__name__}: {error}"
+        text = f"{ledger.ERROR}: {reason_of(error)}"
     finally:
         with held():
             tell(claimed, study, ending, value, text)

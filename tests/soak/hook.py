@@ -2,9 +2,9 @@
 
 Boundary: tests only; wraps functions from outside, so the product has no code for it.
 
-``SOAK_HOOK`` is ``module:name:n:when:signals:token``: before or after the n-th call of ``name`` in
-``module`` the process sends itself the signals, 0.3 s apart. Of all processes with the same token,
-a file, the first one does so, once.
+``SOAK_HOOK`` is ``module:name:n:when:signals:token``, or several with spaces between: before or
+after the n-th call of ``name`` in ``module`` the process sends itself the signals, 0.3 s apart. Of
+all processes with the same token, a file, the first one does so, once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UPDATES = "SOAK_UPDATES"
 
 def install() -> None:
     """Wraps functions as the environment says, now or when their modules are imported."""
-    if text := os.environ.get(HOOK, ""):
+    for text in os.environ.get(HOOK, "").split():
         _when_loaded(text.partition(":")[0], functools.partial(_wrap, text))
     if directory := os.environ.get(UPDATES, ""):
         _when_loaded("timetrial.framework.trainer", functools.partial(_note_updates, directory))

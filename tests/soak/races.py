@@ -97,6 +97,11 @@ class Strike:
     seconds: float = 0.0
     numbers: tuple[int, ...] = (signal.SIGKILL,)
 
+    @property
+    def listed(self) -> str:
+        """The signals, for ``hook``."""
+        return ",".join(str(int(number)) for number in self.numbers)
+
     def __str__(self) -> str:
         if not self.call:
             return f"after {self.seconds:.2f} s"
@@ -126,7 +131,7 @@ class Soak:
 
     Attributes:
         count: number of commands started.
-        token: file that exists once the last started one was struck at its call.
+        token: name of the files that say which calls of the last started one were struck.
     """
 
     def __init__(self, base: Path) -> None:
@@ -144,17 +149,30 @@ class Soak:
         minutes = PERIOD_SECONDS / 60
         return [*given, f"tracking.root={root}", f"tracking.checkpoint_minutes={minutes}"]
 
-    def start(self, name: str, root: Path, strike: Strike | None = None, **how: bool) -> Process:
+    def start(
+        self,
+        name: str,
+        root: Path,
+        *strikes: Strike | None,
+        step_seconds: float = STEP_SECONDS,
+        cold: bool = False,
+    ) -> Process:
         """Starts a command."""
         self.count += 1
         self.token = self.base / f"token{self.count}"
-        variables = {"SOAK_STEP_SECONDS": str(STEP_SECONDS), hook.UPDATES: str(self.updates)}
-        if strike is not None and strike.call:
-            numbers = ",".join(str(int(number)) for number in strike.numbers)
-            words = (strike.call, strike.n, strike.when, numbers, self.token)
-            variables[hook.HOOK] = ":".join(map(str, words))
+        variables = {"SOAK_STEP_SECONDS": str(step_seconds), hook.UPDATES: str(self.updates)}
+        variables[hook.HOOK] = " ".join(
+            ":".join(map(str, (s.call, s.n, s.when, s.listed, self.token.with_suffix(f".{i}"))))
+            for i, s in enumerate(strikes)
+            if s is not None and s.call
+        )
         output = self.base / f"output{self.count}.txt"
-        return Process(self.words(name, root), self.site, output, variables, **how)
+        return Process(self.words(name, root), self.site, output, variables, cold=cold)
+
+    @property
+    def struck(self) -> bool:
+        """True once the last started command was struck at its call."""
+        return self.token.with_suffix(".0").exists()
 
     def reference(self, name: str) -> tuple[Path, float, list[str]]:
         """Root, seconds and result of an undisturbed command."""
@@ -200,7 +218,7 @@ class Soak:
                 process.wait()
                 return True
             time.sleep(0.005)
-        return self.token.exists()
+        return self.struck
 
     def _lost(self, root: Path) -> float:
         """Charged seconds since the last whole checkpoints of the runs that were under way."""

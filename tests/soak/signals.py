@@ -77,7 +77,7 @@ def story(soak: Soak, name: str, phase: str, strike: Strike) -> list[str]:
     root = soak.base / f"signalled{soak.count}"
     process = soak.start(name, root, strike)
     process.wait()
-    if not soak.token.exists():
+    if not soak.struck:
         return [f"the signal did not come: exit {process.wait()}: {process.err[-500:]}"]
     found = answer_faults(process, strike.numbers[0], phase)
     found += standing_faults(root)
