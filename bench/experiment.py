@@ -35,7 +35,7 @@ from timetrial.framework.checkpoint import Checkpoints
 from timetrial.framework.clock import Clock
 from timetrial.framework.config import RunConfig
 from timetrial.framework.entries import WorkloadEntry
-from timetrial.framework.errors import Interrupted, StorageError
+from timetrial.framework.errors import Interrupted, StorageError, reason_of
 from timetrial.framework.gpus import gpus_in_use
 from timetrial.framework.meter import Meter
 from timetrial.framework.records import RunResult, Tracker
@@ -103,8 +103,10 @@ def run(
         signalled = stack.enter_context(noted())
         with errors_of_plugins("while the run was described"):
             recording = recording_of(store, attempt, workshop, tags or {})
-        record = ended(recording, attempt.clock, attempt.started)
-        with record as results, errors_of_plugins("during the run"):
+        with (
+            ended(recording, attempt.clock, attempt.started) as results,
+            errors_of_plugins("during the run"),
+        ):
             results.append(trained(attempt, recording, watch, callbacks, signalled))
         if number := signalled():  # it came after the last update
             raise Interrupted(number)
@@ -268,7 +270,7 @@ def ended(
         status = Status.KILLED
         raise
     except Exception as error:
-        tags = {schema.ERROR: masked(f"{type(error).__name__}: {error}")[:1000]}
+        tags = {schema.ERROR: reason_of(error)}
         files = {schema.TRACEBACK_ARTIFACT: masked("".join(traceback.format_exception(error)))}
         raise
     finally:

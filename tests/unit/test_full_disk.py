@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from recorded import ROWS, identity
 
-from timetrial.bench import signals
+from timetrial.framework import signals
 from timetrial.framework.errors import Interrupted, StorageError, UserError
 from timetrial.framework.files import FULL, wait_for_room
 from timetrial.framework.records import Row

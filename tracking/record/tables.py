@@ -22,13 +22,14 @@ MAX_COLUMNS: Final = 500
 MAX_ROWS: Final = 100_000
 
 
-def read_checked(path: Path, what: str, limit: int = MAX_BYTES) -> bytes:
+def read_checked(path: Path, what: str, limit: int = MAX_BYTES, hint: str = "") -> bytes:
     """The content of a file without its checksum, which is compared.
 
     Args:
         path: the file.
         what: name of the file in errors.
         limit: maximum size in bytes.
+        hint: what was expected instead of a file that cannot be read.
 
     Raises:
         UserError: the file is missing, no regular file, too large, or has another checksum.
@@ -39,7 +40,7 @@ def read_checked(path: Path, what: str, limit: int = MAX_BYTES) -> bytes:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
-        raise UserError(f"{what}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{what}: cannot be read ({error.strerror}){hint}") from error
     except ValueError as error:  # a NUL character in its name
         raise UserError(f"{what}: cannot be read ({error})") from error
     if len(data) > limit:
@@ -48,12 +49,13 @@ def read_checked(path: Path, what: str, limit: int = MAX_BYTES) -> bytes:
     return unsealed(data, what)
 
 
-def read_table(path: Path | IO[str], what: str, **options: Any) -> pd.DataFrame:
+def read_table(path: Path | IO[str], what: str, hint: str = "", **options: Any) -> pd.DataFrame:
     """A table from a CSV file; all cells are texts with ``dtype=str``.
 
     Args:
         path: the file, or an open text.
         what: name of the file in errors.
+        hint: as for ``read_checked``.
         options: further options of ``pandas.read_csv``.
 
     Returns:
@@ -63,7 +65,8 @@ def read_table(path: Path | IO[str], what: str, **options: Any) -> pd.DataFrame:
         UserError: as ``read_checked``; no table in UTF-8; more than ``MAX_COLUMNS`` columns or
             ``MAX_ROWS`` rows; a row with more cells than the header.
     """
-    data = read_checked(path, what) if isinstance(path, Path) else path.read().encode()
+    is_file = isinstance(path, Path)
+    data = read_checked(path, what, hint=hint) if isinstance(path, Path) else path.read().encode()
     try:
         text = data.decode("utf-8-sig")
         _check_header(text, what, options.get("comment"))
@@ -82,7 +85,7 @@ def read_table(path: Path | IO[str], what: str, **options: Any) -> pd.DataFrame:
         raise UserError(f"{what}: expected rows with the cells of the header, got more cells")
     if len(table) > MAX_ROWS:
         raise UserError(f"{what}: expected at most {MAX_ROWS:,} rows, got {len(table):,}")
-    if isinstance(path, Path) and data.startswith(b"\n"):  # the line of the checksum
+    if is_file and data.startswith(b"\n"):  # the line of the checksum
         table.index += 1
     return table
 

@@ -26,6 +26,8 @@ from timetrial.tracking.record.tables import read_checked, read_table
 from timetrial.tracking.scores.algoperf_workloads import ALGOPERF_VALIDATION
 from timetrial.tracking.scores.targets import CONDITIONS, SPLITS
 
+_HINT = "; expected paper, algoperf, or a CSV or JSON file"
+
 Targets = Mapping[tuple[Condition, Split], "pd.Series[float]"]
 """Targets by condition and split: each a series with index workload, name ``target``."""
 
@@ -118,9 +120,11 @@ def _paper_table() -> pd.DataFrame:
 
 def _read_table(path: Path) -> pd.DataFrame:
     if path.suffix != ".json":
-        return read_table(path, f"targets {path}", comment="#")
+        return read_table(path, f"targets {path}", _HINT, comment="#")
     try:
-        return _json_table(json.loads(read_checked(path, f"targets {path}").decode("utf-8-sig")))
+        return _json_table(
+            json.loads(read_checked(path, f"targets {path}", hint=_HINT).decode("utf-8-sig"))
+        )
     except (ValueError, RecursionError) as error:
         raise UserError(f"targets {path}: no table of targets: {error}") from error
 

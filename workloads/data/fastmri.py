@@ -128,7 +128,12 @@ class Volume:
                     if rule := rule_of(one, image):
                         skipped.add(f"{self.path}: slice {number}", rule)
                         continue
-                    rows = half_transformed(one)
+                    with np.errstate(over="ignore", invalid="ignore"):
+                        rows = half_transformed(one)
+                    if not np.isfinite(rows).all():
+                        rule = "expected k-space with a finite transform"
+                        skipped.add(f"{self.path}: slice {number}", rule)
+                        continue
                     yield {
                         "kspace": rows.view(np.float32).reshape(*rows.shape, 2),
                         "target": image.astype(np.float32),
