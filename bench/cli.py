@@ -6,6 +6,7 @@ Boundary: arguments in, exit code out; ``commands`` defines the commands.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import functools
 import logging
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _show_warnings()
         code = _exit_code(given)
         if arguments is None:  # this process ends now
-            sys.stdout.flush()
+            with contextlib.suppress(OSError, ValueError):  # closed, or full
+                sys.stdout.flush()
             signals.exit_with(code)
     sys.exit(code)
 

@@ -27,6 +27,7 @@ _RUN = {
     "evaluation": ("timetrial.framework.step:Program.evaluate", 2),
     "first flush": ("timetrial.tracking.store.writer:RunWriter.configuration", 1),
     "saving": ("timetrial.framework.checkpoint:write_atomically", 2),
+    "sending": ("timetrial.tracking.store.mirror:Mirror.close", 1),
     "end of a run": ("timetrial.tracking.store.recording:Recording.end", 1),
     "finishing a run": ("timetrial.tracking.store.writer:RunWriter.end", 1),
 }

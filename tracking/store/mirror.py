@@ -49,6 +49,9 @@ SLOW_SECONDS: Final = 1.0
 CLOSE_SECONDS: Final = 60.0
 """Longest time of requests at the end of a run."""
 
+BRIEF_SECONDS: Final = 2.0
+"""The same after a second signal."""
+
 
 class Mirror(Callback):
     """Sends one journal to a store: at evaluations, and the rest at the end.
@@ -119,7 +122,7 @@ class Mirror(Callback):
         rest = REST_FACTOR * (ended - began) if ended - began > SLOW_SECONDS else 0.0
         self._next_flush = ended + max(self._flush_seconds, rest)
 
-    def close(self) -> bool:
+    def close(self, seconds: float = CLOSE_SECONDS) -> bool:
         """Sends the rest; a failure gives a warning, unless the store failed before. Never raises.
 
         For a killed run with a checkpoint, rows behind the checkpoint are not sent.
@@ -128,7 +131,7 @@ class Mirror(Callback):
             True when the store has all rows and artifacts to send.
         """
         try:
-            return self.send(self._until, CLOSE_SECONDS) is None
+            return self.send(self._until, seconds) is None
         finally:
             self._claim.release()
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from timetrial.framework.callbacks import Callback
 from timetrial.framework.records import Row
+from timetrial.framework.signals import held
 from timetrial.framework.types import Status
 from timetrial.tracking.record.journal import RunHeader
 from timetrial.tracking.record.tracker import JournalTracker, resume_run, start_run
-from timetrial.tracking.store.mirror import Mirror
+from timetrial.tracking.store.mirror import BRIEF_SECONDS, Mirror
 from timetrial.tracking.store.opening import Store
 
 
@@ -79,8 +80,17 @@ class Recording:
             self._tracker.finish(status, tags, summary, files)
 
     def send(self) -> None:
-        """Sends the rest of an ended journal."""
-        self.mirror.close()
+        """Sends the rest of an ended journal; after a second signal in short time, or not at all.
+
+        Raises:
+            Interrupted: the second signal.
+        """
+        try:
+            self.mirror.close()
+        except KeyboardInterrupt:
+            with held():
+                self.mirror.close(BRIEF_SECONDS)
+            raise
 
     def finish(self, status: Status, tags: Mapping[str, str], summary: Mapping[str, float]) -> None:
         """Ends the journal and sends the rest of it."""
