@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -69,6 +70,8 @@ def raise_interrupted() -> Iterator[None]:
     """Inside, a signal raises ``Interrupted``, so that runs and files are closed properly.
 
     Libraries may drop the exception, or raise another one; the end of the block raises it again.
+    Python drops it in finalizers and callbacks of the garbage collector; then it is raised once
+    more, a moment later.
     """
     received: list[int] = []
 
@@ -77,7 +80,7 @@ def raise_interrupted() -> Iterator[None]:
         _received.append(number)
         raise Interrupted(number)
 
-    with _handled_by(interrupt):
+    with _handled_by(interrupt), _raised_outside_finalizers():
         try:
             yield
         except Exception as error:
@@ -86,6 +89,27 @@ def raise_interrupted() -> Iterator[None]:
             raise
     if received:
         raise Interrupted(received[0])
+
+
+@contextmanager
+def _raised_outside_finalizers() -> Iterator[None]:
+    """Sends the signal once more whose exception Python drops in a finalizer."""
+    before = sys.unraisablehook
+
+    def hook(dropped: Any) -> None:
+        if not isinstance(dropped.exc_value, Interrupted):
+            before(dropped)
+            return
+        again = threading.Timer(0.02, os.kill, (os.getpid(), dropped.exc_value.number))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        if sys.unraisablehook is hook:
+            sys.unraisablehook = before
 
 
 _noted: list[int] = []
