@@ -71,9 +71,7 @@ def run(
     directory: Path | None = None,
     again: bool = False,
 ) -> RunResult:
-    """Makes one run; records it in a journal and mirrors the journal to the store.
-
-    With a directory the run is saved there, and continues from there in the same journal.
+    """Makes one run; records it in a journal, mirrored to the store, and saves it.
 
     Args:
         config: configuration of the run.

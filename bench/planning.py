@@ -46,8 +46,14 @@ def show_plan(suite: Suite, tracking: Tracking) -> int:
         state = f"state {in_words(size)}" if size else ""
         budget = budget_text(config, references[config.workload.name].budget.seconds)
         print(f"  {run_name(config):<44} {budget:<24} {about:<16} {state}".rstrip())
-    if any(state_bytes(c.workload, c.optimizer) for c in configs):
+    sizes = [state_bytes(config.workload, config.optimizer) or 0 for config in configs]
+    if any(sizes):
         print("state: parameters and optimizer; a run says what else it needs before it starts")
+        kept = sum(sizes) if tracking.final_checkpoint else 0
+        print(
+            f"disk: up to {in_words(kept + 2 * max(sizes))} of checkpoints in {tracking.root}; "
+            f"tracking.final_checkpoint=false needs {in_words(2 * max(sizes))}"
+        )
     missing = obstacles(suite)
     for reason in missing:
         print(f"missing: {reason}")

@@ -18,10 +18,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from timetrial.bench.experiment import default_callbacks, fit, header
+from timetrial.bench.experiment import default_callbacks, fit, header, saving
 from timetrial.bench.suite import load_run
 from timetrial.bench.workshop import Workshop, prepare
 from timetrial.framework.callbacks import Watch
+from timetrial.framework.checkpoint import Checkpoints
 from timetrial.framework.clock import Clock
 from timetrial.framework.config import RunConfig
 from timetrial.framework.meter import Meter
@@ -49,11 +50,13 @@ def bare_loop(program: Program, config: RunConfig, steps: int) -> float:
 def tracked(workshop: Workshop, config: RunConfig, steps: int, store: Store) -> float:
     """Charged seconds per step of ``Trainer.fit`` with tracking and progress."""
     setup = prepare(config, workshop, None, None)
-    recording = start_recording(store, header(config, setup, setup.workload, {}))
+    recording = start_recording(store, header(config, setup, workshop, {}), resumable=True)
     watch = Watch(lambda info: None, lambda info, metrics: None)
-    meter = Meter()
-    callbacks = [*default_callbacks(setup, recording, watch, meter), recording.mirror]
-    result = fit(setup, callbacks, Clock(meter=meter))
+    clock = Clock(meter=Meter())
+    callbacks = default_callbacks(setup, recording, watch, clock.meter)
+    checkpoints = Checkpoints(store.root / "checkpoints" / recording.run_id, "")
+    callbacks += [saving(setup, checkpoints, clock, recording, callbacks), recording.mirror]
+    result = fit(setup, callbacks, clock)
     recording.finish(Status.FINISHED, {}, {})
     return result.train_seconds / steps
 

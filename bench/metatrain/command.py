@@ -19,6 +19,7 @@ from timetrial.bench.metatrain.config import Command, devices, identity, read, s
 from timetrial.bench.metatrain.loop import Training
 from timetrial.bench.metatrain.progress import TrainingDisplay
 from timetrial.bench.metatrain.recording import MetatrainRecording, checkpoint_directory
+from timetrial.bench.syncing import opened
 from timetrial.framework.checkpoint import Checkpoints
 from timetrial.framework.config import ConfigError
 from timetrial.framework.errors import Interrupted, UserError
@@ -31,6 +32,7 @@ from timetrial.optimizers.metatraining.vector import from_vector, to_vector
 from timetrial.optimizers.metatraining.warm_start import warm_start
 from timetrial.optimizers.velo.weights import Weights, save_weights
 from timetrial.optimizers.velo.weights.formats import record_digest
+from timetrial.tracking.store.opening import Store
 
 
 def metatrain(overrides: Sequence[str], export: Path | None = None) -> int:
@@ -51,6 +53,7 @@ def metatrain(overrides: Sequence[str], export: Path | None = None) -> int:
     weights = start_weights(settings)
     if export is not None and not export.absolute().parent.is_dir():
         raise ConfigError(f"--export: expected a file in an existing directory, got {export}")
+    store = opened(command.tracking)  # raises before anything is written
     count = devices(settings.pairs, command.cores)
     with contextlib.suppress(RuntimeError):  # JAX is initialised already
         jax.config.update("jax_num_cpu_devices", count)
@@ -58,7 +61,7 @@ def metatrain(overrides: Sequence[str], export: Path | None = None) -> int:
     jax.config.update("jax_compilation_cache_dir", str(command.directory.parent / "compiled"))
     make_private_directory(command.directory)
     with _only_one(command.directory), noted() as interrupted:
-        training, complete = _piece(settings, command, weights, interrupted)
+        training, complete = _piece(settings, command, store, weights, interrupted)
         signal = interrupted()
     if export is not None:
         gen_id = f"timetrial-metatrain-{command.name}-{identity(settings, weights)}"
@@ -72,6 +75,7 @@ def metatrain(overrides: Sequence[str], export: Path | None = None) -> int:
 def _piece(
     settings: MetatrainSettings,
     command: Command,
+    store: Store,
     weights: Weights | None,
     interrupted: Callable[[], int],
 ) -> tuple[Training, bool]:
@@ -87,7 +91,7 @@ def _piece(
     saved = None if loaded is None else loaded.saved
     if loaded is not None:
         state = loaded.state(state)
-    recording = MetatrainRecording(settings, command, digest, saved)
+    recording = MetatrainRecording(settings, command, store, digest, saved)
     training = Training(settings, sizes, mesh, state, recording, saved.seconds if saved else {})
     end = float("inf") if command.minutes is None else time.monotonic() + 60.0 * command.minutes
     status, complete = Status.FAILED, False

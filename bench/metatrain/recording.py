@@ -14,7 +14,6 @@ import jax
 
 from timetrial.bench.metatrain.config import Command
 from timetrial.bench.resuming import place_tag
-from timetrial.bench.syncing import opened
 from timetrial.framework.checkpoint import Checkpoints, Saved
 from timetrial.framework.files import wait_for_room
 from timetrial.framework.packing import bytes_of
@@ -25,6 +24,7 @@ from timetrial.optimizers.metatraining.settings import MetatrainSettings
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import environment_tags
 from timetrial.tracking.record.journal import RunHeader
+from timetrial.tracking.store.opening import Store
 from timetrial.tracking.store.recording import resume_recording, start_recording
 
 
@@ -35,7 +35,8 @@ class MetatrainRecording:
 
     Args:
         settings: settings of the meta-training.
-        command: name and store of the training.
+        command: name of the training.
+        store: store of the run.
         identity: digest of the checkpoint; see ``config.identity``.
         saved: checkpoint to resume from, or None.
 
@@ -44,10 +45,14 @@ class MetatrainRecording:
     """
 
     def __init__(
-        self, settings: MetatrainSettings, command: Command, identity: str, saved: Saved | None
+        self,
+        settings: MetatrainSettings,
+        command: Command,
+        store: Store,
+        identity: str,
+        saved: Saved | None,
     ) -> None:
         self._checkpoints = Checkpoints(checkpoint_directory(command), identity)
-        store = opened(command.tracking)
         header = run_header(settings, command, identity)
         if saved is None:
             self._recording = start_recording(store, header, resumable=True)

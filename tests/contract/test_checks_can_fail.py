@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.experimental import io_callback
 
 from timetrial.bench.check import check
 from timetrial.bench.contracts import optimizers, workloads
@@ -65,6 +66,17 @@ def _impure() -> Callable[..., Any]:
     return lambda settings, horizon: optax.GradientTransformation(lambda params: (), update)
 
 
+def _hidden() -> Callable[..., Any]:
+    """An optimizer that counts its updates outside its state."""
+    calls = itertools.count()
+
+    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        number = io_callback(lambda: np.float32(next(calls)), jnp.float32(0))
+        return jax.tree.map(lambda g: -0.1 / (1 + number) * g, grads), state
+
+    return lambda settings, horizon: optax.GradientTransformation(lambda params: (), update)
+
+
 def _nan_when_masked(settings: Any, horizon: Horizon) -> optax.GradientTransformation:
     def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         whole = len(jax.tree.leaves(grads)) == 4
@@ -103,6 +115,10 @@ BAD_OPTIMIZERS: dict[str, tuple[OptimizerEntry, str]] = {
         entry(made=lambda settings, horizon: optax.sgd(-1e-4)),
         "expected a loss below",
     ),
+    "a_run_from_a_checkpoint_is_bitwise_the_same": (
+        entry(made=_hidden()),
+        "after a checkpoint, got another one",
+    ),
 }
 
 
@@ -121,7 +137,7 @@ def test_a_make_that_returns_something_else_is_named(monkeypatch: pytest.MonkeyP
     assert check(["optimizer=broken"]) == 1
     out = capsys.readouterr().out
     assert "to return an optax.GradientTransformation, got int" in out
-    assert out.splitlines()[-1] == "6 checks failed"
+    assert out.splitlines()[-1] == "7 checks failed"
     assert "  ok     The settings are a frozen dataclass" in out
 
 
@@ -221,6 +237,7 @@ BAD_WORKLOADS: dict[str, tuple[type[Sound], str]] = {
     "padding_counts_for_nothing": (PaddingCounts, "mean"),
     "initialisation_is_a_function_of_the_key": (SameStart, "expected other parameters"),
     "training_state_keeps_its_structure": (Growing, "expected a model state"),
+    "a_run_from_a_checkpoint_is_bitwise_the_same": (Random, "after a checkpoint, got another one"),
     "data_sets_have_digests": (NoDigest, "expected 64 hexadecimal digits for data"),
     "impossible_sizes_are_refused": (TakesAnything, "a ValueError for batch_size=-1"),
     "targets_are_finite": (Sound, "a finite target for validation"),

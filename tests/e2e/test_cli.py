@@ -410,7 +410,7 @@ def test_an_exception_without_text_has_a_name_and_a_place(timetrial, monkeypatch
 def test_a_run_can_be_debugged_without_jit(tmp_path: Path):
     words = ["train", "workload=flights_dlrm", "optimizer=adam", "budget.steps=3"]
     plain = run_python(MAIN, *words, cwd=tmp_path)
-    unjitted = run_python(MAIN, *words, cwd=tmp_path, JAX_DISABLE_JIT="1")
+    unjitted = run_python(MAIN, *words, "--again", cwd=tmp_path, JAX_DISABLE_JIT="1")
     assert unjitted.code == 0, unjitted.err
     values = [float(done.out.split()[1]) for done in (plain, unjitted)]
     assert values[0] == pytest.approx(values[1], rel=1e-3)

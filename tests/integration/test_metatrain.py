@@ -20,6 +20,7 @@ import pytest
 
 from timetrial.bench.cli import main
 from timetrial.bench.metatrain import command, config
+from timetrial.bench.syncing import opened
 from timetrial.framework.checkpoint import Checkpoints, Loaded
 from timetrial.framework.errors import UserError
 from timetrial.optimizers.metatraining import families
@@ -131,7 +132,9 @@ def test_training_improves_resumes_bitwise_and_exports(
         return 0
 
     count = itertools.count()
-    training, complete = command._piece(made, where, None, left_behind_by_kill_9)
+    training, complete = command._piece(
+        made, where, opened(where.tracking), None, left_behind_by_kill_9
+    )
     assert complete
     assert training.step == 60
     exported = tmp_path / "made.params"

@@ -25,7 +25,7 @@ from timetrial.bench.tune.space import configured
 from timetrial.bench.workshop import Workshop
 from timetrial.framework.callbacks import StepInfo
 from timetrial.framework.entries import WorkloadEntry
-from timetrial.framework.errors import UserError
+from timetrial.framework.errors import InterruptedAgain, UserError
 from timetrial.framework.records import RunRecord
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.read.runs import load_runs
@@ -277,12 +277,12 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint(
 
     def interrupted(self, seed: int, step: int):
         if step == 17:
-            raise KeyboardInterrupt
+            raise InterruptedAgain(2)  # a second Ctrl-C
         return batches(self, seed, step)
 
     with monkeypatch.context() as patch:
         patch.setattr(TinyWorkload, "train_batch", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(InterruptedAgain):
             study.tune(words)
     assert [t.state.name for t in stored(words).trials] == ["FAIL", "WAITING"]
     assert study.tune(words) == 0

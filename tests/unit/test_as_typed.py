@@ -105,7 +105,7 @@ TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 @given(TEXTS)
 def test_any_text_comes_back_from_words_and_from_yaml(tmp_path: Path, text: str):
     words = [f"label={text}", f"tracking.experiment={text}", f"workload.note={text}"]
-    root = text.replace("~", "-")
+    root = text.replace("~", "-")[:50]  # names of files have 255 bytes
     config = load(*BASE, *words, f"tracking.root={root}")
     assert (config.label, config.tracking.experiment) == (text, text)
     assert config.tracking.root == root
