@@ -89,7 +89,7 @@ def test_a_key_that_is_missing_is_named_with_the_file(key: str, own: Path):
             r"presets: expected a directory with .*\.yaml, got 'nope'.*mini, paper-step, .*quick",
         ),
         ("presets=algoperf", r"presets: expected a directory with fashion_mnist_resnet\.yaml"),
-        ("presets=" + "x" * 5000, r"presets: expected a directory"),
+        ("presets=" + "x" * 5000, r"presets: expected a path"),
         ("hpo=nope optimizers=hpo", r"hpo: expected a tuned preset for every workload"),
         ("conditions=time calibrations=nope", r"calibrations: .* nope/.*timetrial calibrate"),
         ("conditions=tiem", r"unknown condition 'tiem'; did you mean 'time'"),
