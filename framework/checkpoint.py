@@ -223,6 +223,7 @@ class Checkpoints:
             self.seconds = time.perf_counter() - started
             done()
 
+        make_private_directory(self.directory)
         make_private_directory(path)
         if large:
             with _as_os_error(path):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded import ROWS, Recording, identity, points, record
+from recorded import ROWS, Recording, identity, of_version_0_2, points, record
 
 from timetrial.framework.types import Status
 from timetrial.tracking.read.runs import finished_configs, load_runs
@@ -206,7 +206,7 @@ def test_journals_of_earlier_versions_count_as_sent_if_they_started_in_this_expe
     store: Store,
 ):
     tracker = record(store)
-    lines = tracker.path.read_text().splitlines()
+    lines = of_version_0_2(tracker.path.read_bytes()).decode().splitlines()
     old = lines[-1].partition(', "experiment"')[0] + "}\n"
     tracker.path.write_text("\n".join([*lines[:-1], old]))
     assert deliver_unsent(store).sent == []

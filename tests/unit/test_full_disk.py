@@ -72,7 +72,7 @@ def test_other_failures_are_errors_at_once(caplog: pytest.LogCaptureFixture, num
 def test_a_signal_ends_the_waiting(number: signal.Signals):
     timer = threading.Timer(0.1, os.kill, (os.getpid(), number))
     timer.start()
-    with signals.raise_interrupted(), pytest.raises(Interrupted):
+    with pytest.raises(Interrupted), signals.raise_interrupted():
         wait_for_room(failing(10**6), Path("/data/x"), 1234, poll_seconds=0.01)
 
 

@@ -33,8 +33,10 @@ DAMAGED = "another checksum"
 def tracker(tmp_path: Path) -> JournalTracker:
     """An ended run that was resumed once."""
     first = start_run(tmp_path, identity())
-    first.log(ROWS[:4])
-    second = resume_run(first.path, first.last_row_offset, {"pid": "2"})
+    first.log(ROWS[:3])
+    offset = first.offset
+    first.log(ROWS[3:4])
+    second = resume_run(first.path, offset, {"pid": "2"})
     second.log(ROWS[3:])
     second.finish(Status.FINISHED, {"stop_reason": "BUDGET"}, {"final/loss": 1.25})
     return second

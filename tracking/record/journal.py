@@ -132,7 +132,6 @@ class Journal:
 
     def __init__(self, path: Path, *, cut_at: int | None = None) -> None:
         self._file = LineFile(path, cut_at)
-        self.last_row_offset = self.offset
 
     @property
     def path(self) -> Path:
@@ -167,8 +166,6 @@ class Journal:
                 for row in rows
             ]
         )
-        if rows:
-            self.last_row_offset = self._file.last_line_offset
 
     def end(self, end: End) -> None:
         """Writes the end of the run."""

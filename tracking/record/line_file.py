@@ -43,7 +43,7 @@ class LineFile:
                 self._check_cut(cut_at, size)
                 size = cut_at
             os.ftruncate(self._file, size)
-            self._end = _End(size, size, self._state_at(size))
+            self._end = _End(size, self._state_at(size))
         except BaseException:
             os.close(self._file)
             raise
@@ -54,11 +54,6 @@ class LineFile:
     def offset(self) -> int:
         """Size in bytes."""
         return self._end.offset
-
-    @property
-    def last_line_offset(self) -> int:
-        """Offset of the last line of the last ``append``, in bytes; else the size."""
-        return self._end.last_line
 
     def append(self, objects: Sequence[bytes]) -> None:
         """Appends JSON objects, one line each; on a full disk, waits for room.
@@ -76,7 +71,7 @@ class LineFile:
             lines, state = seals.seal(objects, before.state)
         data = b"".join(lines)
         offset = before.offset + len(data)
-        self._pending = _End(offset, offset - len(lines[-1]), state)
+        self._pending = _End(offset, state)
         try:
             wait_for_room(lambda: self._write(data), self.path, len(data))
         finally:
@@ -142,15 +137,13 @@ class _End:
 
     Attributes:
         offset: size, in bytes.
-        last_line: offset of the last line, in bytes.
         state: CRC-32 of all bytes; None without checksums.
     """
 
-    __slots__ = ("last_line", "offset", "state")
+    __slots__ = ("offset", "state")
 
-    def __init__(self, offset: int, last_line: int, state: int | None) -> None:
+    def __init__(self, offset: int, state: int | None) -> None:
         self.offset = offset
-        self.last_line = last_line
         self.state = state
 
 
