@@ -201,7 +201,7 @@ def mlflow_server(store: Store, log: Path) -> Iterator[tuple[subprocess.Popen[by
     with log.open("wb") as output:
         process = subprocess.Popen(
             ui_command(store, port=port),
-            env=ui_environment(),
+            env=ui_environment(store),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections import Counter
@@ -29,6 +28,7 @@ from timetrial.framework.trainer import Trainer
 from timetrial.framework.types import Metrics, Status, TrainState
 from timetrial.tracking.read.runs import finished_configs, load_runs
 from timetrial.tracking.record.errors import TrackingError
+from timetrial.tracking.record.evaluations_file import decode
 from timetrial.tracking.store.delivery import Delivery, deliver_files, deliver_unsent
 from timetrial.tracking.store.errors import OutageError
 from timetrial.tracking.store.listing import check_experiment
@@ -106,7 +106,7 @@ def assert_whole(store: Store, experiment: str, runs: int = 1) -> None:
         files = artifacts(store, run)
         assert sorted(files) == ["config.yaml", "evaluations.json"]
         assert files["config.yaml"] == identity().config_yaml
-        assert [each["step"] for each in json.loads(files["evaluations.json"])] == [0, 2, 4]
+        assert [each.step for each in decode(files["evaluations.json"])] == [0, 2, 4]
 
 
 def artifacts(store: Store, run: Any) -> dict[str, str]:
@@ -318,7 +318,7 @@ def test_sync_says_what_it_sent_and_what_is_left(
     assert done.code == 1
     assert "broken.jsonl" in done.err
     proxy.down()
-    (remote.journals / "broken.jsonl").unlink()
+    assert (remote.journals / "broken.jsonl.damaged").is_file()
     caplog.clear()
     assert timetrial("sync", *place).code == 1  # whether something is left is unknown
     assert "no answer" in caplog.text

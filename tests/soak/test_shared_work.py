@@ -30,6 +30,7 @@ def wait_for_lock(root: Path) -> Path:
     raise AssertionError("no run has begun")
 
 
+@pytest.mark.slow  # within one process: integration/test_resuming.py
 def test_two_suites_share_the_work(soak: Soak, tmp_path: Path):
     root = tmp_path / "runs"
     processes = [soak.start("bench", root, step_seconds=0.1) for _ in range(2)]

@@ -48,7 +48,7 @@ CASES = [
     ("train", "compile", (signal.SIGINT, signal.SIGINT)),
     ("train", "steps", (signal.SIGHUP,)),
     ("train", "finishing a run", (signal.SIGTERM, signal.SIGTERM)),
-    ("tune", "telling", (signal.SIGTERM,)),
+    pytest.param("tune", "telling", (signal.SIGTERM,), marks=pytest.mark.slow),
 ]
 
 
@@ -60,6 +60,7 @@ def test_a_signal_ends_with_one_line_and_loses_nothing(
     assert signals.story(soak, name, phase, Strike(call, n, numbers=numbers)) == []
 
 
+@pytest.mark.slow
 def test_two_workers_get_the_signal_of_the_process_that_started_them(soak: Soak):
     assert signals.workers_story(soak, "steps", (signal.SIGHUP,)) == []
 
