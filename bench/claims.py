@@ -60,6 +60,21 @@ def claimed(directory: Path, name: str) -> Iterator[None]:
                 directory.rmdir()
 
 
+def is_taken(directory: Path) -> bool:
+    """True while another process has a run; changes nothing."""
+    try:
+        file = os.open(directory / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
 @contextlib.contextmanager
 def _locked(path: Path, name: str) -> Iterator[None]:
     patience = time.monotonic() + GRACE_SECONDS

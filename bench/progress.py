@@ -163,6 +163,12 @@ class Display:
         if result.doubt and timed:
             self.line(f"  seconds suspect: {result.doubt}")
 
+    def elsewhere(self, config: RunConfig) -> None:
+        """Counts a run that another process has made."""
+        self._done += 1
+        self.line(f"{self._count(self._done)}{run_name(config)}: made by another process")
+        self._draw()
+
     def failed(self, error: BaseException) -> None:
         """Shows the exception of a failed run."""
         text = reason_of(error)

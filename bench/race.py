@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from timetrial.bench import suite as suites
-from timetrial.bench.claims import AlreadyFinishedError, TakenError
+from timetrial.bench.claims import AlreadyFinishedError, TakenError, is_taken
 from timetrial.bench.experiment import run
 from timetrial.bench.naming import run_name
 from timetrial.bench.planning import (
@@ -26,7 +26,7 @@ from timetrial.bench.planning import (
 )
 from timetrial.bench.progress import Display
 from timetrial.bench.report import report, ui_command_line
-from timetrial.bench.resuming import run_directory, tidy
+from timetrial.bench.resuming import is_over, run_directory, tidy
 from timetrial.bench.suite import Suite
 from timetrial.bench.syncing import deliver_again, opened
 from timetrial.bench.workshop import Workshop, guessed_program, lacks_steps
@@ -246,21 +246,39 @@ def make_runs(
     tags = {schema.SUITE: course.suite.name, **(tags or {})}
     failed: list[tuple[str, str]] = []
     due = [config for config in configs if configuration.digest(config) not in course.done]
-    told = False
+    taken: set[str] = set()
     while due:
-        taken = [
+        left = [
             config
             for config in due
-            if not make_planned_run(course, config, plan or configs, tags, failed)
+            if is_made_elsewhere(course, config, taken)
+            or not make_planned_run(course, config, plan or configs, tags, failed)
         ]
-        if len(taken) == len(due):
-            if not told:
-                names = ", ".join(map(run_name, taken))
-                course.display.line(f"another process makes {names}: waiting for it")
-            told = True
+        taken |= {configuration.digest(config) for config in left}
+        due = [config for config in left if configuration.digest(config) not in course.done]
+        if due and len(due) == len(left):
             time.sleep(POLL_SECONDS)
-        due = taken
     return failed
+
+
+def is_made_elsewhere(course: Course, config: RunConfig, taken: set[str]) -> bool:
+    """True while another process makes a run, and once it has made it.
+
+    Args:
+        course: what the runs share; a run that is made is done.
+        config: the run.
+        taken: digests of runs that another process had before.
+    """
+    digest, directory = configuration.digest(config), run_directory(config)
+    if is_taken(directory):
+        if digest not in taken:
+            course.display.line(f"{run_name(config)}: another process makes it")
+        return True
+    if digest not in taken or course.again or not is_over(course.store.root, directory):
+        return False
+    course.done.add(digest)
+    course.display.elsewhere(config)
+    return True
 
 
 def make_planned_run(

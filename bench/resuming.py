@@ -176,6 +176,13 @@ def note_journal(directory: Path, journal: Path) -> None:
     write_atomically(directory / JOURNAL, f"{journal.name}\n".encode())
 
 
+def is_over(root: Path, directory: Path) -> bool:
+    """True when the run of a directory is over and recorded, by its journal."""
+    name = _named(directory)
+    contents = _readable(root / DIRECTORIES[0] / Path(name).name) if name else None
+    return Continuation(contents=contents).over
+
+
 def clear(directory: Path) -> None:
     """Removes the checkpoints of a run and the name of its journal."""
     Checkpoints(directory, "").remove_all_but(0)

@@ -53,8 +53,8 @@ def metatrain(overrides: Sequence[str], export: Path | None = None) -> int:
     weights = start_weights(settings)
     if export is not None and not export.absolute().parent.is_dir():
         raise ConfigError(f"--export: expected a file in an existing directory, got {export}")
-    store = opened(command.tracking)  # raises before anything is written
     count = devices(settings.pairs, command.cores)
+    store = opened(command.tracking)
     with contextlib.suppress(RuntimeError):  # JAX is initialised already
         jax.config.update("jax_num_cpu_devices", count)
     # Later pieces reuse compiled programs; compilation takes minutes on two cores.

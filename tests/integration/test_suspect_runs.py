@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from timetrial.framework.clock import Clock
 from timetrial.framework.config import RunConfig, Tracking, digest
 from timetrial.framework.credibility import MOST_OTHERS
 from timetrial.framework.entries import OptimizerEntry
+from timetrial.framework.errors import Interrupted
 from timetrial.framework.machine import CoreTimes
 from timetrial.framework.meter import Meter
 from timetrial.framework.records import RunRecord
@@ -178,18 +180,15 @@ def test_the_mark_is_a_sentence_with_the_numbers(tracking: Tracking, machine):
 def test_a_resumed_run_remembers_the_busy_machine(tracking: Tracking, machine, tmp_path: Path):
     """Half of the run beside others, half alone: a quarter of the cores in all."""
 
-    class Killed(BaseException):
-        pass
-
     class Kill(Callback):
         def on_step_end(self, info) -> None:
             if info.step == 21:
-                raise Killed
+                signal.raise_signal(signal.SIGTERM)
 
-    config = config_of(tracking, "budget.steps=40", "tracking.checkpoint_minutes=1e-6")
+    config = config_of(tracking, "budget.steps=40")
     store, directory = open_(tracking), tmp_path / "run"
     machine(0.9, 0.0, rate=0.2)
-    with pytest.raises(Killed):
+    with pytest.raises(Interrupted):
         run(config, store, Workshop(), callbacks=[Kill()], directory=directory)
     result = run(config, store, Workshop(), directory=directory)
     assert result.step == 40
