@@ -281,9 +281,13 @@ def to_yaml(config: RunConfig) -> str:
 def flat(config: RunConfig) -> dict[str, str]:
     """The configuration as ``{"optimizer.learning_rate": "0.005", ...}``.
 
-    ``train`` shows what differs from the default; the number of devices is a tag.
+    ``train`` shows what differs from the default; the number of devices is a tag. Of checkpoints,
+    too, only what differs is shown.
     """
     tree = tree_of(config)
+    for key in ("checkpoint_minutes", "final_checkpoint"):
+        if tree["tracking"][key] == getattr(Tracking(), key):
+            del tree["tracking"][key]
     default = dataclasses.asdict(Train(devices=config.train.devices))
     tree["train"] = {key: value for key, value in tree["train"].items() if value != default[key]}
     names = {key: tree[key].pop("name") for key in CHOICES}  # as typed: workload=NAME

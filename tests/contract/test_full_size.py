@@ -43,6 +43,7 @@ SLOW = (
     "it_learns",
     "metrics_do_not_depend_on_the_evaluation_batch_size",
     "padding_counts_for_nothing",
+    "a_run_from_a_checkpoint_is_bitwise_the_same",
 )
 """Checks that train the model first."""
 

@@ -349,6 +349,7 @@ print(result.doubt)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="pins processes to one core")
 def test_a_run_beside_a_real_burner_is_marked(tmp_path: Path):
     """One burner on the only core of the run, both ended after seconds.

@@ -42,6 +42,7 @@ def test_two_suites_share_the_work(soak: Soak, tmp_path: Path):
     assert makers == {str(process.pid) for process in processes}
 
 
+@pytest.mark.slow  # in one process: integration/test_resuming.py
 def test_a_second_train_says_who_has_the_run(soak: Soak, tmp_path: Path):
     root = tmp_path / "runs"
     first = soak.start("train", root, step_seconds=0.2)

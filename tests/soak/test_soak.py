@@ -45,7 +45,7 @@ def test_nothing_is_lost_after_kill_9(name: str, soak: Soak):
 
 CASES = [
     ("train", "preparing", (signal.SIGHUP,)),
-    ("train", "compile", (signal.SIGINT, signal.SIGINT)),
+    pytest.param("train", "compile", (signal.SIGINT, signal.SIGINT), marks=pytest.mark.slow),
     ("train", "steps", (signal.SIGHUP,)),
     ("train", "finishing a run", (signal.SIGTERM, signal.SIGTERM)),
     pytest.param("tune", "telling", (signal.SIGTERM,), marks=pytest.mark.slow),

@@ -361,6 +361,7 @@ print("same")
 """
 
 
+@pytest.mark.slow  # tests/unit/test_devices.py trains VeLO divided, too
 def test_sharded_parameters_move_as_on_one_device():
     tests = pathlib.Path(__file__).parent.parent
     environment = {
