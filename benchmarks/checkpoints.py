@@ -42,7 +42,8 @@ def states(largest_mib: int) -> Iterator[tuple[str, TrainState]]:
     for mib in (1, 10, 100, 1000, 10_000):
         if mib <= largest_mib:
             size = mib * 2**20 // (4 * 3 * ARRAYS)
-            params = {f"w{i}": jnp.full((size,), i, jnp.float32) for i in range(ARRAYS)}
+            keys = jax.random.split(jax.random.key(0), ARRAYS)  # random numbers: not compressible
+            params = {f"w{i}": jax.random.normal(key, (size,)) for i, key in enumerate(keys)}
             averages = jax.tree.map(jnp.copy, (params, params))
             key = jax.random.key(0)
             yield f"{mib} MiB", TrainState(jnp.int32(1), params, {}, averages, key)

@@ -420,6 +420,7 @@ def test_a_run_can_be_debugged_without_jit(tmp_path: Path):
         check_one_machine(records(tmp_path / "runs"))
 
 
+@pytest.mark.slow
 def test_a_run_needs_no_home_directory(tmp_path: Path):
     nobody = "import pwd\ndef none(uid): raise KeyError(uid)\npwd.getpwuid = none\n" + MAIN
     variables = {"HOME": "", "XDG_CACHE_HOME": "", "TIMETRIAL_CACHE": ""}

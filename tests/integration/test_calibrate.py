@@ -104,6 +104,7 @@ def test_a_run_records_the_calibration_of_its_budget(tracking: Tracking):
     assert recorded.config["budget.calibration"] == "c.yaml"
 
 
+@pytest.mark.slow
 def test_a_suite_takes_its_time_budgets_from_calibrations(tracking: Tracking):
     made = calibrate("tiny", share=1.0, date="2024-02-29")
     save_calibration(dataclasses.replace(made, budget_seconds=0.3), Path("cal/tiny.yaml"))

@@ -114,6 +114,7 @@ def leaves(words: list[str]) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.slow
 def test_training_improves_resumes_bitwise_and_exports(
     settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -287,6 +287,7 @@ def test_what_was_recorded_about_the_machine_is_shown(text: str) -> None:
         assert value in text
 
 
+@pytest.mark.slow
 def test_same_runs_give_the_same_bytes_in_any_order_and_process(
     folder: Path, tmp_path: Path
 ) -> None:

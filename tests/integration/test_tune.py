@@ -468,6 +468,7 @@ def test_shares_of_the_budget_are_reported_once_each_with_the_last_value_known()
     assert np.isfinite([value for value, _ in told]).all()
 
 
+@pytest.mark.slow
 def test_a_suite_races_the_tuned_preset_under_the_label_hpo(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

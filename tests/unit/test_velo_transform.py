@@ -118,6 +118,7 @@ def test_the_feed_of_the_steps_left_is_the_prompt(after_three):
     assert moved(late, early)
 
 
+@pytest.mark.slow  # the contract checks do the same
 def test_vmap_over_seeds_is_the_loop():
     tx = velo(N, meta_params=THETA)
     shapes = {n: SHAPES[n] for n in ("bias", "kernel", "matrix", "scalar")}
