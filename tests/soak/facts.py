@@ -33,6 +33,8 @@ OWN_TAGS |= {
     schema.TRIAL,
     schema.CONCURRENT_RUNS,
     schema.END_TAGS,
+    schema.GIT_COMMIT,  # of the code, which may be committed meanwhile
+    schema.GIT_DIRTY,
     "mlflow.runName",
 }
 
