@@ -18,7 +18,6 @@ from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.tracker import start_run
 from timetrial.tracking.store import listing
 from timetrial.tracking.store.delivery import deliver_unsent
-from timetrial.tracking.store.mirror import close_dead_runs
 from timetrial.tracking.store.opening import Store, open_store
 
 
@@ -202,6 +201,6 @@ def test_a_damaged_journal_is_named_and_stops_no_other(
         assert (store.journals / f"{name}.jsonl.damaged").is_file()
     caplog.clear()
     assert deliver_unsent(store).damaged == {}
-    assert close_dead_runs(store, "tests") == []
+    assert deliver_unsent(store, "tests").closed == []
     assert [run.run_id for run in load_runs(store, "tests")] == [good.run_id]
     assert {message.split(":")[0] for message in caplog.messages} == {"run stepless.jsonl"}

@@ -20,7 +20,6 @@ from timetrial.tracking.record.environment import process_tags
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.journal import read_journal
 from timetrial.tracking.store.delivery import deliver_files, deliver_unsent
-from timetrial.tracking.store.mirror import close_dead_runs
 from timetrial.tracking.store.opening import Store, open_store
 
 
@@ -227,6 +226,12 @@ time.sleep(600)
 """
 
 
+def closed(store: Store, experiment: str) -> list[str]:
+    """Ids of runs that a command ends because their processes are dead."""
+    delivery = deliver_unsent(store, experiment)
+    return [*delivery.sent, *delivery.closed]
+
+
 def test_a_run_whose_process_was_killed_is_closed_with_all_its_rows(store: Store):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     victim = subprocess.Popen(
@@ -237,7 +242,7 @@ def test_a_run_whose_process_was_killed_is_closed_with_all_its_rows(store: Store
     )
     assert victim.stdout is not None
     run_id = victim.stdout.readline().strip()
-    assert close_dead_runs(store, "stale") == []  # it lives
+    assert closed(store, "stale") == []  # it lives
     victim.send_signal(signal.SIGKILL)
     victim.wait()
     victim.stdout.close()
@@ -252,8 +257,8 @@ def test_a_run_whose_process_was_killed_is_closed_with_all_its_rows(store: Store
     unjournaled = Recording(store, identity("stale", **reused))
     unjournaled.path.unlink()
 
-    assert set(close_dead_runs(store, "stale")) == {run_id, unjournaled.run_id}
-    assert close_dead_runs(store, "stale") == []
+    assert set(closed(store, "stale")) == {run_id, unjournaled.run_id}
+    assert closed(store, "stale") == []
     assert store.client.get_run(run_id).info.status == "KILLED"
     assert store.client.get_run(unjournaled.run_id).info.status == "KILLED"
     assert shape(store, run_id) == shape(store, record(store).run_id)

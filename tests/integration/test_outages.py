@@ -32,7 +32,6 @@ from timetrial.tracking.record.evaluations_file import decode
 from timetrial.tracking.store.delivery import Delivery, deliver_files, deliver_unsent
 from timetrial.tracking.store.errors import OutageError
 from timetrial.tracking.store.listing import check_experiment
-from timetrial.tracking.store.mirror import close_dead_runs
 from timetrial.tracking.store.opening import Store, open_store
 from timetrial.tracking.store.pending import outline
 from timetrial.tracking.store.recording import start_recording
@@ -190,7 +189,7 @@ def test_a_store_that_is_down_at_the_start_is_told_once_for_all_runs(
         assert len(load_runs(store, experiment)) == 3
         assert len(deliver_unsent(store).left) == 3
         check_experiment(store, experiment)
-        assert close_dead_runs(store, experiment) == []
+        assert deliver_unsent(store, experiment).closed == []
         close_trial_runs(store, experiment, "study", [1])
         assert write_summary(store, experiment, "study", {}, {}, {}, {}) == ""
     assert len(caplog.records) == 1

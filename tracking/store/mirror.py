@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,9 +23,6 @@ from timetrial.tracking.record.journal import (
     End,
     Journal,
     JournalContents,
-    experiment_of,
-    journals_in,
-    last_kind,
     read_journal,
     rows_between,
 )
@@ -249,52 +246,6 @@ def may_resume(contents: JournalContents) -> bool:
     if contents.end is None:
         return process_is_gone(contents.tags)
     return contents.end.status != Status.FINISHED and schema.STOP_REASON not in contents.end.tags
-
-
-def close_dead_runs(
-    store: Store,
-    experiment: str,
-    keep: Callable[[Mapping[str, str]], bool] = lambda tags: False,
-) -> list[str]:
-    """Marks runs of dead processes on this host as ``KILLED``.
-
-    A store that fails gives a warning; ``delivery.deliver_unsent`` sends the runs later.
-
-    Args:
-        store: the store; journals below its root are closed and sent, runs without a journal are
-            marked in MLflow.
-        experiment: name of the experiment.
-        keep: from the tags of a run, True when a checkpoint will resume it. Such a run is marked
-            in MLflow only.
-
-    Returns:
-        MLflow ids of these runs.
-
-    Raises:
-        TrackingError: the experiment was deleted.
-    """
-    closed: list[str] = []
-    for path in journals_in(store.root):
-        try:
-            if last_kind(path) in ("end", "sent") or experiment_of(path) != experiment:
-                continue
-            tags = read_journal(path, evaluations_only=True).tags
-            if not process_is_gone(tags) or keep(tags):
-                continue
-            mirror = Mirror(store, path)
-            if mirror.is_claimed:
-                end_dead(path)
-        except (UserError, OSError) as error:
-            _log.warning("%s; it is skipped", error)
-            continue
-        if mirror.is_claimed and mirror.close():
-            closed.append(str(mirror.run_id))
-
-    def mark() -> None:
-        closed.extend(close_running(store, [store.experiment_id(experiment)]))
-
-    store.connection.attempt(mark, urgent=True)
-    return closed
 
 
 def close_running(store: Store, experiment_ids: Sequence[str]) -> list[str]:
