@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,7 @@ from timetrial.framework.checkpoint import Checkpoints, Loaded, Saved, last_offs
 from timetrial.framework.clock import charged
 from timetrial.framework.config import RunConfig, digest
 from timetrial.framework.files import write_atomically
+from timetrial.framework.paths import own_name
 from timetrial.framework.records import Row
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
@@ -86,17 +86,12 @@ NEW: Final = Continuation()
 def run_directory(config: RunConfig) -> Path:
     """Directory of a run's checkpoints: one per configuration and experiment."""
     tracking = config.tracking
-    return checkpoint_root(tracking.root) / file_name(tracking.experiment) / digest(config)
+    return checkpoint_root(tracking.root) / own_name(tracking.experiment) / digest(config)
 
 
 def checkpoint_root(root: str | Path) -> Path:
     """Absolute directory of all checkpoints below a tracking root."""
     return Path(root).absolute() / "checkpoints"
-
-
-def file_name(text: str) -> str:
-    """A text as the name of one file or directory; different texts may get the same one."""
-    return re.sub(r"[^\w.\-]+", "_", text).lstrip(".")[:100] or "_"
 
 
 def continuation(root: Path, directory: Path, identity: str) -> Continuation:

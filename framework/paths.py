@@ -5,6 +5,7 @@ Boundary: looks up home directories; opens no file.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -83,6 +84,22 @@ def user_path(path: str) -> Path:
         PathError: as in ``expanded``.
     """
     return Path(expanded(path))
+
+
+def legal_name(text: str) -> str:
+    """A text as a part of a file name: letters, digits, ``_ . -``, at most 100 of them.
+
+    At most 180 bytes, since file systems allow 255. Different texts may get the same name.
+    """
+    return re.sub(r"[^\w.\-]+", "_", text)[:100].encode()[:180].decode(errors="ignore")
+
+
+def own_name(text: str) -> str:
+    """A text as the name of a file or directory of its own: a changed one ends with a digest."""
+    name = legal_name(text).lstrip(".")
+    if name == text and name:
+        return name
+    return f"{name}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def is_file_name(name: str) -> bool:

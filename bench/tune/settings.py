@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from timetrial.bench.resuming import checkpoint_root, file_name
+from timetrial.bench.resuming import checkpoint_root
 from timetrial.bench.suite import load_run
 from timetrial.bench.tune import space as spaces
 from timetrial.bench.tune.points import SEARCHES, points
@@ -21,7 +21,7 @@ from timetrial.bench.workshop import Workshop
 from timetrial.framework import config as configuration
 from timetrial.framework.config import ConfigError, RunConfig
 from timetrial.framework.errors import UserError
-from timetrial.framework.paths import UserPath, UserUri, is_file_name
+from timetrial.framework.paths import UserPath, UserUri, is_file_name, own_name
 from timetrial.framework.spaces import Space
 from timetrial.tracking.record import schema
 from timetrial.workloads import WORKLOADS
@@ -134,7 +134,7 @@ class StudyPlan:
 
     def directory(self, point: int) -> Path:
         """Directory of the checkpoints of a point: the same for every attempt at it."""
-        return checkpoint_root(self.config.tracking.root) / file_name(self.name) / str(point)
+        return checkpoint_root(self.config.tracking.root) / own_name(self.name) / str(point)
 
     def identity(self) -> dict[str, Any]:
         """Settings that must not change while a study continues, as plain data."""

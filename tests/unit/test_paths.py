@@ -17,7 +17,14 @@ from timetrial.framework.calibration import save_calibration
 from timetrial.framework.clock import Clock
 from timetrial.framework.config import RunConfig
 from timetrial.framework.errors import UserError
-from timetrial.framework.paths import PathError, expanded, expanded_uri, user_path
+from timetrial.framework.paths import (
+    PathError,
+    expanded,
+    expanded_uri,
+    legal_name,
+    own_name,
+    user_path,
+)
 from timetrial.optimizers.velo.weights.catalogue import cache_directory
 
 BASE = ["workload=flights_dlrm", "optimizer=adam"]
@@ -159,3 +166,17 @@ def test_options_and_variables(home: Path, monkeypatch: pytest.MonkeyPatch):
 def test_an_option_with_a_home_that_is_not_there_is_refused():
     with pytest.raises(UserError, match=r"--export.*~nobody-here/x.*no home directory"):
         cli.parser().parse_args(["tune", "--export", "~nobody-here/x"])
+
+
+@pytest.mark.parametrize("text", ["a", "timetrial-quick", "tiny_adam.2"])
+def test_a_legal_name_is_its_own(text: str):
+    assert own_name(text) == legal_name(text) == text
+
+
+def test_different_texts_have_names_of_their_own_that_every_file_system_takes(tmp_path: Path):
+    texts = ["a b", "a_b", "a/b", "../a", "", ".", "..", "\N{CJK UNIFIED IDEOGRAPH-65E5}" * 300]
+    names = [own_name(text) for text in texts]
+    assert len({*names}) == len(texts)
+    for name in names:
+        (tmp_path / name).mkdir()
+    assert len(list(tmp_path.iterdir())) == len(texts)

@@ -8,7 +8,6 @@ wait for room (``framework.files``).
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from timetrial.framework.files import draft_of, make_private_directory, wait_for_room
+from timetrial.framework.paths import legal_name
 from timetrial.framework.records import Row
 from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
@@ -149,8 +149,7 @@ def start_run(
             f"missing: {', '.join(missing)}"
         )
     journal_id = uuid.uuid4().hex
-    name = re.sub(r"[^\w.\-]+", "_", header.run_name)[:100]
-    name = name.encode()[:180].decode(errors="ignore")  # file systems allow 255 bytes
+    name = legal_name(header.run_name)
     wait_for_room(lambda: make_private_directory(directory), directory, 1)
     # Renamed once it has its first line: an empty file is always a damaged journal.
     path = directory / f"{name}-{journal_id}.jsonl"
