@@ -8,6 +8,16 @@ from __future__ import annotations
 from timetrial.framework.entries import OptimizerEntry
 from timetrial.framework.registry import Registry
 from timetrial.optimizers import baselines
+from timetrial.optimizers.adamw import ADAMW
+from timetrial.optimizers.ademamix import ADEMAMIX
+from timetrial.optimizers.adopt import ADOPT
+from timetrial.optimizers.cautious_nadamw import CAUTIOUS_NADAMW
+from timetrial.optimizers.distributed_shampoo import DISTRIBUTED_SHAMPOO
+from timetrial.optimizers.lion import LION
+from timetrial.optimizers.momo_adam import MOMO_ADAM
+from timetrial.optimizers.prodigy import PRODIGY
+from timetrial.optimizers.schedule_free_adamw import SCHEDULE_FREE_ADAMW
+from timetrial.optimizers.soap import SOAP
 from timetrial.optimizers.velo import entry as velo
 
 OPTIMIZERS: Registry[OptimizerEntry] = Registry(
@@ -22,6 +32,16 @@ OPTIMIZERS: Registry[OptimizerEntry] = Registry(
         "velo": velo.VELO,
         "velo_short": velo.VELO_SHORT,
         "velo_feed": velo.VELO_FEED,
+        "adamw": ADAMW,
+        "lion": LION,
+        "schedule_free_adamw": SCHEDULE_FREE_ADAMW,
+        "prodigy": PRODIGY,
+        "ademamix": ADEMAMIX,
+        "momo_adam": MOMO_ADAM,
+        "adopt": ADOPT,
+        "cautious_nadamw": CAUTIOUS_NADAMW,
+        "soap": SOAP,
+        "distributed_shampoo": DISTRIBUTED_SHAMPOO,
     },
 )
 """All optimizers by name, plug-ins included."""
