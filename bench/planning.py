@@ -67,7 +67,7 @@ def state_bytes(workload: Choice, optimizer: Choice) -> int | None:
     if build is None:
         return None
     made = build(workload.settings)
-    horizon = Horizon(made.step_hint, made.step_hint)
+    horizon = Horizon(made.step_hint, made.step_hint, made.roles)
     tx = OPTIMIZERS[optimizer.name].make(optimizer.settings, horizon)
     model = jax.eval_shape(made.init, jax.random.key(0))
     return bytes_of((model, jax.eval_shape(tx.init, model[0])))
