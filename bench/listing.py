@@ -48,10 +48,12 @@ def _sections() -> dict[str, Lines]:
     missing = {name: missing_entries(path) for name, path in files.items()}
     apart = {name: unavailable(WORKLOADS, name) for name in WORKLOADS}
     barred = {name: _obstacles(name) for name in suites()}
+    kept_out = {name: unavailable(OPTIMIZERS, name) for name in OPTIMIZERS}
     return {
         "workloads": [line for line in _entry_lines(WORKLOADS) if not apart[line[0]]],
         "workloads that cannot run here": [(name, why) for name, why in apart.items() if why],
-        "optimizers": _entry_lines(OPTIMIZERS),
+        "optimizers": [line for line in _entry_lines(OPTIMIZERS) if not kept_out.get(line[0])],
+        "optimizers that cannot run here": [(n, why) for n, why in kept_out.items() if why],
         "suites": [(name, _summary(path)) for name, path in suites().items() if not barred[name]],
         "suites that cannot run here": [(name, why) for name, why in barred.items() if why],
         "presets": [(name, _header(files[name])) for name in files if not missing[name]],
@@ -122,7 +124,7 @@ def unavailable(registry: Registry[Any], name: str) -> str:
     """The reason why an entry cannot run here; "" where it can or cannot be loaded."""
     try:
         entry = registry[name]
-        return entry.unavailable() if isinstance(entry, WorkloadEntry) else ""
+        return entry.unavailable() if isinstance(entry, WorkloadEntry | OptimizerEntry) else ""
     except PluginError:
         return ""
 

@@ -38,6 +38,7 @@ def show_plan(suite: Suite, tracking: Tracking) -> int:
     """
     configs = [c for w in suite.workloads for c in suites.plan(suite, tracking, w)]
     print(headline(suite, configs))
+    print_left_out(suite)
     references = {w: suites.pacemaker(suite, tracking, w) for w in suite.workloads}
     for config in configs:
         expected = suite.expected_seconds(config.workload.name)
@@ -97,6 +98,12 @@ def headline(suite: Suite, configs: Sequence[RunConfig]) -> str:
         f"suite {suite.name}: {matrix}, {conditions}: {len(configs)} runs, "
         f"about {expected} on {suite.machine}"
     )
+
+
+def print_left_out(suite: Suite) -> None:
+    """Prints a line for each optimizer that cannot run here."""
+    for name, reason in suite.left_out().items():
+        print(f"left out: {name}: {reason}")
 
 
 def budget_text(config: RunConfig, seconds: float | None) -> str:

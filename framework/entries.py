@@ -124,6 +124,8 @@ class OptimizerEntry(Entry[optax.GradientTransformation]):
         sets_targets: True when its runs may set the targets of a race.
         learned: True when the update rule is learned.
         color: colour in plots, as ``#rrggbb``; "" takes one from the palette of the report.
+        unavailable: the reason why the optimizer cannot run here, such as missing weights, in one
+            line; "" when it can. Suites leave it out then.
     """
 
     needs_steps: bool = False
@@ -140,6 +142,7 @@ class OptimizerEntry(Entry[optax.GradientTransformation]):
     sets_targets: bool = True
     learned: bool = False
     color: str = ""
+    unavailable: Callable[[], str] = lambda: ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
