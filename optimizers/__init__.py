@@ -15,6 +15,7 @@ from timetrial.optimizers.cautious_nadamw import CAUTIOUS_NADAMW
 from timetrial.optimizers.distributed_shampoo import DISTRIBUTED_SHAMPOO
 from timetrial.optimizers.lion import LION
 from timetrial.optimizers.momo_adam import MOMO_ADAM
+from timetrial.optimizers.muon import MUON
 from timetrial.optimizers.prodigy import PRODIGY
 from timetrial.optimizers.schedule_free_adamw import SCHEDULE_FREE_ADAMW
 from timetrial.optimizers.soap import SOAP
@@ -35,6 +36,7 @@ OPTIMIZERS: Registry[OptimizerEntry] = Registry(
         "adamw": ADAMW,
         "lion": LION,
         "schedule_free_adamw": SCHEDULE_FREE_ADAMW,
+        "muon": MUON,
         "prodigy": PRODIGY,
         "ademamix": ADEMAMIX,
         "momo_adam": MOMO_ADAM,

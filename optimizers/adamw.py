@@ -37,5 +37,6 @@ ADAMW = OptimizerEntry(
     make_adamw,
     space=ADAMW_SPACE,
     learning_rates=AdamwSettings.learning_rates,
+    takes=(),
     sets_targets=False,
 )

@@ -89,5 +89,6 @@ ADEMAMIX = OptimizerEntry(
     make_ademamix,
     space=_SPACE,
     learning_rates=AdemamixSettings.learning_rates,
+    takes=(),
     sets_targets=False,
 )

@@ -49,5 +49,6 @@ ADOPT = OptimizerEntry(
     make_adopt,
     space=_SPACE,
     learning_rates=AdoptSettings.learning_rates,
+    takes=(),
     sets_targets=False,
 )

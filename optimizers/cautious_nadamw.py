@@ -72,5 +72,6 @@ CAUTIOUS_NADAMW = OptimizerEntry(
     make_cautious_nadamw,
     space=NADAMW_SPACE,
     learning_rates=CautiousSettings.learning_rates,
+    takes=(),
     sets_targets=False,
 )

@@ -57,11 +57,11 @@ class ShampooState(NamedTuple):
     """State of Shampoo.
 
     Attributes:
-        count: updates made, int32.
+        step: updates made, int32.
         tensors: a ``Tensor`` in place of every tensor.
     """
 
-    count: jax.Array
+    step: jax.Array
     tensors: Any
 
 
@@ -110,24 +110,25 @@ class Rule:
         """Updates and state; ``params`` are needed for weight decay."""
         if self.weight_decay and params is None:
             raise ValueError("params: expected them for the weight decay, got None")
+        tree: Any
         given, tree = jax.tree.flatten(grads)
         leaves = [leaf.astype(jnp.float32) for leaf in given]
         held = tree.flatten_up_to(grads if params is None else params)
         olds = tree.flatten_up_to(state.tensors)
         olds = [self._averaged(leaf, old) for leaf, old in zip(leaves, olds, strict=True)]
         olds = jax.lax.cond(
-            state.count % self.precondition_frequency == 0,
+            state.step % self.precondition_frequency == 0,
             functools.partial(_with_roots, self.matrix_eps),
             lambda same: same,
             olds,
         )
         made = [
-            self._direction(leaf, old, param.astype(jnp.float32), state.count)
+            self._direction(leaf, old, param.astype(jnp.float32), state.step)
             for leaf, old, param in zip(leaves, olds, held, strict=True)
         ]
         updates = [u.astype(leaf.dtype) for (u, _), leaf in zip(made, given, strict=True)]
         tensors = tree.unflatten([tensor for _, tensor in made])
-        return tree.unflatten(updates), ShampooState(optax.safe_increment(state.count), tensors)
+        return tree.unflatten(updates), ShampooState(optax.safe_increment(state.step), tensors)
 
     def _blocks(self, shape: tuple[int, ...]) -> Blocks | None:
         """The blocks of a tensor; None without preconditioner."""
@@ -307,5 +308,6 @@ DISTRIBUTED_SHAMPOO = OptimizerEntry(
     make_shampoo,
     space=_SPACE,
     learning_rates=ShampooSettings.learning_rates,
+    takes=(),
     sets_targets=False,
 )

@@ -60,5 +60,6 @@ LION = OptimizerEntry(
     make_lion,
     space=_SPACE,
     learning_rates=LionSettings.learning_rates,
+    takes=(),
     sets_targets=False,
 )

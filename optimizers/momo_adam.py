@@ -70,5 +70,6 @@ MOMO_ADAM = OptimizerEntry(
     MomoSettings,
     make_momo_adam,
     space=_SPACE,
+    takes=("value",),
     sets_targets=False,
 )

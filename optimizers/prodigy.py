@@ -84,5 +84,6 @@ PRODIGY = OptimizerEntry(
     ProdigySettings,
     make_prodigy,
     space=_SPACE,
+    takes=(),
     sets_targets=False,
 )

@@ -9,13 +9,17 @@ https://github.com/facebookresearch/schedule_free, warm-up: AlgoPerf's submissio
 from __future__ import annotations
 
 import dataclasses
+import functools
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from timetrial.framework.entries import Horizon, OptimizerEntry
+from timetrial.framework.nested import at_owned, find_states
 from timetrial.framework.ranges import check
 from timetrial.framework.spaces import OneOf, Range, Space
+from timetrial.framework.types import PyTree
 from timetrial.optimizers.precision import in_float32
 from timetrial.optimizers.schedules import warmup_constant
 from timetrial.optimizers.settings import REGULARISATION
@@ -72,6 +76,22 @@ def make_schedule_free_adamw(
     )
 
 
+def averages(opt_state: PyTree, params: PyTree) -> PyTree:
+    """The average ``x = (y - (1 - b1) z) / b1`` of each tensor, in its dtype.
+
+    Args:
+        opt_state: state with a ``ScheduleFreeState`` anywhere inside.
+        params: the point ``y`` of the gradients.
+    """
+
+    def average(b1: jax.Array, z: jax.Array, y: jax.Array) -> jax.Array:
+        return ((y.astype(z.dtype) - (1 - b1) * z) / b1).astype(y.dtype)
+
+    for state in find_states(opt_state, optax.contrib.ScheduleFreeState):
+        params = at_owned(functools.partial(average, state.b1), state.z, params)
+    return params
+
+
 # Learning rates and b1: the advice of the repository (1 to 10 times AdamW's; 0.9, 0.95 or 0.98).
 _SPACE: Space = {
     "learning_rate": Range(5e-4, 5e-2),
@@ -88,5 +108,8 @@ SCHEDULE_FREE_ADAMW = OptimizerEntry(
     make_schedule_free_adamw,
     space=_SPACE,
     learning_rates=ScheduleFreeSettings.learning_rates,
+    takes=(),
+    eval_params=averages,
+    norm_refresh=10,
     sets_targets=False,
 )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -28,6 +29,14 @@ HIGHEST: Final = jax.lax.Precision.HIGHEST
 
 Matrices = tuple[jax.Array, ...]
 """One square matrix per preconditioned axis of a tensor."""
+
+
+_ROUNDING: Final = 1e-6
+"""Smaller elements of a rotated tensor, as a share of the largest, are taken for rounding errors.
+
+Adam would divide them by a root just as small, and walk at full speed along directions in which
+there is no gradient.
+"""
 
 
 class Tensor(NamedTuple):
@@ -50,11 +59,11 @@ class SoapState(NamedTuple):
     """State of SOAP.
 
     Attributes:
-        count: updates made, int32.
+        step: updates made, int32.
         tensors: a ``Tensor`` in place of every tensor.
     """
 
-    count: jax.Array
+    step: jax.Array
     tensors: Any
 
 
@@ -98,6 +107,16 @@ class _Rule(NamedTuple):
     longest: int
     vectors: bool
 
+    @property
+    def largest(self) -> float:
+        """10 times the largest ratio of the moments, before bias correction, in a fixed basis.
+
+        Only after a refresh it can be larger: the second moment does not turn with the basis, and
+        may be 0 where the first is not, as for embeddings whose rows mostly have no gradient.
+        """
+        share = 1 - self.b1**2 / self.b2 if self.b2 else 1.0  # by Cauchy-Schwarz
+        return 10 * (1 - self.b1) / ((1 - self.b2) * share) ** 0.5 if share > 0 else math.inf
+
     def init(self, params: optax.Params) -> SoapState:
         return SoapState(jnp.zeros((), jnp.int32), jax.tree.map(self._start, params))
 
@@ -105,7 +124,8 @@ class _Rule(NamedTuple):
         self, grads: optax.Updates, state: SoapState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, SoapState]:
         del params
-        count = optax.safe_increment(state.count)
+        count = optax.safe_increment(state.step)
+        tree: Any
         leaves, tree = jax.tree.flatten(grads)
         olds = tree.flatten_up_to(state.tensors)
         pairs = [self._step(leaf, old, count) for leaf, old in zip(leaves, olds, strict=True)]
@@ -133,10 +153,11 @@ class _Rule(NamedTuple):
     def _step(self, grad: jax.Array, old: Tensor, count: jax.Array) -> tuple[jax.Array, Tensor]:
         """Update of one tensor, and its state in the present basis."""
         axes, gradient = self._axes(grad.shape), grad.astype(jnp.float32)
-        projected = _rotated(gradient, old.bases, axes, 0)
+        projected = _clean(_rotated(gradient, old.bases, axes, 0), axes)
         mu = self.b1 * old.mu + (1 - self.b1) * gradient
         nu = self.b2 * old.nu + (1 - self.b2) * projected**2
-        adam = _rotated(mu, old.bases, axes, 0) / (jnp.sqrt(nu) + self.eps)
+        adam = _clean(_rotated(mu, old.bases, axes, 0), axes) / (jnp.sqrt(nu) + self.eps)
+        adam = jnp.clip(adam, -self.largest, self.largest)
         first, t = count == 1, count.astype(jnp.float32)
         corrected = jnp.sqrt(1 - self.b2**t) / (1 - self.b1**t)
         update = jnp.where(first, 0.0, corrected) * _rotated(adam, old.bases, axes, 1)
@@ -164,11 +185,18 @@ def _rotated(
     return tensor
 
 
+def _clean(tensor: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """A rotated tensor without rounding errors: 0 where there is nothing else."""
+    if not axes:
+        return tensor
+    largest = jnp.max(jnp.abs(tensor), axes, keepdims=True, initial=0.0)
+    return jnp.where(jnp.abs(tensor) <= _ROUNDING * largest, 0.0, tensor)
+
+
 def _first_bases(tensors: list[Tensor]) -> list[Tensor]:
     """Bases of eigenvectors, the largest eigenvalue first."""
     return [
-        old._replace(bases=tuple(eigh(a)[1][:, ::-1] for a in old.statistics))
-        for old in tensors
+        old._replace(bases=tuple(eigh(a)[1][:, ::-1] for a in old.statistics)) for old in tensors
     ]
 
 
@@ -242,5 +270,6 @@ SOAP = OptimizerEntry(
     make_soap,
     space=_SPACE,
     learning_rates=SoapSettings.learning_rates,
+    takes=(),
     sets_targets=False,
 )
