@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import pytest
@@ -18,9 +19,19 @@ every_optimizer = pytest.mark.parametrize(
 )
 
 
+# Published learning rates are meant for many more updates than the checks make.
+LEAST_LEARNING_RATE = 5e-3
+
+
 @functools.cache
 def subject(name: str) -> Subject:
-    return Subject(Choice(name, OPTIMIZERS[name].settings()))
+    settings = OPTIMIZERS[name].settings()
+    rates = {
+        field.name: max(getattr(settings, field.name), LEAST_LEARNING_RATE)
+        for field in dataclasses.fields(settings)
+        if field.name.endswith("learning_rate")
+    }
+    return Subject(Choice(name, dataclasses.replace(settings, **rates)))
 
 
 @every_optimizer
