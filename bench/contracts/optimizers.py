@@ -83,6 +83,11 @@ class Subject:
         return self.built.tx
 
     @functools.cached_property
+    def update(self) -> Any:
+        """One compiled update on a quadratic: ``(params, state) -> (params, state)``."""
+        return jax.jit(functools.partial(_step, self))
+
+    @functools.cached_property
     def program(self) -> Program:
         """The program of a small regression problem."""
         workload = Regression(step_hint=STEPS, eval_every_steps=STEPS // 2)
@@ -186,7 +191,7 @@ def keeps_shapes_and_dtypes_and_moves_every_tensor(subject: Subject) -> None:
     types, state_types = _types(params), _types(state)
     moved: set[str] = set()
     for update in range(_MOST_UPDATES):
-        before, (params, state) = params, _step(subject, params, state)
+        before, (params, state) = params, subject.update(params, state)
         require(_types(params) == types, f"parameters {types}", _types(params))
         require(_types(state) == state_types, f"a state {state_types}", _types(state))
         leaves = jax.tree_util.tree_flatten_with_path(params)[0]
@@ -211,9 +216,9 @@ def updates_alike_compiled_one_by_one_and_under_scan(subject: Subject) -> None:
         return jax.lax.scan(body, (params, tx.init(params)), length=4)[0][0]
 
     params = _start()
-    state, compiled = tx.init(params), jax.jit(functools.partial(_step, subject))
+    state = tx.init(params)
     for _ in range(4):
-        params, state = compiled(params, state)
+        params, state = subject.update(params, state)
     _assert_close(params, jax.jit(scanned)(_start()))
 
 
@@ -221,16 +226,18 @@ def vmap_over_seeds_equals_a_loop_over_seeds(subject: Subject) -> None:
     """Two updates under ``vmap`` over three sets of parameters equal those of each set alone."""
     many = jax.tree.map(lambda p: jnp.stack([p, 2 * p, p - 1]), _start())
 
-    def two_steps(params: PyTree) -> PyTree:
-        state = subject.tx.init(params)
+    def two_updates(update: Any, params: PyTree, init: Any) -> PyTree:
+        state = init(params)
         for _ in range(2):
-            params, state = _step(subject, params, state)
+            params, state = update(params, state)
         return params
 
-    together, alone = jax.jit(jax.vmap(two_steps))(many), jax.jit(two_steps)
+    vmapped = jax.jit(jax.vmap(functools.partial(_step, subject)))
+    together = two_updates(vmapped, many, jax.vmap(subject.tx.init))
     for i in range(3):
         one = jax.tree.map(lambda p, i=i: p[i], many)
-        _assert_close(alone(one), jax.tree.map(lambda p, i=i: p[i], together))
+        alone = two_updates(subject.update, one, subject.tx.init)
+        _assert_close(alone, jax.tree.map(lambda p, i=i: p[i], together))
 
 
 def _combined(tx: optax.GradientTransformation) -> Sequence[optax.GradientTransformation]:
@@ -243,9 +250,12 @@ def works_in_a_chain_and_masked(subject: Subject) -> None:
     """Updates stay finite after ``clip_by_global_norm`` and inside ``optax.masked``."""
     start = _start()
     chained, masked = _combined(subject.tx)
-    params, _ = _step(subject, start, chained.init(start), chained)
-    _, state = _step(subject, start, masked.init(start), masked)
-    for leaf in jax.tree.leaves((params, state)):
+
+    def updates(start: PyTree) -> Any:
+        params, _ = _step(subject, start, chained.init(start), chained)
+        return params, _step(subject, start, masked.init(start), masked)[1]
+
+    for leaf in jax.tree.leaves(jax.jit(updates)(start)):
         require(bool(jnp.all(jnp.isfinite(leaf))), "finite numbers", leaf)
 
 
