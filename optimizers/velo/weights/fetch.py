@@ -31,12 +31,12 @@ from timetrial.optimizers.velo.weights.catalogue import (
     RELEASED_URL,
     google_weights_path,
 )
-from timetrial.optimizers.velo.weights.download import DownloadError, OnBytes, Request, download
 from timetrial.optimizers.velo.weights.formats import (
     MAX_FILE_BYTES,
     load_weights,
     record_digest,
 )
+from timetrial.optimizers.weights.download import DownloadError, OnBytes, Request, download
 
 __all__ = ["LICENCE_NOTE", "FetchError", "fetch_velo"]
 
