@@ -56,6 +56,11 @@ class Published:
         return resolved(self.address)
 
     @property
+    def on_hub(self) -> bool:
+        """Whether the file is on the Hugging Face hub."""
+        return self.address.startswith("/")
+
+    @property
     def path(self) -> pathlib.Path:
         """File of the fetched copy.
 
