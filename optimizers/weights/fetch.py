@@ -81,18 +81,13 @@ def fetch_published(
     if name not in PUBLISHED:
         raise UserError(f"expected one of {', '.join(PUBLISHED)}, got {name!r}")
     entry = PUBLISHED[name]
-    try:
-        fetch = make_fetch(
-            entry,
-            sha256=sha256.lower(),
-            timeout_seconds=timeout_seconds,
-            attempts=attempts,
-            backoff_seconds=backoff_seconds,
-        )
-    except ValueError as error:
-        raise UserError(
-            f"HF_ENDPOINT: {error}" if entry.address[0] == "/" else str(error)
-        ) from None
+    fetch = _make_fetch(
+        entry,
+        sha256=sha256.lower(),
+        timeout_seconds=timeout_seconds,
+        attempts=attempts,
+        backoff_seconds=backoff_seconds,
+    )
     downloaded = bring(fetch, source_file=source_file, progress=progress, again=again)
     try:
         notes = _keep_cards(fetch) if downloaded else []
@@ -106,6 +101,17 @@ def fetch_published(
             f"{error.filename or fetch.target}: {error.strerror or error}"
         ) from error
     return Fetched(fetch.target, digest, size, (*more, *notes))
+
+
+def _make_fetch(entry: Published, **settings: Any) -> Fetch:
+    """The fetch; a mirror with an unsafe URL is the user's error."""
+    try:
+        return make_fetch(entry, **settings)
+    except WeightsError:
+        raise
+    except ValueError as error:
+        setting = "HF_ENDPOINT: " if entry.on_hub else ""
+        raise UserError(f"{setting}{error}") from None
 
 
 def _keep_cards(fetch: Fetch) -> list[str]:
