@@ -25,7 +25,7 @@ from timetrial.framework.secrets import masked_tree
 from timetrial.optimizers.weights.catalogue import PUBLISHED, Published, resolved
 from timetrial.optimizers.weights.download import DownloadError, OnBytes, Request, download
 from timetrial.optimizers.weights.place import Fetch, FetchError, bring, make_fetch
-from timetrial.optimizers.weights.trees import one_line
+from timetrial.optimizers.weights.trees import WeightsError, one_line
 
 MAX_CARD_BYTES: Final = 1 << 20
 """Larger cards are not kept."""
