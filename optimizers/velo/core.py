@@ -62,10 +62,11 @@ class Trace(NamedTuple):
 def init_state(theta: MetaParameters, tiling: Tiling) -> NetworkState:
     """State before the first update."""
     n = len(tiling.leaves)
+    zeros = jnp.zeros((n, 4), jnp.float32)
     return NetworkState(
         hidden=jnp.tile(jnp.asarray(theta.hidden), (n, 1)),
         cell=jnp.tile(jnp.asarray(theta.cell), (n, 1)),
-        statistics=accumulators.Statistics(jnp.zeros((n, 4)), jnp.zeros((n, 4))),
+        statistics=accumulators.Statistics(zeros, zeros),
         groups=tuple(accumulators.init_state(group) for group in tiling.groups),
     )
 

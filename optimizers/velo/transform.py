@@ -259,8 +259,8 @@ def _accumulated(
 
 def _rounded(param: jax.Array, change: jax.Array) -> jax.Array:
     """The change once the new parameter is rounded to the parameter's dtype."""
-    if param.dtype == jnp.float32:
-        return change
+    if jnp.finfo(param.dtype).bits >= 32:
+        return change.astype(param.dtype)
     new = (param.astype(jnp.float32) + change).astype(param.dtype)
     return new - param
 
