@@ -8,6 +8,7 @@ from __future__ import annotations
 from timetrial.framework.entries import OptimizerEntry
 from timetrial.framework.registry import Registry
 from timetrial.optimizers import baselines
+from timetrial.optimizers.celo import entry as celo
 from timetrial.optimizers.velo import entry as velo
 
 OPTIMIZERS: Registry[OptimizerEntry] = Registry(
@@ -22,6 +23,8 @@ OPTIMIZERS: Registry[OptimizerEntry] = Registry(
         "velo": velo.VELO,
         "velo_short": velo.VELO_SHORT,
         "velo_feed": velo.VELO_FEED,
+        "celo": celo.CELO,
+        "celo_adam": celo.CELO_ADAM,
     },
 )
 """All optimizers by name, plug-ins included."""

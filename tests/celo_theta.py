@@ -37,3 +37,16 @@ def flat_theta(rule: str, seed: int, hidden_size: int = HIDDEN) -> Flat:
 def theta(rule: str, seed: int = 0, hidden_size: int = HIDDEN) -> dict[str, Any]:
     """Weights as a nested mapping, keys sorted as in the published files."""
     return trees.nest(flat_theta(rule, seed, hidden_size))
+
+
+def working_theta(rule: str) -> dict[str, Any]:
+    """Weights of ``celo`` or ``celo_adam`` that train a small model: noise around Adam."""
+    flat = {path: 0.02 * array for path, array in flat_theta(rule, 0).items()}
+    steady: dict[tuple[str, int, int], float] = {}
+    if rule == "celo":  # the momentum over its root mean square, through a pair of ReLUs
+        steady = {("w0__5", 0, 0): 1, ("w0__5", 0, 1): -1, ("w1", 0, 0): 1, ("w1", 1, 1): 1}
+        steady |= {("w2", 0, 0): 200, ("w2", 1, 0): -200}
+    for (name, row, column), value in steady.items():
+        flat["ff_mod_stack", "~", name][0, row, column] += value
+    flat["rnn_params", "step_size", "b"] += 4.6 if rule == "celo_adam" else 0.0
+    return trees.nest(flat)

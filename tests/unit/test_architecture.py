@@ -82,6 +82,7 @@ OPTIMIZERS_MAY_IMPORT = {
     "velo/tiling": ("velo.tiling",),
     "velo/weights": ("velo.weights", "velo.layout", "weights"),
     "velo": ("velo", "weights"),
+    "celo": ("celo", "velo", "weights"),
     "metatraining": ("metatraining", "velo"),
     "adapters": (),
 }
