@@ -187,21 +187,34 @@ def celo_adam(
         del extra
         call = calls.read_call("celo_adam", grads, params, value, weight_decay)
         rate, scheduled = schedule(theta, state.scheduler, call.loss)
-        clipped = [
-            jnp.clip(g.astype(jnp.float32), -_LARGEST_GRADIENT, _LARGEST_GRADIENT)
-            for g in call.grads
-        ]
-        m = _averages(state.momentum, clipped, _MOMENTUM_DECAY)
-        v = _averages(state.rms, [g * g for g in clipped], _RMS_DECAY)
-        count = scheduled.updates.astype(jnp.float32)
-        size = rate * _ADAM_RATE
-        steps = [_adam_step(size, count, *both) for both in zip(m, v, strict=True)]
-        updates = [calls.rounded(x, -step) for x, step in zip(call.params, steps, strict=True)]
+        leaves = _adam_changes(state, call, rate, scheduled.updates)
         treedef = jax.tree.structure(params)
-        made = [jax.tree.unflatten(treedef, leaves) for leaves in (updates, m, v)]
-        return made[0], CeloAdamState(scheduled, made[1], made[2])
+        updates, m, v = (jax.tree.unflatten(treedef, some) for some in leaves)
+        return updates, CeloAdamState(scheduled, m, v)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _adam_changes(
+    state: CeloAdamState, call: calls.Call, rate: jax.Array, updates: jax.Array
+) -> tuple[list[jax.Array], list[jax.Array], list[jax.Array]]:
+    """Changes of all leaves in their own dtypes, and the new averages.
+
+    Args:
+        state: before the update.
+        call: arguments of the update.
+        rate: the schedule's.
+        updates: number of updates, this one included.
+    """
+    grads = [
+        jnp.clip(g.astype(jnp.float32), -_LARGEST_GRADIENT, _LARGEST_GRADIENT) for g in call.grads
+    ]
+    m = _averages(state.momentum, grads, _MOMENTUM_DECAY)
+    v = _averages(state.rms, [g * g for g in grads], _RMS_DECAY)
+    size, count = rate * _ADAM_RATE, updates.astype(jnp.float32)
+    steps = [_adam_step(size, count, *both) for both in zip(m, v, strict=True)]
+    changes = [calls.rounded(x, -step) for x, step in zip(call.params, steps, strict=True)]
+    return changes, m, v
 
 
 def _averages(old: PyTree, new: Sequence[jax.Array], decay: np.float32) -> list[jax.Array]:

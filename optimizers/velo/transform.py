@@ -121,9 +121,8 @@ def velo(
         ValueError: an argument is out of range.
         layout.WeightsError: ``meta_params`` is not a set of VeLO weights.
     """
-    calls.check_numbers(
-        "velo", weight_decay, num_steps=num_steps, max_training_steps=max_training_steps
-    )
+    steps = {"num_steps": num_steps, "max_training_steps": max_training_steps}
+    calls.check_numbers("velo", weight_decay, **steps)
     theta = read_meta_parameters(meta_params)
     merged = accumulation_steps(num_steps, max_training_steps)
 
