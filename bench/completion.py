@@ -124,13 +124,11 @@ def _settings_in(file: Path, name: str) -> list[str]:
 
 
 def _registry(room: str, registry: str) -> dict[str, ast.expr]:
-    """The dict literal of a registry: source of each entry by name."""
+    """The dict literals of a registry: source of each entry by name."""
     found = _definition(registry, _source(room))
     literals = [node for node in ast.walk(found[0]) if isinstance(node, ast.Dict)] if found else []
-    if not literals:
-        return {}
-    pairs = zip(literals[0].keys, literals[0].values, strict=True)
-    return {str(k.value): value for k, value in pairs if isinstance(k, ast.Constant)}
+    pairs = [pair for node in literals for pair in zip(node.keys, node.values, strict=True)]
+    return {str(key.value): value for key, value in pairs if isinstance(key, ast.Constant)}
 
 
 def _settings_of(entry: ast.expr, module: ast.Module) -> list[str]:

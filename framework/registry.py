@@ -53,34 +53,46 @@ class Registry(MutableMapping[str, E]):
         what: ``optimizer`` or ``workload``.
         kind: class of the entries.
         built_in: entries of this package.
+        adapters: entries of this package that run code of others, named in their settings. They
+            are found by name, but are not among all entries.
 
     Raises:
         KeyError: at lookup, the name is unknown.
         PluginError: at lookup, the plug-in is not usable.
     """
 
-    def __init__(self, what: str, kind: type[E], built_in: Mapping[str, E]) -> None:
+    def __init__(
+        self,
+        what: str,
+        kind: type[E],
+        built_in: Mapping[str, E],
+        adapters: Mapping[str, E] | None = None,
+    ) -> None:
         self.what = what
         self.kind = kind
         self.built_in = dict(built_in)
+        self.adapters = dict(adapters or {})
         self._loaded: dict[str, E] = {}
 
     def __getitem__(self, name: str) -> E:
         if name in self.built_in:
             return self.built_in[name]
+        if name in self.adapters:
+            return self.adapters[name]
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
         return self._loaded[name]
 
     def __contains__(self, name: object) -> bool:
-        if name in self.built_in or name in self._loaded:
+        if name in self.built_in or name in self.adapters or name in self._loaded:
             return True
         return isinstance(name, str) and bool(self._declared(name) or is_target(name))
 
     def is_installed(self, name: str) -> bool:
         """Whether looking a name up imports nothing but this package and installed plug-ins.
 
-        Names in recorded runs may be a stranger's: ``file.py:entry`` would run code.
+        Names in recorded runs may be a stranger's: ``file.py:entry`` would run code, and so would
+        the settings of an adapter.
         """
         return name in self.built_in or name in self._loaded or bool(self._declared(name))
 
@@ -112,7 +124,7 @@ class Registry(MutableMapping[str, E]):
 
     def origin(self, name: str) -> str:
         """Origin of an entry: ``built in``, a distribution, or the name itself."""
-        if name in self.built_in:
+        if name in self.built_in or name in self.adapters:
             return "built in"
         return ", ".join(plugin.origin for plugin in self._declared(name)) or name
 

@@ -112,6 +112,15 @@ def run_file(path: str) -> Source:
     return Source(path, digest, sys.modules[name])
 
 
+def digest_of(path: str) -> str:
+    """sha256 of a file, which is not run.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    return hashlib.sha256(_content(expanded(path))).hexdigest()
+
+
 def reason(error: BaseException, file: str = "") -> str:
     """An error of a plug-in in one line, with the line of the file where it was raised."""
     text = " ".join(str(error).split())
