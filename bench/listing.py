@@ -115,7 +115,7 @@ def _entry_lines(registry: Registry[Any]) -> Lines:
     """Name, origin and summary of every entry; for an unusable plug-in, its error."""
     lines = [
         (name, registry.origin(name), _summary_of(entry))
-        for name, entry in registry.built_in.items()
+        for name, entry in {**registry.built_in, **registry.adapters}.items()
     ]
     for plugin in registry.plugins():
         if plugin.name in registry.built_in:

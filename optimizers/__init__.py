@@ -8,6 +8,7 @@ from __future__ import annotations
 from timetrial.framework.entries import OptimizerEntry
 from timetrial.framework.registry import Registry
 from timetrial.optimizers import baselines
+from timetrial.optimizers.adapters import foreign
 from timetrial.optimizers.celo import entry as celo
 from timetrial.optimizers.velo import entry as velo
 
@@ -26,5 +27,6 @@ OPTIMIZERS: Registry[OptimizerEntry] = Registry(
         "celo": celo.CELO,
         "celo_adam": celo.CELO_ADAM,
     },
+    adapters={"learned_optimization": foreign.LEARNED_OPTIMIZATION},
 )
 """All optimizers by name, plug-ins included."""

@@ -26,6 +26,7 @@ from timetrial.optimizers.weights import (
     load_celo_adam,
     published,
 )
+from timetrial.optimizers.weights.origins import PUBLISHED_ORIGINS, origin_of_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,11 +142,18 @@ def make(settings: CeloSettings, horizon: Horizon) -> optax.GradientTransformati
 
 
 def notes(settings: CeloSettings, horizon: Horizon) -> Mapping[str, str]:
-    """Tags of a run: weights, and the number of steps it is built for."""
+    """Tags of a run: weights and their origin, and the number of steps it is built for."""
+    named = settings.weights == settings.published
+    origin = (
+        PUBLISHED_ORIGINS[settings.published]
+        if named
+        else origin_of_file(Path(settings.weights).name)
+    )
     return {
         "celo.weights": settings.weights,
         "celo.weights_sha256": settings.weights_sha256,
         "celo.num_steps": str(told_steps(settings, horizon)),
+        **origin.tags(),
     }
 
 

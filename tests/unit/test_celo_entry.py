@@ -14,6 +14,7 @@ from timetrial.framework.entries import Horizon
 from timetrial.framework.errors import UserError
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.weights import PUBLISHED, save
+from timetrial.optimizers.weights.origins import PUBLISHED_ORIGINS
 
 NAMES = {"celo": "celo", "celo_adam": "celo-adam"}
 HORIZON = Horizon(200, 120)
@@ -60,6 +61,7 @@ def test_fetched_weights_are_used_and_recorded(name: str) -> None:
         "celo.weights": NAMES[name],
         "celo.weights_sha256": settings.weights_sha256,
         "celo.num_steps": "90",
+        **PUBLISHED_ORIGINS[NAMES[name]].tags(),
     }
     built = entry.build(settings, HORIZON)
     assert built.takes == ("value",)
@@ -91,6 +93,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     config = load_run([*words, f"optimizer.weights={tmp_path}/theta.state"])
     entry, settings = OPTIMIZERS["celo_adam"], config.optimizer.settings
     assert entry.variant(settings) == "theta"
+    assert "theta.state, which do not come" in entry.notes(settings, HORIZON)["weights"]
     entry.build(settings, HORIZON)
     with pytest.raises(UserError, match="this is a Celo-Adam file; expected a Celo file"):
         load_run([words[0], "optimizer=celo", f"optimizer.weights={tmp_path}/theta.state"])

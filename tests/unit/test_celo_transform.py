@@ -85,13 +85,15 @@ def test_an_independent_implementation_makes_the_same_steps(rule: str, num_steps
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("x64", [False, True])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
-def test_the_state_is_float32_whatever_the_parameters(rule: str, x64: bool, dtype: str) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "x64"),
+    [("bfloat16", False), *((d, True) for d in ("float32", "bfloat16", "float16", "float64"))],
+)
+def test_the_state_is_float32_whatever_the_parameters(rule: str, dtype: str, x64: bool) -> None:
     tx, _ = built(rule)
     with jax.enable_x64(x64):
-        params = {n: jnp.zeros(s, dtype if x64 or dtype != "float64" else "float32")
-                  for n, s in SHAPES.items()}  # fmt: skip
+        params = {n: jnp.zeros(s, dtype)
+                  for n, s in SHAPES.items() if n in ("scalar", "vector", "kernel")}  # fmt: skip
         state = jax.eval_shape(tx.init, params)
         updates, after = jax.eval_shape(tx.update, params, state, params, value=jnp.ones(()))
         merged = optax.MultiSteps(tx, 2)
