@@ -84,7 +84,7 @@ OPTIMIZERS_MAY_IMPORT = {
     "velo": ("velo", "weights"),
     "celo": ("celo", "velo", "weights"),
     "metatraining": ("metatraining", "velo"),
-    "adapters": (),
+    "adapters": ("adapters",),
 }
 
 
