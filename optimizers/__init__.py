@@ -24,6 +24,9 @@ OPTIMIZERS: Registry[OptimizerEntry] = Registry(
         "velo_short": velo.VELO_SHORT,
         "velo_feed": velo.VELO_FEED,
     },
-    adapters={"learned_optimization": foreign.LEARNED_OPTIMIZATION},
+    adapters={
+        "learned_optimization": foreign.LEARNED_OPTIMIZATION,
+        "algoperf": foreign.ALGOPERF,
+    },
 )
 """All optimizers by name, plug-ins included."""

@@ -82,7 +82,7 @@ OPTIMIZERS_MAY_IMPORT = {
     "velo/weights": ("velo.weights", "velo.layout"),
     "velo": ("velo",),
     "metatraining": ("metatraining", "velo"),
-    "adapters": (),
+    "adapters": ("adapters",),
 }
 
 

@@ -26,6 +26,8 @@ OPTIMIZER_NAME: Final = "optimizer_name"  # its name in the registry, without va
 LEARNED: Final = "learned"  # "true" or "false"
 SETS_TARGETS: Final = "sets_targets"  # "true" or "false"
 COLOR: Final = "color"  # colour on a light background, "#rrggbb"; absent: from a palette
+FOREIGN: Final = "foreign"  # "true": it makes whole updates by itself; absent otherwise
+LACKS: Final = "lacks"  # a setting of the workload that the optimizer asks for, and does not get
 SAME_UPDATES_AS: Final = "same_updates_as"  # label of another implementation of the optimizer
 LEARNING_RATES: Final = "learning_rates"  # JSON [[step, rate], ...]; absent: none
 
