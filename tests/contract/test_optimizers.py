@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
+from typing import Any
 
 import pytest
+from celo_theta import working_theta
 
 from timetrial.bench.contracts.optimizers import CHECKS, Check, Subject
 from timetrial.framework.config import Choice
 from timetrial.optimizers import OPTIMIZERS
+from timetrial.optimizers.weights import save
 
-# The variants of VeLO make the same update as VeLO itself, and compile for as long.
-VARIANTS = ("velo_short", "velo_feed")
+# The variants of VeLO make the same update as VeLO itself, and compile for as long; Celo does, too.
+VARIANTS = ("velo_short", "velo_feed", "celo")
 every_optimizer = pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=pytest.mark.slow) if n in VARIANTS else n for n in OPTIMIZERS.built_in],
 )
 
 
+WITHOUT_WEIGHTS = ("celo", "celo_adam")
+"""Optimizers without weights in the package; they get some that train."""
+
+
 @functools.cache
-def subject(name: str) -> Subject:
-    return Subject(Choice(name, OPTIMIZERS[name].settings()))
+def subject(name: str, directory: Path) -> Subject:
+    settings: Any = OPTIMIZERS[name].settings
+    if name not in WITHOUT_WEIGHTS:
+        return Subject(Choice(name, settings()))
+    save(directory / f"{name}.state", working_theta(name))
+    return Subject(Choice(name, settings(weights=str(directory / f"{name}.state"))))
+
+
+@pytest.fixture(scope="session")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("weights")
 
 
 @every_optimizer
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_the_contract_is_kept(name: str, check: Check):
-    check(subject(name))
+def test_the_contract_is_kept(name: str, check: Check, directory: Path):
+    check(subject(name, directory))
 
 
 @every_optimizer
-def test_a_tenth_of_the_loss_goes_at_least(name: str):
-    first, _ = subject(name).trained
+def test_a_tenth_of_the_loss_goes_at_least(name: str, directory: Path):
+    first, _ = subject(name, directory).trained
     before, after = (first.evaluations[i].metrics["train/loss"] for i in (0, -1))
     assert after < 0.9 * before
