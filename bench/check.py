@@ -79,6 +79,11 @@ def _chosen(
     config = load_run(words)
     if "optimizer" in keys:
         subject: Any = optimizers.Subject(config.optimizer)
+        if subject.entry.is_foreign:
+            raise UserError(
+                f"check: optimizer {config.optimizer.name} makes whole updates by itself; expected "
+                "one with an optax transformation"
+            )
         yield _title(config.optimizer, OPTIMIZERS), _bound(optimizers.CHECKS, subject), subject
     if "workload" in keys:
         subject = workloads.Subject(config.workload)

@@ -19,6 +19,7 @@ from timetrial.bench.claims import AlreadyFinishedError, claimed
 from timetrial.bench.naming import (
     end_tags,
     entry_tags,
+    lacking_settings,
     run_header,
     run_name,
     summary,
@@ -81,7 +82,8 @@ def run(
         tags: further tags, such as the suite's name.
         expected_steps: number of steps that fit the time budget; measured if needed.
         callbacks: further callbacks, called after the default ones.
-        directory: directory of the run's checkpoints; None saves nothing.
+        directory: directory of the run's checkpoints; None saves nothing. Runs of foreign
+            optimizers are not saved.
         again: begin another run if the one in the directory is over; else its result is returned.
 
     Raises:
@@ -90,6 +92,8 @@ def run(
         UserError: the checkpoint belongs to another configuration or to other devices.
         Interrupted: a signal came; the run is saved and recorded as KILLED.
     """
+    if workshop.optimizers[config.optimizer.name].is_foreign:
+        directory = None
     with contextlib.ExitStack() as stack:
         if directory is not None and store is not None:
             stack.enter_context(claimed(directory, run_name(config)))
@@ -366,6 +370,9 @@ def header(
         notes = setup.entry.notes(config.optimizer.settings, setup.horizon)
         if "warning" in notes:
             _log.warning("%s", notes["warning"])
+        if lacks := lacking_settings(setup.entry, config):
+            _log.warning("%s", "; ".join(lacks))
+            tags = {schema.LACKS: "; ".join(lacks), **tags}
         if not setup.program.compiled:
             _log.warning("JAX_DISABLE_JIT is set: seconds compare with those of no other run")
             tags = {schema.UNCOMPILED: "true", **tags}

@@ -27,7 +27,8 @@ TRAIN = """\
 Makes one run and records it in MLflow.
 
   workload=NAME           the workload (timetrial list); workload.KEY sets one of its settings
-  optimizer=NAME          the optimizer (timetrial list); optimizer.KEY sets one of its settings
+  optimizer=NAME          the optimizer (timetrial list), or path/to/file.py:make, a function that
+                          returns an optax transformation; optimizer.KEY sets one of its settings
   budget.steps=N          number of updates (default: the workload's step hint), or
   budget.seconds=S        charged seconds; evaluation is not charged
   budget.calibration=FILE seconds from a calibration file (timetrial calibrate)
@@ -63,6 +64,7 @@ examples:
   timetrial train workload=flights_dlrm optimizer=adam
   timetrial train workload=icbm_unet optimizer=nadamw optimizer.learning_rate=3e-3 budget.seconds=60
   timetrial train preset=quick/assays_gnn optimizer=nesterov seed=2
+  timetrial train workload=flights_dlrm optimizer=./mine.py:make optimizer.lr=1e-3
 """
 
 BENCH = """\

@@ -49,6 +49,9 @@ OPTIMIZERS: Registry[OptimizerEntry] = Registry(
         "celo": celo.CELO,
         "celo_adam": celo.CELO_ADAM,
     },
-    adapters={"learned_optimization": foreign.LEARNED_OPTIMIZATION},
+    adapters={
+        "learned_optimization": foreign.LEARNED_OPTIMIZATION,
+        "algoperf": foreign.ALGOPERF,
+    },
 )
 """All optimizers by name, plug-ins included."""

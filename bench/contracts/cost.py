@@ -18,6 +18,8 @@ import numpy as np
 import optax
 
 from timetrial.bench.contracts.optimizers import Subject
+from timetrial.framework.entries import Optimizer
+from timetrial.framework.extra_inputs import REMAINING_FRACTION, of_step, taken
 from timetrial.framework.memory import bytes_of
 from timetrial.framework.types import PyTree
 from timetrial.workloads import WORKLOADS
@@ -70,7 +72,8 @@ def cost(subject: Subject, params: PyTree | None = None, name: str = TREE) -> Co
     params = _parameters(TREE) if params is None else params
     rng = np.random.default_rng(0)
     grads = jax.tree.map(lambda p: jnp.asarray(rng.normal(0, 1e-2, p.shape), p.dtype), params)
-    racers = [_Racer(tx, params, grads) for tx in (subject.tx, optax.adam(1e-3))]
+    built = (subject.built, Optimizer(optax.adam(1e-3)))
+    racers = [_Racer(each, params, grads) for each in built]
     for _ in range(REPEATS):
         for racer in racers:
             racer.repeat()
@@ -90,12 +93,16 @@ def cost(subject: Subject, params: PyTree | None = None, name: str = TREE) -> Co
 class _Racer:
     """A compiled optimizer with its parameters and state."""
 
-    def __init__(self, tx: optax.GradientTransformation, params: PyTree, grads: PyTree) -> None:
+    def __init__(self, optimizer: Optimizer, params: PyTree, grads: PyTree) -> None:
+        tx = optimizer.tx
         update = optax.with_extra_args_support(tx).update
-        inputs = {"value": jnp.float32(1.0), "remaining_fraction": jnp.float32(0.5)}
 
         def step(grads: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
-            updates, state = update(grads, state, params, **inputs)
+            value = jnp.float32(1.0)
+            available = of_step(lambda params: (value, grads), value, grads)
+            available[REMAINING_FRACTION] = jnp.float32(0.5)
+            extra = taken(tx, optimizer.takes, available)
+            updates, state = update(grads, state, params, **extra)
             return optax.apply_updates(params, updates), state
 
         self.params, self.state, self._grads = params, jax.jit(tx.init)(params), grads

@@ -7,16 +7,29 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import optax
 
 from timetrial.framework.convert import convert
-from timetrial.framework.entries import Horizon, OptimizerEntry
+from timetrial.framework.entries import Horizon, OptimizerEntry, WholeStep
 from timetrial.framework.errors import ConfigError, UserError
+from timetrial.framework.paths import UserPath
+from timetrial.framework.ranges import check
 from timetrial.framework.source import FILE, digest_of, find, is_target, reason
+from timetrial.framework.workload import Workload
 from timetrial.framework.yaml_files import parse_yaml
+from timetrial.optimizers.adapters.algoperf import Submission
+from timetrial.optimizers.adapters.algoperf_points import (
+    REGULARISATION,
+    SEARCH_SPACE,
+    constants_of,
+    read_point,
+    search_space_of,
+)
 from timetrial.optimizers.adapters.learned_optimization import from_learned_optimization
 
 RELEASED_VELO: Final = "learned_optimization.research.general_lopt.prefab:LearnedOptimizer"
@@ -115,6 +128,80 @@ def notes(settings: LearnedOptimizationSettings, horizon: Horizon) -> Mapping[st
     return tags
 
 
+@dataclasses.dataclass(frozen=True)
+class AlgoperfSettings:
+    """Settings of an AlgoPerf submission.
+
+    Attributes:
+        file: its Python file, for JAX.
+        point: number of the point in its search space, from 0, >= 0.
+        search_space: JSON file of its search space; by default ``tuning_search_space.json`` beside
+            the file or in the folder above, if there is one.
+        hyperparameters: those of the point, as JSON, "" without a search space. Filled in by
+            default, checked if given.
+        file_sha256: digest of the file; part of the run's identity. Filled in by default, checked
+            if given.
+    """
+
+    file: UserPath
+    point: int = 0
+    search_space: UserPath = ""
+    hyperparameters: str = ""
+    file_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        check(self, point=">= 0")
+        path = Path(self.search_space) if self.search_space else search_space_of(Path(self.file))
+        values = json.dumps(read_point(path, self.point)) if path else ""
+        found = {"file_sha256": digest_of(self.file), "hyperparameters": values}
+        for name, value in found.items():
+            if getattr(self, name) not in ("", value):
+                raise ValueError(
+                    f"{name}: expected {getattr(self, name)}, but {self.file} here has {value}"
+                )
+            object.__setattr__(self, name, value)
+        if self.point and not path:
+            raise ValueError(f"point: expected 0 without a {SEARCH_SPACE}, got {self.point}")
+
+
+def make_submission(settings: AlgoperfSettings, horizon: Horizon, workload: Workload) -> WholeStep:
+    """A submission on a workload.
+
+    Raises:
+        UserError: its file cannot be run, or lacks one of its functions.
+    """
+    point = json.loads(settings.hyperparameters) if settings.hyperparameters else None
+    return Submission(settings.file, point, horizon, workload)
+
+
+def regularisation(settings: AlgoperfSettings) -> Mapping[str, float]:
+    """Dropout and label smoothing of the point, or of the submission's own constants."""
+    text = settings.hyperparameters
+    given = json.loads(text) if text else constants_of(Path(settings.file))
+    return {
+        name: float(given[name])
+        for name in REGULARISATION
+        if isinstance(given.get(name), (int, float))
+    }
+
+
+def submission_variant(settings: AlgoperfSettings) -> str:
+    """Name of the submission, its point, and the first digits of its digest."""
+    path = Path(settings.file).absolute()
+    folder = path.parent.parent if path.parent.name == "jax" else path.parent
+    name = folder.name if path.stem == "submission" else path.stem
+    point = f",point {settings.point}" if settings.hyperparameters else ""
+    return f"{name}{point},{settings.file_sha256[:8]}"
+
+
+ALGOPERF = OptimizerEntry(
+    "an AlgoPerf submission for JAX: optimizer.file=submission.py optimizer.point=0",
+    AlgoperfSettings,
+    step=make_submission,
+    variant=submission_variant,
+    workload_settings=regularisation,
+    sets_targets=False,
+)
 LEARNED_OPTIMIZATION = OptimizerEntry(
     "any optimizer of google/learned_optimization: optimizer.make=package.module:Class",
     LearnedOptimizationSettings,
