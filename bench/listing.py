@@ -59,7 +59,7 @@ def _sections() -> dict[str, Lines]:
         "suites that cannot run here": [(name, why) for name, why in barred.items() if why],
         "presets": [(name, _header(files[name])) for name in files if not missing[name]],
         "presets that cannot run here": [(name, why) for name, why in missing.items() if why],
-        "published weights": [(name, _fetched(name)) for name in PUBLISHED],
+        "published weights": [(f"timetrial fetch {name}", _fetched(name)) for name in PUBLISHED],
     }
 
 
@@ -70,8 +70,7 @@ def _texts(sections: dict[str, Lines]) -> str:
 def _fetched(name: str) -> str:
     """Whether published weights are on this machine, and their page."""
     entry = PUBLISHED[name]
-    state = "fetched" if is_fetched(name) else f"not here; timetrial fetch {name} gets them"
-    return f"{entry.title} ({entry.page}): {state}"
+    return f"{entry.title} ({entry.page}): {'fetched' if is_fetched(name) else 'not here'}"
 
 
 def describe(name: str) -> str:
