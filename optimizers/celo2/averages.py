@@ -80,8 +80,11 @@ def init_matrices(count: int, shape: Shape) -> MatrixState:
 
 def init_vectors(tiles: int, length: int) -> VectorState:
     """All averages at zero, for ``tiles`` tiles of ``length`` elements."""
-    zeros = jnp.zeros((len(DECAYS), tiles, length), jnp.float32)
-    return VectorState(zeros, zeros[0], zeros)
+
+    def zeros(*lead: int) -> jax.Array:  # one buffer each, so that all can be donated
+        return jnp.zeros((*lead, tiles, length), jnp.float32)
+
+    return VectorState(zeros(len(DECAYS)), zeros(), zeros(len(DECAYS)))
 
 
 def accumulate_matrices(state: MatrixState, grads: jax.Array) -> MatrixState:
