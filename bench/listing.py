@@ -5,6 +5,7 @@ Boundary: text only; loads plug-ins and lists broken ones with their error.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import json
@@ -15,15 +16,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from timetrial.bench.docstrings import attribute_texts
 from timetrial.bench.planning import obstacles
 from timetrial.bench.suite import load_suite, presets, suites
 from timetrial.framework import config as configuration
 from timetrial.framework.config import ConfigError
 from timetrial.framework.entries import Entry, OptimizerEntry, WorkloadEntry
-from timetrial.framework.errors import UserError
+from timetrial.framework.errors import UserError, reason_of
 from timetrial.framework.ranges import ranges_of
 from timetrial.framework.registry import PluginError, Registry
+from timetrial.framework.roles import Role, tensors
 from timetrial.framework.spaces import OneOf, Range
 from timetrial.framework.types import Direction
 from timetrial.optimizers import OPTIMIZERS
@@ -35,29 +39,49 @@ Lines = Sequence[Sequence[str]]
 
 def listing() -> str:
     """Workloads, optimizers, suites and presets with one line each; plug-ins with their origin."""
+    return _texts(_sections())
+
+
+def _sections() -> dict[str, Lines]:
+    """The lines of every section by its title."""
     files = presets()
     missing = {name: missing_entries(path) for name, path in files.items()}
     apart = {name: unavailable(WORKLOADS, name) for name in WORKLOADS}
     barred = {name: _obstacles(name) for name in suites()}
-    sections: dict[str, Lines] = {
+    kept_out = {name: unavailable(OPTIMIZERS, name) for name in OPTIMIZERS}
+    return {
         "workloads": [line for line in _entry_lines(WORKLOADS) if not apart[line[0]]],
         "workloads that cannot run here": [(name, why) for name, why in apart.items() if why],
-        "optimizers": _entry_lines(OPTIMIZERS),
+        "optimizers": [line for line in _entry_lines(OPTIMIZERS) if not kept_out.get(line[0])],
+        "optimizers that cannot run here": [(n, why) for n, why in kept_out.items() if why],
         "suites": [(name, _summary(path)) for name, path in suites().items() if not barred[name]],
         "suites that cannot run here": [(name, why) for name, why in barred.items() if why],
         "presets": [(name, _header(files[name])) for name in files if not missing[name]],
         "presets that cannot run here": [(name, why) for name, why in missing.items() if why],
     }
+
+
+def _texts(sections: dict[str, Lines]) -> str:
     return "\n\n".join(f"{title}\n{_table(lines)}" for title, lines in sections.items() if lines)
 
 
 def describe(name: str) -> str:
     """Details of a workload, optimizer, suite or preset; of all that have the name.
 
+    The name of a section, ``workload`` or ``workloads``, gives its lines.
+
     Raises:
         UserError: an unknown name (with the nearest known one), or an unusable plug-in.
     """
     found, broken = [], []
+    if name.rstrip("s") in ("workload", "optimizer", "suite", "preset"):
+        start = f"{name.rstrip('s')}s"
+        chosen = {key: lines for key, lines in _sections().items() if key.startswith(start)}
+        if start == "workloads":
+            chosen["roles of tensors, and how many have them"] = [
+                (each, _role_counts(WORKLOADS[each])) for each in WORKLOADS.built_in
+            ]
+        found.append(_texts(chosen))
     for registry in (WORKLOADS, OPTIMIZERS):
         if name in registry:
             try:
@@ -100,7 +124,7 @@ def unavailable(registry: Registry[Any], name: str) -> str:
     """The reason why an entry cannot run here; "" where it can or cannot be loaded."""
     try:
         entry = registry[name]
-        return entry.unavailable() if isinstance(entry, WorkloadEntry) else ""
+        return entry.unavailable() if isinstance(entry, WorkloadEntry | OptimizerEntry) else ""
     except PluginError:
         return ""
 
@@ -173,6 +197,8 @@ def _entry_text(registry: Registry[Any], name: str) -> str:
     if space:
         lines = [(key, _values(values)) for key, values in space.items()]
         parts.append(f"\nsearch space (timetrial tune)\n{_table(lines)}")
+    if isinstance(entry, WorkloadEntry):
+        parts.append(f"\nroles of its tensors\n{_roles_text(entry)}")
     return "\n".join(parts)
 
 
@@ -195,6 +221,36 @@ def _optimizer_facts(entry: OptimizerEntry) -> Lines:
 def _workload_facts(entry: WorkloadEntry) -> Lines:
     facts = [("metric", _metric(entry))]
     return [*facts, *((f"{split} target", f"{value:g}") for split, value in entry.targets.items())]
+
+
+def _roles(entry: WorkloadEntry) -> list[tuple[Role, str]]:
+    """The role of every tensor, and its name and shape in words."""
+    workload = (entry.without_data or entry.make)(entry.settings())
+    params, _ = jax.eval_shape(workload.init, jax.random.key(0))
+    roles, leaves = jax.tree.leaves(workload.roles(params)), jax.tree.leaves(params)
+    sizes = [" x ".join(f"{size:,}" for size in leaf.shape) or "1" for leaf in leaves]
+    names = [f"{name} {size}" for name, size in zip(tensors(params), sizes, strict=True)]
+    return list(zip(roles, names, strict=True))
+
+
+def _role_counts(entry: WorkloadEntry) -> str:
+    counts = collections.Counter(role for role, _ in _roles(entry))
+    return ", ".join(f"{role} {counts[role]}" for role in Role if counts[role])
+
+
+def _roles_text(entry: WorkloadEntry) -> str:
+    """The tensors of each role with their shapes; the reason where they are unknown."""
+    try:
+        found = _roles(entry)
+    except Exception as error:  # a plug-in may raise anything, and data may be missing
+        return f"  unknown: {reason_of(error)}"
+    lines = []
+    for role in Role:
+        own = ", ".join(name for each, name in found if each == role)
+        if own:
+            indent = f"  {role:<12} "
+            lines += textwrap.wrap(own, 100, initial_indent=indent, subsequent_indent=" " * 15)
+    return "\n".join(lines)
 
 
 def _settings_text(settings: type[Any]) -> str:

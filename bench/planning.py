@@ -38,6 +38,7 @@ def show_plan(suite: Suite, tracking: Tracking) -> int:
     """
     configs = [c for w in suite.workloads for c in suites.plan(suite, tracking, w)]
     print(headline(suite, configs))
+    print_left_out(suite)
     references = {w: suites.pacemaker(suite, tracking, w) for w in suite.workloads}
     for config in configs:
         expected = suite.expected_seconds(config.workload.name)
@@ -67,7 +68,7 @@ def state_bytes(workload: Choice, optimizer: Choice) -> int | None:
     if build is None:
         return None
     made = build(workload.settings)
-    horizon = Horizon(made.step_hint, made.step_hint)
+    horizon = Horizon(made.step_hint, made.step_hint, made.roles)
     tx = OPTIMIZERS[optimizer.name].make(optimizer.settings, horizon)
     model = jax.eval_shape(made.init, jax.random.key(0))
     return bytes_of((model, jax.eval_shape(tx.init, model[0])))
@@ -97,6 +98,12 @@ def headline(suite: Suite, configs: Sequence[RunConfig]) -> str:
         f"suite {suite.name}: {matrix}, {conditions}: {len(configs)} runs, "
         f"about {expected} on {suite.machine}"
     )
+
+
+def print_left_out(suite: Suite) -> None:
+    """Prints a line for each optimizer that cannot run here."""
+    for name, reason in suite.left_out().items():
+        print(f"left out: {name}: {reason}")
 
 
 def budget_text(config: RunConfig, seconds: float | None) -> str:

@@ -20,6 +20,7 @@ from timetrial.bench.planning import (
     is_suspect,
     obstacles,
     planned,
+    print_left_out,
     sets_budgets,
     suspect_digests,
     time_budget,
@@ -127,6 +128,7 @@ def race(
     configs = planned(suite, tracking, store)
     skipped = sum(configuration.digest(config) in done for config in configs)
     print(headline(suite, configs))
+    print_left_out(suite)
     if skipped:
         print(
             f"{skipped} of {len(configs)} runs are recorded in {tracking.experiment!r} already "

@@ -104,6 +104,9 @@ class Suite:
             raise ValueError(f"name: expected one fit for a file name, got {self.name[:80]!r}")
         _check_entries(WORKLOADS, self.workloads)
         _check_entries(OPTIMIZERS, self.optimizers, (HPO, "all"))
+        if not self.optimizer_names():
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.left_out().items())
+            raise ValueError(f"optimizers: expected one that can run here, got {reasons}")
         self._check_presets()
         untuned = self._untuned()
         if HPO in self.optimizers and untuned:
@@ -143,8 +146,18 @@ class Suite:
     def optimizer_names(self) -> tuple[str, ...]:
         """The optimizers, with ``all`` spelled out: built-in ones in registry order, then others.
 
-        ``all`` excludes plug-ins: a suite does not depend on other installed packages.
+        ``all`` excludes plug-ins: a suite does not depend on other installed packages. Optimizers
+        that cannot run here are left out.
         """
+        return tuple(name for name in self._named() if name not in self.left_out())
+
+    def left_out(self) -> dict[str, str]:
+        """The optimizers that cannot run here, each with the reason."""
+        reasons = {name: OPTIMIZERS[name].unavailable() for name in self._named() if name != HPO}
+        return {name: reason for name, reason in reasons.items() if reason}
+
+    def _named(self) -> tuple[str, ...]:
+        """The optimizers, with ``all`` spelled out, available or not."""
         known = (*OPTIMIZERS.built_in, HPO)
         if "all" in self.optimizers:
             chosen = known[:-1] if self._untuned() else known

@@ -54,7 +54,8 @@ class Workshop:
     def horizon(self, config: RunConfig) -> Horizon:
         """Expected length of a run, in steps."""
         steps = config.budget.steps or config.budget.expected_steps
-        return Horizon(step_hint=self.workload(config.workload).step_hint, steps=steps)
+        workload = self.workload(config.workload)
+        return Horizon(workload.step_hint, steps, workload.roles)
 
     def program(self, config: RunConfig) -> Program:
         """The program of a configuration; the last one, already compiled, if it fits."""
@@ -63,14 +64,14 @@ class Workshop:
         if self._program is None or self._program[0] != key or config.budget.charge_compile:
             entry = self.optimizers[config.optimizer.name]
             with settings_errors("optimizer"):
-                tx = entry.make(config.optimizer.settings, horizon)
+                optimizer = entry.build(config.optimizer.settings, horizon)
             known = self._program if self._program and self._program[0][3] == config.train else None
             if known is not None and known[1].workload is workload:
-                program = known[1].with_optimizer(tx, entry.eval_params)
+                program = known[1].with_optimizer(optimizer)
             else:
                 devices = of_run(config.train, workload.devices)
                 parts = config.train.microbatches
-                program = Program(workload, tx, entry.eval_params, devices, parts)
+                program = Program(workload, optimizer, devices, parts)
             self._program = (key, program)
         return self._program[1]
 

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import optax
 
+from timetrial.framework.roles import Roles, roles_by_name
 from timetrial.framework.spaces import Space
 from timetrial.framework.types import Direction, PyTree, Split
 from timetrial.framework.workload import Workload
@@ -54,21 +55,47 @@ class Entry(Generic[T]):
 
 @dataclasses.dataclass(frozen=True)
 class Horizon:
-    """Expected length of a training, for optimizers with a schedule.
+    """What an optimizer is told of a training: its expected length, and the roles of tensors.
 
     Attributes:
         step_hint: step hint of the workload: length of schedules in both conditions.
         steps: updates within the budget: exact for a step budget, estimated for a time budget
             (``None`` before the estimate).
+        roles: maps parameters to their roles; the workload's.
     """
 
     step_hint: int
     steps: int | None
+    roles: Roles = roles_by_name
 
 
 def current_params(opt_state: PyTree, params: PyTree) -> PyTree:
     """The parameters themselves; most optimizers are evaluated at them."""
     return params
+
+
+EvalParams = Callable[[PyTree, PyTree], PyTree]
+"""Parameters to evaluate, from ``(opt_state, params)``. Pure, jittable."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """An optimizer built for one training, and how it is called.
+
+    Attributes:
+        tx: its optax transformation.
+        takes, eval_params, norm_refresh: as in OptimizerEntry.
+    """
+
+    tx: optax.GradientTransformation
+    takes: tuple[str, ...] | None = None
+    eval_params: EvalParams = current_params
+    norm_refresh: int = 0
+
+    @property
+    def evaluates_elsewhere(self) -> bool:
+        """Whether it is evaluated at other parameters than those it trains."""
+        return self.eval_params is not current_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,10 +115,17 @@ class OptimizerEntry(Entry[optax.GradientTransformation]):
         space: search space for tuning, by name of the setting; None excludes it from tuning.
         learning_rates: learning rate from settings and horizon, a number or a schedule. Without
             it, or where it returns None, no learning rate is plotted.
-        eval_params: parameters to evaluate, from ``(opt_state, params)``. Pure, jittable.
+        takes: extra inputs of its update, see ``framework.extra_inputs``; the others are not
+            passed. None reads them from the signature of its update, closures only if named.
+        eval_params: parameters to evaluate, from ``(opt_state, params)``. Pure, jittable. Their
+            cost is charged; training goes on from the parameters themselves.
+        norm_refresh: training batches in training mode before an evaluation at ``eval_params``, so
+            that batch-norm statistics fit them, >= 0; charged, and for the evaluation only.
         sets_targets: True when its runs may set the targets of a race.
         learned: True when the update rule is learned.
         color: colour in plots, as ``#rrggbb``; "" takes one from the palette of the report.
+        unavailable: the reason why the optimizer cannot run here, such as missing weights, in one
+            line; "" when it can. Suites leave it out then.
     """
 
     needs_steps: bool = False
@@ -102,16 +136,29 @@ class OptimizerEntry(Entry[optax.GradientTransformation]):
     steps_from: str = ""
     space: Space | None = None
     learning_rates: Callable[[Any, Horizon], float | optax.Schedule | None] | None = None
-    eval_params: Callable[[PyTree, PyTree], PyTree] = current_params
+    takes: tuple[str, ...] | None = None
+    eval_params: EvalParams = current_params
+    norm_refresh: int = 0
     sets_targets: bool = True
     learned: bool = False
     color: str = ""
+    unavailable: Callable[[], str] = lambda: ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_takes(self.make, "settings", "horizon")
         if self.color and not re.fullmatch("#[0-9a-fA-F]{6}", self.color):
             raise ValueError(f'color: expected "" or #rrggbb, got {self.color!r}')
+        if not (isinstance(self.norm_refresh, int) and self.norm_refresh >= 0):
+            raise ValueError(f"norm_refresh: expected a whole number >= 0, got {self.norm_refresh}")
+        names: Any = self.takes or ()
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f'takes: expected names as in ("value",), got {self.takes!r}')
+
+    def build(self, settings: Any, horizon: Horizon) -> Optimizer:
+        """The optimizer for one training."""
+        tx = self.make(settings, horizon)
+        return Optimizer(tx, self.takes, self.eval_params, self.norm_refresh)
 
 
 @dataclasses.dataclass(frozen=True)

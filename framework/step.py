@@ -1,14 +1,14 @@
 """The compiled program of a run: initialise, one update, one evaluation.
 
-Boundary: pure functions of arrays and their compilation; no clock, budget or callback.
+Boundary: compilation and evaluation; ``update`` defines an update. No clock, budget or callback.
 """
 
 from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +16,13 @@ import numpy as np
 import optax
 
 from timetrial.framework import hosts, memory
-from timetrial.framework.accumulation import loss_and_gradients
 from timetrial.framework.devices import Devices
-from timetrial.framework.entries import current_params
+from timetrial.framework.entries import Optimizer
 from timetrial.framework.feed import Feed
 from timetrial.framework.memory import Memory
 from timetrial.framework.types import Metrics, PyTree, Split, TrainState
+from timetrial.framework.update import Inputs, all_finite, make_norm_refresh, make_train_step
 from timetrial.framework.workload import Batch, Sums, Workload
-
-Inputs = Mapping[str, np.ndarray]
-"""Inputs of an update from callbacks, float32 scalars: ``{"remaining_fraction": 0.73}``."""
 
 _COMPILE_FAST = {"xla_backend_optimization_level": 0}
 # Initialisers run once and are mostly random numbers. LLVM optimises them for a long time: 16.3 s
@@ -34,70 +31,8 @@ _COMPILE_FAST = {"xla_backend_optimization_level": 0}
 EVALUATIONS_AHEAD = 2
 """Evaluation batches under way at once; more would wait in the device's memory."""
 
-NORM_APART: Final = 2**20
-"""Parameters from which on the norm of the gradient is computed apart from the optimizer."""
-
-EvalParams = Callable[[PyTree, PyTree], PyTree]
-"""Parameters to evaluate, from ``(opt_state, params)``."""
-
-TrainStep = Callable[[TrainState, Batch, Inputs], tuple[TrainState, dict[str, jax.Array]]]
-
-
-def make_train_step(
-    workload: Workload, tx: optax.GradientTransformation, microbatches: int = 1
-) -> TrainStep:
-    """Returns the pure function of one update: ``(state, batch, inputs) -> (state, metrics)``.
-
-    Every optimizer is called alike: ``tx.update(grads, opt_state, params, value=loss, **inputs)``.
-    Optimizers ignore extra arguments that they do not need. The metrics are ``loss``, the mean
-    training loss before the update, and ``grad_norm``, the Euclidean norm of its gradient over all
-    parameters.
-    """
-    update = optax.with_extra_args_support(tx).update
-    gradients = loss_and_gradients(workload, microbatches)
-
-    def train_step(
-        state: TrainState, batch: Batch, inputs: Inputs
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
-        key = jax.random.fold_in(state.key, state.step)
-        (loss, model_state), grads = gradients(state.params, state.model_state, batch, key)
-        grads, norm = _with_norm(grads)
-        updates, opt_state = update(grads, state.opt_state, state.params, value=loss, **inputs)
-        new = TrainState(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            model_state=model_state,
-            opt_state=opt_state,
-            key=state.key,
-        )
-        return new, {"loss": loss, "grad_norm": norm}
-
-    return train_step
-
-
-def _with_norm(grads: PyTree) -> tuple[PyTree, jax.Array]:
-    """The gradient and its Euclidean norm; of a large model computed apart from the optimizer.
-
-    Otherwise XLA computes squares once for the norm and the optimizer, and stores them: 3 % of the
-    CPU time of an update of a DLRM (docs/speed.md).
-    """
-    norm = optax.tree.norm(jax.tree.map(_not_half, grads))
-    if sum(leaf.size for leaf in jax.tree.leaves(grads)) < NORM_APART:
-        return grads, norm
-    apart: tuple[PyTree, jax.Array] = jax.lax.optimization_barrier((grads, norm))
-    return apart
-
-
-def _not_half(leaf: jax.Array) -> jax.Array:
-    """In float32 if half precision: squares of float16 are infinite from 256 on."""
-    half = leaf.dtype in (jnp.float16, jnp.bfloat16)
-    return leaf.astype(jnp.float32) if half else leaf
-
-
-def all_finite(tree: PyTree) -> jax.Array:
-    """Whether no number of a tree is NaN or infinite, a boolean scalar."""
-    inexact = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.all(jnp.asarray([jnp.all(jnp.isfinite(leaf)) for leaf in inexact], bool))
+Point = tuple[PyTree, PyTree]
+"""Parameters and model state to evaluate."""
 
 
 class Program:
@@ -109,8 +44,7 @@ class Program:
 
     Args:
         workload: training problem.
-        tx: optimizer.
-        eval_params: parameters to evaluate, from ``(opt_state, params)``. Pure, jittable.
+        optimizer: the optimizer, or its optax transformation alone.
         devices: devices to compute on; by default the first one.
         microbatches: parts of a batch, see ``loss_and_gradients``.
 
@@ -123,21 +57,21 @@ class Program:
     def __init__(
         self,
         workload: Workload,
-        tx: optax.GradientTransformation,
-        eval_params: EvalParams = current_params,
+        optimizer: Optimizer | optax.GradientTransformation,
         devices: Devices | None = None,
         microbatches: int = 1,
     ) -> None:
         self.workload = workload
-        self.tx = tx
-        self.eval_params = eval_params
+        self.optimizer = optimizer if isinstance(optimizer, Optimizer) else Optimizer(optimizer)
+        self.tx = tx = self.optimizer.tx
         self.devices = devices or Devices()
         self.microbatches = microbatches
         # A workload that knows no shares can be trained on one host.
         self._share = (self.devices.share,) if self.devices.share.count > 1 else ()
         self.memory: Memory | None = None
         self.finite_params = True
-        self._eval_params = eval_params
+        self._eval_params: Any = self.optimizer.eval_params
+        self._refresh: Any = None
         self.compiled = not jax.config.jax_disable_jit  # type: ignore[attr-defined]
         places = self.places
         self._init_model = jax.jit(
@@ -153,11 +87,9 @@ class Program:
         self._all_finite: Any = None
         self._update_bytes = self._eval_bytes = 0
 
-    def with_optimizer(
-        self, tx: optax.GradientTransformation, eval_params: EvalParams = current_params
-    ) -> Program:
+    def with_optimizer(self, optimizer: Optimizer) -> Program:
         """A program of the same workload; shares all functions independent of the optimizer."""
-        program = Program(self.workload, tx, eval_params, self.devices, self.microbatches)
+        program = Program(self.workload, optimizer, self.devices, self.microbatches)
         if program.places.params == self.places.params:
             program._init_model = self._init_model
             program._eval_step, program._eval_bytes = self._eval_step, self._eval_bytes
@@ -238,7 +170,7 @@ class Program:
     def _compile_update(self, state: TrainState, inputs: Inputs) -> None:
         batch, places, devices = self.workload.batch_spec(), self.places, self.devices
         devices.check(batch, "training batch", self.microbatches)
-        step = make_train_step(self.workload, self.tx, self.microbatches)
+        step = make_train_step(self.workload, self.tx, self.microbatches, self.optimizer.takes)
         if devices.share.count > 1:
             step = hosts.with_signal(step)
         given = {name: devices.rows if name == hosts.SIGNAL else devices.whole for name in inputs}
@@ -250,12 +182,24 @@ class Program:
             donate=0,
         )
         self._update_bytes += self._batch_bytes(batch, 1 + devices.ahead)
-        if self.eval_params is not current_params:
-            self._eval_params, _ = self._ahead(
-                self.eval_params,
-                (state.opt_state, state.params),
-                (places.opt_state, places.params),
-                places.params,
+        if self.optimizer.evaluates_elsewhere:
+            self._compile_eval_point(state, batch)
+
+    def _compile_eval_point(self, state: TrainState, batch: PyTree) -> None:
+        """Compiles what makes the point to evaluate of a state."""
+        places, devices = self.places, self.devices
+        self._eval_params, _ = self._ahead(
+            self.optimizer.eval_params,
+            (state.opt_state, state.params),
+            (places.opt_state, places.params),
+            places.params,
+        )
+        if self.optimizer.norm_refresh and jax.tree.leaves(state.model_state):
+            self._refresh, _ = self._ahead(
+                make_norm_refresh(self.workload, self.microbatches),
+                (state.params, state.model_state, batch, state.key, state.step),
+                (places.params, places.model_state, devices.rows, devices.whole, devices.whole),
+                places.model_state,
             )
 
     def _batch_bytes(self, batch: PyTree, count: int) -> int:
@@ -288,21 +232,45 @@ class Program:
         result: tuple[TrainState, dict[str, jax.Array]] = self._train_step(state, batch, inputs)
         return result
 
+    def eval_point(self, state: TrainState) -> Point:
+        """The parameters and the model state to evaluate a state at; may not have ended yet.
+
+        Both are those of the state, unless the optimizer is evaluated elsewhere. Then batch-norm
+        statistics are refreshed there, by the first training batches of seed 0.
+        """
+        if not self.optimizer.evaluates_elsewhere:
+            return state.params, state.model_state
+        params = self._eval_params(state.opt_state, state.params)
+        model_state = state.model_state
+        if self._refresh is not None:
+            feed = self.feed(0, 0)
+            try:
+                for count in range(self.optimizer.norm_refresh):
+                    batch, number = next(feed), np.int32(count)
+                    model_state = self._refresh(params, model_state, batch, state.key, number)
+            finally:
+                feed.close()
+        return params, model_state
+
     def evaluate(
-        self, state: TrainState, stopped: Callable[[], bool] = lambda: False
+        self,
+        state: TrainState,
+        stopped: Callable[[], bool] = lambda: False,
+        point: Point | None = None,
     ) -> Metrics | None:
         """Metrics of all splits, ``{"<split>/<metric>": value}``; waits for the device.
 
         Args:
             state: state to evaluate.
             stopped: asked before each batch; True ends the evaluation without a result.
+            point: ``eval_point(state)``, where the caller has it.
         """
-        params = self._eval_params(state.opt_state, state.params)
-        trees = [params] if self.eval_params is current_params else [params, state.params]
+        params, model_state = point or self.eval_point(state)
+        trees = [params, state.params] if self.optimizer.evaluates_elsewhere else [params]
         finite = [self._all_finite(tree) for tree in trees]  # issued before the evaluation
         metrics: Metrics = {}
         for split in self.workload.splits:
-            found = self._evaluate_split(params, state.model_state, split, stopped)
+            found = self._evaluate_split(params, model_state, split, stopped)
             if found is None:
                 return None
             metrics.update(found)

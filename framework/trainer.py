@@ -21,8 +21,9 @@ from timetrial.framework.errors import Interrupted
 from timetrial.framework.feed import Feed, is_ready
 from timetrial.framework.hosts import SIGNAL, Agreed, Team, read
 from timetrial.framework.records import Row, RunResult
-from timetrial.framework.step import Inputs, Program
+from timetrial.framework.step import Point, Program
 from timetrial.framework.types import TrainState
+from timetrial.framework.update import Inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,9 +219,11 @@ class Trainer:
         self, state: TrainState, step: int, ending: StopReason | None = None
     ) -> StopReason | None:
         """Evaluates with the clock paused, then calls the callbacks."""
+        point = self._eval_point(state)
         with self.clock.charge("eval", after=state):
             self._accept(None if self._team.alone else self._team.agree(self.clock.train_seconds))
-            metrics = None if self._signal else self.program.evaluate(state, self._stop_evaluating)
+            evaluate, stopped = self.program.evaluate, self._stop_evaluating
+            metrics = None if self._signal else evaluate(state, stopped, point)
         if metrics is None:
             self._pause(state, step, ending)  # raises
             return ending
@@ -234,6 +237,15 @@ class Trainer:
         if ending is None and reason is None:
             self._pause(state, step)
         return reason
+
+    def _eval_point(self, state: TrainState) -> Point:
+        """The parameters to evaluate; charged where they are not those of the training."""
+        if not self.program.optimizer.evaluates_elsewhere:
+            return self.program.eval_point(state)
+        with self.clock.charge(TRAIN):
+            point = self.program.eval_point(state)
+            self._finished_at = self.clock.wait(point)
+        return point
 
     def _stop_evaluating(self) -> bool:
         """True after a signal; several hosts first agree about it."""

@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 import jax
 import numpy as np
 
+from timetrial.framework.roles import roles_by_name
 from timetrial.framework.types import Direction, PyTree, Split
 
 Batch = Mapping[str, np.ndarray]
@@ -130,6 +131,17 @@ class Workload(abc.ABC):
         ``finish`` receives the ``outputs`` of all batches on the host; they are ``{}`` when no
         metric needs them. Padding examples have weight 0.
         """
+
+    def roles(self, params: PyTree) -> PyTree:
+        """The role of every tensor, for optimizers that treat them differently; see ``roles``.
+
+        By default from names and ranks; a workload overrides it where these say too little, as for
+        the head: ``return last_layer(super().roles(params), "Dense")``.
+
+        Args:
+            params: parameters or their shapes.
+        """
+        return roles_by_name(params)
 
     def weight(self, batch: Batch) -> jax.Array | np.float32:
         """Total weight of the examples in the loss of a batch; by default the number of rows.

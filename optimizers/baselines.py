@@ -260,6 +260,7 @@ ADAM = OptimizerEntry(
     make_adam,
     space=_ADAMW_SPACE,
     learning_rates=AdamSettings.learning_rates,
+    takes=(),
     color="#0072b2",
 )
 NADAM = OptimizerEntry(
@@ -268,6 +269,7 @@ NADAM = OptimizerEntry(
     make_nadam,
     space=_NADAM_SPACE,
     learning_rates=NadamSettings.learning_rates,
+    takes=(),
     color="#3fa7dd",
 )
 NADAMW = OptimizerEntry(
@@ -276,6 +278,7 @@ NADAMW = OptimizerEntry(
     make_nadamw,
     space=_NADAMW_SPACE,
     learning_rates=NadamwSettings.learning_rates,
+    takes=(),
     color="#009e73",
 )
 HEAVY_BALL = OptimizerEntry(
@@ -284,6 +287,7 @@ HEAVY_BALL = OptimizerEntry(
     make_heavy_ball,
     space=_MOMENTUM_SPACE,
     learning_rates=MomentumSettings.learning_rates,
+    takes=(),
     color="#e08f00",
 )
 NESTEROV = OptimizerEntry(
@@ -292,5 +296,6 @@ NESTEROV = OptimizerEntry(
     make_nesterov,
     space=_MOMENTUM_SPACE,
     learning_rates=MomentumSettings.learning_rates,
+    takes=(),
     color="#6b6f76",
 )

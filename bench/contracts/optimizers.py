@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import jax
@@ -22,7 +22,8 @@ from timetrial.bench.tune import space as spaces
 from timetrial.framework import callbacks as cb
 from timetrial.framework.budget import Budget, StopReason
 from timetrial.framework.config import Choice, RunConfig
-from timetrial.framework.entries import Horizon, OptimizerEntry
+from timetrial.framework.entries import Horizon, Optimizer, OptimizerEntry
+from timetrial.framework.extra_inputs import REMAINING_FRACTION, of_step, taken
 from timetrial.framework.records import RunResult
 from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
@@ -42,6 +43,12 @@ PARAMS: Final = {
 }
 """Parameters of every rank found in models."""
 
+DTYPES: Final = (
+    ("float32", False), ("bfloat16", False), ("float16", False), ("float32", True),
+    ("float64", True), ("bfloat16", True),
+)  # fmt: skip
+"""Dtypes of parameters, and whether JAX computes with 64 bits."""
+
 _MOST_UPDATES: Final = 32  # some optimizers average gradients over several updates
 
 
@@ -58,22 +65,28 @@ class Subject:
         self.entry: OptimizerEntry = OPTIMIZERS[choice.name]
 
     @functools.cached_property
-    def tx(self) -> optax.GradientTransformationExtraArgs:
-        """Its transformation, for ``HORIZON``.
+    def built(self) -> Optimizer:
+        """The optimizer for ``HORIZON``.
 
         Raises:
             ContractError: ``make`` returns something else.
         """
-        made = self.entry.make(self.settings, HORIZON)
+        built = self.entry.build(self.settings, HORIZON)
+        made = built.tx
         expected = "make(settings, horizon) to return an optax.GradientTransformation"
         require(isinstance(made, optax.GradientTransformation), expected, type(made).__name__)
-        return optax.with_extra_args_support(made)
+        return built
+
+    @property
+    def tx(self) -> optax.GradientTransformation:
+        """Its transformation, for ``HORIZON``."""
+        return self.built.tx
 
     @functools.cached_property
     def program(self) -> Program:
         """The program of a small regression problem."""
         workload = Regression(step_hint=STEPS, eval_every_steps=STEPS // 2)
-        return Program(workload, self.tx, self.entry.eval_params)
+        return Program(workload, dataclasses.replace(self.built, tx=self.tx))
 
     @functools.cached_property
     def trained(self) -> tuple[RunResult, RunResult]:
@@ -94,11 +107,27 @@ def _start() -> PyTree:
     return jax.tree.map(jnp.asarray, PARAMS)
 
 
-def _step(tx: optax.GradientTransformationExtraArgs, params: PyTree, state: PyTree) -> Any:
-    """One update with the gradients of a quadratic; returns ``(params, state)``."""
-    grads = jax.tree.map(lambda p: 0.1 * p + 0.01, params)
-    inputs = {"value": jnp.float32(1.0), "remaining_fraction": jnp.float32(1.0)}
-    updates, state = tx.update(grads, state, params, **inputs)
+def _step(
+    subject: Subject,
+    params: PyTree,
+    state: PyTree,
+    tx: Any = None,
+) -> Any:
+    """One update on a quadratic, by ``tx`` or the subject itself; returns ``(params, state)``."""
+
+    def gradients(params: PyTree) -> tuple[jax.Array, PyTree]:
+        leaves = jax.tree.leaves(params)
+        terms = [jnp.sum(0.05 * p * p + 0.01 * p).astype(jnp.float32) for p in leaves]
+        loss = sum(terms, jnp.float32(0.0))
+        return loss, jax.tree.map(lambda p: 0.1 * p + 0.01, params)
+
+    loss, grads = gradients(params)
+    available = of_step(gradients, loss, grads) | {REMAINING_FRACTION: jnp.float32(1.0)}
+    extra = taken(subject.tx, subject.built.takes, available)
+    tx = tx or subject.tx
+    if isinstance(tx, optax.GradientTransformation):
+        tx = optax.with_extra_args_support(tx)  # MultiSteps is another class, and has it
+    updates, state = tx.update(grads, state, params, **extra)
     return optax.apply_updates(params, updates), state
 
 
@@ -157,7 +186,7 @@ def keeps_shapes_and_dtypes_and_moves_every_tensor(subject: Subject) -> None:
     types, state_types = _types(params), _types(state)
     moved: set[str] = set()
     for update in range(_MOST_UPDATES):
-        before, (params, state) = params, _step(subject.tx, params, state)
+        before, (params, state) = params, _step(subject, params, state)
         require(_types(params) == types, f"parameters {types}", _types(params))
         require(_types(state) == state_types, f"a state {state_types}", _types(state))
         leaves = jax.tree_util.tree_flatten_with_path(params)[0]
@@ -177,12 +206,12 @@ def updates_alike_compiled_one_by_one_and_under_scan(subject: Subject) -> None:
 
     def scanned(params: PyTree) -> PyTree:
         def body(carry: Any, _: None) -> tuple[Any, None]:
-            return _step(tx, *carry), None
+            return _step(subject, *carry), None
 
         return jax.lax.scan(body, (params, tx.init(params)), length=4)[0][0]
 
     params = _start()
-    state, compiled = tx.init(params), jax.jit(functools.partial(_step, tx))
+    state, compiled = tx.init(params), jax.jit(functools.partial(_step, subject))
     for _ in range(4):
         params, state = compiled(params, state)
     _assert_close(params, jax.jit(scanned)(_start()))
@@ -195,7 +224,7 @@ def vmap_over_seeds_equals_a_loop_over_seeds(subject: Subject) -> None:
     def two_steps(params: PyTree) -> PyTree:
         state = subject.tx.init(params)
         for _ in range(2):
-            params, state = _step(subject.tx, params, state)
+            params, state = _step(subject, params, state)
         return params
 
     together, alone = jax.jit(jax.vmap(two_steps))(many), jax.jit(two_steps)
@@ -204,23 +233,63 @@ def vmap_over_seeds_equals_a_loop_over_seeds(subject: Subject) -> None:
         _assert_close(alone(one), jax.tree.map(lambda p, i=i: p[i], together))
 
 
+def _combined(tx: optax.GradientTransformation) -> Sequence[optax.GradientTransformation]:
+    """A transformation after ``clip_by_global_norm``, and inside ``optax.masked``."""
+    mask = {"scalar": False, "vector": True, "matrix": True, "kernel": False, "empty": {}}
+    return optax.chain(optax.clip_by_global_norm(1.0), tx), optax.masked(tx, mask)
+
+
 def works_in_a_chain_and_masked(subject: Subject) -> None:
     """Updates stay finite after ``clip_by_global_norm`` and inside ``optax.masked``."""
     start = _start()
-    chained = optax.chain(optax.clip_by_global_norm(1.0), subject.tx)
-    params, _ = _step(optax.with_extra_args_support(chained), start, chained.init(start))
-    mask = {"scalar": False, "vector": True, "matrix": True, "kernel": False, "empty": {}}
-    masked = optax.with_extra_args_support(optax.masked(subject.tx, mask))
-    _, state = _step(masked, start, masked.init(start))
+    chained, masked = _combined(subject.tx)
+    params, _ = _step(subject, start, chained.init(start), chained)
+    _, state = _step(subject, start, masked.init(start), masked)
     for leaf in jax.tree.leaves((params, state)):
         require(bool(jnp.all(jnp.isfinite(leaf))), "finite numbers", leaf)
+
+
+def keeps_the_types_of_its_state_for_parameters_of_any_dtype(subject: Subject) -> None:
+    """The state consists of arrays; an update changes no dtype, under x64 or accumulation."""
+    for leaf in jax.tree.leaves(subject.tx.init(_start())):
+        require(isinstance(leaf, jax.Array), "arrays in the state", type(leaf).__name__)
+    for dtype, x64 in DTYPES:
+        for accumulated in (False, True):
+            with jax.enable_x64(x64):
+                _require_same_types(subject, dtype, accumulated, f"{dtype}, x64 {x64}")
+
+
+def _require_same_types(subject: Subject, dtype: str, accumulated: bool, where: str) -> None:
+    """Checks the types of parameters and state before and after an update; computes nothing."""
+    tx: Any = subject.entry.build(subject.settings, HORIZON).tx
+    if accumulated:
+        tx, where = optax.MultiSteps(tx, 2), f"{where}, accumulated"
+    params = jax.tree.map(lambda p: jax.ShapeDtypeStruct(np.shape(p), dtype), PARAMS)
+    state = jax.eval_shape(tx.init, params)
+    new, new_state = jax.eval_shape(functools.partial(_step, subject, tx=tx), params, state)
+    require(_types(new) == _types(params), f"parameters ({where}) {_types(params)}", _types(new))
+    old, changed = _types(state), _types(new_state)
+    wrong = {name: changed.get(name) for name in old if old[name] != changed.get(name)}
+    require(not wrong, f"a state ({where}) with { ({name: old[name] for name in wrong}) }", wrong)
 
 
 def evaluates_at_parameters_of_the_same_shapes(subject: Subject) -> None:
     """``eval_params(opt_state, params)`` is jittable and has the parameters' shapes and dtypes."""
     params = _start()
-    found = jax.jit(subject.entry.eval_params)(subject.tx.init(params), params)
-    require(_types(found) == _types(params), f"parameters {_types(params)}", _types(found))
+    for tx in (subject.tx, *_combined(subject.tx)):
+        found = jax.jit(subject.entry.eval_params)(tx.init(params), params)
+        require(_types(found) == _types(params), f"parameters {_types(params)}", _types(found))
+
+
+def evaluations_leave_the_training_unchanged(subject: Subject) -> None:
+    """Training is bitwise the same with and without evaluations in between."""
+    workload: Any = subject.program.workload
+    evaluated, often = subject.trained[0], workload.eval_every_steps
+    workload.eval_every_steps = None
+    try:
+        require_equal(evaluated.state, subject.run().state, "without evaluations")
+    finally:
+        workload.eval_every_steps = often
 
 
 def training_lowers_the_loss_and_repeats_bitwise(subject: Subject) -> None:
@@ -262,7 +331,9 @@ CHECKS: Final[tuple[Check, ...]] = (
     updates_alike_compiled_one_by_one_and_under_scan,
     vmap_over_seeds_equals_a_loop_over_seeds,
     works_in_a_chain_and_masked,
+    keeps_the_types_of_its_state_for_parameters_of_any_dtype,
     evaluates_at_parameters_of_the_same_shapes,
+    evaluations_leave_the_training_unchanged,
     training_lowers_the_loss_and_repeats_bitwise,
     a_run_from_a_checkpoint_is_bitwise_the_same,
 )

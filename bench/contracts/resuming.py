@@ -29,12 +29,12 @@ def from_disk(state: TrainState, like: TrainState) -> TrainState:
         return loaded.state(like)
 
 
-def require_equal(state: TrainState, other: TrainState) -> None:
+def require_equal(state: TrainState, other: TrainState, when: str = "after a checkpoint") -> None:
     """Raises ContractError unless two states are equal to the last bit."""
     found = jax.tree_util.tree_flatten_with_path(state)[0]
     for (path, one), two in zip(found, jax.tree.leaves(other), strict=True):
         same = np.array_equal(_numbers(one), _numbers(two))
-        require(same, f"the same {jax.tree_util.keystr(path)} after a checkpoint", "another one")
+        require(same, f"the same {jax.tree_util.keystr(path)} {when}", "another one")
 
 
 def _numbers(leaf: jax.Array) -> np.ndarray:

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from benchmarks.gpu import cases
-from timetrial.framework.step import Program, make_train_step
+from timetrial.framework.step import Program
+from timetrial.framework.update import make_train_step
 from timetrial.workloads import WORKLOADS
 
 WORKLOAD_NAMES: Final = ("flights_dlrm", "assays_gnn", "fashion_mnist_resnet", "icbm_unet")

@@ -77,6 +77,22 @@ def _hidden() -> Callable[..., Any]:
     return lambda settings, horizon: optax.GradientTransformation(lambda params: (), update)
 
 
+def _swayed() -> dict[str, Any]:
+    """An optimizer whose updates depend on the number of evaluations."""
+    evaluations: list[int] = []
+
+    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        number = io_callback(lambda: np.float32(len(evaluations)), jnp.float32(0))
+        return jax.tree.map(lambda g: -0.1 / (1 + number) * g, grads), state
+
+    def eval_params(state: Any, params: Any) -> Any:
+        io_callback(lambda: evaluations.append(1), None)
+        return jax.tree.map(lambda p: p + 0, params)
+
+    tx = optax.GradientTransformation(lambda params: (), update)
+    return {"made": lambda settings, horizon: tx, "eval_params": eval_params}
+
+
 def _nan_when_masked(settings: Any, horizon: Horizon) -> optax.GradientTransformation:
     def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         whole = len(jax.tree.leaves(grads)) == 4
@@ -107,6 +123,14 @@ BAD_OPTIMIZERS: dict[str, tuple[OptimizerEntry, str]] = {
     "updates_alike_compiled_one_by_one_and_under_scan": (entry(made=_impure()), "Not equal"),
     "vmap_over_seeds_equals_a_loop_over_seeds": (entry(made=_impure()), "Not equal"),
     "works_in_a_chain_and_masked": (entry(made=_nan_when_masked), "expected finite numbers"),
+    "keeps_the_types_of_its_state_for_parameters_of_any_dtype": (
+        entry(made=_stateful(lambda state, grads: state.astype(grads["matrix"].dtype), 0.0)),
+        r"expected a state \(bfloat16, x64 False\)",
+    ),
+    "evaluations_leave_the_training_unchanged": (
+        entry(**_swayed()),
+        "without evaluations, got another one",
+    ),
     "evaluates_at_parameters_of_the_same_shapes": (
         entry(eval_params=lambda state, params: {"scalar": params["scalar"]}),
         "expected parameters",
@@ -137,7 +161,7 @@ def test_a_make_that_returns_something_else_is_named(monkeypatch: pytest.MonkeyP
     assert check(["optimizer=broken"]) == 1
     out = capsys.readouterr().out
     assert "to return an optax.GradientTransformation, got int" in out
-    assert out.splitlines()[-1] == "7 checks failed"
+    assert out.splitlines()[-1] == "9 checks failed"
     assert "  ok     The settings are a frozen dataclass" in out
 
 

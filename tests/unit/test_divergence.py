@@ -16,11 +16,12 @@ from tiny import TinyWorkload
 from timetrial.bench.naming import end_tags
 from timetrial.framework import callbacks as cb
 from timetrial.framework.budget import Budget, StopReason
-from timetrial.framework.entries import current_params
+from timetrial.framework.entries import EvalParams, Optimizer, current_params
 from timetrial.framework.records import RunResult
-from timetrial.framework.step import EvalParams, Program, all_finite, make_train_step
+from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
 from timetrial.framework.types import PyTree, Split, TrainState
+from timetrial.framework.update import all_finite, make_train_step
 from timetrial.framework.workload import Batch, Sums
 
 BAD = 7
@@ -84,7 +85,7 @@ def fit(
     steps: int = 20,
 ) -> tuple[RunResult, str]:
     stop = cb.StopIfDiverged()
-    program = Program(workload, tx or optax.sgd(0.05), eval_params)
+    program = Program(workload, Optimizer(tx or optax.sgd(0.05), eval_params=eval_params))
     result = Trainer(program, Budget(steps=steps), [stop]).fit(program.init(0))
     return result, stop.found
 

@@ -127,8 +127,7 @@ def test_older_records_are_drawn_from_their_configuration(name: str):
 
 
 def program(entry: OptimizerEntry) -> Program:
-    tx = entry.make(entry.settings(), HORIZON)
-    return Program(TinyWorkload(), tx, entry.eval_params)
+    return Program(TinyWorkload(), entry.build(entry.settings(), HORIZON))
 
 
 def test_evaluation_takes_the_parameters_that_the_entry_gives():

@@ -7,19 +7,19 @@ import optax
 import pytest
 from tiny import TinyWorkload
 
-from timetrial.framework import step
+from timetrial.framework import update as module
 from timetrial.framework.types import TrainState
 
 
 @pytest.mark.parametrize("large", [False, True])
 def test_only_a_large_model_computes_the_norm_apart(large: bool, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(step, "NORM_APART", 1 if large else 2**20)
+    monkeypatch.setattr(module, "NORM_APART", 1 if large else 2**20)
     workload, tx = TinyWorkload(), optax.adam(0.1)
     params, model_state = workload.init(jax.random.key(0))
     zero, key = jnp.zeros((), jnp.int32), jax.random.key(1)
     state = TrainState(zero, params, model_state, tx.init(params), key)
     batch = workload.train_batch(0, 0)
-    update = step.make_train_step(workload, tx)
+    update = module.make_train_step(workload, tx)
     text = str(jax.make_jaxpr(update)(state, batch, {}))
     assert ("optimization_barrier" in text) == large
     new, metrics = jax.jit(update)(state, batch, {})

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from timetrial.bench import cli, suite
+from timetrial.bench.listing import listing
+from timetrial.bench.planning import show_plan
 from timetrial.bench.suite import load_suite, plan
 from timetrial.framework.config import ConfigError
 from timetrial.framework.errors import UserError
+from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.scores.fixed_targets import named_targets
 
 OWN = """\
@@ -151,3 +155,22 @@ def test_the_suites_in_the_box_have_reference_targets_for_all_their_workloads(na
         assert sorted(series.index) == sorted(found.workloads), split
     assert {split for _, split in targets} == {"train", "validation", "test"}
     assert not {f"seeds: {seed}," in text for seed in found.seeds} - {False}
+
+
+def test_an_optimizer_that_cannot_run_here_is_left_out_and_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    reason = "its weights are not on this machine: timetrial fetch adam"
+    barred = dataclasses.replace(OPTIMIZERS["adam"], unavailable=lambda: reason)
+    monkeypatch.setitem(OPTIMIZERS, "barred", barred)
+    words = ["suite=quick", "workloads=flights_dlrm", "seeds=0", "optimizers=[barred,nadam]"]
+    suite, tracking = load_suite(words)
+    assert suite.optimizer_names() == ("nadam",)
+    assert "barred" not in load_suite(["suite=quick", "optimizers=all"])[0].optimizer_names()
+    assert show_plan(suite, tracking) == 0
+    assert f"left out: barred: {reason}" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=f"expected one that can run here, got barred: {reason}"):
+        load_suite([*words[:-1], "optimizers=barred"])
+    text = listing()
+    assert f"barred  {reason}" in text.split("optimizers that cannot run here\n")[1]
+    assert "barred" not in text.split("optimizers that cannot run here\n")[0]

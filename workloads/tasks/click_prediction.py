@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from timetrial.framework.ranges import check
+from timetrial.framework.roles import last_layer
 from timetrial.framework.types import Direction, PyTree
 from timetrial.framework.workload import Batch, Sums, Workload
 from timetrial.workloads.models import dlrm
@@ -59,6 +60,9 @@ class ClickPrediction(Workload):
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         dense, ids = jnp.zeros((1, dlrm.NUM_DENSE)), jnp.zeros((1, dlrm.NUM_IDS), jnp.int32)
         return self.model.init(key, dense, ids, train=False)["params"], {}
+
+    def roles(self, params: PyTree) -> PyTree:
+        return last_layer(super().roles(params), "Dense")
 
     def loss(
         self, params: PyTree, model_state: PyTree, batch: Batch, key: jax.Array

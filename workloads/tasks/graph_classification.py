@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from timetrial.framework.roles import last_layer
 from timetrial.framework.types import Direction, PyTree
 from timetrial.framework.workload import Batch, Sums, Workload
 from timetrial.workloads.models import gnn
@@ -47,6 +48,9 @@ class GraphClassification(Workload):
             {"params": params}, graphs, train=key is not None, rngs=rngs
         )
         return found
+
+    def roles(self, params: PyTree) -> PyTree:
+        return last_layer(super().roles(params), "Dense")
 
     def loss(
         self, params: PyTree, model_state: PyTree, batch: Batch, key: jax.Array

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from timetrial.framework.roles import last_layer
 from timetrial.framework.types import Direction, PyTree
 from timetrial.framework.workload import Batch, Sums, Workload
 from timetrial.workloads.models import resnet
@@ -39,6 +40,9 @@ class ImageClassification(Workload):
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         variables = self.model.init(key, jnp.zeros((1, *self.image_shape)), train=False)
         return variables["params"], {"batch_stats": variables["batch_stats"]}
+
+    def roles(self, params: PyTree) -> PyTree:
+        return last_layer(super().roles(params), "Dense")
 
     def loss(
         self, params: PyTree, model_state: PyTree, batch: Batch, key: jax.Array

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from timetrial.framework.roles import last_layer
 from timetrial.framework.types import Direction, PyTree
 from timetrial.framework.workload import Batch, Sums, Workload
 from timetrial.workloads.models import unet
@@ -39,6 +40,9 @@ class ImageReconstruction(Workload):
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         x = jnp.zeros((1, self.image_size, self.image_size))
         return self.model.init(key, x, train=False)["params"], {}
+
+    def roles(self, params: PyTree) -> PyTree:
+        return last_layer(super().roles(params), "Conv")
 
     def loss(
         self, params: PyTree, model_state: PyTree, batch: Batch, key: jax.Array
