@@ -25,8 +25,8 @@ from timetrial.optimizers.celo2.sums import sums
 _EPSILON = 1e-8
 _FACTOR_EPSILON = 1e-9
 _CLIP = 0.1
-_ROW, _COLUMN = (np.array([i, i + 1, i + 2, i + 6, i + 7, i + 8]) for i in (15, 18))
-_SCALED_MOMENTUM = np.array([27, 28, 29])
+_ELEMENT = (*range(15), 27, 28, 29)
+_ROW, _COLUMN = (15, 16, 17, 21, 22, 23), (18, 19, 20, 24, 25, 26)
 
 Arrays = Sequence[jax.Array]
 
@@ -58,16 +58,14 @@ def matrix_direction(
     of_rows, of_columns = (
         jnp.broadcast_to(jnp.mean(x * x, (-2, -1)), (6, *lead)) for x in (by_row, by_column)
     )
-    moments = [direct[:11], scaled[:3], direct[11:], of_rows[:3], of_columns[:3]]
-    moments += [of_rows[3:], of_columns[3:], scaled[3:]]
-    w0 = _folded(network.w0, jnp.concatenate(moments))
-    down, across = _affine(by_row, w0[_ROW]), _affine(by_column, w0[_COLUMN])
+    moments = jnp.concatenate([direct[:11], scaled[:3], direct[11:], scaled[3:], of_rows, of_columns])
+    w0 = _folded(network.w0[np.array([*_ELEMENT, *_ROW, *_COLUMN])], moments)
+    down, across = _per_line(by_row, w0[18:24]), _per_line(by_column, w0[24:])
     offsets = [down[h] + across[h] for h in range(HIDDEN)]
     g, p, v, *m = arrays
     scale = [a * b for a, b in zip(factors[:3], factors[3:], strict=True)]
     inputs = _inputs(g, p, v, m, scale) + [x * y for x, y in zip(m, scale, strict=True)]
-    used = np.concatenate([np.arange(15), _SCALED_MOMENTUM])
-    return _run(network, inputs, w0[used], offsets)
+    return _run(network, inputs, w0[:18, ..., None, None], offsets)
 
 
 def vector_direction(
@@ -91,12 +89,23 @@ def vector_direction(
     Returns:
         (tiles, n), not normalised.
     """
-    scale = _inverse_root(state.diagonal + _FACTOR_EPSILON)
-    inputs = _inputs(grads, params, state.second, list(state.momentum), list(scale))
-    squares = jnp.stack([jnp.where(inside, x * x, 0.0).sum(-1) for x in inputs], axis=1)
-    w0 = _folded(network.w0[:15], mean(squares).T)[..., 0]
+    shape = (len(grads), 8, grads.shape[1] // 8)
+    g, p, v, *rest = (
+        x.reshape(shape) for x in (grads, params, state.second, *state.momentum, *state.diagonal)
+    )
+    mask = inside.reshape(shape)
+
+    def inputs(g: jax.Array, p: jax.Array, v: jax.Array, *rest: jax.Array) -> list[jax.Array]:
+        scale = [_inverse_root(x + _FACTOR_EPSILON) for x in rest[3:]]
+        return _inputs(g, p, v, rest[:3], scale)
+
+    def squares(mask: jax.Array, *arrays: jax.Array) -> list[jax.Array]:
+        return [jnp.where(mask, x * x, 0.0) for x in inputs(*arrays)]
+
+    moments = mean(sums(squares, (mask, g, p, v, *rest)).T).T
+    w0 = _folded(network.w0[:15], moments)[..., None, None]
     zero = jnp.zeros((), jnp.float32)
-    return _run(network, inputs, w0, [zero] * HIDDEN)
+    return _run(network, inputs(g, p, v, *rest), w0, [zero] * HIDDEN).reshape(grads.shape)
 
 
 def _inputs(g: jax.Array, p: jax.Array, v: jax.Array, m: Arrays, scale: Arrays) -> list[jax.Array]:
@@ -138,11 +147,20 @@ def _folded(w0: jax.Array, moments: jax.Array) -> jax.Array:
         moments: (k, *leading axes) mean squares of the inputs.
 
     Returns:
-        (k, 8, *leading axes, 1, 1).
+        (k, 8, *leading axes).
     """
     scale = jax.lax.rsqrt(NORMALISER + moments)
     wide = w0.reshape(*w0.shape, *[1] * (moments.ndim - 1))
-    return (wide * scale[:, None])[..., None, None]
+    return wide * scale[:, None]
+
+
+def _per_line(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """Part of the inputs of rows or columns in the first layer, (8, ...) once per row or column.
+
+    A product of matrices, because XLA would repeat elementwise arithmetic for every element.
+    """
+    highest = jax.lax.Precision.HIGHEST
+    return jnp.einsum("i...rc,ih...->h...rc", x, weights, precision=highest)
 
 
 def _affine(x: Arrays | jax.Array, weights: jax.Array) -> list[jax.Array]:
