@@ -15,6 +15,7 @@ from timetrial.framework.clock import Clock, charged
 from timetrial.framework.config import RunConfig
 from timetrial.framework.entries import Horizon, OptimizerEntry, WorkloadEntry
 from timetrial.framework.records import RunResult
+from timetrial.framework.source import shown_name
 from timetrial.framework.workload import Workload
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.schedules import sampled
@@ -29,11 +30,15 @@ def run_name(config: RunConfig) -> str:
 
 
 def label(config: RunConfig) -> str:
-    """The optimizer's name in tables: ``adam``, ``velo[embedded]``, or the run's own label."""
+    """The optimizer's name in tables, or the run's own label.
+
+    ``adam``, ``velo[embedded]``; of a file without its directory, ``lion.py:make[0123abcd]``.
+    """
     if config.label:
         return config.label
+    name = shown_name(config.optimizer.name)
     variant = OPTIMIZERS[config.optimizer.name].variant(config.optimizer.settings)
-    return f"{config.optimizer.name}[{variant}]" if variant else config.optimizer.name
+    return f"{name}[{variant}]" if variant else name
 
 
 def run_header(

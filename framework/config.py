@@ -201,7 +201,7 @@ def _name(what: str, tree: Any, entries: Mapping[str, Entry[Any]]) -> str:
         raise refused(what, f"a name or keys such as {what}.name", tree)
     name: str = convert(tree["name"], str, f"{what}.name")
     if name not in entries:
-        raise ConfigError(unknown(what, name, entries))
+        raise ConfigError(unknown(what, name, entries, getattr(entries, "adapters", ())))
     return name
 
 

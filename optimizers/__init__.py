@@ -8,6 +8,7 @@ from __future__ import annotations
 from timetrial.framework.entries import OptimizerEntry
 from timetrial.framework.registry import Registry
 from timetrial.optimizers import baselines
+from timetrial.optimizers.adapters import foreign
 from timetrial.optimizers.velo import entry as velo
 
 OPTIMIZERS: Registry[OptimizerEntry] = Registry(
@@ -23,5 +24,6 @@ OPTIMIZERS: Registry[OptimizerEntry] = Registry(
         "velo_short": velo.VELO_SHORT,
         "velo_feed": velo.VELO_FEED,
     },
+    adapters={"learned_optimization": foreign.LEARNED_OPTIMIZATION},
 )
 """All optimizers by name, plug-ins included."""

@@ -1,10 +1,15 @@
-"""Settings of every test: no deadlines, for slow or busy machines; programs compiled once."""
+"""Settings of every test: no deadlines, for slow or busy machines.
+
+Programs are compiled once, and databases migrated once.
+"""
 
 import importlib.util
 import os
 import shutil
 import tempfile
 from typing import Any
+
+import mlflow_tables
 
 if importlib.util.find_spec("hypothesis") is not None:  # tests/gpu runs where it may be missing
     from hypothesis import settings
@@ -16,12 +21,18 @@ CACHE = "JAX_COMPILATION_CACHE_DIR"
 
 
 def pytest_configure(config: Any) -> None:
-    """Shares compiled programs among the processes of this session; workers inherit the place."""
+    """Shares programs and tables among the processes of this session; workers inherit the place."""
     if CACHE not in os.environ:
         config.compiled = tempfile.mkdtemp(prefix="timetrial-compiled-")
         os.environ[CACHE] = config.compiled
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
         os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+        os.environ.setdefault(mlflow_tables.PLACE, config.compiled)
+
+
+def pytest_runtest_setup(item: Any) -> None:
+    """Copies tables from now on, if MLflow is loaded."""
+    mlflow_tables.install()
 
 
 def pytest_unconfigure(config: Any) -> None:

@@ -78,9 +78,10 @@ def test_arrows_between_the_rooms_point_down(path: Path):
 
 
 OPTIMIZERS_MAY_IMPORT = {
+    "weights": ("weights",),
     "velo/tiling": ("velo.tiling",),
-    "velo/weights": ("velo.weights", "velo.layout"),
-    "velo": ("velo",),
+    "velo/weights": ("velo.weights", "velo.layout", "weights"),
+    "velo": ("velo", "weights"),
     "metatraining": ("metatraining", "velo"),
     "adapters": (),
 }

@@ -225,6 +225,25 @@ def test_the_first_screen_says_whose_weights_the_learned_optimizer_runs_on(weigh
     assert weights_text(results_of(hand_made, FEW_SAMPLES)) == ""
 
 
+def test_the_first_screen_names_each_set_of_weights_its_cost_and_its_tasks():
+    facts = {
+        "velo": ("Google’s weights", "4,000 TPU-months", "many small tasks"),
+        "nadam": ("those of a user", "", ""),
+    }
+    runs = []
+    for run in race(conditions=("step",)):
+        tags = {**run.tags, "learned": str(run.optimizer in facts).lower()}
+        if run.optimizer in facts:
+            names = ("weights", "weights.cost", "weights.trained_on")
+            tags |= dict(zip(names, facts[run.optimizer], strict=True))
+        runs.append(dataclasses.replace(run, tags=tags))
+    assert weights_text(results_of(runs, FEW_SAMPLES)) == (
+        "velo runs on Google’s weights; their meta-training took 4,000 TPU-months, on many small "
+        "tasks. nadam runs on those of a user; their meta-training has no recorded cost, on tasks "
+        "not recorded."
+    )
+
+
 def test_the_papers_own_velo_runs_on_googles_weights(published: Results):
     assert weights_text(published) == "The paper’s VeLO runs on Google’s weights."
 
