@@ -9,6 +9,7 @@ from timetrial.framework.entries import OptimizerEntry
 from timetrial.framework.registry import Registry
 from timetrial.optimizers import baselines
 from timetrial.optimizers.adapters import foreign
+from timetrial.optimizers.celo2 import entry as celo2
 from timetrial.optimizers.velo import entry as velo
 
 OPTIMIZERS: Registry[OptimizerEntry] = Registry(
@@ -23,6 +24,8 @@ OPTIMIZERS: Registry[OptimizerEntry] = Registry(
         "velo": velo.VELO,
         "velo_short": velo.VELO_SHORT,
         "velo_feed": velo.VELO_FEED,
+        "celo2": celo2.CELO2,
+        "celo2_base": celo2.CELO2_BASE,
     },
     adapters={"learned_optimization": foreign.LEARNED_OPTIMIZATION},
 )

@@ -26,8 +26,11 @@ OUTPUTS = 3
 
 SHAPES: Mapping[str, tuple[int, ...]] = {
     **{f"w0__{j}": (width, HIDDEN) for j, width in enumerate(WIDTHS)},
-    **{"b0": (HIDDEN,), "w1": (HIDDEN, HIDDEN), "b1": (HIDDEN,)},
-    **{"w2": (HIDDEN, OUTPUTS), "b2": (OUTPUTS,)},
+    "b0": (HIDDEN,),
+    "w1": (HIDDEN, HIDDEN),
+    "b1": (HIDDEN,),
+    "w2": (HIDDEN, OUTPUTS),
+    "b2": (OUTPUTS,),
 }
 """Shape of every tensor of weights, 347 numbers in all."""
 
@@ -66,9 +69,7 @@ def read_network(meta_params: Any) -> Network:
     """
     found = _arrays(meta_params)
     w0 = jnp.concatenate([found[f"w0__{j}"] for j in range(len(WIDTHS))])
-    return Network(
-        w0, found["b0"], found["w1"], found["b1"], found["w2"][:, 0], found["b2"][0]
-    )
+    return Network(w0, found["b0"], found["w1"], found["b1"], found["w2"][:, 0], found["b2"][0])
 
 
 def _arrays(meta_params: Any) -> dict[str, jax.Array]:

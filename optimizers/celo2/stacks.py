@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -46,11 +46,26 @@ class Stack:
 
     def unpack(self, x: jax.Array) -> list[jax.Array]:
         """The tensors in their own shapes, from (items, *shape)."""
-        out, first = [], 0
-        for shape, count in zip(self.shapes, self.counts, strict=True):
-            out.append(x[first : first + count].reshape(shape))
+        return [x[items].reshape(shape) for _, shape, items in self.items()]
+
+    def items(self) -> Iterator[tuple[int, Shape, slice]]:
+        """The index among all leaves, the shape and the items of every tensor."""
+        first = 0
+        for leaf, shape, count in zip(self.leaves, self.shapes, self.counts, strict=True):
+            yield leaf, shape, slice(first, first + count)
             first += count
-        return out
+
+    def factor(self, x: jax.Array, shape: Shape, place: int) -> jax.Array:
+        """A row or column statistic of one tensor, its decays last.
+
+        Args:
+            x: (3, items, *shape of an item without one axis).
+            shape: of the tensor.
+            place: -1 for the statistic without the largest axis, -2 for that without the next.
+        """
+        gone = factored_axes(shape)[place + 2]
+        kept = [size for axis, size in enumerate(shape) if axis != gone]
+        return jnp.moveaxis(x.reshape(len(x), *kept), 0, -1)
 
 
 @dataclasses.dataclass(frozen=True)

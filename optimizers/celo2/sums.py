@@ -19,9 +19,7 @@ _LONGEST = 8
 _SMALL = 4_096
 
 
-def sums(
-    function: Callable[..., Sequence[jax.Array]], arrays: Sequence[jax.Array]
-) -> jax.Array:
+def sums(function: Callable[..., Sequence[jax.Array]], arrays: Sequence[jax.Array]) -> jax.Array:
     """Sums of functions of arrays over the last two axes.
 
     Args:

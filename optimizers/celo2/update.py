@@ -58,7 +58,9 @@ def matrix_direction(
     of_rows, of_columns = (
         jnp.broadcast_to(jnp.mean(x * x, (-2, -1)), (6, *lead)) for x in (by_row, by_column)
     )
-    moments = jnp.concatenate([direct[:11], scaled[:3], direct[11:], scaled[3:], of_rows, of_columns])
+    moments = jnp.concatenate(
+        [direct[:11], scaled[:3], direct[11:], scaled[3:], of_rows, of_columns]
+    )
     w0 = _folded(network.w0[np.array([*_ELEMENT, *_ROW, *_COLUMN])], moments)
     down, across = _per_line(by_row, w0[18:24]), _per_line(by_column, w0[24:])
     offsets = [down[h] + across[h] for h in range(HIDDEN)]

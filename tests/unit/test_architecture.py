@@ -82,6 +82,7 @@ OPTIMIZERS_MAY_IMPORT = {
     "velo/tiling": ("velo.tiling",),
     "velo/weights": ("velo.weights", "velo.layout", "weights"),
     "velo": ("velo", "weights"),
+    "celo2": ("celo2", "velo.tiling", "weights", "schedules"),
     "metatraining": ("metatraining", "velo"),
     "adapters": (),
 }
