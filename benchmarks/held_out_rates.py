@@ -39,7 +39,7 @@ from timetrial.optimizers.metatraining.families import FAMILIES
 from timetrial.optimizers.metatraining.scheduled import adamw_rule
 from timetrial.optimizers.metatraining.validation import TEST_SEED, Validation
 
-RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 DECAYS = (0.0, 1e-2, 1e-1, 1.0)
 """Weight decays of AdamW, multiplied by the rate; 0 is Adam."""
 
@@ -98,7 +98,7 @@ def contestant(text: str) -> Contestant:
         return Contestant(text, vector.of_linear(vector.hand_made()), factor)
     if found[2] == "random":
         return Contestant(text, vector.random_start(0), factor)
-    return Contestant(text, vector.from_meta_params(load_start(found[2])[0]), factor)
+    return Contestant(text, vector.from_meta_params(load_start(found[2]).meta_params), factor)
 
 
 class Results:

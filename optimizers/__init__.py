@@ -8,8 +8,19 @@ from __future__ import annotations
 from timetrial.framework.entries import OptimizerEntry
 from timetrial.framework.registry import Registry
 from timetrial.optimizers import baselines
+from timetrial.optimizers.adamw import ADAMW
 from timetrial.optimizers.adapters import foreign
+from timetrial.optimizers.ademamix import ADEMAMIX
+from timetrial.optimizers.adopt import ADOPT
+from timetrial.optimizers.cautious_nadamw import CAUTIOUS_NADAMW
 from timetrial.optimizers.celo import entry as celo
+from timetrial.optimizers.distributed_shampoo import DISTRIBUTED_SHAMPOO
+from timetrial.optimizers.lion import LION
+from timetrial.optimizers.momo_adam import MOMO_ADAM
+from timetrial.optimizers.muon import MUON
+from timetrial.optimizers.prodigy import PRODIGY
+from timetrial.optimizers.schedule_free_adamw import SCHEDULE_FREE_ADAMW
+from timetrial.optimizers.soap import SOAP
 from timetrial.optimizers.velo import entry as velo
 
 OPTIMIZERS: Registry[OptimizerEntry] = Registry(
@@ -24,6 +35,17 @@ OPTIMIZERS: Registry[OptimizerEntry] = Registry(
         "velo": velo.VELO,
         "velo_short": velo.VELO_SHORT,
         "velo_feed": velo.VELO_FEED,
+        "adamw": ADAMW,
+        "lion": LION,
+        "schedule_free_adamw": SCHEDULE_FREE_ADAMW,
+        "muon": MUON,
+        "prodigy": PRODIGY,
+        "ademamix": ADEMAMIX,
+        "momo_adam": MOMO_ADAM,
+        "adopt": ADOPT,
+        "cautious_nadamw": CAUTIOUS_NADAMW,
+        "soap": SOAP,
+        "distributed_shampoo": DISTRIBUTED_SHAMPOO,
         "celo": celo.CELO,
         "celo_adam": celo.CELO_ADAM,
     },

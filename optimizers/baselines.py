@@ -23,6 +23,7 @@ from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.ranges import check
 from timetrial.framework.spaces import OneOf, Range, Space
 from timetrial.optimizers.schedules import warmup_cosine, warmup_linear
+from timetrial.optimizers.settings import ADAMW_SPACE, NADAMW_SPACE, REGULARISATION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,22 +120,6 @@ class MomentumSettings:
         )
 
 
-_REGULARISATION: Space = {
-    "workload.label_smoothing": OneOf((0.1, 0.2)),
-    "workload.dropout_rate": OneOf((0.0, 0.1)),
-}
-
-_NADAMW_SPACE: Space = {
-    "learning_rate": Range(1e-4, 1e-2),
-    "one_minus_b1": Range(0.004, 0.1),
-    "b2": OneOf((0.999,)),
-    "warmup_fraction": OneOf((0.05,)),
-    "weight_decay": Range(0.005, 1.0),
-    **_REGULARISATION,
-}
-
-_ADAMW_SPACE: Space = {**_NADAMW_SPACE, "one_minus_b1": Range(0.02, 0.5)}
-
 # NAdam has no weight decay in the paper's races; its learning rate has a wider range instead.
 _NADAM_SPACE: Space = {
     "learning_rate": Range(1e-4, 1e-1),
@@ -150,7 +135,7 @@ _MOMENTUM_SPACE: Space = {
     "weight_decay": Range(1e-7, 5e-5),
     "decay_fraction": OneOf((0.9,)),
     "end_factor": OneOf((1e-3, 1e-2)),
-    **_REGULARISATION,
+    **REGULARISATION,
 }
 
 
@@ -258,7 +243,7 @@ ADAM = OptimizerEntry(
     "Adam, warm-up + cosine, lr 5e-3",
     AdamSettings,
     make_adam,
-    space=_ADAMW_SPACE,
+    space=ADAMW_SPACE,
     learning_rates=AdamSettings.learning_rates,
     takes=(),
     color="#0072b2",
@@ -276,7 +261,7 @@ NADAMW = OptimizerEntry(
     "NAdamW, warm-up + cosine, lr 1e-2, weight decay 4e-3",
     NadamwSettings,
     make_nadamw,
-    space=_NADAMW_SPACE,
+    space=NADAMW_SPACE,
     learning_rates=NadamwSettings.learning_rates,
     takes=(),
     color="#009e73",

@@ -85,6 +85,23 @@ def warmup_linear(
     return schedule
 
 
+def warmup_constant(peak: float, horizon: Horizon, *, warmup_fraction: float) -> optax.Schedule:
+    """Linear warm-up to ``peak``, then flat; the first update has a learning rate above 0.
+
+    With ``S = int(0.75 * step_hint)`` the warm-up takes ``w = max(1, int(warmup_fraction * S))``
+    updates, and update t, from 1, has ``peak * min(t / w, 1)``.
+
+    Args:
+        peak: learning rate after the warm-up, >= 0.
+        horizon: its ``step_hint`` is the workload's, in both budget conditions.
+        warmup_fraction: in [0, 1).
+
+    Source: the warm-up of https://github.com/facebookresearch/schedule_free.
+    """
+    warmup = max(1, int(warmup_fraction * int(SCHEDULE_SHARE * horizon.step_hint)))
+    return lambda made: peak * jnp.minimum((jnp.asarray(made, jnp.float32) + 1) / warmup, 1.0)
+
+
 def sampled(rates: float | optax.Schedule, steps: int, count: int) -> list[tuple[int, float]]:
     """Points ``(step, learning rate)`` of a schedule, for a plot or a record.
 

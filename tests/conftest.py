@@ -17,6 +17,9 @@ if importlib.util.find_spec("hypothesis") is not None:  # tests/gpu runs where i
     settings.register_profile("timetrial", deadline=None)
     settings.load_profile("timetrial")
 
+LONGEST_FIRST = ("e2e", "soak", "integration", "fuzz", "contract", "golden")
+"""Folders of tests in order of their start."""
+
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 
 
@@ -28,6 +31,13 @@ def pytest_configure(config: Any) -> None:
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
         os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
         os.environ.setdefault(mlflow_tables.PLACE, config.compiled)
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """Puts files with long tests first, so that no worker waits for another one at the end."""
+    last = len(LONGEST_FIRST)
+    rank = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.parent.name, last))
 
 
 def pytest_runtest_setup(item: Any) -> None:

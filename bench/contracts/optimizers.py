@@ -37,11 +37,11 @@ HORIZON: Final = Horizon(step_hint=STEPS, steps=STEPS)
 PARAMS: Final = {
     "scalar": np.float32(0.3),
     "vector": np.linspace(-1, 1, 5, dtype=np.float32),
-    "matrix": np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4),
-    "kernel": np.linspace(-1, 1, 54, dtype=np.float32).reshape(3, 3, 2, 3),
+    "matrix": np.sin(np.arange(12, dtype=np.float32) ** 2).reshape(3, 4),
+    "kernel": np.sin(np.arange(54, dtype=np.float32) ** 2).reshape(3, 3, 2, 3),
     "empty": {},
 }
-"""Parameters of every rank found in models."""
+"""Parameters of every rank found in models; full rank, so that eigenvectors are determined."""
 
 DTYPES: Final = (
     ("float32", False), ("bfloat16", False), ("float16", False), ("float32", True),

@@ -29,7 +29,7 @@ from timetrial.framework.types import Status
 from timetrial.optimizers.metatraining.outer import Outer, init_state, place
 from timetrial.optimizers.metatraining.stage import MakeStage, Stage
 from timetrial.optimizers.metatraining.stages import stages_of
-from timetrial.optimizers.velo.weights.formats import record_digest
+from timetrial.optimizers.weights.files import record_digest
 from timetrial.tracking.store.opening import Store
 
 

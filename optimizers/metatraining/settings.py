@@ -169,14 +169,14 @@ class Celo2MetatrainSettings(MetatrainSettings):
     families: tuple[str, ...] = tuple(name for name in FAMILIES if name not in _HELD_OUT)
     validation_families: tuple[str, ...] = tuple(FAMILIES)
     rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2, 1e-1)
-    steps: int = 2_400
+    steps: int = 1_500
     pairs: int = 32
     longest_at_first: int = 600
     longest: int = 2_000
     sigma: float = 0.03
     learning_rate: float = 1e-3
     ema: float = 0.99
-    validate_every: int = 600
+    validate_every: int = 500
     horizons: tuple[int, ...] = (300, 1_000)
 
     def __post_init__(self) -> None:

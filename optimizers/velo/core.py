@@ -62,11 +62,12 @@ class Trace(NamedTuple):
 def init_state(theta: MetaParameters, tiling: Tiling) -> NetworkState:
     """State before the first update."""
     n = len(tiling.leaves)
-    zeros = jnp.zeros((n, 4), jnp.float32)
+    # Not one array twice: a buffer that occurs twice in a state cannot be donated.
+    mean, variance = (jnp.zeros((n, 4), jnp.float32) for _ in range(2))
     return NetworkState(
         hidden=jnp.tile(jnp.asarray(theta.hidden), (n, 1)),
         cell=jnp.tile(jnp.asarray(theta.cell), (n, 1)),
-        statistics=accumulators.Statistics(zeros, zeros),
+        statistics=accumulators.Statistics(mean, variance),
         groups=tuple(accumulators.init_state(group) for group in tiling.groups),
     )
 

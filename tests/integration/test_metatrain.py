@@ -199,7 +199,7 @@ def test_training_improves_resumes_bitwise_and_exports(
         (["rule=celo2", "bank_size=4"], "bank_size: expected only with rule=velo, got rule=celo2"),
         (["rule=velo2"], "unknown rule 'velo2'; did you mean 'velo'?"),
         (["rule=celo2", "start=nowhere.state"], "start: nowhere.state: no such file"),
-        (["rule=celo2", "start=."], "start: .: cannot be read"),
+        (["rule=celo2", "start=."], "start: .: not a regular file"),
         (["rule=celo2", "vector_rate=2"], "vector_rate: expected only with orthogonalize=true"),
         (["rule=celo2", "rates=[1e-2]"], "rates: expected two or more ascending numbers"),
         (["rule=celo2", "rates=[1e-2,1e-3]"], "rates: expected two or more ascending numbers"),

@@ -103,15 +103,15 @@ def test_the_harness_resumes_bitwise_and_exports(tmp_path: Path):
     # The exported file starts another training.
     path = tmp_path / "made.state"
     command._export(path, whole, "made")
-    meta_params, digest = load_start(str(path))
-    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    weights = load_start(str(path))
+    assert weights.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     best = np.asarray(whole.state.opt_state.best)
-    np.testing.assert_array_equal(vector.from_meta_params(meta_params), best)
+    np.testing.assert_array_equal(vector.from_meta_params(weights.meta_params), best)
     settings, _ = config.read(words(start=path))
     (make_stage,) = stages_of(settings)
     stage = make_stage(None)
     np.testing.assert_array_equal(stage.start, best)
-    assert stage.origin == digest
+    assert stage.origin == weights.sha256
 
 
 @pytest.mark.slow

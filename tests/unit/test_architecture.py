@@ -83,7 +83,7 @@ OPTIMIZERS_MAY_IMPORT = {
     "velo/weights": ("velo.weights", "velo.layout", "weights"),
     "velo": ("velo", "weights"),
     "celo": ("celo", "velo", "weights"),
-    "metatraining": ("metatraining", "velo"),
+    "metatraining": ("metatraining", "velo", "weights"),
     "adapters": ("adapters",),
 }
 

@@ -174,6 +174,14 @@ def test_weight_decay_adds_to_gradient_and_loss(rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
+def test_no_buffer_occurs_twice_in_a_new_state(rule: str) -> None:
+    """Such a state could not be donated."""
+    leaves = jax.tree.leaves(built(rule)[0].init({n: jnp.asarray(p) for n, p in start().items()}))
+    places = {x.unsafe_buffer_pointer() for x in leaves if x.size}
+    assert len(places) == sum(x.size > 0 for x in leaves)
+
+
+@pytest.mark.parametrize("rule", RULES)
 def test_trees_without_elements(rule: str) -> None:
     tx, _ = built(rule)
     for params in ({}, {"empty": jnp.zeros((0, 3))}):

@@ -185,6 +185,13 @@ def test_donated_state_and_parameters():
     same(donated, expected)
 
 
+def test_no_buffer_occurs_twice_in_a_new_state():
+    """Such a state could not be donated."""
+    leaves = jax.tree.leaves(velo(N, meta_params=THETA).init(tree(1)))
+    places = {x.unsafe_buffer_pointer() for x in leaves if x.size}
+    assert len(places) == sum(x.size > 0 for x in leaves)
+
+
 def test_masked_and_chained():
     tx = velo(N, meta_params=THETA)
     params = {"frozen": tree(1)["cube"], "w": tree(1)["matrix"], "b": tree(1)["bias"]}

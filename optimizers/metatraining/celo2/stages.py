@@ -17,13 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from timetrial.optimizers.metatraining.celo2 import vector as vectors
-from timetrial.optimizers.metatraining.celo2.files import load_start, save_meta_params
+from timetrial.optimizers.metatraining.celo2.files import load_start
 from timetrial.optimizers.metatraining.celo2.rule import Harness, celo2_rule
 from timetrial.optimizers.metatraining.families import FAMILIES
 from timetrial.optimizers.metatraining.rules import Rule
 from timetrial.optimizers.metatraining.settings import Celo2MetatrainSettings
 from timetrial.optimizers.metatraining.stage import MakeStage, Selection, Stage, Vector
 from timetrial.optimizers.metatraining.validation import Validation
+from timetrial.optimizers.weights import save
 
 LINEAR, FULL = "linear", "full"
 
@@ -38,8 +39,10 @@ def celo2_stages(settings: Celo2MetatrainSettings) -> tuple[MakeStage, ...]:
         return (lambda _: _linear_stage(settings), lambda before: _after_linear(settings, before))
     if settings.start in ("linear", "random"):
         return (lambda _: _full_stage(settings, _made(settings), settings.start),)
-    meta_params, digest = load_start(settings.start)
-    return (lambda _: _full_stage(settings, vectors.from_meta_params(meta_params), digest),)
+    found = load_start(settings.start)
+    return (
+        lambda _: _full_stage(settings, vectors.from_meta_params(found.meta_params), found.sha256),
+    )
 
 
 def _made(settings: Celo2MetatrainSettings) -> jax.Array:
@@ -93,9 +96,9 @@ def _stage(
         searched, rate = argument
         return celo2_rule(network(searched), rate, harness)
 
-    def save(path: Path, searched: Vector, gen_id: str, step: int) -> None:
+    def export(path: Path, searched: Vector, gen_id: str, step: int) -> None:
         del gen_id, step  # the container has no place for them
-        save_meta_params(path, vectors.to_meta_params(network(jnp.asarray(searched))))
+        save(path, vectors.to_meta_params(network(jnp.asarray(searched))))
 
     families = {
         each: dataclasses.replace(FAMILIES[each], largest_rescaling=spread, share_rescaled=1.0)
@@ -111,5 +114,5 @@ def _stage(
         make_rule=rule,
         families=families,
         selection=Selection(validation, judges, horizons, settings.rates),
-        save=save,
+        save=export,
     )
