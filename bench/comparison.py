@@ -132,15 +132,27 @@ def compare(
     identity = uuid.uuid4().hex
     failures = _made(plan, workshop, store, identity)
     records = _records(plan, load_runs(store, experiment), identity)
-    made = workshop.workload(task)
+    return _reported(plan, workshop.workload(task), records, failures, include_suspect)
+
+
+def _reported(
+    plan: Sequence[_Planned],
+    workload: Workload,
+    records: Sequence[RunRecord],
+    failures: Mapping[str, str],
+    include_suspect: bool,
+) -> Comparison:
+    """Writes the report of a comparison."""
+    configs = [each.config for each in plan]
     options = ReportOptions(
-        title=f"Timetrial: {made.name}",
-        planned=[(made.name, label(p.config), p.config.seed, limit.condition) for p in plan],
+        title=f"Timetrial: {workload.name}",
+        planned=[(workload.name, label(c), c.seed, c.budget.condition) for c in configs],
         rates=learning_rates([], records),
         include_suspect=include_suspect,
     )
-    page = write_page(records, _directory(tracking), options)
-    return Comparison(table_of(records, made.metric, made.direction), page, records, failures)
+    page = write_page(records, _directory(configs[0].tracking), options)
+    table = table_of(records, workload.metric, workload.direction)
+    return Comparison(table, page, records, failures)
 
 
 def table_of(records: Sequence[RunRecord], metric: str, direction: Direction) -> pd.DataFrame:

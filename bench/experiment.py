@@ -82,8 +82,7 @@ def run(
         tags: further tags, such as the suite's name.
         expected_steps: number of steps that fit the time budget; measured if needed.
         callbacks: further callbacks, called after the default ones.
-        directory: directory of the run's checkpoints; None saves nothing. Runs of foreign
-            optimizers are not saved.
+        directory: directory of the run's checkpoints; None, or a foreign optimizer, saves nothing.
         again: begin another run if the one in the directory is over; else its result is returned.
 
     Raises:
@@ -92,8 +91,7 @@ def run(
         UserError: the checkpoint belongs to another configuration or to other devices.
         Interrupted: a signal came; the run is saved and recorded as KILLED.
     """
-    if workshop.optimizers[config.optimizer.name].is_foreign:
-        directory = None
+    directory = None if workshop.optimizers[config.optimizer.name].is_foreign else directory
     with contextlib.ExitStack() as stack:
         if directory is not None and store is not None:
             stack.enter_context(claimed(directory, run_name(config)))
@@ -103,8 +101,7 @@ def run(
         if watch is not None and attempt.origin.note:
             watch.note(attempt.origin.note)
         signalled = stack.enter_context(noted())
-        with errors_of_plugins("while the run was described"):
-            recording = recording_of(store, attempt, workshop, tags or {})
+        recording = recording_of(store, attempt, workshop, tags or {})
         with (
             ended(recording, attempt.clock, attempt.started) as results,
             errors_of_plugins("during the run"),
@@ -207,7 +204,8 @@ def recording_of(
     if store is None:
         return Unrecorded()
     if origin.journal is None:
-        head = header(attempt.config, attempt.setup, workshop, tags)
+        with errors_of_plugins("while the run was described"):
+            head = header(attempt.config, attempt.setup, workshop, tags)
         if directory is None:
             return start_recording(store, head)
         announce = functools.partial(note_journal, directory)

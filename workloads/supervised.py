@@ -69,6 +69,24 @@ def supervised(
             direction.
         TypeError: the model is no flax.linen module.
     """
+    _check(model, metrics, direction, step_hint)
+    pairs = {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}
+    data = {split: _arrays(split, pair) for split, pair in pairs.items() if pair is not None}
+    made = _Supervised(model, loss, dict(metrics or {}), data, batch_size)
+    made.name = name or type(model).__name__.lower()  # type: ignore[misc]
+    made.direction = direction or Direction.MINIMIZE  # type: ignore[misc]
+    made.step_hint = step_hint
+    made.eval_every_steps, made.eval_every_seconds = eval_every_steps, eval_every_seconds
+    return made
+
+
+def _check(
+    model: object,
+    metrics: Mapping[str, Measure] | None,
+    direction: Direction | None,
+    step_hint: int,
+) -> None:
+    """Raises what ``supervised`` says of these arguments."""
     if not isinstance(model, nn.Module):
         raise TypeError(
             "model: expected a flax.linen module (flax.nnx.bridge.to_linen makes one of an nnx "
@@ -80,14 +98,6 @@ def supervised(
         )
     if step_hint < 1:
         raise ValueError(f"step_hint: expected a whole number >= 1, got {step_hint}")
-    pairs = {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}
-    data = {split: _arrays(split, pair) for split, pair in pairs.items() if pair is not None}
-    made = _Supervised(model, loss, dict(metrics or {}), data, batch_size)
-    made.name = name or type(model).__name__.lower()  # type: ignore[misc]
-    made.direction = direction or Direction.MINIMIZE  # type: ignore[misc]
-    made.step_hint = step_hint
-    made.eval_every_steps, made.eval_every_seconds = eval_every_steps, eval_every_seconds
-    return made
 
 
 def _arrays(split: Split, pair: Data) -> dict[str, np.ndarray]:
