@@ -234,6 +234,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--horizon", type=int, default=300, help="inner steps, >= 10")
     made.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     made.add_argument("--rates", nargs="+", type=float, default=list(RATES), help="ascending")
+    made.add_argument(
+        "--decays", nargs="+", type=float, default=list(DECAYS), help="of AdamW, 0.01 among them"
+    )
     made.add_argument("--limit", type=float, default=1e-2, help="count divergences up to this rate")
     made.add_argument("--seed", type=int, default=TEST_SEED, help="which tasks")
     made.add_argument("--results", type=Path, help="file to keep results in and to continue")
@@ -255,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for family in options.families:
         rows = {
             ADAM: runner.all_rates(Contestant(ADAMW), family, options.rates),
-            ADAMW: runner.all_rates(Contestant(ADAMW), family, options.rates, DECAYS),
+            ADAMW: runner.all_rates(Contestant(ADAMW), family, options.rates, options.decays),
         }
         for one in ours:
             rows[one.name] = runner.all_rates(one, family, options.rates)
