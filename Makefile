@@ -7,7 +7,7 @@ DEV := $(VENV)/.installed-dev
 suite ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench test test-slow test-gpu gpu gpu-dry ui dashboard report lint typecheck check fuzz soak bench-overhead bench-checkpoints bench-velo bench-scoring bench-report bench-metatrain bench-data bench-steps pictures wheel clean
+.PHONY: help install bench test test-slow test-gpu gpu gpu-dry ui dashboard report lint typecheck check fuzz soak bench-overhead bench-checkpoints bench-velo bench-celo2 bench-scoring bench-report bench-metatrain bench-data bench-steps pictures wheel clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -82,6 +82,9 @@ bench-checkpoints: $(DEV) ## Measure what checkpoints cost (args='--largest 1000
 
 bench-velo: $(DEV) ## Measure VeLO's update against Adam's: time, compilation, memory
 	@$(BIN)/python -m benchmarks.velo $(args)
+
+bench-celo2: $(DEV) ## Measure Celo2's update against Adam's (args='--orthogonalize')
+	@$(BIN)/python -m benchmarks.celo2 $(args)
 
 bench-scoring: $(DEV) ## Measure scoring 1,000 runs with 10,000 bootstrap samples
 	@$(BIN)/python -m benchmarks.scoring $(args)

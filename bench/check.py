@@ -13,6 +13,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from timetrial.bench.contracts import NotApplicableError, optimizers, workloads
+from timetrial.bench.contracts.cost import cost
 from timetrial.bench.suite import load_run
 from timetrial.framework.config import Choice, hints
 from timetrial.framework.errors import UserError
@@ -26,6 +27,8 @@ _LONGEST_REASON: Final = 300
 def check(overrides: Sequence[str]) -> int:
     """Checks ``optimizer=NAME``, ``workload=NAME`` or both, with the given settings.
 
+    An optimizer that passes is measured, too: its cost per update beside Adam's.
+
     Returns:
         0 when every check passes, 1 when one fails.
 
@@ -34,13 +37,16 @@ def check(overrides: Sequence[str]) -> int:
     """
     _check_words(overrides)
     failed = 0
-    for title, checks in _chosen(overrides):
+    for title, checks, subject in _chosen(overrides):
         print(title)
+        before = failed
         for text, run in checks:
             with Console().status(text):  # on a terminal only
                 word, reason = _outcome(run)
             print(f"  {word:<6} {text}" + (f"\n         {reason}" if reason else ""), flush=True)
             failed += word == "FAILED"
+        if isinstance(subject, optimizers.Subject) and failed == before:
+            print(f"  ok     {cost(subject)}", flush=True)
     count = "1 check" if failed == 1 else f"{failed} checks"
     print(f"{count} failed" if failed else "all checks passed")
     return 1 if failed else 0
@@ -58,8 +64,11 @@ def _check_words(overrides: Sequence[str]) -> None:
 
 def _chosen(
     overrides: Sequence[str],
-) -> Iterator[tuple[str, list[tuple[str, Callable[[], None]]]]]:
-    """Yields title and checks of each named entry; a check is (first docstring line, function)."""
+) -> Iterator[tuple[str, list[tuple[str, Callable[[], None]]], Any]]:
+    """Yields title, checks and subject of each named entry.
+
+    A check is (first docstring line, function).
+    """
     keys = {word.split("=")[0] for word in overrides}
     words = [*overrides, "budget.steps=1"]
     for room, registry in (("optimizer", OPTIMIZERS), ("workload", WORKLOADS)):
@@ -70,10 +79,15 @@ def _chosen(
     config = load_run(words)
     if "optimizer" in keys:
         subject: Any = optimizers.Subject(config.optimizer)
-        yield _title(config.optimizer, OPTIMIZERS), _bound(optimizers.CHECKS, subject)
+        if subject.entry.is_foreign:
+            raise UserError(
+                f"check: optimizer {config.optimizer.name} makes whole updates by itself; expected "
+                "one with an optax transformation"
+            )
+        yield _title(config.optimizer, OPTIMIZERS), _bound(optimizers.CHECKS, subject), subject
     if "workload" in keys:
         subject = workloads.Subject(config.workload)
-        yield _title(config.workload, WORKLOADS), _bound(workloads.CHECKS, subject)
+        yield _title(config.workload, WORKLOADS), _bound(workloads.CHECKS, subject), subject
 
 
 def _small(overrides: Sequence[str]) -> list[str]:

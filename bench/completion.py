@@ -8,9 +8,12 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib.metadata
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+from timetrial.framework.source import FILE, FILLED
 
 SHELLS = ("bash", "zsh", "fish")
 _BENCH = Path(__file__).parent
@@ -90,21 +93,42 @@ def _names(key: str) -> list[str]:
 
 
 def _settings_keys(text: str, chosen: dict[str, str]) -> Iterator[str]:
-    """``optimizer.KEY`` and ``workload.KEY`` of the chosen built-in entries."""
+    """``optimizer.KEY`` and ``workload.KEY`` of the chosen built-in entries, or files."""
     for choice, (room, registry) in _CHOICES.items():
+        if choice not in keys(text):
+            continue
         entry = _registry(room, registry).get(chosen.get(choice, ""))
-        if entry is not None and choice in keys(text):
-            yield from (f"{choice}.{field}" for field in _settings_of(entry, _source(room)))
+        found = _settings_of(entry, _source(room)) if entry is not None else []
+        if target := FILE.fullmatch(chosen.get(choice, "")):
+            found = _settings_in(Path(os.path.expanduser(target["path"])), target["name"])
+        yield from (f"{choice}.{field}" for field in found)
+
+
+def _settings_in(file: Path, name: str) -> list[str]:
+    """Settings of an entry or a function in a Python file, which is parsed, not run."""
+    try:
+        module = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return []
+    found = _definition(name, module)
+    if found is None or not isinstance(found[0], ast.FunctionDef):
+        return _settings_of(ast.Name(name), module)
+    arguments = found[0].args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    if positional and positional[0].annotation is not None:
+        settings = _fields(ast.unparse(positional[0].annotation).strip("'\""), module)
+        if settings:
+            return settings
+    names = [argument.arg for argument in (*positional, *arguments.kwonlyargs)]
+    return [name for name in names if name not in FILLED]
 
 
 def _registry(room: str, registry: str) -> dict[str, ast.expr]:
-    """The dict literal of a registry: source of each entry by name."""
+    """The dict literals of a registry: source of each entry by name."""
     found = _definition(registry, _source(room))
     literals = [node for node in ast.walk(found[0]) if isinstance(node, ast.Dict)] if found else []
-    if not literals:
-        return {}
-    pairs = zip(literals[0].keys, literals[0].values, strict=True)
-    return {str(k.value): value for k, value in pairs if isinstance(k, ast.Constant)}
+    pairs = [pair for node in literals for pair in zip(node.keys, node.values, strict=True)]
+    return {str(key.value): value for key, value in pairs if isinstance(key, ast.Constant)}
 
 
 def _settings_of(entry: ast.expr, module: ast.Module) -> list[str]:

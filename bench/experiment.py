@@ -19,6 +19,7 @@ from timetrial.bench.claims import AlreadyFinishedError, claimed
 from timetrial.bench.naming import (
     end_tags,
     entry_tags,
+    lacking_settings,
     run_header,
     run_name,
     summary,
@@ -81,7 +82,7 @@ def run(
         tags: further tags, such as the suite's name.
         expected_steps: number of steps that fit the time budget; measured if needed.
         callbacks: further callbacks, called after the default ones.
-        directory: directory of the run's checkpoints; None saves nothing.
+        directory: directory of the run's checkpoints; None, or a foreign optimizer, saves nothing.
         again: begin another run if the one in the directory is over; else its result is returned.
 
     Raises:
@@ -90,6 +91,7 @@ def run(
         UserError: the checkpoint belongs to another configuration or to other devices.
         Interrupted: a signal came; the run is saved and recorded as KILLED.
     """
+    directory = None if workshop.optimizers[config.optimizer.name].is_foreign else directory
     with contextlib.ExitStack() as stack:
         if directory is not None and store is not None:
             stack.enter_context(claimed(directory, run_name(config)))
@@ -99,8 +101,7 @@ def run(
         if watch is not None and attempt.origin.note:
             watch.note(attempt.origin.note)
         signalled = stack.enter_context(noted())
-        with errors_of_plugins("while the run was described"):
-            recording = recording_of(store, attempt, workshop, tags or {})
+        recording = recording_of(store, attempt, workshop, tags or {})
         with (
             ended(recording, attempt.clock, attempt.started) as results,
             errors_of_plugins("during the run"),
@@ -203,7 +204,8 @@ def recording_of(
     if store is None:
         return Unrecorded()
     if origin.journal is None:
-        head = header(attempt.config, attempt.setup, workshop, tags)
+        with errors_of_plugins("while the run was described"):
+            head = header(attempt.config, attempt.setup, workshop, tags)
         if directory is None:
             return start_recording(store, head)
         announce = functools.partial(note_journal, directory)
@@ -366,6 +368,9 @@ def header(
         notes = setup.entry.notes(config.optimizer.settings, setup.horizon)
         if "warning" in notes:
             _log.warning("%s", notes["warning"])
+        if lacks := lacking_settings(setup.entry, config):
+            _log.warning("%s", "; ".join(lacks))
+            tags = {schema.LACKS: "; ".join(lacks), **tags}
         if not setup.program.compiled:
             _log.warning("JAX_DISABLE_JIT is set: seconds compare with those of no other run")
             tags = {schema.UNCOMPILED: "true", **tags}

@@ -76,14 +76,14 @@ def train(
     Raises:
         UserError: an unknown name, settings that do not fit, or a store that cannot be opened.
     """
-    task, workloads = _chosen_workload(workload)
-    method, optimizers, label = _chosen_optimizer(optimizer, name, settings or {})
+    task, workloads = chosen_workload(workload)
+    method, optimizers, label = chosen_optimizer(optimizer, name, settings or {})
     workshop = Workshop(workloads, optimizers)
     budget = Budget(steps=workshop.workload(task).step_hint) if budget is None else budget
     tracking = Tracking(uri, experiment, str(root))
     config = RunConfig(task, method, budget, seed, label, tracking=tracking)
     guessed_program(config, workshop)  # raises bad settings before anything is written
-    return run(config, _store(uri, root, create=True), workshop, callbacks=callbacks)
+    return run(config, store_at(uri, root, create=True), workshop, callbacks=callbacks)
 
 
 def load_runs(
@@ -104,7 +104,7 @@ def load_runs(
     Raises:
         UserError: no such store or experiment.
     """
-    return recorded.load_runs(_store(uri, root, create=False), experiment, tags=tags)
+    return recorded.load_runs(store_at(uri, root, create=False), experiment, tags=tags)
 
 
 def score(
@@ -134,12 +134,13 @@ def score(
     return pd.DataFrame({str(s.condition): s.scores for s in found if s.split == split})
 
 
-def _store(uri: str | None, root: str | Path, *, create: bool) -> Store:
+def store_at(uri: str | None, root: str | Path, *, create: bool) -> Store:
+    """The store of an address or directory as given by a caller."""
     uri = None if uri is None else expanded_uri(uri)
     return open_store(uri, root=Path(expanded(str(root))), create=create)
 
 
-def _chosen_workload(given: Workload | str) -> tuple[Choice, Mapping[str, Entry[Workload]]]:
+def chosen_workload(given: Workload | str) -> tuple[Choice, Mapping[str, Entry[Workload]]]:
     """The choice of a configuration, and the entries that contain it."""
     if isinstance(given, str):
         if given not in WORKLOADS:
@@ -149,18 +150,27 @@ def _chosen_workload(given: Workload | str) -> tuple[Choice, Mapping[str, Entry[
     return choice, {given.name: Entry("passed as an object", Passed, lambda settings: given)}
 
 
-def _chosen_optimizer(
+def chosen_optimizer(
     given: optax.GradientTransformation | OptimizerEntry | str,
     name: str,
     settings: Mapping[str, Any],
+    *,
+    any_name: bool = False,
 ) -> tuple[Choice, Mapping[str, OptimizerEntry], str]:
-    """The choice of a configuration, the entries that contain it, and the label of the run."""
+    """The choice of a configuration, the entries that contain it, and the label of the run.
+
+    Args:
+        given: an optax transformation, an ``OptimizerEntry``, or the name of an optimizer.
+        name: name of an object, or another name of a registered optimizer.
+        settings: settings of a name or an entry.
+        any_name: whether an object may have the name of a registered optimizer.
+    """
     if isinstance(given, str):
         if given not in OPTIMIZERS:
             raise ConfigError(configuration.unknown("optimizer", given, OPTIMIZERS))
         found = configuration.convert(dict(settings), OPTIMIZERS[given].settings, "settings")
         return Choice(given, found), OPTIMIZERS, name
-    if not name or name in OPTIMIZERS:
+    if not name or (name in OPTIMIZERS and not any_name):
         raise ConfigError(
             "name: expected an unused name for an optimizer that is passed as an object, as in "
             f"name='mine', got {name!r}"

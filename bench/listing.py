@@ -31,6 +31,7 @@ from timetrial.framework.roles import Role, tensors
 from timetrial.framework.spaces import OneOf, Range
 from timetrial.framework.types import Direction
 from timetrial.optimizers import OPTIMIZERS
+from timetrial.optimizers.weights import PUBLISHED, is_fetched
 from timetrial.workloads import WORKLOADS
 
 Lines = Sequence[Sequence[str]]
@@ -58,11 +59,18 @@ def _sections() -> dict[str, Lines]:
         "suites that cannot run here": [(name, why) for name, why in barred.items() if why],
         "presets": [(name, _header(files[name])) for name in files if not missing[name]],
         "presets that cannot run here": [(name, why) for name, why in missing.items() if why],
+        "published weights": [(f"timetrial fetch {name}", _fetched(name)) for name in PUBLISHED],
     }
 
 
 def _texts(sections: dict[str, Lines]) -> str:
     return "\n\n".join(f"{title}\n{_table(lines)}" for title, lines in sections.items() if lines)
+
+
+def _fetched(name: str) -> str:
+    """Whether published weights are on this machine, and their page."""
+    entry = PUBLISHED[name]
+    return f"{entry.title} ({entry.page}): {'fetched' if is_fetched(name) else 'not here'}"
 
 
 def describe(name: str) -> str:
@@ -106,7 +114,7 @@ def _entry_lines(registry: Registry[Any]) -> Lines:
     """Name, origin and summary of every entry; for an unusable plug-in, its error."""
     lines = [
         (name, registry.origin(name), _summary_of(entry))
-        for name, entry in registry.built_in.items()
+        for name, entry in {**registry.built_in, **registry.adapters}.items()
     ]
     for plugin in registry.plugins():
         if plugin.name in registry.built_in:

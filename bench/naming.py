@@ -15,6 +15,7 @@ from timetrial.framework.clock import Clock, charged
 from timetrial.framework.config import RunConfig
 from timetrial.framework.entries import Horizon, OptimizerEntry, WorkloadEntry
 from timetrial.framework.records import RunResult
+from timetrial.framework.source import shown_name
 from timetrial.framework.workload import Workload
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.schedules import sampled
@@ -29,11 +30,15 @@ def run_name(config: RunConfig) -> str:
 
 
 def label(config: RunConfig) -> str:
-    """The optimizer's name in tables: ``adam``, ``velo[embedded]``, or the run's own label."""
+    """The optimizer's name in tables, or the run's own label.
+
+    ``adam``, ``velo[embedded]``; of a file without its directory, ``lion.py:make[0123abcd]``.
+    """
     if config.label:
         return config.label
+    name = shown_name(config.optimizer.name)
     variant = OPTIMIZERS[config.optimizer.name].variant(config.optimizer.settings)
-    return f"{config.optimizer.name}[{variant}]" if variant else config.optimizer.name
+    return f"{name}[{variant}]" if variant else name
 
 
 def run_header(
@@ -78,6 +83,8 @@ def entry_tags(entry: OptimizerEntry, config: RunConfig, horizon: Horizon) -> di
         schema.LEARNED: str(entry.learned).lower(),
         schema.SETS_TARGETS: str(entry.sets_targets and not config.label).lower(),
     }
+    if entry.is_foreign:
+        tags[schema.FOREIGN] = "true"
     if entry.color and not config.label:
         tags[schema.COLOR] = entry.color
     rates = entry.learning_rates and entry.learning_rates(config.optimizer.settings, horizon)
@@ -85,6 +92,17 @@ def entry_tags(entry: OptimizerEntry, config: RunConfig, horizon: Horizon) -> di
         points = sampled(rates, horizon.steps or horizon.step_hint, 101 if callable(rates) else 2)
         tags[schema.LEARNING_RATES] = json.dumps(points, separators=(",", ":"))
     return tags
+
+
+def lacking_settings(entry: OptimizerEntry, config: RunConfig) -> list[str]:
+    """What an optimizer asks of the workload's settings, and the run does not have."""
+    found, own = [], config.workload.settings
+    for name, value in entry.workload_settings(config.optimizer.settings).items():
+        if getattr(own, name, 0.0) != value:
+            had = f"has {getattr(own, name)}" if hasattr(own, name) else "has no such setting"
+            asked = f"{label(config)} asks for {name} = {value}"
+            found.append(f"{asked}, and workload {config.workload.name} {had}")
+    return found
 
 
 def end_tags(result: RunResult | None) -> dict[str, str]:

@@ -65,7 +65,7 @@ def show_plan(suite: Suite, tracking: Tracking) -> int:
 def state_bytes(workload: Choice, optimizer: Choice) -> int | None:
     """Bytes of parameters, model state and optimizer state; None for small workloads."""
     build = WORKLOADS[workload.name].without_data
-    if build is None:
+    if build is None or OPTIMIZERS[optimizer.name].is_foreign:
         return None
     made = build(workload.settings)
     horizon = Horizon(made.step_hint, made.step_hint, made.roles)

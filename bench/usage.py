@@ -27,7 +27,8 @@ TRAIN = """\
 Makes one run and records it in MLflow.
 
   workload=NAME           the workload (timetrial list); workload.KEY sets one of its settings
-  optimizer=NAME          the optimizer (timetrial list); optimizer.KEY sets one of its settings
+  optimizer=NAME          the optimizer (timetrial list), or path/to/file.py:make, a function that
+                          returns an optax transformation; optimizer.KEY sets one of its settings
   budget.steps=N          number of updates (default: the workload's step hint), or
   budget.seconds=S        charged seconds; evaluation is not charged
   budget.calibration=FILE seconds from a calibration file (timetrial calibrate)
@@ -63,6 +64,7 @@ examples:
   timetrial train workload=flights_dlrm optimizer=adam
   timetrial train workload=icbm_unet optimizer=nadamw optimizer.learning_rate=3e-3 budget.seconds=60
   timetrial train preset=quick/assays_gnn optimizer=nesterov seed=2
+  timetrial train workload=flights_dlrm optimizer=./mine.py:make optimizer.lr=1e-3
 """
 
 BENCH = """\
@@ -115,25 +117,40 @@ examples:
 """
 
 METATRAIN = """\
-Meta-trains small weights of the VeLO architecture on synthetic tasks, by persistent evolution
-strategies, and records the training in MLflow. It is saved every minute: after an interruption, or
-the end of a piece, the same command continues it with bitwise the same result.
+Meta-trains a small learned optimizer on synthetic tasks, by persistent evolution strategies, and
+records the training in MLflow. It is saved every minute: after an interruption, or the end of a
+piece, the same command continues it with bitwise the same result.
 
+  rule=NAME               velo (default) or celo2: Celo2's 347 numbers, in two stages: rules that
+                          are linear in the inputs, then all numbers
   steps=N                 number of outer steps     minutes=M   length of this piece
   pairs=N                 antithetic pairs of lanes per family: 16 for 2 cores, hundreds for a GPU
-  start=WHAT              first weights: warm (default, made by hand), embedded or FILE
-  hidden_size=N, bank_size=N    size of the network with start=warm
   families=[a,b]          perceptron, deep_perceptron, convnet, embedding, denoiser, autoencoder,
-                          graph (default: all)
+                          graph (default: all; celo2: four of them)
   truncation=, shortest=, longest_at_first=, longest=, sigma=, learning_rate=, clip=, ema=, seed=
                           further settings; the embedded weights were made with the defaults
   validate_every=N, validation_tasks=N, horizons=[300,1000,3000]
                           choice of the best checkpoint
-  name=NAME               name of the training (default: velo); its checkpoint is in
-                          tracking.root/metatrain/NAME
+  name=NAME               name of the training (default: velo, celo2_base, or celo2 with
+                          orthogonalize=true); its checkpoint is in tracking.root/metatrain/NAME
   checkpoint_seconds=S    pause between checkpoints (default: 60)
   cores=N                 CPU cores to spread the lanes over (default: all that divide the pairs)
   tracking.experiment=, tracking.root=, tracking.uri=    as in timetrial train
+
+rule=velo:
+  start=WHAT              first weights: warm (default, made by hand), embedded or FILE
+  hidden_size=N, bank_size=N    size of the network with start=warm
+
+rule=celo2:
+  start=WHAT              linear (default: made by hand, then the linear stage), random, embedded
+                          or FILE
+  orthogonalize=true      Newton-Schulz for matrices; AdamW for vectors, scalars and embeddings
+  vector_rate=X           rate of that AdamW, as a factor (default: 1)
+  lowest_rate=, highest_rate=   range of the inner learning rate (default: 3e-3 to 3e-2)
+  linear.steps=N          outer steps of the linear stage; 0 leaves it out
+  linear.sigma=, linear.learning_rate=, linear.longest=   its further settings
+  validation_families=[a,b], rates=[3e-3,1e-2,3e-2,1e-1]
+                          the best checkpoint is chosen at each family's best rate and the next one
 """
 
 METATRAIN_EXAMPLES = """\
@@ -142,6 +159,8 @@ examples:
   timetrial metatrain minutes=10 --export mine.params
   timetrial metatrain name=gpu hidden_size=64 bank_size=32 pairs=256 steps=4000
   timetrial train preset=quick/icbm_unet optimizer=velo optimizer.weights=mine.params
+  timetrial metatrain rule=celo2 minutes=10 --export mine.state
+  timetrial metatrain rule=celo2 orthogonalize=true minutes=10
 """
 
 CALIBRATE = """\
@@ -216,15 +235,18 @@ examples:
 
 CHECK = """\
 Runs the contract tests on an optimizer or a workload: of this package, of another package, or of
-your own module. The tests ship with the package.
+your own file or module. The tests ship with the package. An optimizer that passes is measured:
+CPU time per update and bytes of state per parameter, as factors of Adam's.
 
-  optimizer=NAME          or package.module:entry
-  workload=NAME           or package.module:entry
+  optimizer=NAME          or path/to/file.py:make, or package.module:entry
+  optimizer.KEY=VALUE     settings
+  workload=NAME           or path/to/file.py:Class, or package.module:entry
 """
 
 CHECK_EXAMPLES = """\
 examples:
   timetrial check optimizer=adam
+  timetrial check optimizer=./mine.py:make optimizer.lr=1e-3
   timetrial check workload=flights_dlrm
 """
 
@@ -254,9 +276,17 @@ Opens the recorded runs of a suite in the MLflow UI, at the saved views. Ctrl-C 
 """
 
 FETCH = """\
-Downloads the weights that Google published with the VeLO paper (9,282,564 bytes) into the cache
-directory ($TIMETRIAL_CACHE, else ~/.cache/timetrial). Afterwards optimizer=velo uses them. An
-interrupted download continues; --from FILE takes a copy instead, for machines without network.
+Downloads published weights of a learned optimizer into the cache directory ($TIMETRIAL_CACHE, else
+~/.cache/timetrial), with the model card where there is one, and shows their licence:
+
+  velo          Google's VeLO (9.3 MB), then used by optimizer=velo
+  celo2         Celo2 with orthogonalized matrices; celo2-base: Celo2 for every parameter
+  celo          Celo, for optimizer=celo
+  celo-adam     Celo-Adam, for optimizer=celo_adam
+
+A file is checked before it is taken. URL, size, sha256 and date are recorded beside it; a later
+fetch of other bytes says so. An interrupted download continues; --from FILE takes a copy instead,
+for machines without network. HF_ENDPOINT names a mirror of the Hugging Face hub.
 """
 
 SYNC = """\

@@ -17,6 +17,7 @@ from timetrial.framework.entries import Entry, Horizon, OptimizerEntry
 from timetrial.framework.hosts import first_hosts
 from timetrial.framework.signals import errors_of_plugins
 from timetrial.framework.step import Program
+from timetrial.framework.whole_step import WholeStepProgram
 from timetrial.framework.workload import Workload
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.record import schema
@@ -64,14 +65,16 @@ class Workshop:
         if self._program is None or self._program[0] != key or config.budget.charge_compile:
             entry = self.optimizers[config.optimizer.name]
             with settings_errors("optimizer"):
-                optimizer = entry.build(config.optimizer.settings, horizon)
+                optimizer = entry.build(config.optimizer.settings, horizon, workload)
             known = self._program if self._program and self._program[0][3] == config.train else None
-            if known is not None and known[1].workload is workload:
+            shared = known is not None and known[1].workload is workload
+            if known is not None and shared and optimizer.step is None:
                 program = known[1].with_optimizer(optimizer)
             else:
                 devices = of_run(config.train, workload.devices)
                 parts = config.train.microbatches
-                program = Program(workload, optimizer, devices, parts)
+                make = Program if optimizer.step is None else WholeStepProgram
+                program = make(workload, optimizer, devices, parts)
             self._program = (key, program)
         return self._program[1]
 

@@ -4,6 +4,7 @@ Boundary: makes outer steps and discards the result; records nothing.
 
     make bench-metatrain                           # all families
     python -m benchmarks.metatrain --family prototype --pairs 32
+    python -m benchmarks.metatrain --rule celo2
 
 The first line is the prototype's task: a 24-16-8 perceptron on Gaussian mixtures in batches of 32.
 The prototype made 3,500 to 4,500 lane-steps per CPU second, with the update of
@@ -26,9 +27,8 @@ from jax.sharding import Mesh
 
 from timetrial.optimizers.metatraining import families, outer
 from timetrial.optimizers.metatraining.dense import perceptron
-from timetrial.optimizers.metatraining.settings import MetatrainSettings, knobs
-from timetrial.optimizers.metatraining.vector import to_vector
-from timetrial.optimizers.velo.weights import embedded_weights
+from timetrial.optimizers.metatraining.settings import RULES, knobs
+from timetrial.optimizers.metatraining.stages import stages_of
 
 PROTOTYPE = perceptron("prototype", (16,), features=24)
 
@@ -43,14 +43,13 @@ class Speed:
     per_second: float
 
 
-def measure(name: str, pairs: int, truncation: int, repeats: int) -> Speed:
+def measure(rule: str, name: str, pairs: int, truncation: int, repeats: int) -> Speed:
     """Compiles the outer step of a family; times some steps after one warm-up step."""
-    settings = MetatrainSettings(families=(name,), pairs=pairs, truncation=truncation)
+    settings = RULES[rule](families=(name,), pairs=pairs, truncation=truncation)
     mesh = Mesh(np.array(jax.devices()[:1]), ("pairs",))
-    weights = embedded_weights()
-    sizes = (weights.hidden_size, weights.bank_size)
-    state = outer.place(outer.init_state(settings, to_vector(weights.meta_params), sizes), mesh)
-    step, now = outer.make_outer_step(settings, name, sizes, mesh), knobs(settings, 0)
+    stage = stages_of(settings)[0](None)
+    state = outer.place(outer.init_state(stage), mesh)
+    step, now = outer.make_outer_step(stage, name, mesh), knobs(settings, 0)
     began = time.process_time()
     state, _ = step(state, now)
     jax.block_until_ready(state)
@@ -79,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.metatrain", description="Measure the speed of meta-training."
     )
+    parser.add_argument("--rule", choices=RULES, default="velo", help="default: velo")
     parser.add_argument("--family", choices=names, action="append", help="default: all of them")
     parser.add_argument("--pairs", type=int, default=16, help="antithetic pairs, >= 1")
     parser.add_argument("--truncation", type=int, default=40, help="inner steps, >= 1")
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}, {2 * options.pairs} lanes")
     print(f"{'family':<18}{'parameters':>11}{'compile s':>11}{'/ CPU s':>10}{'/ s':>10}")
     for name in options.family or names:
-        found = measure(name, options.pairs, options.truncation, options.repeats)
+        found = measure(options.rule, name, options.pairs, options.truncation, options.repeats)
         print(
             f"{name:<18}{found.parameters:>11,}{found.compile_seconds:>11.1f}"
             f"{found.per_cpu_second:>10,.0f}{found.per_second:>10,.0f}",

@@ -25,7 +25,7 @@ from timetrial.framework.convert import (
     unknown_keys,
 )
 from timetrial.framework.devices import Train
-from timetrial.framework.entries import Entry
+from timetrial.framework.entries import Entry, OptimizerEntry
 from timetrial.framework.errors import ConfigError
 from timetrial.framework.overrides import CHOICES, file_of, merge, parse, read_preset
 from timetrial.framework.paths import UserPath, UserUri
@@ -187,11 +187,27 @@ def load_tree(
     settings = {key: {k: v for k, v in tree[key].items() if k != "name"} for key in CHOICES}
     types = {key: entries[key][names[key]].settings for key in CHOICES}
     _refuse_unknown_keys(rest, settings, types)
-    parts = {key: Choice(names[key], convert(settings[key], types[key], key)) for key in CHOICES}
+    optimizer = Choice(
+        names["optimizer"], convert(settings["optimizer"], types["optimizer"], "optimizer")
+    )
+    given = {
+        **_asked(optimizers[optimizer.name], optimizer, types["workload"]),
+        **settings["workload"],
+    }
+    workload = Choice(names["workload"], convert(given, types["workload"], "workload"))
+    parts = {"workload": workload, "optimizer": optimizer}
     rest["budget"] = _with_limit(rest.get("budget", {}), parts["workload"])
     of_rest = hints(RunConfig)
     found = {str(key): convert(value, of_rest[key], key) for key, value in rest.items()}
     return typing.cast(RunConfig, construct(RunConfig, {**parts, **found}, ""))
+
+
+def _asked(entry: Entry[Any], optimizer: Choice, workload: type) -> dict[str, Any]:
+    """Settings of the workload that the optimizer asks for, where the workload has them."""
+    if not isinstance(entry, OptimizerEntry):
+        return {}
+    asked = entry.workload_settings(optimizer.settings)
+    return {name: value for name, value in asked.items() if name in hints(workload)}
 
 
 def _name(what: str, tree: Any, entries: Mapping[str, Entry[Any]]) -> str:
@@ -201,7 +217,7 @@ def _name(what: str, tree: Any, entries: Mapping[str, Entry[Any]]) -> str:
         raise refused(what, f"a name or keys such as {what}.name", tree)
     name: str = convert(tree["name"], str, f"{what}.name")
     if name not in entries:
-        raise ConfigError(unknown(what, name, entries))
+        raise ConfigError(unknown(what, name, entries, getattr(entries, "adapters", ())))
     return name
 
 

@@ -11,14 +11,16 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+import jax
 import optax
 
+from timetrial.framework.errors import ConfigError
 from timetrial.framework.roles import Roles, roles_by_name
 from timetrial.framework.spaces import Space
-from timetrial.framework.types import Direction, PyTree, Split
-from timetrial.framework.workload import Workload
+from timetrial.framework.types import Direction, PyTree, Split, TrainState
+from timetrial.framework.workload import Batch, Workload
 
 T = TypeVar("T")
 
@@ -78,23 +80,58 @@ EvalParams = Callable[[PyTree, PyTree], PyTree]
 """Parameters to evaluate, from ``(opt_state, params)``. Pure, jittable."""
 
 
+class WholeStep(Protocol):
+    """An optimizer that makes whole updates: loss, gradient, parameters and model state.
+
+    Attributes:
+        evaluates_elsewhere: whether ``eval_point`` gives anything but the point of the state.
+    """
+
+    evaluates_elsewhere: bool
+
+    def init(self, params: PyTree, model_state: PyTree, key: jax.Array) -> Any:
+        """State of the optimizer before the first update; it need not consist of arrays."""
+
+    def update(self, state: TrainState, batch: Batch) -> TrainState:
+        """The state after one update; may donate the arrays of the given one."""
+
+    def eval_point(self, state: TrainState) -> tuple[PyTree, PyTree]:
+        """Parameters and model state to evaluate; leaves the given state as it is."""
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Takes note of an evaluation after ``step`` updates."""
+
+
+def no_transformation(settings: Any, horizon: Horizon) -> optax.GradientTransformation:
+    """The ``make`` of an optimizer that has ``step`` instead.
+
+    Raises:
+        ConfigError: always.
+    """
+    raise ConfigError("optimizer: it makes whole updates, and has no optax transformation")
+
+
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
     """An optimizer built for one training, and how it is called.
 
     Attributes:
-        tx: its optax transformation.
+        tx: its optax transformation; ``optax.identity()`` where ``step`` makes the updates.
         takes, eval_params, norm_refresh: as in OptimizerEntry.
+        step: makes whole updates instead of ``tx``.
     """
 
     tx: optax.GradientTransformation
     takes: tuple[str, ...] | None = None
     eval_params: EvalParams = current_params
     norm_refresh: int = 0
+    step: WholeStep | None = None
 
     @property
     def evaluates_elsewhere(self) -> bool:
         """Whether it is evaluated at other parameters than those it trains."""
+        if self.step is not None:
+            return self.step.evaluates_elsewhere
         return self.eval_params is not current_params
 
 
@@ -126,8 +163,14 @@ class OptimizerEntry(Entry[optax.GradientTransformation]):
         color: colour in plots, as ``#rrggbb``; "" takes one from the palette of the report.
         unavailable: the reason why the optimizer cannot run here, such as missing weights, in one
             line; "" when it can. Suites leave it out then.
+        step: instead of ``make``: builds an optimizer that makes whole updates, from settings,
+            horizon and workload. Its runs are marked as foreign: no checkpoint, no tuning, one
+            device.
+        workload_settings: settings of the workload that belong to the optimizer's own, such as
+            dropout; they replace defaults of the workload, and a warning tells what it lacks.
     """
 
+    make: Callable[..., optax.GradientTransformation] = no_transformation
     needs_steps: bool = False
     needs_feed: bool = False
     variant: Callable[[Any], str] = lambda settings: ""
@@ -143,9 +186,13 @@ class OptimizerEntry(Entry[optax.GradientTransformation]):
     learned: bool = False
     color: str = ""
     unavailable: Callable[[], str] = lambda: ""
+    step: Callable[[Any, Horizon, Workload], WholeStep] | None = None
+    workload_settings: Callable[[Any], Mapping[str, float]] = lambda settings: {}
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if (self.make is no_transformation) != (self.step is not None):
+            raise TypeError("make: expected either make or step, got both or none")
         _check_takes(self.make, "settings", "horizon")
         if self.color and not re.fullmatch("#[0-9a-fA-F]{6}", self.color):
             raise ValueError(f'color: expected "" or #rrggbb, got {self.color!r}')
@@ -155,8 +202,15 @@ class OptimizerEntry(Entry[optax.GradientTransformation]):
         if isinstance(names, str) or not all(isinstance(name, str) for name in names):
             raise TypeError(f'takes: expected names as in ("value",), got {self.takes!r}')
 
-    def build(self, settings: Any, horizon: Horizon) -> Optimizer:
-        """The optimizer for one training."""
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it makes whole updates by itself."""
+        return self.step is not None
+
+    def build(self, settings: Any, horizon: Horizon, workload: Workload | None = None) -> Optimizer:
+        """The optimizer for one training; ``workload`` matters only where ``step`` is given."""
+        if self.step is not None and workload is not None:
+            return Optimizer(optax.identity(), step=self.step(settings, horizon, workload))
         tx = self.make(settings, horizon)
         return Optimizer(tx, self.takes, self.eval_params, self.norm_refresh)
 

@@ -52,7 +52,10 @@ class Program:
         compiled: True when the update and the evaluation are compiled.
         memory: memory that the run needs, once compiled; None without compilation.
         finite_params: False if parameters of the last evaluation were NaN or infinite.
+        waits: True when ``train_step`` returns after the update has ended.
     """
+
+    waits = False
 
     def __init__(
         self,
@@ -102,7 +105,7 @@ class Program:
         whole: Any = self.devices.whole
         if self.devices.count == 1:
             return TrainState(whole, whole, whole, whole, whole)
-        shapes = jax.eval_shape(self._fresh_state, *_key_data(0))
+        shapes = jax.eval_shape(self._fresh_state, *key_data(0))
         found: TrainState = self.devices.shardings(shapes, shapes.params)
         return found
 
@@ -123,7 +126,7 @@ class Program:
         Raises:
             UserError: the state does not fit into memory.
         """
-        keys = _key_data(seed)
+        keys = key_data(seed)
         if self.compiled:
             model = self._init_model.eval_shape(*keys)
             shapes = (*model, self._init_optimizer.eval_shape(model[0]))
@@ -297,7 +300,7 @@ class Program:
         return {f"{split}/{name}": value for name, value in values.items()}
 
 
-def _key_data(seed: int) -> tuple[np.ndarray, np.ndarray]:
+def key_data(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Data of the keys of initialisation and of the run; the same on every host."""
     init_key, key = jax.random.split(jax.random.key(seed))
     return np.asarray(jax.random.key_data(init_key)), np.asarray(jax.random.key_data(key))

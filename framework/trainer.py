@@ -143,7 +143,7 @@ class Trainer:
         with self.clock.charge(TRAIN):
             while True:
                 batch = self.clock.take(feed)
-                if under_way and is_ready(under_way[-1][1]):
+                if under_way and not self.program.waits and is_ready(under_way[-1][1]):
                     self._stalled_updates += 1  # the device had nothing to do
                 state, metrics = self.program.train_step(state, batch, self._inputs(step))
                 step += 1

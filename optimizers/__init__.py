@@ -9,9 +9,12 @@ from timetrial.framework.entries import OptimizerEntry
 from timetrial.framework.registry import Registry
 from timetrial.optimizers import baselines
 from timetrial.optimizers.adamw import ADAMW
+from timetrial.optimizers.adapters import foreign
 from timetrial.optimizers.ademamix import ADEMAMIX
 from timetrial.optimizers.adopt import ADOPT
 from timetrial.optimizers.cautious_nadamw import CAUTIOUS_NADAMW
+from timetrial.optimizers.celo import entry as celo
+from timetrial.optimizers.celo2 import entry as celo2
 from timetrial.optimizers.distributed_shampoo import DISTRIBUTED_SHAMPOO
 from timetrial.optimizers.lion import LION
 from timetrial.optimizers.momo_adam import MOMO_ADAM
@@ -44,6 +47,14 @@ OPTIMIZERS: Registry[OptimizerEntry] = Registry(
         "cautious_nadamw": CAUTIOUS_NADAMW,
         "soap": SOAP,
         "distributed_shampoo": DISTRIBUTED_SHAMPOO,
+        "celo": celo.CELO,
+        "celo_adam": celo.CELO_ADAM,
+        "celo2": celo2.CELO2,
+        "celo2_base": celo2.CELO2_BASE,
+    },
+    adapters={
+        "learned_optimization": foreign.LEARNED_OPTIMIZATION,
+        "algoperf": foreign.ALGOPERF,
     },
 )
 """All optimizers by name, plug-ins included."""

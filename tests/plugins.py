@@ -123,11 +123,14 @@ BROKEN = {
 }
 
 
+PAGE = ROOT / "docs" / "race-your-optimizer.md"
+
+
 def readme_code() -> tuple[str, str]:
-    """The README's optimizer and the lines of its pyproject.toml."""
-    readme = (ROOT / "README.md").read_text()
-    (code,) = [b for b in re.findall(r"```python\n(.*?)```", readme, re.S) if "Lion" in b]
-    (lines,) = re.findall(r"```toml\n(.*?)```", readme, re.S)
+    """The packaged optimizer of the docs and the lines of its pyproject.toml."""
+    page = PAGE.read_text()
+    (code,) = [b for b in re.findall(r"```python\n(.*?)```", page, re.S) if "Lion" in b]
+    (lines,) = re.findall(r"```toml\n(.*?)```", page, re.S)
     return code, lines
 
 

@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from timetrial.bench.comparison import Comparison, compare
     from timetrial.bench.library import load_runs, score, train
     from timetrial.framework.budget import Budget, StopReason
     from timetrial.framework.callbacks import Callback
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
     from timetrial.framework.types import Condition, Direction, Split, Status
     from timetrial.framework.workload import Workload
     from timetrial.optimizers.velo import velo
+    from timetrial.workloads.supervised import supervised
 
 __version__ = "0.2.0"
 
 __all__ = [
     "Budget",
     "Callback",
+    "Comparison",
     "Condition",
     "Direction",
     "Horizon",
@@ -49,13 +52,16 @@ __all__ = [
     "Workload",
     "WorkloadEntry",
     "__version__",
+    "compare",
     "load_runs",
     "score",
+    "supervised",
     "train",
     "velo",
 ]
 
 _HOMES = {
+    "bench.comparison": ("Comparison", "compare"),
     "bench.library": ("load_runs", "score", "train"),
     "framework.budget": ("Budget", "StopReason"),
     "framework.callbacks": ("Callback",),
@@ -67,6 +73,7 @@ _HOMES = {
     "framework.types": ("Condition", "Direction", "Split", "Status"),
     "framework.workload": ("Workload",),
     "optimizers.velo": ("velo",),
+    "workloads.supervised": ("supervised",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

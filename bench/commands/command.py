@@ -10,6 +10,7 @@ import dataclasses
 import ipaddress
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,6 +96,13 @@ def user_file(text: str) -> Path:
         return user_path(text)
     except PathError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def sha256_digest(text: str) -> str:
+    """Argparse type of a sha256 in 64 hexadecimal digits."""
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise argparse.ArgumentTypeError(f"expected 64 hexadecimal digits, got {text:.80}")
+    return text.lower()
 
 
 def export_argument(parser: Parser, text: str) -> None:

@@ -22,6 +22,7 @@ from timetrial.bench.commands.command import (
     load_checked_suite,
     number_above,
     require_devices,
+    sha256_digest,
     show,
     suspect_argument,
     user_file,
@@ -247,24 +248,47 @@ def _ui_arguments(parser: Parser) -> None:
 def _fetch(options: Options) -> Job:
     from timetrial.bench.progress import download_bar
     from timetrial.framework.files import removed_on_error
-    from timetrial.optimizers.velo.weights.catalogue import google_weights_path
-    from timetrial.optimizers.velo.weights.fetch import LICENCE_NOTE, fetch_velo
+    from timetrial.optimizers.weights import PUBLISHED
+    from timetrial.optimizers.weights.fetch import fetch_published
 
-    directory = google_weights_path().parent
+    entry = PUBLISHED[options.what]
+    directory = entry.path.parent
 
     def fetch() -> int:
-        show(LICENCE_NOTE)
-        with removed_on_error(directory), download_bar("VeLO weights") as progress:
-            path = fetch_velo(source_file=options.source, progress=progress)
-        return show(path)
+        show(entry.licence)
+        with removed_on_error(directory), download_bar(f"{entry.title} weights") as progress:
+            found = fetch_published(
+                entry.name,
+                source_file=options.source,
+                sha256=options.sha256 or "",
+                again=options.again,
+                progress=progress,
+            )
+        for note in found.notes:
+            show(note)
+        show(f"{found.size_bytes:,} bytes, sha256 {found.sha256}")
+        return show(found.path)
 
     return fetch
 
 
+WEIGHTS = ("velo", "celo2", "celo2-base", "celo", "celo-adam")
+"""Names of published weights; those of ``optimizers.weights.PUBLISHED``, which loads JAX."""
+
+
 def _fetch_arguments(parser: Parser) -> None:
-    parser.add_argument("what", choices=["velo"], help="learned optimizer")
+    parser.add_argument("what", choices=WEIGHTS, help=f"published weights: {', '.join(WEIGHTS)}")
     parser.add_argument(
         "--from", dest="source", type=user_file, metavar="FILE", help="use this copy"
+    )
+    parser.add_argument(
+        "--sha256",
+        type=sha256_digest,
+        metavar="DIGEST",
+        help="accept only a file with this digest",
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="download even if valid weights are here"
     )
 
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from timetrial.bench.metatrain.config import Command, devices, identity, read, start_weights
+from timetrial.bench.metatrain.config import Command, devices, identity, read
 from timetrial.bench.metatrain.loop import Training
 from timetrial.bench.metatrain.progress import TrainingDisplay
 from timetrial.bench.metatrain.recording import MetatrainRecording, checkpoint_directory
@@ -27,11 +27,9 @@ from timetrial.framework.files import make_private_directory, owner_only
 from timetrial.framework.signals import noted
 from timetrial.framework.types import Status
 from timetrial.optimizers.metatraining.outer import Outer, init_state, place
-from timetrial.optimizers.metatraining.settings import MetatrainSettings
-from timetrial.optimizers.metatraining.vector import from_vector, to_vector
-from timetrial.optimizers.metatraining.warm_start import warm_start
-from timetrial.optimizers.velo.weights import Weights, save_weights
-from timetrial.optimizers.velo.weights.formats import record_digest
+from timetrial.optimizers.metatraining.stage import MakeStage, Stage
+from timetrial.optimizers.metatraining.stages import stages_of
+from timetrial.optimizers.weights.files import record_digest
 from timetrial.tracking.store.opening import Store
 
 
@@ -50,10 +48,10 @@ def metatrain(overrides: Sequence[str], export: Path | None = None) -> int:
         Interrupted: a signal came; the training is saved.
     """
     settings, command = read(overrides)
-    weights = start_weights(settings)
     if export is not None and not export.absolute().parent.is_dir():
         raise ConfigError(f"--export: expected a file in an existing directory, got {export}")
     count = devices(settings.pairs, command.cores)
+    first, *others = stages_of(settings)
     store = opened(command.tracking)
     with contextlib.suppress(RuntimeError):  # JAX is initialised already
         jax.config.update("jax_num_cpu_devices", count)
@@ -61,42 +59,59 @@ def metatrain(overrides: Sequence[str], export: Path | None = None) -> int:
     jax.config.update("jax_compilation_cache_dir", str(command.directory.parent / "compiled"))
     make_private_directory(command.directory)
     with _only_one(command.directory), noted() as interrupted:
-        training, complete = _piece(settings, command, store, weights, interrupted)
+        training, complete = _pieces(first, others, command, store, interrupted)
         signal = interrupted()
     if export is not None:
-        gen_id = f"timetrial-metatrain-{command.name}-{identity(settings, weights)}"
-        _export(export, training, gen_id)
-    _print_state(training, settings, complete)
+        _export(export, training, command.name)
+    _print_state(training, complete)
     if signal:
         raise Interrupted(signal)
     return 0
 
 
-def _piece(
-    settings: MetatrainSettings,
+def _pieces(
+    first: MakeStage,
+    others: Sequence[MakeStage],
     command: Command,
     store: Store,
-    weights: Weights | None,
     interrupted: Callable[[], int],
 ) -> tuple[Training, bool]:
-    """Trains until the time limit or the end; returns the training and whether it is complete."""
-    sizes = (settings.hidden_size, settings.bank_size)
-    if weights is not None:
-        sizes = (weights.hidden_size, weights.bank_size)
-    digest = identity(settings, weights)
-    loaded = Checkpoints(checkpoint_directory(command), digest).latest()
-    start = warm_start(*sizes, settings.seed) if weights is None else weights.meta_params
-    mesh = _mesh(settings.pairs)
-    state = place(init_state(settings, to_vector(start), sizes), mesh)
+    """Trains stage by stage until the time limit or the end.
+
+    Returns:
+        The training of the last stage reached, and whether all stages are complete.
+    """
+    end = float("inf") if command.minutes is None else time.monotonic() + 60.0 * command.minutes
+    training, complete = _piece(first(None), command, store, interrupted, end)
+    for make_stage in others:
+        if not complete or interrupted():
+            return training, False
+        best = np.asarray(training.state.opt_state.best)
+        training, complete = _piece(make_stage(best), command, store, interrupted, end)
+    return training, complete
+
+
+def _piece(
+    stage: Stage,
+    command: Command,
+    store: Store,
+    interrupted: Callable[[], int],
+    end: float = float("inf"),
+) -> tuple[Training, bool]:
+    """Trains one stage until a moment of ``time.monotonic``; returns whether it is complete."""
+    digest = identity(stage)
+    loaded = Checkpoints(checkpoint_directory(command, stage), digest).latest()
+    mesh = _mesh(stage.settings.pairs)
+    state = place(init_state(stage), mesh)
     saved = None if loaded is None else loaded.saved
     if loaded is not None:
         state = loaded.state(state)
-    recording = MetatrainRecording(settings, command, store, digest, saved)
-    training = Training(settings, sizes, mesh, state, recording, saved.seconds if saved else {})
-    end = float("inf") if command.minutes is None else time.monotonic() + 60.0 * command.minutes
+    recording = MetatrainRecording(stage, command, store, digest, saved)
+    training = Training(stage, mesh, state, recording, saved.seconds if saved else {})
     status, complete = Status.FAILED, False
+    left = None if end == float("inf") else max(0.0, end - time.monotonic()) / 60.0
     try:
-        with TrainingDisplay(command.minutes) as display:
+        with TrainingDisplay(left) as display:
             complete = training.run(
                 lambda: interrupted() > 0 or time.monotonic() > end,
                 display.show,
@@ -146,21 +161,23 @@ def _summary(training: Training) -> Mapping[str, float]:
     return {**seconds, "final/step": float(training.step)}
 
 
-def _export(path: Path, training: Training, gen_id: str) -> None:
+def _export(path: Path, training: Training, name: str) -> None:
     """Writes the best meta-parameters as a container, and its sha256 beside it."""
     outer: Outer = training.state.opt_state
-    best = from_vector(np.asarray(outer.best), *training.sizes)
-    save_weights(path, best, gen_id, int(outer.best_step))
+    gen_id = f"timetrial-metatrain-{name}-{identity(training.stage)}"
+    training.stage.save(path, np.asarray(outer.best), gen_id, int(outer.best_step))
     digest = record_digest(path)
     print(f"{path}: {path.stat().st_size:,} bytes, sha256 {digest}")
 
 
-def _print_state(training: Training, settings: MetatrainSettings, complete: bool) -> None:
+def _print_state(training: Training, complete: bool) -> None:
     outer: Outer = training.state.opt_state
     seconds, evaluations = training.accounts.seconds, training.evaluations
     inner, cpu = 1e3 * float(outer.unrolled), seconds.get("cpu", 0.0)
+    stage = f"stage {training.stage.name}: " if training.stage.name else ""
     print(
-        f"outer step {training.step} of {settings.steps}, {inner / 1e6:.2f} M inner steps in "
+        f"{stage}outer step {training.step} of {training.stage.settings.steps}, "
+        f"{inner / 1e6:.2f} M inner steps in "
         f"{cpu / 60:.1f} CPU-minutes, {len(evaluations)} validations"
     )
     if evaluations:

@@ -17,9 +17,9 @@ from timetrial.framework import config as configuration
 from timetrial.framework.config import ConfigError, Tracking
 from timetrial.framework.convert import refuse_unknown, unknown_keys
 from timetrial.framework.ranges import check
-from timetrial.optimizers.metatraining.settings import MetatrainSettings
-from timetrial.optimizers.velo.entry import load
-from timetrial.optimizers.velo.weights import Weights
+from timetrial.framework.suggestions import unknown
+from timetrial.optimizers.metatraining.settings import RULES, MetatrainSettings
+from timetrial.optimizers.metatraining.stage import Stage
 
 EXPERIMENT = "timetrial-metatrain"
 """MLflow experiment of meta-trainings, unless another is given."""
@@ -33,7 +33,8 @@ class Command:
     """Settings of the command; they do not change the result.
 
     Attributes:
-        name: of the training; an existing checkpoint of that name is continued.
+        name: of the training; an existing checkpoint of that name is continued. By default the
+            name of the rule.
         minutes: length of this piece, >= 0; the end is saved. None trains to the end.
         checkpoint_seconds: pause between two checkpoints, > 0.
         cores: CPU devices for the lanes; None takes the largest number that divides the pairs.
@@ -57,7 +58,7 @@ class Command:
 
     @property
     def directory(self) -> Path:
-        """Directory of the checkpoint."""
+        """Directory of the training."""
         return Path(self.tracking.root).absolute() / "metatrain" / self.name
 
 
@@ -65,36 +66,42 @@ def read(overrides: Sequence[str]) -> tuple[MetatrainSettings, Command]:
     """Reads the settings of a training and of its command from ``key=value`` words.
 
     Raises:
-        ConfigError: an unknown key, a wrong type or a value out of range.
+        ConfigError: an unknown key or rule, a wrong type or a value out of range.
     """
     tree = configuration.parse(overrides)
-    of_training, of_command = (configuration.hints(c) for c in (MetatrainSettings, Command))
-    refuse_unknown(unknown_keys(tree, {**of_training, **of_command}, ""))
+    rule = configuration.convert(tree.pop("rule", "velo"), str, "rule")
+    if rule not in RULES:
+        raise ConfigError(unknown("rule", rule, RULES))
+    of_training, of_command = (configuration.hints(c) for c in (RULES[rule], Command))
+    _refuse_keys_of_other_rules(rule, tree)
+    refuse_unknown(unknown_keys(tree, {"rule": str, **of_training, **of_command}, ""))
     settings = {key: value for key, value in tree.items() if key in of_training}
     command = {key: value for key, value in tree.items() if key in of_command}
     tracking = command.get("tracking", {})
     if isinstance(tracking, dict):
         command["tracking"] = {"experiment": EXPERIMENT, **tracking}
-    return (
-        configuration.convert(settings, MetatrainSettings, ""),
-        configuration.convert(command, Command, ""),
-    )
+    made = configuration.convert(settings, RULES[rule], "")
+    named = {"name": made.default_name, **command}
+    return made, configuration.convert(named, Command, "")
 
 
-def start_weights(settings: MetatrainSettings) -> Weights | None:
-    """First weights of a training; None for a start made by hand.
+def _refuse_keys_of_other_rules(rule: str, tree: configuration.Tree) -> None:
+    """Raises a ConfigError for a setting that only other rules have."""
+    for key in tree:
+        others = [name for name, cls in RULES.items() if key in configuration.hints(cls)]
+        if others and rule not in others:
+            raise ConfigError(
+                f"{key}: expected only with rule={' or rule='.join(others)}, got rule={rule}"
+            )
 
-    Raises:
-        UserError: there is no such file, or it holds no weights.
-    """
-    return None if settings.start == "warm" else load(settings.start)
 
-
-def identity(settings: MetatrainSettings, start: Weights | None) -> str:
+def identity(stage: Stage) -> str:
     """Digest of everything that decides the result; a checkpoint must have the same one."""
+    settings = stage.settings
     tree = dataclasses.asdict(settings)
-    tree["start"] = "warm" if start is None else start.sha256
-    tree["format"] = FORMAT
+    tree["start"], tree["format"] = stage.origin, FORMAT
+    if settings.rule != "velo":  # trainings of VeLO keep the identities that they have
+        tree |= {"rule": settings.rule, "stage": stage.name}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 

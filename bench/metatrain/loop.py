@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,10 +18,8 @@ from timetrial.framework.records import Row
 from timetrial.framework.types import TrainState
 from timetrial.optimizers.metatraining import outer
 from timetrial.optimizers.metatraining.outer import OuterStep
-from timetrial.optimizers.metatraining.pairs import Sizes
-from timetrial.optimizers.metatraining.rules import Rule, velo_rule
-from timetrial.optimizers.metatraining.settings import MetatrainSettings, knobs
-from timetrial.optimizers.metatraining.validation import Validation
+from timetrial.optimizers.metatraining.settings import knobs
+from timetrial.optimizers.metatraining.stage import Stage
 
 LOG_EVERY = 20
 """Outer steps between two recorded rows; no multiple of the usual number of families."""
@@ -60,11 +57,10 @@ class OuterStepInfo:
 
 
 class Training:
-    """A meta-training in progress.
+    """One stage of a meta-training in progress.
 
     Args:
-        settings: settings of the meta-training.
-        sizes: hidden and bank size.
+        stage: the stage.
         mesh: devices.
         state: the state to start from, on its devices.
         recording: records rows, validations and checkpoints.
@@ -73,26 +69,18 @@ class Training:
 
     def __init__(
         self,
-        settings: MetatrainSettings,
-        sizes: Sizes,
+        stage: Stage,
         mesh: Mesh,
         state: TrainState,
         recording: MetatrainRecording,
         seconds: Mapping[str, float],
     ) -> None:
         self.state = state
-        self.sizes = sizes
+        self.stage = stage
         self.accounts = Accounts(dict(seconds))
-        self._settings, self._mesh, self._recording = settings, mesh, recording
+        self._settings, self._mesh, self._recording = stage.settings, mesh, recording
         self._programs: dict[str, OuterStep] = {}
         self._recent: list[float] = []
-
-        def rule(vector: Any) -> Rule:
-            return velo_rule(vector, *sizes)
-
-        self._validation = Validation(
-            rule, settings.families, settings.validation_tasks, settings.horizons
-        )
 
     @property
     def evaluations(self) -> Sequence[Row]:
@@ -154,9 +142,7 @@ class Training:
         name = self._settings.families[step % len(self._settings.families)]
         if name not in self._programs:
             say(f"compiling {name}")
-            self._programs[name] = outer.make_outer_step(
-                self._settings, name, self.sizes, self._mesh
-            )
+            self._programs[name] = outer.make_outer_step(self.stage, name, self._mesh)
             account = "compile"
         now = knobs(self._settings, step)
         self.state, found = self._programs[name](self.state, now)
@@ -180,13 +166,13 @@ class Training:
         """Validates the running mean; returns False if it was stopped before the end."""
         started = time.perf_counter()
         vector = jnp.asarray(np.asarray(self.state.opt_state.mean))
-        scores = []
-        for name in self._settings.families:
+        scores, selection = [], self.stage.selection
+        for name in selection.families:
             say(f"validating on {name}")
-            scores.append(self._validation.losses(vector, name)[1].mean(1))
+            scores.append(selection.scores(vector, name))
             if stop():
                 return False
-        metrics = self._validation.summary(np.stack(scores))
+        metrics = selection.summary(np.stack(scores))
         self.accounts.charge("validation", started)
         self.state = outer.keep_best(self.state, metrics["validation/score"])
         seconds = self.accounts.seconds.get("train", 0.0)

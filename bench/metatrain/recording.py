@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -20,7 +21,7 @@ from timetrial.framework.packing import bytes_of
 from timetrial.framework.records import Row
 from timetrial.framework.types import Condition, Direction, Status, TrainState
 from timetrial.framework.yaml_files import yaml_of
-from timetrial.optimizers.metatraining.settings import MetatrainSettings
+from timetrial.optimizers.metatraining.stage import Stage
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import environment_tags
 from timetrial.tracking.record.journal import RunHeader
@@ -34,7 +35,7 @@ class MetatrainRecording:
     MLflow receives only rows before the last checkpoint; a later piece repeats the others.
 
     Args:
-        settings: settings of the meta-training.
+        stage: stage of the meta-training.
         command: name of the training.
         store: store of the run.
         identity: digest of the checkpoint; see ``config.identity``.
@@ -46,14 +47,14 @@ class MetatrainRecording:
 
     def __init__(
         self,
-        settings: MetatrainSettings,
+        stage: Stage,
         command: Command,
         store: Store,
         identity: str,
         saved: Saved | None,
     ) -> None:
-        self._checkpoints = Checkpoints(checkpoint_directory(command), identity)
-        header = run_header(settings, command, identity)
+        self._checkpoints = Checkpoints(checkpoint_directory(command, stage), identity)
+        header = run_header(stage, command, identity)
         if saved is None:
             self._recording = start_recording(store, header, resumable=True)
         else:
@@ -97,33 +98,36 @@ class MetatrainRecording:
         self._recording.send()
 
 
-def checkpoint_directory(command: Command) -> Path:
-    """Directory of the training's checkpoints."""
-    return command.directory / "checkpoints"
+def checkpoint_directory(command: Command, stage: Stage) -> Path:
+    """Directory of a stage's checkpoints."""
+    return command.directory / stage.name / "checkpoints"
 
 
-def run_header(settings: MetatrainSettings, command: Command, identity: str) -> RunHeader:
+def run_header(stage: Stage, command: Command, identity: str) -> RunHeader:
     """The header of the journal: name, tags to group by, configuration."""
-    tree = {**dataclasses.asdict(settings), **dataclasses.asdict(command)}
+    settings = stage.settings
+    title = f"{command.name} {stage.name}".strip()
+    tree: dict[str, Any] = {"rule": settings.rule, "stage": stage.name}
+    tree |= {**dataclasses.asdict(settings), **dataclasses.asdict(command)}
     params = {
         key: json.dumps(value) if isinstance(value, tuple | dict) else str(value)
         for key, value in tree.items()
     }
     tags = {
         schema.WORKLOAD: "metatraining",
-        schema.OPTIMIZER: command.name,
+        schema.OPTIMIZER: title,
         schema.SEED: str(settings.seed),
         schema.CONDITION: Condition.STEP,
         schema.BUDGET: str(settings.steps),
         schema.METRIC: "score",
         schema.DIRECTION: Direction.MINIMIZE.value,
         schema.CONFIG_HASH: identity,
-        **place_tag(Path(command.tracking.root), checkpoint_directory(command)),
+        **place_tag(Path(command.tracking.root), checkpoint_directory(command, stage)),
         **environment_tags(),
     }
     return RunHeader(
         experiment=command.tracking.experiment,
-        run_name=f"metatrain {command.name} seed {settings.seed}",
+        run_name=f"metatrain {title} seed {settings.seed}",
         tags=tags,
         params=params,
         config_yaml=yaml_of(json.loads(json.dumps(tree))),

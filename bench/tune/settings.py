@@ -23,6 +23,7 @@ from timetrial.framework.config import ConfigError, RunConfig
 from timetrial.framework.errors import UserError
 from timetrial.framework.paths import UserPath, UserUri, is_file_name, own_name
 from timetrial.framework.spaces import Space
+from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.record import schema
 from timetrial.workloads import WORKLOADS
 
@@ -170,6 +171,11 @@ def load_plan(overrides: Sequence[str]) -> StudyPlan:
     others = [word for word in overrides if word not in words]
     settings = _settings(configuration.parse(words).get("study", {}))
     config = _run(others)
+    if OPTIMIZERS[config.optimizer.name].is_foreign:
+        raise UserError(
+            f"tune: optimizer {config.optimizer.name} makes whole updates by itself: its trials "
+            "could not be continued; train it with one setting after the other"
+        )
     _check_combination(settings, config)
     listed = _listed(settings, config)
     if listed is None:

@@ -15,15 +15,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from timetrial.framework.types import TrainState
 from timetrial.optimizers.metatraining import estimator
-from timetrial.optimizers.metatraining.families import FAMILIES
 from timetrial.optimizers.metatraining.pairs import (
     Numbers,
     Pairs,
-    Sizes,
     init_pairs,
     make_advance,
 )
 from timetrial.optimizers.metatraining.settings import Knobs, MetatrainSettings
+from timetrial.optimizers.metatraining.stage import Stage
 
 _MOMENTUM, _SECOND_MOMENT, _SCALE_DECAY = 0.9, 0.99, 0.95
 
@@ -55,11 +54,12 @@ Metrics = dict[str, jax.Array]
 OuterStep = Callable[[TrainState, Knobs], tuple[TrainState, Metrics]]
 
 
-def init_state(settings: MetatrainSettings, vector: jax.Array, sizes: Sizes) -> TrainState:
+def init_state(stage: Stage) -> TrainState:
     """The state before the first outer step, at which every pair begins a task."""
-    vector = jnp.array(vector, jnp.float32)
+    settings = stage.settings
+    vector = jnp.array(stage.start, jnp.float32)
     pairs = {
-        name: init_pairs(FAMILIES[name], settings.pairs, vector, sizes)
+        name: init_pairs(stage.families[name], settings.pairs, vector, stage.make_rule)
         for name in settings.families
     }
     outer = Outer(
@@ -76,17 +76,17 @@ def init_state(settings: MetatrainSettings, vector: jax.Array, sizes: Sizes) -> 
     return TrainState(jnp.zeros((), jnp.int32), vector, pairs, outer, key)
 
 
-def make_outer_step(settings: MetatrainSettings, name: str, sizes: Sizes, mesh: Mesh) -> OuterStep:
+def make_outer_step(stage: Stage, name: str, mesh: Mesh) -> OuterStep:
     """The compiled outer step of one family; the state given to it is used up.
 
     Args:
-        settings: of the meta-training.
+        stage: of the meta-training.
         name: of the family.
-        sizes: hidden and bank size.
         mesh: devices with one axis ``pairs``, over which the pairs are spread evenly.
     """
+    settings = stage.settings
     index = settings.families.index(name)
-    advance = make_advance(FAMILIES[name], sizes, mesh)
+    advance = make_advance(stage.families[name], stage.make_rule, mesh)
 
     def step(
         state: TrainState, pairs: Pairs, numbers: Numbers

@@ -13,12 +13,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from timetrial.optimizers.metatraining import estimator
-from timetrial.optimizers.metatraining.rules import velo_rule
+from timetrial.optimizers.metatraining.rules import MakeRule
 from timetrial.optimizers.metatraining.tasks import Family
 from timetrial.optimizers.metatraining.unroll import Lane, fresh, unroll
-
-Sizes = tuple[int, int]
-"""Hidden size and bank size."""
 
 Keys = tuple[jax.Array, jax.Array]
 """Keys of the family, for tasks and lengths, and of the outer step, for perturbations."""
@@ -35,7 +32,7 @@ class Pairs(NamedTuple):
     Attributes:
         lanes: the inner trainings, with a second axis of 2, plus and minus.
         step: inner steps made.
-        length: inner steps in all, as VeLO's prompt says.
+        length: inner steps in all, as the rule is told.
         stop: inner steps after which the pair gets a new task.
         episode: number of tasks before this one.
         accumulated: (pairs, size) sum of the perturbations since the task began.
@@ -49,12 +46,10 @@ class Pairs(NamedTuple):
     accumulated: jax.Array
 
 
-def init_pairs(family: Family, pairs: int, vector: jax.Array, sizes: Sizes) -> Pairs:
+def init_pairs(family: Family, pairs: int, vector: jax.Array, make_rule: MakeRule) -> Pairs:
     """Pairs that begin their first task at the first outer step."""
     params = family.shapes()
-    lane = jax.eval_shape(
-        lambda v, p: fresh(velo_rule(v, *sizes), p, jnp.int32(10)), vector, params
-    )
+    lane = jax.eval_shape(lambda v, p: fresh(make_rule(v), p, jnp.int32(10)), vector, params)
     lanes = jax.tree.map(lambda x: jnp.zeros((pairs, 2, *x.shape), x.dtype), lane)
     return Pairs(
         lanes=lanes,
@@ -66,7 +61,7 @@ def init_pairs(family: Family, pairs: int, vector: jax.Array, sizes: Sizes) -> P
     )
 
 
-def make_advance(family: Family, sizes: Sizes, mesh: Mesh) -> Advance:
+def make_advance(family: Family, make_rule: MakeRule, mesh: Mesh) -> Advance:
     """The function that continues all pairs of a family.
 
     It maps the meta-parameters (size,), the pairs, their numbers (pairs,), keys and numbers to the
@@ -74,7 +69,7 @@ def make_advance(family: Family, sizes: Sizes, mesh: Mesh) -> Advance:
 
     Args:
         family: of the tasks.
-        sizes: hidden and bank size.
+        make_rule: maps meta-parameters (size,) to an update rule.
         mesh: devices with one axis ``pairs``, over which the pairs are spread evenly.
     """
     spread, same = PartitionSpec("pairs"), PartitionSpec()
@@ -83,7 +78,7 @@ def make_advance(family: Family, sizes: Sizes, mesh: Mesh) -> Advance:
         vector: jax.Array, pairs: Pairs, indices: jax.Array, keys: Keys, numbers: Numbers
     ) -> tuple[Pairs, jax.Array]:
         def advance_one(pair: Pairs, i: jax.Array) -> tuple[Pairs, jax.Array]:
-            return _advance_pair(family, sizes, vector, pair, i, keys, numbers)
+            return _advance_pair(family, make_rule, vector, pair, i, keys, numbers)
 
         return jax.vmap(advance_one)(pairs, indices)
 
@@ -99,7 +94,7 @@ def make_advance(family: Family, sizes: Sizes, mesh: Mesh) -> Advance:
 
 def _advance_pair(
     family: Family,
-    sizes: Sizes,
+    make_rule: MakeRule,
     vector: jax.Array,
     pair: Pairs,
     index: jax.Array,
@@ -124,7 +119,7 @@ def _advance_pair(
     params = family.initial(task, for_params)
 
     def advance_lane(own: jax.Array, lane: Lane) -> tuple[Lane, jax.Array]:
-        rule = velo_rule(own, *sizes)
+        rule = make_rule(own)
         new = fresh(rule, params, length)
         lane = jax.tree.map(lambda a, b: jnp.where(over, a, b), new, lane)
         return unroll(family, rule, task, lane, for_batches, step, numbers["truncation"], length)

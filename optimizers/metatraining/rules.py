@@ -37,6 +37,10 @@ class Rule(NamedTuple):
     update: Callable[..., tuple[PyTree, PyTree]]
 
 
+MakeRule = Callable[[Any], Rule]
+"""Maps an array or a tree of arrays (meta-parameters, a learning rate) to an update rule."""
+
+
 class VeloLane(NamedTuple):
     """State of VeLO in one lane."""
 

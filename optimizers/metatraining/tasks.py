@@ -19,7 +19,6 @@ CAP = 3.0
 """Normalised losses are cut here; one that is not finite counts as this much."""
 
 _FLOOR = 0.02
-_LARGEST_RESCALING = 3.0
 
 
 class Data(NamedTuple):
@@ -53,6 +52,8 @@ class Family:
         init: maps a key and traits to the parameters of the model.
         loss: maps parameters, a batch of examples and traits to the scalar loss.
         batch_size: examples per inner step.
+        largest_rescaling: largest factor of reparametrisation, >= 1; the smallest is its inverse.
+        share_rescaled: share of the tasks that are reparametrised, in [0, 1].
     """
 
     name: str
@@ -60,18 +61,21 @@ class Family:
     init: Callable[[jax.Array, PyTree], PyTree]
     loss: Callable[[PyTree, PyTree, PyTree], jax.Array]
     batch_size: int = 32
+    largest_rescaling: float = 3.0
+    share_rescaled: float = 0.5
 
     def task(self, key: jax.Array) -> Task:
-        """A task; half of them are reparametrised.
+        """A task, reparametrised or not.
 
         The stored parameters of a reparametrised task are divided by a factor, log-uniform between
-        1/3 and 3: the same function with other scales of parameters and gradients (Metz et
-        al., "Practical Tradeoffs between Memory, Compute, and Performance in Learned Optimizers",
-        2022, https://arxiv.org/abs/2203.11860).
+        the inverse of the largest factor and that factor: the same function with other scales of
+        parameters and gradients (Metz et al., "Practical Tradeoffs between Memory, Compute, and
+        Performance in Learned Optimizers", 2022, https://arxiv.org/abs/2203.11860).
         """
         key, coin, factor = jax.random.split(key, 3)
         exponent = jax.random.uniform(factor, minval=-1.0, maxval=1.0)
-        scale = jnp.where(jax.random.bernoulli(coin), _LARGEST_RESCALING**exponent, 1.0)
+        drawn = jax.random.bernoulli(coin, self.share_rescaled)
+        scale = jnp.where(drawn, self.largest_rescaling**exponent, 1.0)
         return Task(self.sample(key), scale)
 
     def initial(self, task: Task, key: jax.Array) -> PyTree:

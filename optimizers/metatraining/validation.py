@@ -13,12 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from timetrial.optimizers.metatraining.families import FAMILIES
-from timetrial.optimizers.metatraining.rules import Rule
+from timetrial.optimizers.metatraining.rules import MakeRule
 from timetrial.optimizers.metatraining.tasks import score
 from timetrial.optimizers.metatraining.unroll import final_loss, fresh, unroll
 
 PyTree = Any
-MakeRule = Callable[[Any], Rule]
 Losses = np.ndarray[Any, np.dtype[np.float32]]
 
 VALIDATION_SEED, TEST_SEED = 20_221_117, 20_231_027
@@ -29,7 +28,7 @@ class Validation:
     """Runs an update rule on the fixed tasks; compiles once per family.
 
     Args:
-        make_rule: maps an array (meta-parameters or a learning rate) to an update rule.
+        make_rule: maps an array or a tree of arrays to an update rule.
         families: names of the families.
         tasks: tasks per family, >= 1.
         horizons: inner steps of the runs.
@@ -54,7 +53,7 @@ class Validation:
         }
         self._programs = {name: jax.jit(_program(name, make_rule)) for name in families}
 
-    def losses(self, argument: jax.Array, name: str) -> tuple[Losses, Losses]:
+    def losses(self, argument: PyTree, name: str) -> tuple[Losses, Losses]:
         """Final losses of a family's tasks.
 
         Args:
@@ -70,20 +69,11 @@ class Validation:
         ratios, scores = zip(*found, strict=True)
         return np.stack(ratios), np.stack(scores)
 
-    def summary(self, scores: Losses) -> dict[str, float]:
-        """Means of (families, horizons) scores in all, by horizon and by family, as metrics."""
-        found = {"validation/score": float(scores.mean())}
-        for i, steps in enumerate(self._horizons):
-            found[f"validation/score_{steps}_steps"] = float(scores[:, i].mean())
-        for name, row in zip(self._families, scores, strict=True):
-            found[f"validation/score_{name}"] = float(row.mean())
-        return found
-
 
 def _program(name: str, make_rule: MakeRule) -> Callable[..., tuple[jax.Array, jax.Array]]:
     family = FAMILIES[name]
 
-    def run(argument: jax.Array, keys: jax.Array, steps: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def run(argument: PyTree, keys: jax.Array, steps: jax.Array) -> tuple[jax.Array, jax.Array]:
         rule = make_rule(argument)
 
         def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:

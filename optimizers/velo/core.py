@@ -62,10 +62,12 @@ class Trace(NamedTuple):
 def init_state(theta: MetaParameters, tiling: Tiling) -> NetworkState:
     """State before the first update."""
     n = len(tiling.leaves)
+    # Not one array twice: a buffer that occurs twice in a state cannot be donated.
+    mean, variance = (jnp.zeros((n, 4), jnp.float32) for _ in range(2))
     return NetworkState(
         hidden=jnp.tile(jnp.asarray(theta.hidden), (n, 1)),
         cell=jnp.tile(jnp.asarray(theta.cell), (n, 1)),
-        statistics=accumulators.Statistics(jnp.zeros((n, 4)), jnp.zeros((n, 4))),
+        statistics=accumulators.Statistics(mean, variance),
         groups=tuple(accumulators.init_state(group) for group in tiling.groups),
     )
 
@@ -96,32 +98,42 @@ def learned_update(
     """
     # A True that XLA cannot constant-fold, also for NaN.
     live = jnp.logical_not(fraction < -jnp.inf)
-    packed = _packed(tiling, state, grads, params, live)
+    packed = pack_all(tiling, state.groups, grads, params, live)
     pairs = list(zip(tiling.groups, packed, strict=True))
     moments = [second_moments(group, one, live) for group, one in pairs]
-    square = _by_leaf(tiling, [accumulators.mean(group, one.sums.params) for group, one in pairs])
+    square = by_leaf(tiling, [accumulators.mean(group, one.sums.params) for group, one in pairs])
 
     lstm_inputs = _lstm_inputs(square, state.statistics, tiling.kinds, loss_features, fraction)
     hidden, cell = lstm_step(theta, lstm_inputs, state.hidden, state.cell)
     controls = theta.controls(hidden)
     step_size = theta.step_size(hidden)[:, 0]
-    updates = _changes(theta, tiling, packed, moments, controls, step_size, square, live)
+    weights = mlp_weights(theta, controls)
+    multiplier = step_size * jnp.sqrt(square + 1e-9)
+    updates = changes(tiling, packed, moments, weights, multiplier, live)
 
     by_group = [accumulators.statistics(group, one.sums) for group, one in pairs]
-    statistics = jax.tree.map(lambda *parts: _by_leaf(tiling, parts), *by_group)
-    trace = Trace(lstm_inputs, controls, step_size, _by_leaf(tiling, moments))
+    statistics = jax.tree.map(lambda *parts: by_leaf(tiling, parts), *by_group)
+    trace = Trace(lstm_inputs, controls, step_size, by_leaf(tiling, moments))
     averages = tuple(one.averages for one in packed)
     return updates, NetworkState(hidden, cell, statistics, averages), trace
 
 
-def _packed(
+def pack_all(
     tiling: Tiling,
-    state: NetworkState,
+    averages: Sequence[accumulators.TensorState],
     grads: Sequence[jax.Array],
     params: Sequence[jax.Array],
     live: jax.Array,
 ) -> list[Packed]:
-    """Gradients, parameters and updated averages of every group."""
+    """Gradients, parameters and updated averages of every group.
+
+    Args:
+        tiling: storage of the tensors.
+        averages: of every group, before the update.
+        grads: all leaves; clipped here.
+        params: all leaves.
+        live: see ``over_tiles``.
+    """
     groups = tiling.groups
     clipped = [
         jnp.clip(g.astype(jnp.float32), -_LARGEST_GRADIENT, _LARGEST_GRADIENT) for g in grads
@@ -130,30 +142,35 @@ def _packed(
     packed_grads = [group.pack(clipped) for group in groups]
     updated = [
         accumulators.accumulate(*one, live)
-        for one in zip(groups, state.groups, packed_grads, packed_params, strict=True)
+        for one in zip(groups, averages, packed_grads, packed_params, strict=True)
     ]
-    factors = [make_factors(g, averages) for g, (averages, _) in zip(groups, updated, strict=True)]
+    factors = [make_factors(g, new) for g, (new, _) in zip(groups, updated, strict=True)]
     return [
-        Packed(grads, params, averages, sums, factor)
-        for grads, params, (averages, sums), factor in zip(
+        Packed(grads, params, new, sums, factor)
+        for grads, params, (new, sums), factor in zip(
             packed_grads, packed_params, updated, factors, strict=True
         )
     ]
 
 
-def _changes(
-    theta: MetaParameters,
+def changes(
     tiling: Tiling,
     packed: Sequence[Packed],
     moments: Sequence[jax.Array],
-    controls: jax.Array,
-    step_size: jax.Array,
-    square: jax.Array,
+    weights: MlpWeights,
+    multiplier: jax.Array,
     live: jax.Array,
 ) -> list[jax.Array]:
-    """Changes of all tensors, in order of groups."""
-    weights = mlp_weights(theta, controls)
-    multiplier = step_size * jnp.sqrt(square + 1e-9)
+    """Changes of all tensors, in order of groups.
+
+    Args:
+        tiling: storage of the tensors.
+        packed: every group.
+        moments: second moments of the inputs, for every group.
+        weights: the MLP of each tensor, in order of leaves.
+        multiplier: (n,) multiplier of each tensor's step, in order of leaves.
+        live: see ``over_tiles``.
+    """
     updates = []
     for group, members, one, of_inputs in zip(
         tiling.groups, tiling.members, packed, moments, strict=True
@@ -164,7 +181,7 @@ def _changes(
     return updates
 
 
-def _by_leaf(tiling: Tiling, parts: Sequence[jax.Array]) -> jax.Array:
+def by_leaf(tiling: Tiling, parts: Sequence[jax.Array]) -> jax.Array:
     """Rows of the groups, one for each tensor, in order of leaves."""
     return jnp.take(jnp.concatenate(parts), tiling.position, axis=0)
 
@@ -185,7 +202,7 @@ def _lstm_inputs(
     rms_variance = scale**2 * statistics.variance[:, 3:] + (rms - momentum) ** 2
     return jnp.concatenate(
         [
-            jnp.tile(jnp.tanh(10.0 * (fraction - _TRAINING_FRACTIONS)), (n, 1)),
+            jnp.tile(progress_features(fraction), (n, 1)),
             jnp.tile(loss_features, (n, 1)),
             _log(rms),
             jnp.asarray(kinds[:, None] == np.arange(_KINDS), jnp.float32),
@@ -194,6 +211,11 @@ def _lstm_inputs(
         ],
         axis=1,
     )
+
+
+def progress_features(fraction: jax.Array) -> jax.Array:
+    """Nine features of the share of the training that is done, (9,)."""
+    return jnp.tanh(10.0 * (fraction - _TRAINING_FRACTIONS))
 
 
 def _log(x: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import optax
 
@@ -26,6 +27,7 @@ from timetrial.optimizers.velo.weights import (
     has_google_weights,
     load_weights,
 )
+from timetrial.optimizers.weights.origins import PUBLISHED_ORIGINS, Origin, origin_of_file
 
 PAPER_MAX_TRAINING_STEPS = 200_000
 """The paper's value; the released wrapper's own default is 150,000."""
@@ -190,6 +192,7 @@ def notes(settings: VeloFeedSettings, horizon: Horizon) -> Mapping[str, str]:
         "velo.weights_sha256": settings.weights_sha256,
         "velo.num_steps": str(steps),
         "velo.accumulation_steps": str(merged),
+        **_origin(settings.weights).tags(),
     }
     if merged > 1:
         tags["warning"] = (
@@ -199,6 +202,19 @@ def notes(settings: VeloFeedSettings, horizon: Horizon) -> Mapping[str, str]:
         )
     return tags
 
+
+def _origin(weights: str) -> Origin:
+    if weights == "google":
+        return PUBLISHED_ORIGINS["velo"]
+    return _EMBEDDED if weights == "embedded" else origin_of_file(Path(weights).name)
+
+
+# embedded/CARD.md
+_EMBEDDED: Final = Origin(
+    "our own small embedded weights, not on Google's: no result here speaks for Google's VeLO",
+    "29 CPU-minutes on 2 cores",
+    "seven families of small synthetic tasks, from a start made by hand",
+)
 
 # VeLO's prompt, as a factor of the budget's steps, and weight decay.
 # Rezk et al., "Is Scaling Learned Optimizers Worth It?", 2023, https://arxiv.org/abs/2310.18191,

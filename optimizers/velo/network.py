@@ -10,13 +10,14 @@ and with TF32 the trajectory would depend on the device.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from timetrial.optimizers.velo import layout
+from timetrial.optimizers.weights.layouts import VELO, Layout
 
 _HIDDEN = layout.MLP_WIDTH
 _INPUTS = sum(layout.FEATURE_WIDTHS)
@@ -77,17 +78,11 @@ def read_meta_parameters(tree: Mapping[str, Any]) -> MetaParameters:
     Raises:
         layout.WeightsError: a name or a shape is wrong.
     """
-    flat = {path: _float32(path, leaf) for path, leaf in layout.flatten(tree).items()}
-    layout.sizes({path: tuple(leaf.shape) for path, leaf in flat.items()})
+    flat = float32_leaves(tree, VELO)
 
     def affine(name: str) -> Affine:
-        return Affine(flat["rnn_params", name, "w"], flat["rnn_params", name, "b"])
+        return layer(flat, name)
 
-    groups = [f"w0__{j}" for j in range(len(layout.FEATURE_WIDTHS))]
-    names = [*groups, "b0", "w1", "b1", "w2", "b2"]
-    leaves = [flat["ff_mod_stack", "~", name] for name in names]
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
-    bank = (jnp if traced else np).concatenate([a.reshape(a.shape[0], -1) for a in leaves], axis=1)
     return MetaParameters(
         hidden=flat["lstm_init_state", "hidden"],
         cell=flat["lstm_init_state", "cell"],
@@ -96,8 +91,33 @@ def read_meta_parameters(tree: Mapping[str, Any]) -> MetaParameters:
         lstm=affine("rnn/linear"),
         controls=affine("rnn_to_controls"),
         step_size=affine("step_size"),
-        bank=bank,
+        bank=bank_of(flat),
     )
+
+
+def bank_of(flat: Mapping[layout.Path, Any]) -> Any:
+    """The bank of per-parameter networks, (K, 159), from their weights by path."""
+    groups = [f"w0__{j}" for j in range(len(layout.FEATURE_WIDTHS))]
+    names = [*groups, "b0", "w1", "b1", "w2", "b2"]
+    leaves = [flat["ff_mod_stack", "~", name] for name in names]
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+    return (jnp if traced else np).concatenate([a.reshape(a.shape[0], -1) for a in leaves], axis=1)
+
+
+def float32_leaves(tree: Mapping[str, Any], expected: Layout) -> dict[layout.Path, Any]:
+    """Weights by path as float32 arrays, names and shapes checked.
+
+    Raises:
+        layout.WeightsError: a name, a shape or a dtype is wrong.
+    """
+    flat = {path: _float32(path, leaf) for path, leaf in expected.flatten(tree).items()}
+    expected.check({path: tuple(leaf.shape) for path, leaf in flat.items()})
+    return flat
+
+
+def layer(flat: Mapping[layout.Path, Any], name: str) -> Affine:
+    """A layer of the per-tensor network, from weights by path."""
+    return Affine(flat["rnn_params", name, "w"], flat["rnn_params", name, "b"])
 
 
 def _float32(path: layout.Path, leaf: Any) -> Any:
@@ -109,14 +129,25 @@ def _float32(path: layout.Path, leaf: Any) -> Any:
     return np.asarray(leaf, np.float32)
 
 
+class Lstm(Protocol):
+    """The layers of an LSTM step; see ``MetaParameters``."""
+
+    @property
+    def maximum(self) -> Affine: ...
+    @property
+    def own(self) -> Affine: ...
+    @property
+    def lstm(self) -> Affine: ...
+
+
 def lstm_step(
-    theta: MetaParameters, features: jax.Array, hidden: jax.Array, cell: jax.Array
+    theta: Lstm, features: jax.Array, hidden: jax.Array, cell: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """One step of the LSTM for all tensors at once.
 
     Args:
         theta: the learned weights.
-        features: (n, 30) statistics of every tensor, n >= 1.
+        features: (n, 30) statistics of every tensor, n >= 1; 18 columns with Celo's layers.
         hidden: (n, H) LSTM state.
         cell: (n, H) LSTM state.
 
@@ -139,7 +170,11 @@ def mlp_weights(theta: MetaParameters, controls: jax.Array) -> MlpWeights:
         controls: (n, K) weights of the bank entries.
     """
     scaled = controls * (_BANK_SCALE / theta.bank.shape[0])
-    flat = jnp.dot(scaled, theta.bank, precision=jax.lax.Precision.HIGHEST)
+    return split_mlp(jnp.dot(scaled, theta.bank, precision=jax.lax.Precision.HIGHEST))
+
+
+def split_mlp(flat: jax.Array) -> MlpWeights:
+    """The weights of MLPs from rows of a bank, (n, 159)."""
     shapes = [(_INPUTS, _HIDDEN), (_HIDDEN,), (_HIDDEN, _HIDDEN), (_HIDDEN,), (_HIDDEN, 3), (3,)]
     ends = np.cumsum([np.prod(shape) for shape in shapes])[:-1]
     parts = jnp.split(flat, ends, axis=1)

@@ -42,7 +42,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from timetrial.optimizers.velo import core
+from timetrial.optimizers.velo import calls, core
 from timetrial.optimizers.velo.loss_features import LossState, init_loss_state, update_loss_state
 from timetrial.optimizers.velo.network import MetaParameters, read_meta_parameters
 from timetrial.optimizers.velo.tiling.tiles import Tiling, make_tiling
@@ -121,7 +121,8 @@ def velo(
         ValueError: an argument is out of range.
         layout.WeightsError: ``meta_params`` is not a set of VeLO weights.
     """
-    _check_arguments(num_steps, weight_decay, max_training_steps)
+    steps = {"num_steps": num_steps, "max_training_steps": max_training_steps}
+    calls.check_numbers("velo", weight_decay, **steps)
     theta = read_meta_parameters(meta_params)
     merged = accumulation_steps(num_steps, max_training_steps)
 
@@ -135,9 +136,9 @@ def velo(
         **extra: Any,
     ) -> tuple[PyTree, VeloState]:
         del extra
-        call = _read_call(grads, params, value, remaining_fraction, weight_decay)
+        call = calls.read_call("velo", grads, params, value, weight_decay, remaining_fraction)
         changes, state = _accumulated(theta, merged, state, call)
-        updates = [_rounded(x, change) for x, change in zip(call.params, changes, strict=True)]
+        updates = [calls.rounded(x, change) for x, change in zip(call.params, changes, strict=True)]
         return jax.tree.unflatten(jax.tree.structure(params), updates), state
 
     return optax.GradientTransformationExtraArgs(
@@ -147,7 +148,7 @@ def velo(
 
 def _init(theta: MetaParameters, num_steps: int, accumulates: bool, params: PyTree) -> VeloState:
     """The state before the first call; ``num_steps`` counts updates of VeLO itself."""
-    leaves = _float_leaves(params, "params")
+    leaves = calls.float_leaves("velo", params, "params")
     waiting = None
     if accumulates:
         zeros = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)
@@ -159,39 +160,6 @@ def _init(theta: MetaParameters, num_steps: int, accumulates: bool, params: PyTr
         network=core.init_state(theta, _tiling(leaves)),
         accumulator=waiting,
     )
-
-
-class _Call(NamedTuple):
-    """Arguments of one call of ``update``, checked; gradients and parameters as leaves."""
-
-    grads: list[jax.Array]
-    params: list[jax.Array]
-    loss: jax.Array
-    remaining: jax.Array | None
-
-
-def _read_call(
-    grads: PyTree, params: PyTree, value: Any, remaining_fraction: Any, weight_decay: float
-) -> _Call:
-    """Checks the arguments of ``update`` and adds the weight decay.
-
-    Raises:
-        ValueError: an argument is missing, or has the wrong structure, shape or type.
-    """
-    if params is None:
-        raise ValueError("velo: update needs params, got None; call update(grads, state, params)")
-    loss = _scalar("value", value, "the training loss of the gradients")
-    remaining = None
-    if remaining_fraction is not None:
-        remaining = _scalar("remaining_fraction", remaining_fraction, "the training left")
-    p, g = _float_leaves(params, "params"), _matching_leaves(grads, params)
-    if weight_decay > 0:
-        loss = loss + sum(weight_decay * jnp.sum(x.astype(jnp.float32) ** 2) for x in p)
-        g = [
-            y.astype(jnp.float32) + weight_decay * x.astype(jnp.float32)
-            for x, y in zip(p, g, strict=True)
-        ]
-    return _Call(g, p, loss, remaining)
 
 
 def tensor_averages(state: VeloState, params: PyTree) -> PyTree:
@@ -212,7 +180,7 @@ def tensor_averages(state: VeloState, params: PyTree) -> PyTree:
 
 
 def _update_once(
-    theta: MetaParameters, state: VeloState, call: _Call
+    theta: MetaParameters, state: VeloState, call: calls.Call
 ) -> tuple[list[jax.Array], VeloState]:
     """One update of the network itself; float32 changes of all leaves."""
     tiling = _tiling(call.params)
@@ -233,7 +201,7 @@ def _update_once(
 
 
 def _accumulated(
-    theta: MetaParameters, merged: int, state: VeloState, call: _Call
+    theta: MetaParameters, merged: int, state: VeloState, call: calls.Call
 ) -> tuple[list[jax.Array], VeloState]:
     """Updates at every ``merged``-th call, with the means of gradients and losses since."""
     waiting = state.accumulator
@@ -257,52 +225,5 @@ def _accumulated(
     return made
 
 
-def _rounded(param: jax.Array, change: jax.Array) -> jax.Array:
-    """The change once the new parameter is rounded to the parameter's dtype."""
-    if param.dtype == jnp.float32:
-        return change
-    new = (param.astype(jnp.float32) + change).astype(param.dtype)
-    return new - param
-
-
 def _tiling(leaves: Sequence[Any]) -> Tiling:
     return make_tiling(tuple(jnp.shape(leaf) for leaf in leaves))
-
-
-def _float_leaves(tree: PyTree, name: str) -> list[jax.Array]:
-    leaves = []
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        leaf = jnp.asarray(leaf)
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            where = name + jax.tree_util.keystr(path)
-            raise ValueError(f"velo: {where}: expected floating-point numbers, got {leaf.dtype}")
-        leaves.append(leaf)
-    return leaves
-
-
-def _matching_leaves(grads: PyTree, params: PyTree) -> list[jax.Array]:
-    found, expected = str(jax.tree.structure(grads)), str(jax.tree.structure(params))
-    if found != expected:
-        raise ValueError(
-            f"velo: expected gradients with the structure of the parameters, {expected}, "
-            f"got {found}"
-        )
-    return _float_leaves(grads, "grads")
-
-
-def _scalar(name: str, value: Any, meaning: str) -> jax.Array:
-    if value is None:
-        raise ValueError(
-            f"velo: update needs {name}=, {meaning}: call update(grads, state, params, {name}=...)"
-        )
-    if jnp.shape(value) != ():
-        raise ValueError(f"velo: {name}: expected a scalar, got shape {jnp.shape(value)}")
-    return jnp.asarray(value, jnp.float32)
-
-
-def _check_arguments(num_steps: int, weight_decay: float, max_training_steps: int) -> None:
-    for name, steps in (("num_steps", num_steps), ("max_training_steps", max_training_steps)):
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"velo: {name}: expected a whole number >= 1, got {steps!r}")
-    if not 0 <= weight_decay < math.inf:
-        raise ValueError(f"velo: weight_decay: expected a finite number >= 0, got {weight_decay}")

@@ -27,7 +27,7 @@ from timetrial.framework.config import Stop, Tracking, hints
 from timetrial.framework.devices import Train
 from timetrial.framework.hosts import Hosts
 from timetrial.optimizers import OPTIMIZERS
-from timetrial.optimizers.metatraining.settings import MetatrainSettings
+from timetrial.optimizers.metatraining.settings import RULES
 from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.scores.machines import MixedMachinesError, check_one_machine
 from timetrial.tracking.store.opening import open_store
@@ -135,6 +135,7 @@ BAD = {
     ("tune", *FLIGHTS, "--workers", "0"): "--workers: expected a whole number >= 1, got 0",
     ("metatrain", "--export", "{tmp}/none/x"): "--export: expected a file in an existing",
     ("metatrain", "pair=4"): "did you mean 'pairs'",
+    ("metatrain", "rule=celo"): "unknown rule 'celo'; did you mean 'celo2'",
     ("calibrate", "flight_dlrm"): "did you mean 'flights_dlrm'",
     ("calibrate", "flights_dlrm", "--share", "7"): "--share: expected a share",
     ("report", "suite=nope"): "unknown suite 'nope'",
@@ -234,7 +235,7 @@ def test_the_keys_in_the_help_of_bench_are_settings_of_a_suite():
 
 
 def test_the_keys_in_the_help_of_metatrain_are_its_settings():
-    known = {*hints(MetatrainSettings), *hints(Command)} - {"tracking"}
+    known = {"rule", *hints(Command)}.union(*map(hints, RULES.values())) - {"tracking", "linear"}
     found = {key for key in completion.keys(usage.METATRAIN) if "." not in key}
     assert found == known
 

@@ -312,6 +312,36 @@ def _load_pylo(directory: Path) -> Any:
     return load_weights(directory).hidden_size
 
 
+def _celo_loaders(name: str) -> list[Loader]:
+    """Loaders of weights other than VeLO's, with a digest beside the file and without."""
+
+    def write(directory: Path) -> None:
+        from celo_theta import theta
+
+        from timetrial.optimizers.weights import save
+
+        save(directory / "sealed.params", theta(name, 0, hidden_size=3))
+
+    def write_sealed(directory: Path) -> None:
+        from timetrial.optimizers.weights.files import record_digest
+
+        write(directory)
+        record_digest(directory / "sealed.params")
+
+    def load(directory: Path) -> Any:
+        from timetrial.optimizers import weights
+        from timetrial.optimizers.weights.layouts import CELO, CELO2, CELO_ADAM
+
+        layout = {"celo": CELO, "celo_adam": CELO_ADAM, "celo2": CELO2}[name]
+        found = getattr(weights, f"load_{name}")(directory / "sealed.params")
+        return {path: leaf.tobytes() for path, leaf in layout.flatten(found.meta_params).items()}
+
+    return [
+        Loader(f"{name} weights", write_sealed, load, 1, sealed=True),
+        Loader(f"bare {name} weights", write, load, 1),
+    ]
+
+
 # Tables
 
 
@@ -671,6 +701,9 @@ LOADERS: dict[str, Loader] = {
         Loader("weights", _write_weights, _load_weights, 2, sealed=True),
         Loader("bare weights", _write_bare_weights, _load_weights, 2),
         Loader("PyLO weights", _write_pylo, _load_pylo, 2),
+        *_celo_loaders("celo"),
+        *_celo_loaders("celo_adam"),
+        *_celo_loaders("celo2"),
         Loader("targets.csv", _write_targets, _load_targets, 2, sealed=True),
         Loader("targets.json", _write_json_targets, _load_json_targets, 2),
         Loader("times.csv", _write_times, _load_times, 2, sealed=True),

@@ -25,6 +25,7 @@ from timetrial.framework.checkpoint import Checkpoints, Loaded
 from timetrial.framework.errors import UserError
 from timetrial.optimizers.metatraining import families
 from timetrial.optimizers.metatraining.rules import adam_rule, velo_rule
+from timetrial.optimizers.metatraining.stages import stages_of
 from timetrial.optimizers.metatraining.tasks import Data, Family
 from timetrial.optimizers.metatraining.validation import Validation
 from timetrial.optimizers.metatraining.vector import to_vector
@@ -97,7 +98,8 @@ def run(words: list[str]) -> int:
 
 def last(words: list[str]) -> Loaded:
     settings, where = config.read(words)
-    identity = config.identity(settings, None)
+    (make_stage,) = stages_of(settings)
+    identity = config.identity(make_stage(None))
     loaded = Checkpoints(where.directory / "checkpoints", identity).latest()
     assert loaded is not None
     return loaded
@@ -133,8 +135,9 @@ def test_training_improves_resumes_bitwise_and_exports(
         return 0
 
     count = itertools.count()
+    (make_stage,) = stages_of(made)
     training, complete = command._piece(
-        made, where, opened(where.tracking), None, left_behind_by_kill_9
+        make_stage(None), where, opened(where.tracking), left_behind_by_kill_9
     )
     assert complete
     assert training.step == 60
@@ -192,6 +195,18 @@ def test_training_improves_resumes_bitwise_and_exports(
         (["minutes=-1"], "minutes: expected a value >= 0"),
         (["name=../x"], "name: expected letters"),
         (["--export", "no/such/place.params"], "expected a file in an existing directory"),
+        (["orthogonalize=true"], "orthogonalize: expected only with rule=celo2, got rule=velo"),
+        (["rule=celo2", "bank_size=4"], "bank_size: expected only with rule=velo, got rule=celo2"),
+        (["rule=velo2"], "unknown rule 'velo2'; did you mean 'velo'?"),
+        (["rule=celo2", "start=nowhere.state"], "start: nowhere.state: no such file"),
+        (["rule=celo2", "start=."], "start: .: not a regular file"),
+        (["rule=celo2", "vector_rate=2"], "vector_rate: expected only with orthogonalize=true"),
+        (["rule=celo2", "rates=[1e-2]"], "rates: expected two or more ascending numbers"),
+        (["rule=celo2", "rates=[1e-2,1e-3]"], "rates: expected two or more ascending numbers"),
+        (["rule=celo2", "lowest_rate=1"], "lowest_rate: expected at most highest_rate"),
+        (["rule=celo2", "validation_families=[]"], "validation_families: expected one or more"),
+        (["rule=celo2", "linear.sigma=0"], "linear.sigma: expected a value > 0"),
+        (["rule=celo2", "linear.longest=50"], "linear.longest: expected at least shortest = 100"),
     ],
 )
 def test_bad_input_is_answered_before_anything_is_written(
@@ -200,6 +215,13 @@ def test_bad_input_is_answered_before_anything_is_written(
     assert run([*words, f"tracking.root={tmp_path}"]) == 2
     assert message in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
+
+
+def test_trainings_of_velo_keep_their_identity():
+    """That of the embedded weights, in whose names it is; with another one none would resume."""
+    settings, _ = config.read(["name=box"])
+    (make_stage,) = stages_of(settings)
+    assert config.identity(make_stage(None)) == "659b9713a368d3a0"
 
 
 def test_two_processes_do_not_train_the_same(tmp_path: Path):

@@ -78,11 +78,14 @@ def test_arrows_between_the_rooms_point_down(path: Path):
 
 
 OPTIMIZERS_MAY_IMPORT = {
+    "weights": ("weights",),
     "velo/tiling": ("velo.tiling",),
-    "velo/weights": ("velo.weights", "velo.layout"),
-    "velo": ("velo",),
-    "metatraining": ("metatraining", "velo"),
-    "adapters": (),
+    "velo/weights": ("velo.weights", "velo.layout", "weights"),
+    "velo": ("velo", "weights"),
+    "celo": ("celo", "velo", "weights"),
+    "celo2": ("celo2", "velo.tiling", "weights", "schedules"),
+    "metatraining": ("metatraining", "velo", "weights"),
+    "adapters": ("adapters",),
 }
 
 

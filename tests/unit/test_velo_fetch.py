@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import os
 import pathlib
 import resource
@@ -11,11 +10,13 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+import scripted_server
+from scripted_server import Answer, Handler, Server, body, status
 
 from timetrial.optimizers.velo import layout
 from timetrial.optimizers.velo.weights import (
@@ -38,92 +39,13 @@ DATA = _container(64)
 SIZE = len(DATA)
 DIGEST = hashlib.sha256(DATA).hexdigest()
 
-Handler = http.server.BaseHTTPRequestHandler
-Answer = Callable[[Handler], None]
-
-
-class Server:
-    """Answers the n-th request with the n-th answer; the last answer serves all later ones."""
-
-    def __init__(self) -> None:
-        self.answers: list[Answer] = [ranged()]
-        self.ranges: list[str | None] = []
-        self.sent = 0
-        server = self
-
-        class Scripted(Handler):
-            def do_GET(self) -> None:  # noqa: N802
-                answer = server.answers[min(len(server.ranges), len(server.answers) - 1)]
-                server.ranges.append(self.headers.get("Range"))
-                try:
-                    answer(self)
-                except OSError:
-                    self.close_connection = True
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Scripted)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_port}/params"
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.http.shutdown()
-        self.http.server_close()
-        self.thread.join()
-
-
-def body(handler: Handler, data: bytes, pause: float = 0.0, piece: int = 1 << 16) -> None:
-    for begin in range(0, len(data), piece):
-        handler.wfile.write(data[begin : begin + piece])
-        if pause:
-            time.sleep(pause)
-
 
 def plain(data: bytes = DATA, sent: int | None = None, **headers: str) -> Answer:
-    """The whole file, whatever was asked for; only ``sent`` bytes of it if given."""
-
-    def answer(handler: Handler) -> None:
-        handler.send_response(200)
-        for name, value in ({"Content_Length": str(len(data))} | headers).items():
-            if value:
-                handler.send_header(name.replace("_", "-"), value)
-        handler.end_headers()
-        body(handler, data[:sent])
-
-    return answer
+    return scripted_server.plain(data, sent, **headers)
 
 
 def ranged(sent: int | None = None, data: bytes = DATA, pause: float = 0.0) -> Answer:
-    """What was asked for, as Google's storage does; only ``sent`` bytes of it if given."""
-
-    def answer(handler: Handler) -> None:
-        asked = handler.headers.get("Range")
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-        if start >= len(data):
-            handler.send_error(416)
-            return
-        handler.send_response(206 if asked else 200)
-        handler.send_header("Content-Length", str(len(data) - start))
-        if asked:
-            handler.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        handler.end_headers()
-        body(handler, data[start:][:sent], pause, 4096 if pause else 1 << 16)
-
-    return answer
-
-
-def status(code: int, **headers: str) -> Answer:
-    def answer(handler: Handler) -> None:
-        handler.send_response(code)
-        for name, value in headers.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
-
-    return answer
+    return scripted_server.ranged(data, sent, pause)
 
 
 def stalling(after: int, seconds: float = 5.0) -> Answer:
@@ -150,7 +72,7 @@ def dripping(handler: Handler) -> None:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    running = Server()
+    running = Server(ranged())
     yield running
     running.stop()
 

@@ -14,7 +14,7 @@ import optax
 import pytest
 import velo_theta
 
-from timetrial.optimizers.velo import accumulation_steps, tensor_averages, velo
+from timetrial.optimizers.velo import accumulation_steps, calls, tensor_averages, velo
 
 THETA = velo_theta.nested(velo_theta.theta_from_seed(7, 8, 4))
 N = 50
@@ -185,6 +185,13 @@ def test_donated_state_and_parameters():
     same(donated, expected)
 
 
+def test_no_buffer_occurs_twice_in_a_new_state():
+    """Such a state could not be donated."""
+    leaves = jax.tree.leaves(velo(N, meta_params=THETA).init(tree(1)))
+    places = {x.unsafe_buffer_pointer() for x in leaves if x.size}
+    assert len(places) == sum(x.size > 0 for x in leaves)
+
+
 def test_masked_and_chained():
     tx = velo(N, meta_params=THETA)
     params = {"frozen": tree(1)["cube"], "w": tree(1)["matrix"], "b": tree(1)["bias"]}
@@ -205,6 +212,42 @@ def test_bfloat16_parameters_keep_a_float32_state():
     assert {x.dtype.name for x in jax.tree.leaves(state)} == {"float32", "int32"}
     exact, _ = run(tx, jax.tree.map(lambda p: p.astype(jnp.float32), params))
     same(jax.tree.map(lambda p: p.astype(jnp.float32), after), exact, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "x64", "accumulates"),
+    [
+        ("bfloat16", False, True),
+        ("float32", True, False),
+        ("float16", True, False),
+        ("bfloat16", True, True),
+        ("float64", True, True),
+    ],
+)
+def test_the_state_keeps_its_types(dtype: str, x64: bool, accumulates: bool):
+    """Also where JAX computes with 64 bits, and under the accumulation of optax."""
+    tx = velo(30, meta_params=THETA, max_training_steps=10 if accumulates else 100)
+    with jax.enable_x64(x64):
+        params = {n: jnp.zeros(s, dtype)
+                  for n, s in SHAPES.items() if n in ("bias", "kernel", "scalar")}  # fmt: skip
+        state = jax.eval_shape(tx.init, params)
+        updates, after = jax.eval_shape(tx.update, params, state, params, value=jnp.ones(()))
+        merged = optax.MultiSteps(tx, 2)
+        held = jax.eval_shape(merged.init, params)
+        _, held_after = jax.eval_shape(merged.update, params, held, params, value=jnp.ones(()))
+    assert {x.dtype.name for x in jax.tree.leaves(state)} == {"float32", "int32"}
+    for before, new in ((state, after), (held, held_after)):
+        pairs = zip(jax.tree.leaves(before), jax.tree.leaves(new), strict=True)
+        assert all((x.shape, x.dtype) == (y.shape, y.dtype) for x, y in pairs)
+    assert {n: x.dtype for n, x in updates.items()} == {n: x.dtype for n, x in params.items()}
+
+
+def test_float64_parameters_keep_their_digits():
+    with jax.enable_x64(True):
+        change = jnp.full(3, 1e-9, jnp.float32)
+        found = calls.rounded(jnp.full(3, 1 / 3, jnp.float64), change)
+        assert found.dtype == jnp.float64
+        np.testing.assert_array_equal(found, change)
 
 
 def test_zero_gradients_and_zero_parameters_stay_finite():

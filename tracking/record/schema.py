@@ -25,7 +25,13 @@ REQUIRED_TAGS: Final = (WORKLOAD, OPTIMIZER, SEED, CONDITION, BUDGET, METRIC, DI
 OPTIMIZER_NAME: Final = "optimizer_name"  # its name in the registry, without variant
 LEARNED: Final = "learned"  # "true" or "false"
 SETS_TARGETS: Final = "sets_targets"  # "true" or "false"
+WEIGHTS: Final = "weights"  # of a learned optimizer: whose, in words
+WEIGHTS_COST: Final = "weights.cost"  # compute of their meta-training, in words
+WEIGHTS_TRAINED_ON: Final = "weights.trained_on"  # tasks of their meta-training, in words
 COLOR: Final = "color"  # colour on a light background, "#rrggbb"; absent: from a palette
+FOREIGN: Final = "foreign"  # "true": it makes whole updates by itself; absent otherwise
+LACKS: Final = "lacks"  # a setting of the workload that the optimizer asks for, and does not get
+SAME_UPDATES_AS: Final = "same_updates_as"  # label of another implementation of the optimizer
 LEARNING_RATES: Final = "learning_rates"  # JSON [[step, rate], ...]; absent: none
 
 # Optional tags, set by the caller.

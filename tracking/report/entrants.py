@@ -38,6 +38,9 @@ class Entrant:
         prompt: share of the budget's steps that it is built for, > 0; NaN = takes no prompt.
         fed: True when it takes the remaining share of the budget at every step instead.
         weights: name or file of a learned optimizer's weights; empty = not recorded.
+        origin: whose weights these are, in words; empty = not recorded.
+        cost: compute of their meta-training, in words; empty = unknown.
+        trained_on: tasks of their meta-training, in words; empty = unknown.
     """
 
     label: str
@@ -47,6 +50,9 @@ class Entrant:
     prompt: float = math.nan
     fed: bool = False
     weights: str = ""
+    origin: str = ""
+    cost: str = ""
+    trained_on: str = ""
 
     @property
     def is_full(self) -> bool:
@@ -114,6 +120,9 @@ def _entrant(label: str, tags: Mapping[str, str], config: Mapping[str, str]) -> 
         prompt=_number(config.get(_PROMPT, "")) if told else math.nan,
         fed=told and _PROMPT not in config,
         weights=tags.get(_WEIGHTS, config.get("optimizer.weights", "")),
+        origin=tags.get(schema.WEIGHTS, ""),
+        cost=tags.get(schema.WEIGHTS_COST, ""),
+        trained_on=tags.get(schema.WEIGHTS_TRAINED_ON, ""),
     )
 
 

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from timetrial.framework.records import RunRecord
 from timetrial.tracking.report.cells import count, interval_text, joined_names
 from timetrial.tracking.report.comparison import chance_text, difference, difference_text
+from timetrial.tracking.report.entrants import Entrant
 from timetrial.tracking.report.listing import listed_runs, outcome_counts
 from timetrial.tracking.report.results import ReportOptions, Results
 from timetrial.tracking.report.standings import (
@@ -32,6 +33,7 @@ from timetrial.tracking.report.standings import (
 from timetrial.tracking.scores.machines import left_out, with_suspect
 from timetrial.tracking.scores.targets import CONDITIONS
 
+# Runs of older versions did not record whose weights these are.
 _WEIGHTS: Final[Mapping[str, str]] = {
     "embedded": (
         "our own small embedded weights, not on Google’s: no result here speaks for Google’s VeLO"
@@ -69,18 +71,30 @@ def raced_text(results: Results) -> str:
 
 
 def weights_text(results: Results) -> str:
-    """Whose weights the learned optimizers run on; empty without a learned optimizer."""
+    """The weights of the learned optimizers: whose, their cost, what they were trained on.
+
+    Empty without a learned optimizer.
+    """
     if results.published:
         return "The paper’s VeLO runs on Google’s weights."
     groups: dict[str, list[str]] = {}
     for one in (results.entrants[name] for name in results.optimizers):
-        if one.weights:
-            groups.setdefault(one.weights, []).append(one.label)
-    told = []
-    for weights, names in sorted(groups.items()):
-        whose = _WEIGHTS.get(weights) or _OTHER_WEIGHTS.format(PurePath(weights).name)
-        told.append(f"{joined_names(names)} {'runs' if len(names) == 1 else 'run'} on {whose}.")
-    return " ".join(told)
+        if one.weights or one.origin:
+            groups.setdefault(_weights(one), []).append(one.label)
+    return " ".join(
+        f"{joined_names(names)} {'runs' if len(names) == 1 else 'run'} on {weights}."
+        for weights, names in sorted(groups.items())
+    )
+
+
+def _weights(one: Entrant) -> str:
+    """The weights of a learned optimizer in words, without the path of their file."""
+    weights, file = one.weights, PurePath(one.weights).name
+    whose = one.origin or _WEIGHTS.get(weights) or _OTHER_WEIGHTS.format(file)
+    if not one.origin:
+        return whose
+    cost = f"took {one.cost}" if one.cost else "has no recorded cost"
+    return f"{whose}; their meta-training {cost}, on {one.trained_on or 'tasks not recorded'}"
 
 
 def score_table_text(records: Sequence[RunRecord], options: ReportOptions | None = None) -> str:

@@ -1,6 +1,6 @@
 """The weights known by name: Google's, in the cache once fetched, and the embedded ones.
 
-Boundary: names to files; ``formats`` reads them, ``fetch`` downloads Google's.
+Boundary: names to files; ``formats`` reads them.
 """
 
 from __future__ import annotations
@@ -8,17 +8,26 @@ from __future__ import annotations
 import os
 import pathlib
 
-from timetrial.framework.paths import PathError, user_path
 from timetrial.optimizers.velo.layout import WeightsError
 from timetrial.optimizers.velo.weights.formats import Weights, load_weights
+from timetrial.optimizers.weights.catalogue import PUBLISHED, cache_directory, is_fetched
 
-RELEASED_URL = (
-    "https://storage.googleapis.com/gresearch/learned_optimization/pretrained_lopts/"
-    "aug12_continue_on_bigger_2xbs_200kstep_bigproblem_v2_5620/params"
-)
+__all__ = [
+    "EMBEDDED_SHA256",
+    "RELEASED_BYTES",
+    "RELEASED_URL",
+    "cache_directory",
+    "embedded_weights",
+    "find_weights",
+    "google_weights",
+    "google_weights_path",
+    "has_google_weights",
+]
+
+RELEASED_URL = PUBLISHED["velo"].url
 """Where Google published the weights of the VeLO paper."""
 
-RELEASED_BYTES = 9_282_564
+RELEASED_BYTES = PUBLISHED["velo"].size_bytes
 """Size of the published file: hidden size 512, bank size 256."""
 
 EMBEDDED_SHA256 = "29373c27740749d790c85d68bde0c9496f3f933807f7aaf714b11c006ae1ff57"
@@ -27,38 +36,14 @@ EMBEDDED_SHA256 = "29373c27740749d790c85d68bde0c9496f3f933807f7aaf714b11c006ae1f
 _EMBEDDED = pathlib.Path(__file__).parents[1] / "embedded" / "embedded.params"
 
 
-def cache_directory() -> pathlib.Path:
-    """Directory of fetched files.
-
-    ``$TIMETRIAL_CACHE``, else ``$XDG_CACHE_HOME/timetrial``, else ``~/.cache/timetrial``. An empty
-    variable counts as unset.
-
-    Raises:
-        WeightsError: no variable says where, and this user has no home directory.
-    """
-    try:
-        if own := os.environ.get("TIMETRIAL_CACHE"):
-            return user_path(own)
-        if shared := os.environ.get("XDG_CACHE_HOME"):
-            return user_path(shared) / "timetrial"
-        return user_path("~/.cache/timetrial")
-    except PathError as error:
-        raise WeightsError(
-            "no cache directory: this user has no home directory; expected TIMETRIAL_CACHE=DIR"
-        ) from error
-
-
 def google_weights_path() -> pathlib.Path:
     """Path of Google's weights: ``velo/google/params`` in the cache directory."""
-    return cache_directory() / "velo" / "google" / "params"
+    return PUBLISHED["velo"].path
 
 
 def has_google_weights() -> bool:
     """Whether Google's weights have been fetched; without a cache directory they have not."""
-    try:
-        return google_weights_path().exists()
-    except WeightsError:
-        return False
+    return is_fetched("velo")
 
 
 def google_weights() -> Weights:

@@ -1,8 +1,6 @@
 """VeLO weights as files: reads every published format, writes the released one.
 
-Boundary: files that the caller names; ``catalogue`` knows where the named weights are. A flipped
-bit in a tensor's numbers leaves a valid container, so a file is also compared with the sha256 in
-``<file>.sha256`` where there is one; ``timetrial fetch velo`` writes it.
+Boundary: files that the caller names; ``catalogue`` knows where the named weights are.
 """
 
 from __future__ import annotations
@@ -16,30 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from timetrial.framework.checksums import (
-    ChecksumError,
-    check_beside,
-    digest_line,
-    digest_path,
-)
+from timetrial.framework.checksums import digest_path
 from timetrial.framework.files import write_atomically
 from timetrial.optimizers.velo import layout
 from timetrial.optimizers.velo.layout import WeightsError
 from timetrial.optimizers.velo.weights import container, pylo
+from timetrial.optimizers.weights.files import (
+    MAX_FILE_BYTES,
+    read,
+    record_digest,
+    reject_other_formats,
+)
 
-MAX_FILE_BYTES = 64 << 20
-"""Larger files are refused unread: seven times the released one, hidden size about 1,400."""
+__all__ = ["MAX_FILE_BYTES", "Weights", "load_weights", "record_digest", "save_weights"]
 
 _PYLO_NAMES = ("VeLO_RNN", "VeLO_MLP")
-
-_OTHER_FORMATS = {
-    b"PK\x03\x04": "a zip archive (PyTorch or .npz file)",
-    b"\x1f\x8b": "a gzip file",
-    b"\x89HDF": "an HDF5 file",
-    b"\x93NUMPY": "a .npy file",
-    **{bytes([0x80, protocol]): "a Python pickle" for protocol in range(2, 6)},
-}
-"""First bytes of formats that are often given in place of a container; none is ever opened."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,9 +77,10 @@ def load_weights(
     path = pathlib.Path(path)
     if path.is_dir():
         return _load_pair(_find_pair(path), source)
-    data = _read(path)
+    data = read(path)
     try:
-        _reject_other_formats(data)
+        _reject_one_of_a_pair(data)
+        reject_other_formats(data)
         content = container.decode(data)
     except WeightsError as error:
         raise WeightsError(f"{path}: no usable VeLO weights: {error}") from None
@@ -105,19 +95,12 @@ def _weights(
     return Weights(layout.nest(arrays), H, K, digest, source, gen_id, step)
 
 
-def _reject_other_formats(data: bytes) -> None:
-    """Names the format of a file that is plainly no container."""
+def _reject_one_of_a_pair(data: bytes) -> None:
     if pylo.is_safetensors(data):
         raise WeightsError(
             "this is one safetensors file: give the directory with PyLO's pair "
             f"{_PYLO_NAMES[0]}.safetensors and {_PYLO_NAMES[1]}.safetensors"
         )
-    text = data[:256].lstrip().lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise WeightsError("expected a msgpack container, got a web page")
-    for magic, kind in _OTHER_FORMATS.items():
-        if data.startswith(magic):
-            raise WeightsError(f"expected a msgpack container, got {kind}")
 
 
 def _find_pair(directory: pathlib.Path) -> list[pathlib.Path]:
@@ -137,7 +120,7 @@ def _find_pair(directory: pathlib.Path) -> list[pathlib.Path]:
 def _load_pair(paths: Sequence[pathlib.Path], source: str) -> Weights:
     if len(paths) != 2:
         raise WeightsError(f"expected PyLO's two files VeLO_RNN and VeLO_MLP, got {len(paths)}")
-    first, second = (_read(path) for path in paths)
+    first, second = (read(path) for path in paths)
     try:
         swapped, arrays = pylo.decode_pair(first, second)
     except WeightsError as error:
@@ -145,34 +128,6 @@ def _load_pair(paths: Sequence[pathlib.Path], source: str) -> Weights:
         raise WeightsError(f"{names}: no usable VeLO weights: {error}") from None
     digest = hashlib.sha256(second + first if swapped else first + second).hexdigest()
     return _weights(arrays, digest, source, None, None)
-
-
-def _read(path: pathlib.Path) -> bytes:
-    """Contents of a regular file of allowed size that matches its recorded sha256, if any."""
-    try:
-        if not path.is_file():
-            what = "not a regular file" if path.exists() else "no such file"
-            raise WeightsError(f"{path}: {what}")
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise WeightsError(
-            f"{path}: expected at most {MAX_FILE_BYTES:,} bytes, got {path.stat().st_size:,}"
-        )
-    try:
-        check_beside(path, data)
-    except ChecksumError as error:
-        raise WeightsError(str(error)) from None
-    return data
-
-
-def record_digest(path: pathlib.Path) -> str:
-    """Records the sha256 of a file beside it, so that ``load_weights`` notices any change."""
-    line = digest_line(path.name, path.read_bytes())
-    write_atomically(digest_path(path), line)
-    return line[:64].decode()
 
 
 def save_weights(

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from timetrial.framework.types import Condition
+from timetrial.tracking.report.agreement import agreement_text
 from timetrial.tracking.report.cells import (
     FEW,
     NOTHING,
@@ -42,11 +43,10 @@ _UNITS: Final = {Condition.TIME: "charged seconds", Condition.STEP: "steps"}
 
 def section(results: Results) -> Section:
     """The headline with its uncertainty, one picture and the leaderboard."""
-    weights = weights_text(results)
+    notes = [weights_text(results), agreement_text(results.records), raced_text(results)]
     blocks: list[Block] = [
         *(Text(text, "headline") for text in headline_texts(results)),
-        *([Text(weights, "note")] if weights else []),
-        Text(raced_text(results), "note"),
+        *(Text(text, "note") for text in notes if text),
     ]
     if results.standings:
         blocks.append(Columns([_picture(results), _board(results)]))

@@ -189,6 +189,8 @@ def _interval(standing: Standing, name: str) -> str:
     if standing.intervals is None:
         return ""
     table = standing.intervals.scores.set_index("optimizer")[["low", "high", "coverage"]]
+    if name not in table.index:  # no counted run
+        return ""
     low, high, covered = map(float, table.loc[name])
     coverage = "" if math.isnan(covered) else f", {coverage_text([covered])}"
     return f" ({interval_text(low, high, 2)}{coverage})"

@@ -1,4 +1,4 @@
-"""Downloads one file of known size over HTTPS, resuming and retrying, with the standard library.
+"""Downloads one file of limited size over HTTPS, resuming and retrying, with the standard library.
 
 Boundary: an open file and a URL; knows neither the file's format nor its place.
 """
@@ -45,17 +45,19 @@ class Request:
 
     Attributes:
         url: HTTPS, or plain HTTP from this very machine.
-        expected_bytes: exact size of the file, >= 1.
+        expected_bytes: exact size of the file, >= 1; ``None`` if only the server knows it.
         timeout_seconds: longest silence, and window over which 1 kB/s must be kept up, > 0.
         attempts: failures in a row without progress before giving up, >= 1.
         backoff_seconds: pause after the first failure, >= 0; doubles each time, up to 30 s.
+        max_bytes: limit of a size that only the server knows, >= 1.
     """
 
     url: str
-    expected_bytes: int
+    expected_bytes: int | None
     timeout_seconds: float
     attempts: int
     backoff_seconds: float
+    max_bytes: int = 1 << 20
 
     def __post_init__(self) -> None:
         _check_url(self.url)
@@ -65,6 +67,29 @@ class Request:
             timeout_seconds="> 0",
             attempts=">= 1",
             backoff_seconds=">= 0",
+            max_bytes=">= 1",
+        )
+
+
+@dataclasses.dataclass
+class _Size:
+    """Size of the file in bytes, once it is known."""
+
+    total: int | None
+    limit: int
+
+    def learn(self, total: int) -> None:
+        """Takes the server's word where the size is unknown, within the limit."""
+        if self.total is None and total > self.limit:
+            raise DownloadError(
+                f"expected a file of at most {self.limit:,} bytes, the server has one of {total:,}"
+            )
+        self.total = total if self.total is None else self.total
+
+    def of(self, received: int) -> str:
+        """``received`` of all bytes, as messages show it."""
+        return (
+            f"{received:,} bytes" if self.total is None else f"{received:,} of {self.total:,} bytes"
         )
 
 
@@ -106,13 +131,15 @@ def download(
 def _complete(request: Request, file: BinaryIO, on_bytes: OnBytes | None) -> bool:
     """Asks until all bytes are there; returns whether any attempt began with an empty file."""
     most, failures, from_scratch = _size(file), 0, False
-    while (start := _size(file)) < request.expected_bytes:
+    size = _Size(request.expected_bytes, request.max_bytes)
+    while size.total is None or _size(file) < size.total:
+        start = _size(file)
         from_scratch |= start == 0
         try:
-            _attempt(request, file, start, on_bytes)
+            _attempt(request, file, start, size, on_bytes)
         except _AttemptError as error:
             # A gain below 1 % is no progress: this bounds the attempts for any server.
-            advanced = (_size(file) - most) * 100 >= request.expected_bytes
+            advanced = (_size(file) - most) * 100 >= (size.total or size.limit)
             failures = 1 if advanced else failures + 1
             most = max(most, _size(file))
             if failures >= request.attempts:
@@ -132,19 +159,21 @@ def _empty(file: BinaryIO) -> None:
     file.truncate()
 
 
-def _attempt(request: Request, file: BinaryIO, start: int, on_bytes: OnBytes | None) -> None:
+def _attempt(
+    request: Request, file: BinaryIO, start: int, size: _Size, on_bytes: OnBytes | None
+) -> None:
     """Asks once for the missing bytes and appends them to the file."""
     reply = _open(request, start)
     if reply is None:
         _empty(file)
         raise _AttemptError(f"the server does not have the bytes from {start:,} on")
     with reply:
-        if not _continues(reply, start, request.expected_bytes):
+        if not _continues(reply, start, size):
             _empty(file)
             start = 0
         if on_bytes is not None:
-            on_bytes(start, request.expected_bytes)
-        _receive(request, reply, file, start, on_bytes)
+            on_bytes(start, size.total or start)
+        _receive(request, reply, file, start, size, on_bytes)
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
@@ -184,32 +213,43 @@ def _open(request: Request, start: int) -> http.client.HTTPResponse | None:
     return reply
 
 
-def _continues(reply: http.client.HTTPResponse, start: int, expected_bytes: int) -> bool:
+def _continues(reply: http.client.HTTPResponse, start: int, size: _Size) -> bool:
     """Whether the reply goes on from ``start``; otherwise it is the whole file.
 
     Raises:
         DownloadError: it is neither; the bytes received so far stay.
     """
-    length, kind = reply.headers.get("Content-Length"), reply.headers.get_content_type()
+    kind = reply.headers.get_content_type()
     if kind == "text/html":
         raise DownloadError("the server sends a web page instead of the file")
     if reply.headers.get("Content-Encoding", "identity") != "identity":
         raise DownloadError("the server sends the file compressed, although asked not to")
     if reply.status == 206:
-        span = reply.headers.get("Content-Range", "")
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", span.strip())
-        if not found or int(found[1]) != start or found[2] not in (str(expected_bytes), "*"):
-            raise DownloadError(
-                f"expected bytes {start} to the end of {expected_bytes}, got the range {span!r:.80}"
-            )
+        _check_span(reply.headers.get("Content-Range", ""), start, size)
         return True
     if reply.status != 200:
         raise DownloadError(f"the server answers {reply.status} {reply.reason}")
-    if length is not None and length.strip() != str(expected_bytes):
+    length = reply.headers.get("Content-Length", "").strip()
+    if size.total is not None and length not in ("", str(size.total)):
         raise DownloadError(
-            f"expected a file of {expected_bytes:,} bytes, the server has one of {length:.20}"
+            f"expected a file of {size.total:,} bytes, the server has one of {length:.20}"
         )
+    if re.fullmatch(r"[0-9]{1,18}", length):
+        size.learn(int(length))
     return start == 0
+
+
+def _check_span(span: str, start: int, size: _Size) -> None:
+    """Checks that a part begins at ``start`` and is one of the file."""
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d{1,18}|\*)", span.strip())
+    totals = (found[2], "*") if found and size.total is None else (str(size.total), "*")
+    if not found or int(found[1]) != start or found[2] not in totals:
+        end = "the file" if size.total is None else f"{size.total}"
+        raise DownloadError(
+            f"expected bytes {start} to the end of {end}, got the range {span!r:.80}"
+        )
+    if found[2] != "*":
+        size.learn(int(found[2]))
 
 
 def _receive(
@@ -217,30 +257,30 @@ def _receive(
     reply: http.client.HTTPResponse,
     file: BinaryIO,
     received: int,
+    size: _Size,
     on_bytes: OnBytes | None,
 ) -> None:
     """Appends the reply's bytes to the ``received`` ones; gives up when they come too slowly."""
-    expected = request.expected_bytes
     file.seek(received)
     window_start, window_bytes = time.monotonic(), 0
-    while chunk := _read(reply, f"{received:,} of {expected:,} bytes"):
+    while chunk := _read(reply, size.of(received)):
         received += len(chunk)
-        if received > expected:
+        if received > (size.limit if size.total is None else size.total):
             _empty(file)
-            raise DownloadError(f"expected a file of {expected:,} bytes, got more")
+            most = f"at most {size.limit:,}" if size.total is None else f"{size.total:,}"
+            raise DownloadError(f"expected a file of {most} bytes, got more")
         file.write(chunk)
         if on_bytes is not None:
-            on_bytes(received, expected)
+            on_bytes(received, size.total or received)
         window_bytes += len(chunk)
         waited = time.monotonic() - window_start
         if waited > request.timeout_seconds:
             if window_bytes < waited * _MIN_BYTES_PER_SECOND:
-                raise _AttemptError(
-                    f"the connection stalled after {received:,} of {expected:,} bytes"
-                )
+                raise _AttemptError(f"the connection stalled after {size.of(received)}")
             window_start, window_bytes = time.monotonic(), 0
-    if received < expected:
-        raise _AttemptError(f"the connection ended after {received:,} of {expected:,} bytes")
+    size.learn(received)  # without a length, the end of the answer is the end of the file
+    if size.total is not None and received < size.total:
+        raise _AttemptError(f"the connection ended after {size.of(received)}")
 
 
 def _read(reply: http.client.HTTPResponse, so_far: str) -> bytes:
