@@ -14,6 +14,7 @@ from timetrial.bench.metatrain import config as metatraining
 from timetrial.framework import config as configuration
 from timetrial.framework.config import RunConfig
 from timetrial.framework.entries import Entry
+from timetrial.optimizers.metatraining.stages import stages_of
 from timetrial.workloads import WORKLOADS
 
 FILE = Path(__file__).with_suffix(".json")
@@ -73,4 +74,5 @@ def test_every_run_of_the_suites_is_the_run_that_it_was():
 
 def test_the_meta_training_that_made_the_embedded_weights_is_the_one_that_it_was():
     settings, _ = metatraining.read([])
-    assert metatraining.identity(settings, None) == STORED["metatraining"]
+    (make_stage,) = stages_of(settings)
+    assert metatraining.identity(make_stage(None)) == STORED["metatraining"]

@@ -104,7 +104,7 @@ def test_a_key_that_is_missing_is_named_with_the_file(key: str, own: Path):
         ("seeds=[]", r"^seeds: expected at least one"),
         ("seeds.x=1", r"^seeds: expected a list such as"),
         ("seed=1", r"unknown config key 'seed'; did you mean 'seeds'"),
-        ("suite=nope", r"unknown suite 'nope'. Known: mini, paper-step, .*, quick"),
+        ("suite=nope", r"unknown suite 'nope'. Known: .*mini, modern, paper-step, .*, quick"),
         ("suite=nope.yaml", r"cannot read nope\.yaml"),
         ("suite=mini suite=quick", r"suite: expected one value, got 'mini' and 'quick'"),
         ("seconds_per_run=inf", r"seconds_per_run: expected a finite value"),
