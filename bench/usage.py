@@ -46,7 +46,7 @@ Makes one run and records it in MLflow.
   hosts.count=N           number of processes; hosts.index=0, 1, ... is the number of this one
   stop.target=X           end early once the workload's metric reaches X
   stop.split=SPLIT        split of that metric: train, validation (default) or test
-  preset=NAME|FILE.yaml   settings from a file; the other words override it
+  preset=NAME|FILE.yaml   settings from a file; the other words override it, of A,B the later one
   tracking.uri=URI        MLflow store (default: $MLFLOW_TRACKING_URI, else runs/mlflow.db)
   tracking.experiment=X   MLflow experiment (default: timetrial)
   tracking.root=DIR       directory for local files (default: runs)

@@ -154,16 +154,17 @@ def load(
 ) -> RunConfig:
     """Builds a RunConfig from ``key=value`` words.
 
-    Other words override ``preset=NAME`` (or the path of a YAML file). ``workload=NAME`` is short
-    for ``workload.name=NAME``, ``optimizer=NAME`` likewise.
+    Other words override ``preset=NAME`` (or the path of a YAML file); of ``preset=A,B`` the later
+    one overrides the earlier one. ``workload=NAME`` is short for ``workload.name=NAME``,
+    ``optimizer=NAME`` likewise.
 
     Raises:
         ConfigError: as ``load_tree``, or a word or file is not readable.
     """
     tree = parse(overrides)
     if "preset" in tree:
-        name = convert(tree.pop("preset"), str, "preset")
-        tree = merge(read_preset(file_of("preset", name, presets)), tree)
+        names = convert(tree.pop("preset"), str, "preset").split(",")
+        tree = merge(*(read_preset(file_of("preset", name, presets)) for name in names), tree)
     return load_tree(tree, workloads=workloads, optimizers=optimizers)
 
 

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from timetrial.bench.listing import listing
-from timetrial.bench.suite import presets
+from timetrial.bench.suite import load_run, presets
 from timetrial.framework import config as configuration
-from timetrial.framework.config import RunConfig
+from timetrial.framework.config import ConfigError, RunConfig
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.workloads import WORKLOADS
 
@@ -52,3 +52,15 @@ def test_the_values_are_those_published():
     nadamw = loaded("published/v05-external-baseline-5").optimizer.settings
     assert nadamw.learning_rate == 0.0017486387539278373
     assert nadamw.b1 == pytest.approx(1 - 0.06733926164)
+
+
+def test_a_published_point_joins_the_budget_of_another_preset():
+    words = ["preset=mini/flights_dlrm,published/self-tuning-lion", "optimizer.b1=0.5"]
+    config = load_run(words)
+    mini = load_run(["preset=mini/flights_dlrm", "optimizer=lion"])
+    assert (config.workload, config.budget) == (mini.workload, mini.budget)
+    assert config.optimizer.name == "lion"
+    assert config.optimizer.settings.b1 == 0.5
+    assert config.optimizer.settings.weight_decay == 0.5
+    with pytest.raises(ConfigError, match="unknown preset 'nope'"):
+        load_run(["preset=mini/flights_dlrm,nope"])
