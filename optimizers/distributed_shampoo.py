@@ -22,10 +22,11 @@ import optax
 
 from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.ranges import check, one_of
+from timetrial.framework.roles import Role
 from timetrial.framework.spaces import OneOf, Range, Space
 from timetrial.optimizers.blocks import Blocks
 from timetrial.optimizers.linalg import eigh
-from timetrial.optimizers.settings import REGULARISATION, MomentSettings
+from timetrial.optimizers.settings import REGULARISATION, VECTORS, MomentSettings, by_role
 
 HIGHEST: Final = jax.lax.Precision.HIGHEST
 _TINY: Final = 1e-25  # added to norms
@@ -265,6 +266,7 @@ class ShampooSettings(MomentSettings):
         max_precond_dim: tensors with a longer axis get the grafted update, as scalars do, >= 0.
         precondition_frequency: updates from one inverse root to the next, >= 1.
         start_step: number of updates by the grafted optimizer alone, >= 0.
+        embeddings: true preconditions embeddings, too; false gives them the grafted update.
     """
 
     graft: Graft = "rmsprop_normalized"
@@ -275,6 +277,7 @@ class ShampooSettings(MomentSettings):
     max_precond_dim: int = 4096
     precondition_frequency: int = 20
     start_step: int = 101
+    embeddings: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -286,8 +289,19 @@ class ShampooSettings(MomentSettings):
 def make_shampoo(settings: ShampooSettings, horizon: Horizon) -> optax.GradientTransformation:
     """Distributed Shampoo; see ``Rule``."""
     shared = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Rule)}
+    rule = Rule(**shared)
+    rules = {"shampoo": rule}
+    part: dict[Role, str] = {}
+    if not settings.embeddings:
+        rules["grafted"] = dataclasses.replace(rule, max_precond_dim=0)
+        part[Role.EMBEDDING] = "grafted"
+    if not settings.decay_vectors:
+        rules["undecayed"] = dataclasses.replace(rule, weight_decay=0.0)
+        part |= dict.fromkeys(VECTORS, "undecayed")
+    parts = {name: scale_by_shampoo(own) for name, own in rules.items()}
+    direction = by_role(parts, lambda role: part.get(role, "shampoo"), horizon)
     return optax.chain(
-        scale_by_shampoo(Rule(**shared)),
+        direction if part else scale_by_shampoo(rule),
         optax.scale_by_learning_rate(settings.learning_rates(horizon)),
     )
 

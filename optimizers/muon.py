@@ -75,6 +75,7 @@ class MuonSettings(CosineSettings):
             self.warmup_fraction,
             self.end_factor,
             self.adamw_weight_decay,
+            self.decay_vectors,
         )
 
 

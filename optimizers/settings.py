@@ -6,13 +6,20 @@ Boundary: what several optimizers share; no optimizer of its own.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 
+import jax
 import optax
 
 from timetrial.framework.entries import Horizon
 from timetrial.framework.ranges import check
+from timetrial.framework.roles import Role
 from timetrial.framework.spaces import OneOf, Range, Space
+from timetrial.framework.types import PyTree
 from timetrial.optimizers.schedules import warmup_cosine
+
+VECTORS = (Role.NORM, Role.BIAS, Role.SCALAR)
+"""Roles of tensors without matrix structure."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,13 +30,16 @@ class CosineSettings:
         learning_rate: peak of the warm-up + cosine schedule, >= 0.
         warmup_fraction: share of the schedule spent warming up, in [0, 1).
         end_factor: final learning rate as a factor of the peak, in [0, 1].
-        weight_decay: decoupled, multiplied by the learning rate, on all parameters, >= 0.
+        weight_decay: decoupled, multiplied by the learning rate, >= 0.
+        decay_vectors: true decays norms, biases and scalars, too, as AlgoPerf's baselines do; false
+            leaves them out, by the workload's roles.
     """
 
     learning_rate: float = 1e-3
     warmup_fraction: float = 0.05
     end_factor: float = 1e-4
     weight_decay: float = 0.0
+    decay_vectors: bool = True
 
     def __post_init__(self) -> None:
         check(self, learning_rate=">= 0", warmup_fraction="[0, 1)", end_factor="[0, 1]")
@@ -67,11 +77,31 @@ def decayed(
     direction: optax.GradientTransformation, settings: CosineSettings, horizon: Horizon
 ) -> optax.GradientTransformation:
     """``p -= lr * (direction + weight_decay * p)`` with the schedule of the settings."""
-    return optax.chain(
-        direction,
-        optax.add_decayed_weights(settings.weight_decay),
-        optax.scale_by_learning_rate(settings.learning_rates(horizon)),
+
+    def mask(params: PyTree) -> PyTree:
+        return jax.tree.map(lambda role: role not in VECTORS, horizon.roles(params))
+
+    decay = optax.add_decayed_weights(
+        settings.weight_decay, mask=None if settings.decay_vectors else mask
     )
+    return optax.chain(
+        direction, decay, optax.scale_by_learning_rate(settings.learning_rates(horizon))
+    )
+
+
+def by_role(
+    rules: Mapping[str, optax.GradientTransformation],
+    rule_of: Callable[[Role], str],
+    horizon: Horizon,
+) -> optax.GradientTransformation:
+    """Updates every tensor by the rule of its role.
+
+    Args:
+        rules: transformations by name.
+        rule_of: maps a role to the name of its rule.
+        horizon: knows the roles.
+    """
+    return optax.partition(rules, lambda params: jax.tree.map(rule_of, horizon.roles(params)))
 
 
 REGULARISATION: Space = {

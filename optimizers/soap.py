@@ -21,9 +21,15 @@ import optax
 
 from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.ranges import check
+from timetrial.framework.roles import Role
 from timetrial.framework.spaces import OneOf, Range, Space
 from timetrial.optimizers.linalg import eigh, orthonormal
-from timetrial.optimizers.settings import REGULARISATION, MomentSettings, decayed
+from timetrial.optimizers.settings import (
+    REGULARISATION,
+    MomentSettings,
+    by_role,
+    decayed,
+)
 
 HIGHEST: Final = jax.lax.Precision.HIGHEST
 
@@ -223,6 +229,7 @@ class SoapSettings(MomentSettings):
         precondition_frequency: updates from one refresh of the eigenbasis to the next, >= 1.
         max_precond_dim: longer axes of a tensor keep the identity as basis, >= 0.
         vectors: true gives vectors an eigenbasis, too; false updates them by Adam.
+        embeddings: true gives embeddings an eigenbasis, too; false updates them by Adam.
     """
 
     learning_rate: float = 3e-3
@@ -233,6 +240,7 @@ class SoapSettings(MomentSettings):
     precondition_frequency: int = 10
     max_precond_dim: int = 10_000
     vectors: bool = False
+    embeddings: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -242,15 +250,20 @@ class SoapSettings(MomentSettings):
 
 def make_soap(settings: SoapSettings, horizon: Horizon) -> optax.GradientTransformation:
     """SOAP with decoupled weight decay; see ``scale_by_soap``."""
-    direction = scale_by_soap(
+    rule = functools.partial(
+        scale_by_soap,
         settings.b1,
         settings.b2,
         settings.statistics_decay,
         settings.eps,
         settings.precondition_frequency,
-        settings.max_precond_dim,
         vectors=settings.vectors,
     )
+    direction = rule(settings.max_precond_dim)
+    if not settings.embeddings:
+        rules = {"soap": direction, "adam": rule(0)}  # no axis is short enough for a basis
+        part = {Role.EMBEDDING: "adam"}
+        direction = by_role(rules, lambda role: part.get(role, "soap"), horizon)
     return decayed(direction, settings, horizon)
 
 
