@@ -55,7 +55,9 @@ def moved_by_decay(name: str, **settings: Any) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon", "distributed_shampoo"])  # one of each kind
+@pytest.mark.parametrize(
+    "name", ["adamw", *(pytest.param(n, marks=pytest.mark.slow) for n in DECAYING[1:])]
+)
 def test_decay_leaves_vectors_out_where_it_is_told_to(name: str):
     given = {"learning_rate": 1e-2}
     matrices = {"Dense_0/kernel", "embedding_table"}
@@ -67,6 +69,7 @@ def test_decay_leaves_vectors_out_where_it_is_told_to(name: str):
         assert moved_by_decay(name, **given) == matrices | vectors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["soap", "distributed_shampoo"])
 def test_embeddings_get_no_preconditioner_where_they_are_told_to(name: str):
     entry = OPTIMIZERS[name]
