@@ -149,7 +149,11 @@ def _fields(name: str, module: ast.Module) -> list[str]:
     if found is None or not isinstance(found[0], ast.ClassDef):
         return []
     fields = [f for base in found[0].bases for f in _fields(ast.unparse(base), found[1])]
-    own = [node.target for node in found[0].body if isinstance(node, ast.AnnAssign)]
+    own = [
+        node.target
+        for node in found[0].body
+        if isinstance(node, ast.AnnAssign) and "ClassVar" not in ast.unparse(node.annotation)
+    ]
     return list(dict.fromkeys([*fields, *(t.id for t in own if isinstance(t, ast.Name))]))
 
 

@@ -116,7 +116,7 @@ BAD = {
     ("train", *FLIGHTS, "tracking.uri=ftp://x"): "expected sqlite:///",
     ("train", *FLIGHTS, "tracking.root=/proc/nowhere"): "/proc/nowhere",
     ("bench", "suite=quik"): "unknown suite 'quik'; did you mean 'quick'",
-    ("bench", "optimizers=[adem]"): "did you mean 'adam'",
+    ("bench", "optimizers=[adim]"): "did you mean 'adam'",
     ("bench", "workloads=[]"): "workloads: expected at least one",
     ("bench", "sedes=[1]"): "did you mean 'seeds'",
     ("bench", "seeds=[1,1]"): "seeds: expected different ones",
@@ -211,7 +211,11 @@ def examples() -> list[str]:
 
 
 @pytest.mark.parametrize("line", examples())
-def test_every_example_in_the_help_is_understood(line: str):
+def test_every_example_in_the_help_is_understood(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("import optax\n\ndef make(lr=0.1):\n    return optax.sgd(lr)\n")
     words = shlex.split(line)[1:]
     options = cli._parsed(words)
     if words[0] == "train":
