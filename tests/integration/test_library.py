@@ -87,7 +87,7 @@ REFUSED = {
     "workload": ({"workload": "flight_dlrm"}, "did you mean 'flights_dlrm'"),
     "optimizer": ({"optimizer": "adan"}, "did you mean 'adam'"),
     "setting": ({"optimizer": "adam", "settings": {"lr": 1}}, "unknown config key 'settings.lr'"),
-    "type": ({"optimizer": LION, "name": "lion", "settings": {"learning_rate": "x"}}, "a number"),
+    "type": ({"optimizer": LION, "name": "mine", "settings": {"learning_rate": "x"}}, "a number"),
     "no name": ({"optimizer": optax.sgd(0.1)}, "name: expected an unused name"),
     "a taken name": (
         {"optimizer": optax.sgd(0.1), "name": "adam"},

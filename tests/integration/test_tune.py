@@ -525,7 +525,7 @@ def ledger_best(words: list[str]) -> dict[str, float]:
     ("extra", "message"),
     [
         (["study.search=sobel"], "study.search: expected one of sobol"),
-        (["optimizer=adem"], "did you mean 'adam'"),
+        (["optimizer=adim"], "did you mean 'adam'"),
         (["study.storage=mongodb://x"], "mongodb"),
         (["--workers", "0"], "--workers: expected a whole number >= 1"),
     ],
