@@ -14,14 +14,12 @@ from typing import Any, Final
 
 import optax
 
-from timetrial.framework.convert import convert
 from timetrial.framework.entries import Horizon, OptimizerEntry, WholeStep
 from timetrial.framework.errors import ConfigError, UserError
 from timetrial.framework.paths import UserPath
 from timetrial.framework.ranges import check
 from timetrial.framework.source import FILE, digest_of, find, is_target, reason
 from timetrial.framework.workload import Workload
-from timetrial.framework.yaml_files import parse_yaml
 from timetrial.optimizers.adapters.algoperf import Submission
 from timetrial.optimizers.adapters.algoperf_points import (
     REGULARISATION,
@@ -77,6 +75,10 @@ def arguments_of(text: str) -> dict[str, Any]:
     Raises:
         ValueError: the text is no such mapping.
     """
+    # Where PyYAML is missing, the registry is still loaded.
+    from timetrial.framework.convert import convert
+    from timetrial.framework.yaml_files import parse_yaml
+
     try:
         tree = parse_yaml(text, "arguments")
         found = convert({} if tree is None else tree, Mapping[str, _Value], "arguments")

@@ -45,14 +45,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     own = {"experiment": "own", "root": root}
     train(TinyWorkload(), optax.sgd(0.1), Budget(steps=20), name="my_sgd", **own)
-    train(TinyWorkload(), LION, name="lion", settings={"learning_rate": 0.1}, seed=3, **own)
+    train(TinyWorkload(), LION, name="mine", settings={"learning_rate": 0.1}, seed=3, **own)
     train(TinyWorkload(), "nesterov", Budget(steps=20), settings={"learning_rate": 0.1}, **own)
     return root
 
 
 def test_each_run_is_recorded_with_what_is_known_of_it(root: Path):
     sgd, lion, nesterov = load_runs("own", root=root)
-    assert [run.optimizer for run in (sgd, lion, nesterov)] == ["my_sgd", "lion", "nesterov"]
+    assert [run.optimizer for run in (sgd, lion, nesterov)] == ["my_sgd", "mine", "nesterov"]
     assert {run.workload for run in (sgd, lion, nesterov)} == {"tiny"}
     assert {run.status for run in (sgd, lion, nesterov)} == {"FINISHED"}
     assert {run.step for run in (sgd, lion, nesterov)} == {20}  # the step hint is the default
@@ -67,7 +67,7 @@ def test_each_run_is_recorded_with_what_is_known_of_it(root: Path):
 def test_the_runs_can_be_scored(root: Path):
     found = score(load_runs("own", root=root))
     assert list(found.columns) == ["step"]
-    assert set(found.index) == {"my_sgd", "lion", "nesterov"}
+    assert set(found.index) == {"my_sgd", "mine", "nesterov"}
     assert found["step"].max() == 1.0
 
 
