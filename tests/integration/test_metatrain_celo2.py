@@ -17,7 +17,7 @@ from timetrial.bench.metatrain.loop import Training
 from timetrial.bench.syncing import opened
 from timetrial.optimizers.metatraining import families
 from timetrial.optimizers.metatraining.celo2 import vector
-from timetrial.optimizers.metatraining.celo2.files import load_start
+from timetrial.optimizers.metatraining.celo2.files import EMBEDDED, load_start
 from timetrial.optimizers.metatraining.stages import stages_of
 from timetrial.tracking.store.opening import open_store
 
@@ -164,3 +164,11 @@ def test_the_linear_stage_does_not_depend_on_the_second():
         settings, _ = config.read(words(**changes))
         ours.append(config.identity(stages_of(settings)[0](None)))
     assert ours[0] == ours[1] != ours[2]
+
+
+def test_the_embedded_weights_match_their_card():
+    card = (EMBEDDED.parent / "CARD.md").read_text()
+    data = EMBEDDED.read_bytes()
+    assert hashlib.sha256(data).hexdigest() == load_start("embedded").sha256
+    assert f"`{hashlib.sha256(data).hexdigest()}`" in card
+    assert f"{len(data):,} bytes" in card
