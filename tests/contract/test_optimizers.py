@@ -16,7 +16,8 @@ from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.weights import save
 
 # The variants of VeLO make the same update as VeLO itself, and compile for as long; Celo does, too.
-VARIANTS = ("velo_short", "velo_feed", "celo")
+# Celo2 is Celo2-base with an orthogonalization that a golden test compares.
+VARIANTS = ("velo_short", "velo_feed", "celo", "celo2")
 every_optimizer = pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=pytest.mark.slow) if n in VARIANTS else n for n in OPTIMIZERS.built_in],

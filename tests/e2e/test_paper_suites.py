@@ -51,6 +51,7 @@ def race(condition: str, *words: str) -> list:
     return load_runs(store, f"timetrial-{suite}")
 
 
+@pytest.mark.slow
 @needs_data
 def test_the_step_suite_trains_scores_and_reports_on_the_data_of_its_workloads(data: Path):
     runs = race("step", "optimizers=hpo", "seeds=0")

@@ -95,6 +95,7 @@ def timetrial(installed: Path, cwd: Path, *words: str) -> str:
     return run([sys.executable, "-P", "-m", "timetrial", *words], cwd, installed)
 
 
+@pytest.mark.slow
 def test_its_commands_work_from_another_folder(installed: Path, tmp_path: Path):
     assert f"from {installed}/timetrial " in timetrial(installed, tmp_path, "--version")
     assert "flights_dlrm" in timetrial(installed, tmp_path, "list")

@@ -135,6 +135,7 @@ def test_what_cannot_be_compared_is_refused_and_leaves_no_file(message: str, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_report_of_suspect_runs_only_is_written(root: Path, tmp_path: Path):
     runs = load_runs("comparison", root=root)
     tags = {schema.SECONDS_SUSPECT: "busy", schema.LEARNED: "true"}

@@ -76,6 +76,7 @@ def after(calls: int) -> Iterator[int]:
     return itertools.chain(itertools.repeat(0, calls), itertools.repeat(2))
 
 
+@pytest.mark.slow
 def same(one: Training, other: Training) -> None:
     """Checks that two states are equal, bit by bit."""
     for a, b in zip(jax.tree.leaves(one.state), jax.tree.leaves(other.state), strict=True):

@@ -81,6 +81,7 @@ def test_is_the_same_for_the_same_seed_and_for_any_order_of_the_trials():
     np.testing.assert_allclose(hpo_curve(values[::-1], DOWN).expected, one.expected)
 
 
+@pytest.mark.slow
 def test_trials_to_beat_a_reference():
     curve = hpo_curve([0.2, 0.4, 0.6, 0.8], UP, resamples=5)
     assert trials_to_beat(curve, 0.1, UP) == 1
