@@ -25,7 +25,8 @@ DECAYS = np.array([0.9, 0.99, 0.999], np.float32)
 SECOND_DECAY = np.float32(0.95)
 """Decay of the elementwise second moment."""
 
-_TINY = np.float32(1e-30)
+TINY = np.float32(1e-30)
+"""Added to the squared gradient before it is averaged for rows, columns and the diagonal."""
 
 
 class MatrixState(NamedTuple):
@@ -91,7 +92,7 @@ def accumulate_matrices(state: MatrixState, grads: jax.Array) -> MatrixState:
     """The averages after one more gradient, (k, *S), float32 and clipped."""
     d1, d0 = factored_axes(grads.shape[1:])
     squares = grads * grads
-    rows, columns = (jnp.mean(squares, axis + 1) + _TINY for axis in (d0, d1))
+    rows, columns = (jnp.mean(squares, axis + 1) + TINY for axis in (d0, d1))
     return MatrixState(
         _average(state.momentum, grads),
         SECOND_DECAY * state.second + (1 - SECOND_DECAY) * squares,
@@ -106,7 +107,7 @@ def accumulate_vectors(state: VectorState, grads: jax.Array) -> VectorState:
     return VectorState(
         _average(state.momentum, grads),
         SECOND_DECAY * state.second + (1 - SECOND_DECAY) * squares,
-        _average(state.diagonal, squares + _TINY),
+        _average(state.diagonal, squares + TINY),
     )
 
 

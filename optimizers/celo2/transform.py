@@ -15,9 +15,9 @@ clipped to [-1000, 1000].
 **Matrices.** The last two axes are the matrix of normalisation and orthogonalization, as in
 (height, width, in, out). Row and column statistics are over the two largest axes.
 
-**State.** 4 float32 per parameter (7 for vectors and scalars), in stacks of equal matrices and in
-tiles of vectors; ``tensor_averages`` gives them by tensor. Leaves without elements stay as they
-are.
+**State.** 4 float32 per parameter (7 for vectors and scalars), in tiles of matrices and of vectors
+and in stacks of equal tensors; ``tensor_averages`` gives them by tensor. Leaves without elements
+stay as they are.
 
 Moudgil, Knyazev and Belilovsky, "Celo2: Towards Learned Optimization Free Lunch", 2026,
 https://arxiv.org/abs/2602.19142.
@@ -42,8 +42,10 @@ from timetrial.optimizers.celo2.averages import (
 )
 from timetrial.optimizers.celo2.network import NORMALISER, Network, read_network
 from timetrial.optimizers.celo2.orthogonal import orthogonalized
-from timetrial.optimizers.celo2.stacks import Plan, Stack, make_plan
+from timetrial.optimizers.celo2.stacks import Plan, Stack, by_last_axes, make_plan
+from timetrial.optimizers.celo2.tiled import tile_directions
 from timetrial.optimizers.celo2.update import matrix_direction, vector_direction
+from timetrial.optimizers.velo.accumulators import FactoredState, init_state, unpack
 from timetrial.optimizers.velo.tiling.tiles import Group
 
 PyTree = Any
@@ -54,10 +56,12 @@ class Celo2State(NamedTuple):
     """State of ``scale_by_celo2``, float32 for parameters of any dtype.
 
     Attributes:
-        matrices: averages of each stack of tensors of rank >= 2.
+        tiles: averages of each group of matrices that are stored as tiles.
+        matrices: averages of each stack of other tensors of rank >= 2.
         vectors: averages of all vectors and scalars; None where there are none.
     """
 
+    tiles: tuple[FactoredState, ...]
     matrices: tuple[MatrixState, ...]
     vectors: VectorState | None
 
@@ -81,31 +85,57 @@ def scale_by_celo2(meta_params: Any, orthogonalize: bool = True) -> optax.Gradie
 
     def init(params: PyTree) -> Celo2State:
         plan = _plan(_float_leaves(params, "params"))
+        tiles = tuple(init_state(one.group) for one in plan.groups)
         matrices = tuple(init_matrices(sum(s.counts), s.shape) for s in plan.stacks)
         vectors = None if plan.tiles is None else init_vectors(plan.tiles.tiles, plan.tiles.tile[1])
-        return Celo2State(matrices, vectors)
+        return Celo2State(tiles, matrices, vectors)
 
     def update(
         grads: PyTree, state: Celo2State, params: PyTree = None
     ) -> tuple[PyTree, Celo2State]:
         p, g = _read_call(grads, params)
         plan = _plan(p)
-        made = [jnp.zeros_like(x) for x in p]
+        made, tiles = _update_tiles(network, plan, state.tiles, g, p, orthogonalize)
         matrices = []
         for stack, old in zip(plan.stacks, state.matrices, strict=True):
             found, new = _update_stack(network, stack, old, g, p, orthogonalize)
             matrices.append(new)
-            for leaf, x in zip(stack.leaves, found, strict=True):
-                made[leaf] = x.astype(p[leaf].dtype)
+            made.update(zip(stack.leaves, found, strict=True))
         vectors = state.vectors
         if plan.tiles is not None and vectors is not None:
             found, vectors = _update_vectors(network, plan, plan.tiles, vectors, g, p)
-            for leaf, x in zip(plan.vectors, found, strict=True):
-                made[leaf] = x.astype(p[leaf].dtype)
-        updates = jax.tree.unflatten(jax.tree.structure(params), made)
-        return updates, Celo2State(tuple(matrices), vectors)
+            made.update(zip(plan.vectors, found, strict=True))
+        leaves = [made.get(i, jnp.zeros_like(x)).astype(x.dtype) for i, x in enumerate(p)]
+        updates = jax.tree.unflatten(jax.tree.structure(params), leaves)
+        return updates, Celo2State(tiles, tuple(matrices), vectors)
 
     return optax.GradientTransformation(init, update)
+
+
+def _update_tiles(
+    network: Network,
+    plan: Plan,
+    states: Sequence[FactoredState],
+    grads: Sequence[jax.Array],
+    params: Sequence[jax.Array],
+    orthogonalize: bool,
+) -> tuple[dict[int, jax.Array], tuple[FactoredState, ...]]:
+    """The float32 directions of the tiled tensors by leaf, and their new averages."""
+    g, p = ([x[i] for i in plan.tiled] for x in (grads, params))
+    made: dict[int, jax.Array] = {}
+    new = []
+    for one, old in zip(plan.groups, states, strict=True):
+        packed = (one.group.pack(g), one.group.pack(p))
+        x, state = tile_directions(network, one, old, *packed, normalise=not orthogonalize)
+        new.append(state)
+        leaves = [plan.tiled[v.leaf] for v in one.group.views]
+        made.update(zip(leaves, one.group.unpack(x), strict=True))
+    if orthogonalize:
+        raw = [made.get(i, x) for i, x in enumerate(grads)]
+        for stack in by_last_axes([x.shape for x in raw], plan.tiled):
+            x = _normalised(orthogonalized(stack.pack(raw)))
+            made.update(zip(stack.leaves, stack.unpack(x), strict=True))
+    return made, tuple(new)
 
 
 def _update_stack(
@@ -122,8 +152,11 @@ def _update_stack(
     x = matrix_direction(network, state, g, stack.pack(params))
     if orthogonalize:
         x = orthogonalized(x)
-    x = x * jax.lax.rsqrt(NORMALISER + jnp.mean(x * x, (-2, -1), keepdims=True))
-    return stack.unpack(x), state
+    return stack.unpack(_normalised(x)), state
+
+
+def _normalised(x: jax.Array) -> jax.Array:
+    return x * jax.lax.rsqrt(NORMALISER + jnp.mean(x * x, (-2, -1), keepdims=True))
 
 
 def _update_vectors(
@@ -164,6 +197,10 @@ def tensor_averages(state: Celo2State, params: PyTree) -> PyTree:
     leaves, treedef = jax.tree.flatten(params)
     plan = _plan(leaves)
     found: list[dict[str, jax.Array]] = [{} for _ in leaves]
+    for one, factored in zip(plan.groups, state.tiles, strict=True):
+        for v, x in zip(one.group.views, unpack(one.group, factored), strict=True):
+            found[plan.tiled[v.leaf]] = {**x, "second": x["rms"][..., 0]}
+            del found[plan.tiled[v.leaf]]["rms"]
     for stack, averages in zip(plan.stacks, state.matrices, strict=True):
         for leaf, shape, items in stack.items():
             found[leaf] = {

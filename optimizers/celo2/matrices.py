@@ -1,0 +1,56 @@
+"""The matrices of a group of tiles, each of which is normalised by itself.
+
+Boundary: index arithmetic in NumPy when traced, and means when run; knows no network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+
+from timetrial.optimizers.velo.tiling.segments import Indices, SegmentSum, segment_sum
+from timetrial.optimizers.velo.tiling.tiles import Group
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Matrices:
+    """The matrices of a group of tiles; each has its own normalisation.
+
+    Attributes:
+        group: the tiles.
+        of_tile: (tiles,) matrix of each tile; 0 for empty tiles.
+        sizes: (matrices,) number of elements.
+        swapped: (matrices,) ``TensorView.swapped`` of its tensor.
+        total: sums over the tiles of the same matrix.
+        padded: some tile reaches over the edge of its matrix, or is empty.
+    """
+
+    group: Group
+    of_tile: Indices
+    sizes: Indices
+    swapped: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    total: SegmentSum
+    padded: bool
+
+    def mean(self, sums: jax.Array) -> jax.Array:
+        """Means over each matrix (matrices, k) from sums over each tile (tiles, k)."""
+        return self.total(sums) / self.sizes.astype(np.float32)[:, None]
+
+
+def matrices_of(group: Group) -> Matrices:
+    """The matrices of a group of factored tensors."""
+    of_tile = group.by_row.matrix[group.by_row.of_tile]
+    used = group.rows > 0
+    tensor = np.repeat(np.arange(len(group.views)), [v.batches for v in group.views])
+    sizes = np.array([v.rows * v.columns for v in group.views], np.int32)[tensor]
+    return Matrices(
+        group,
+        of_tile,
+        sizes,
+        group.swapped[tensor],
+        segment_sum(of_tile[used], len(sizes)),
+        bool(np.any(group.rows * group.columns < math.prod(group.tile))),
+    )
