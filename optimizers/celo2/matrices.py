@@ -1,16 +1,20 @@
 """The matrices of a group of tiles, each of which is normalised by itself.
 
-Boundary: index arithmetic in NumPy when traced, and means when run; knows no network.
+Boundary: index arithmetic in NumPy when traced, copies and means when run; knows no network.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from timetrial.optimizers.velo.tiling.chunks import over_tiles
 from timetrial.optimizers.velo.tiling.segments import Indices, SegmentSum, segment_sum
 from timetrial.optimizers.velo.tiling.tiles import Group
 
@@ -35,6 +39,15 @@ class Matrices:
     total: SegmentSum
     padded: bool
 
+    def pack(self, leaves: Sequence[jax.Array]) -> jax.Array:
+        """``Group.pack`` by a concatenation, which compiles faster than many updates in place."""
+        tile = self.group.tile
+        parts = [v.cut(leaves[v.leaf].astype(jnp.float32), tile) for v in self.group.views]
+        empty = self.group.tiles - sum(len(x) for x in parts)
+        if empty:
+            parts.append(jnp.zeros((empty, *tile), jnp.float32))
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
     def mean(self, sums: jax.Array) -> jax.Array:
         """Means over each matrix (matrices, k) from sums over each tile (tiles, k)."""
         return self.total(sums) / self.sizes.astype(np.float32)[:, None]
@@ -54,3 +67,16 @@ def matrices_of(group: Group) -> Matrices:
         segment_sum(of_tile[used], len(sizes)),
         bool(np.any(group.rows * group.columns < math.prod(group.tile))),
     )
+
+
+def apart(
+    function: Callable[[Any, Any], tuple[Any, Any]], state: Any, inputs: Any, live: jax.Array
+) -> tuple[Any, Any]:
+    """Calls ``function(state, inputs)`` so that XLA fuses nothing across its edge."""
+    first: jax.Array = jax.tree.leaves((state, inputs))[0]
+    return over_tiles(function, state, inputs, chunk=first.shape[0], live=live)
+
+
+def true_of(x: jax.Array) -> jax.Array:
+    """A True that XLA cannot constant-fold, also for NaN; ``x`` has one element or more."""
+    return jnp.logical_not(x[(0,) * x.ndim] < -jnp.inf)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from timetrial.optimizers.celo2.averages import DECAYS, SECOND_DECAY, TINY
-from timetrial.optimizers.celo2.matrices import Matrices
+from timetrial.optimizers.celo2.matrices import Matrices, apart, true_of
 from timetrial.optimizers.celo2.network import HIDDEN, NORMALISER, Network
 from timetrial.optimizers.celo2.sums import tile_sums
 from timetrial.optimizers.celo2.update import (
@@ -63,8 +63,7 @@ def tile_directions(
         (tiles, rows, columns) output of the network, and the averages after this gradient.
     """
     group = matrices.group
-    # A True that XLA cannot constant-fold, also for NaN.
-    live = jnp.logical_not(state.rows[0, 0, 0] < -jnp.inf)
+    live = true_of(state.rows)
     state, direct = _accumulate(matrices, state, grads, params, live)
     factors = make_factors(group, state)
     assert factors is not None
@@ -78,13 +77,16 @@ def tile_directions(
     elements = jnp.take(w0[:, np.array(ELEMENT_INPUTS)], matrices.of_tile, axis=0)
     sizes = (jnp.asarray(group.rows), jnp.asarray(group.columns))
     inputs = (grads, params, state, lines, elements, sizes, network)
-    _, (x, total) = over_tiles(
-        lambda s, i: (s, _outputs(matrices.padded, i)), (), inputs, chunk=group.tiles, live=live
-    )
+    _, (x, total) = apart(lambda s, i: (s, _outputs(matrices.padded, i)), (), inputs, live)
     if not normalise:
         return x, state
-    scale = jax.lax.rsqrt(NORMALISER + matrices.mean(total))
-    return x * jnp.take(scale, matrices.of_tile, axis=0)[:, :, None], state
+
+    def scales(state: tuple[()], total: jax.Array) -> tuple[tuple[()], jax.Array]:
+        scale = jax.lax.rsqrt(NORMALISER + matrices.mean(total))
+        return state, jnp.take(scale, matrices.of_tile, axis=0)
+
+    # Apart, because XLA would repeat these steps for each of the tensors.
+    return x * apart(scales, (), total, live)[1][:, :, None], state
 
 
 def _accumulate(
@@ -172,7 +174,7 @@ def _scaled_sums(
         return state, total.reshape(len(grads), 6)
 
     inputs = (grads, momentum, *beside)
-    return over_tiles(function, (), inputs, chunk=matrices.group.tiles, live=live)[1]
+    return jnp.asarray(apart(function, (), inputs, live)[1])
 
 
 def _line_moments(matrices: Matrices, state: FactoredState) -> tuple[jax.Array, jax.Array]:

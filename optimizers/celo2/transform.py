@@ -40,6 +40,7 @@ from timetrial.optimizers.celo2.averages import (
     init_matrices,
     init_vectors,
 )
+from timetrial.optimizers.celo2.matrices import apart, true_of
 from timetrial.optimizers.celo2.network import NORMALISER, Network, read_network
 from timetrial.optimizers.celo2.orthogonal import orthogonalized
 from timetrial.optimizers.celo2.stacks import Plan, Stack, by_last_axes, make_plan
@@ -125,7 +126,7 @@ def _update_tiles(
     made: dict[int, jax.Array] = {}
     new = []
     for one, old in zip(plan.groups, states, strict=True):
-        packed = (one.group.pack(g), one.group.pack(p))
+        packed = (_clipped(one.pack(g)), one.pack(p))
         x, state = tile_directions(network, one, old, *packed, normalise=not orthogonalize)
         new.append(state)
         leaves = [plan.tiled[v.leaf] for v in one.group.views]
@@ -147,7 +148,7 @@ def _update_stack(
     orthogonalize: bool,
 ) -> tuple[list[jax.Array], MatrixState]:
     """The float32 directions of the tensors of a stack, and its new averages."""
-    g = stack.pack(grads)
+    g = _clipped(stack.pack(grads))
     state = accumulate_matrices(state, g)
     x = matrix_direction(network, state, g, stack.pack(params))
     if orthogonalize:
@@ -169,16 +170,24 @@ def _update_vectors(
 ) -> tuple[list[jax.Array], VectorState]:
     """The float32 directions of all vectors and scalars, and their new averages."""
     g, p = (tiles.pack([x[leaf] for leaf in plan.vectors])[:, 0] for x in (grads, params))
-    state = accumulate_vectors(state, g)
     inside = jnp.arange(tiles.tile[1]) < jnp.asarray(tiles.columns)[:, None]
     size = jnp.asarray(tiles.sizes, jnp.float32)[:, None]
 
     def mean(sums: jax.Array) -> jax.Array:
         return jnp.take(tiles.sum_tensor(sums) / size, jnp.asarray(tiles.tensor), axis=0)
 
-    x = vector_direction(network, state, g, p, inside, mean)
-    square = mean(jnp.where(inside, x * x, 0.0).sum(-1, keepdims=True))
-    x = x * jax.lax.rsqrt(NORMALISER + square)
+    def function(
+        state: VectorState, inputs: tuple[jax.Array, jax.Array]
+    ) -> tuple[VectorState, jax.Array]:
+        g, p = inputs
+        g = _clipped(g)
+        state = accumulate_vectors(state, g)
+        x = vector_direction(network, state, g, p, inside, mean)
+        square = mean(jnp.where(inside, x * x, 0.0).sum(-1, keepdims=True))
+        return state, x * jax.lax.rsqrt(NORMALISER + square)
+
+    # Apart, because XLA would repeat the last steps for each of the vectors.
+    state, x = apart(function, state, (g, p), true_of(state.second))
     return tiles.unpack(x[:, None]), state
 
 
@@ -219,7 +228,7 @@ def tensor_averages(state: Celo2State, params: PyTree) -> PyTree:
 
 
 def _read_call(grads: PyTree, params: PyTree) -> tuple[list[jax.Array], list[jax.Array]]:
-    """Parameters, and float32 gradients cut to the allowed range, as leaves.
+    """Parameters and gradients as leaves.
 
     Raises:
         ValueError: an argument is missing, or has the wrong structure, shape or type.
@@ -236,8 +245,11 @@ def _read_call(grads: PyTree, params: PyTree) -> tuple[list[jax.Array], list[jax
     for x, y in zip(p, g, strict=True):
         if x.shape != y.shape:
             raise ValueError(f"celo2: expected a gradient of shape {x.shape}, got {y.shape}")
-    limit = _LARGEST_GRADIENT
-    return p, [jnp.clip(x.astype(jnp.float32), -limit, limit) for x in g]
+    return p, g
+
+
+def _clipped(grads: jax.Array) -> jax.Array:
+    return jnp.clip(grads, -_LARGEST_GRADIENT, _LARGEST_GRADIENT)
 
 
 def _float_leaves(tree: PyTree, name: str) -> list[jax.Array]:
