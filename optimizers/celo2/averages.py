@@ -45,6 +45,22 @@ class MatrixState(NamedTuple):
     columns: jax.Array
 
 
+class TileState(NamedTuple):
+    """Averages of a group of matrices stored as tiles, float32; padding is arbitrary.
+
+    Attributes:
+        momentum: (tiles, 3, rows, columns) of the gradient, one for each decay.
+        second: (tiles, rows, columns) of the squared gradient.
+        rows: (row blocks, 3, rows) of the squared gradient's mean over the column axis.
+        columns: (column blocks, 3, columns) of its mean over the row axis.
+    """
+
+    momentum: jax.Array
+    second: jax.Array
+    rows: jax.Array
+    columns: jax.Array
+
+
 class VectorState(NamedTuple):
     """Averages of all vectors and scalars, as tiles of 256 elements; padding is arbitrary.
 

@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from timetrial.optimizers.celo2.averages import DECAYS, TileState
 from timetrial.optimizers.velo.tiling.chunks import over_tiles
+from timetrial.optimizers.velo.tiling.lines import unpack_lines
 from timetrial.optimizers.velo.tiling.segments import Indices, SegmentSum, segment_sum
-from timetrial.optimizers.velo.tiling.tiles import Group
+from timetrial.optimizers.velo.tiling.tiles import Blocks, Group
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,6 +40,40 @@ class Matrices:
     swapped: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
     total: SegmentSum
     padded: bool
+
+    def init_state(self) -> TileState:
+        """All averages at zero."""
+        group, decays = self.group, len(DECAYS)
+
+        def lines(blocks: Blocks) -> jax.Array:
+            count, side = blocks.mask.shape
+            return jnp.zeros((count, decays, side), jnp.float32)
+
+        return TileState(
+            jnp.zeros((group.tiles, decays, *group.tile), jnp.float32),
+            jnp.zeros((group.tiles, *group.tile), jnp.float32),
+            lines(group.by_row),
+            lines(group.by_column),
+        )
+
+    def unpack_state(self, state: TileState) -> list[dict[str, jax.Array]]:
+        """The averages of each tensor, as ``transform.tensor_averages`` gives them."""
+        momenta = [self.group.unpack(state.momentum[:, i]) for i in range(len(DECAYS))]
+        parts = zip(
+            zip(*momenta, strict=True),
+            self.group.unpack(state.second),
+            unpack_lines(self.group, state.rows, state.columns),
+            strict=True,
+        )
+        return [
+            {"momentum": jnp.stack(m, -1), "second": v, "row": row, "column": column}
+            for m, v, (row, column) in parts
+        ]
+
+    def chunk(self, elements: int) -> int:
+        """Tiles to take at a time: they divide all tiles and have about as many elements."""
+        most = max(self.group.chunk, elements // math.prod(self.group.tile))
+        return max(i for i in range(1, most + 1) if self.group.tiles % i == 0)
 
     def pack(self, leaves: Sequence[jax.Array]) -> jax.Array:
         """``Group.pack`` by a concatenation, which compiles faster than many updates in place."""

@@ -12,43 +12,48 @@ https://arxiv.org/abs/2602.19142.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from timetrial.optimizers.celo2.averages import DECAYS, SECOND_DECAY, TINY
+from timetrial.optimizers.celo2.averages import DECAYS, SECOND_DECAY, TINY, TileState
 from timetrial.optimizers.celo2.matrices import Matrices, apart, true_of
 from timetrial.optimizers.celo2.network import HIDDEN, NORMALISER, Network
 from timetrial.optimizers.celo2.sums import tile_sums
 from timetrial.optimizers.celo2.update import (
     ELEMENT_INPUTS,
+    FACTOR_EPSILON,
     LINE_INPUTS,
     element_inputs,
     folded,
+    inverse_root,
     run,
     squares,
     with_inverse_root,
 )
-from timetrial.optimizers.velo.accumulators import FactoredState, inside
-from timetrial.optimizers.velo.inputs import Factors, beside_tiles, make_factors
 from timetrial.optimizers.velo.tiling.chunks import over_tiles
+from timetrial.optimizers.velo.tiling.lines import beside_tiles, inside
 from timetrial.optimizers.velo.tiling.tiles import Blocks
 
+_CHUNK_AVERAGES, _CHUNK = 2**14, 2**17
+"""Elements that a CPU works on at a time: in the first reading, which writes much, and later."""
+
 _IN_CACHE = 2**20
-"""Elements up to which the averages are updated at once, not a few tiles at a time."""
+"""Elements up to which all tiles are worked on at once."""
 
 
 def tile_directions(
     network: Network,
     matrices: Matrices,
-    state: FactoredState,
+    state: TileState,
     grads: jax.Array,
     params: jax.Array,
     *,
     normalise: bool,
-) -> tuple[jax.Array, FactoredState]:
+) -> tuple[jax.Array, TileState]:
     """One update of a group.
 
     Args:
@@ -65,10 +70,8 @@ def tile_directions(
     group = matrices.group
     live = true_of(state.rows)
     state, direct = _accumulate(matrices, state, grads, params, live)
-    factors = make_factors(group, state)
-    assert factors is not None
-    beside = beside_tiles(group, *factors)
-    scaled = _scaled_sums(matrices, grads, state.momentum, beside, live)
+    factors = _factors(matrices, state)
+    scaled = _scaled_sums(matrices, grads, state.momentum, beside_tiles(group, *factors), live)
     moments = matrices.mean(jnp.concatenate([direct, scaled], 1))
     of_rows, of_columns = _line_moments(matrices, state)
     w0 = folded(network.w0, _in_order(matrices, moments, of_rows, of_columns).T)
@@ -76,42 +79,58 @@ def tile_directions(
     lines = _lines(matrices, state, factors, w0)
     elements = jnp.take(w0[:, np.array(ELEMENT_INPUTS)], matrices.of_tile, axis=0)
     sizes = (jnp.asarray(group.rows), jnp.asarray(group.columns))
-    inputs = (grads, params, state, lines, elements, sizes, network)
-    _, (x, total) = apart(lambda s, i: (s, _outputs(matrices.padded, i)), (), inputs, live)
-    if not normalise:
-        return x, state
+    inputs = (grads, state.momentum, state.second, lines, elements, sizes)
+    x, total = over_tiles(
+        lambda p, some: _outputs(network, matrices.padded, p, some),
+        params,  # overwritten by the outputs: a new array of this size takes long to allocate
+        inputs,
+        chunk=_chunk(matrices, _CHUNK),
+        live=live,
+    )
+    return x * _scales(matrices, total, live) if normalise else x, state
 
-    def scales(state: tuple[()], total: jax.Array) -> tuple[tuple[()], jax.Array]:
+
+def _scales(matrices: Matrices, total: jax.Array, live: jax.Array) -> jax.Array:
+    """By tile one over the root mean square of its matrix, (tiles, 1, 1)."""
+
+    def function(state: tuple[()], total: jax.Array) -> tuple[tuple[()], jax.Array]:
         scale = jax.lax.rsqrt(NORMALISER + matrices.mean(total))
-        return state, jnp.take(scale, matrices.of_tile, axis=0)
+        return state, jnp.take(scale, matrices.of_tile, axis=0)[:, :, None]
 
     # Apart, because XLA would repeat these steps for each of the tensors.
-    return x * apart(scales, (), total, live)[1][:, :, None], state
+    return jnp.asarray(apart(function, (), total, live)[1])
+
+
+def _chunk(matrices: Matrices, elements: int) -> int:
+    """Tiles to take at a time: all of them where they fit into the cache."""
+    tiles = matrices.group.tiles
+    whole = tiles * math.prod(matrices.group.tile)
+    return tiles if whole <= _IN_CACHE else matrices.chunk(elements)
 
 
 def _accumulate(
     matrices: Matrices,
-    state: FactoredState,
+    state: TileState,
     grads: jax.Array,
     params: jax.Array,
     live: jax.Array,
-) -> tuple[FactoredState, jax.Array]:
+) -> tuple[TileState, jax.Array]:
     """The new averages, and by tile the sums of the squares of inputs 0 to 10 and 14."""
     group = matrices.group
 
     def function(averages: Any, inputs: Any) -> tuple[Any, Any]:
         return _accumulate_tiles(matrices.padded, averages, inputs)
 
-    averages = (state.momentum, state.rms)
+    averages = (state.momentum, state.second)
     inputs = (grads, params, jnp.asarray(group.rows), jnp.asarray(group.columns))
     if grads.size <= _IN_CACHE:
         averages, (sums, rows, columns) = function(averages, inputs)
     else:
         averages, (sums, rows, columns) = over_tiles(
-            function, averages, inputs, chunk=group.chunk, live=live
+            function, averages, inputs, chunk=_chunk(matrices, _CHUNK_AVERAGES), live=live
         )
     lengths = np.array([(v.rows, v.columns) for v in group.views], np.float32)
-    found = FactoredState(
+    found = TileState(
         *averages,
         _average(state.rows, _block_mean(group.by_row, rows, lengths[:, 1])),
         _average(state.columns, _block_mean(group.by_column, columns, lengths[:, 0])),
@@ -150,6 +169,36 @@ def _block_mean(blocks: Blocks, partial: jax.Array, length: np.ndarray) -> jax.A
     return blocks.sum_tiles(partial) / jnp.asarray(length[blocks.tensor][:, None]) + TINY
 
 
+def _factors(matrices: Matrices, state: TileState) -> tuple[jax.Array, jax.Array]:
+    """Inverse roots by which gradient and momenta are multiplied, by row and by column block.
+
+    The means over the largest axis d0 are first divided by their own mean.
+    """
+    views = matrices.group.views
+
+    def factor(x: jax.Array, blocks: Blocks, lengths: list[int], largest: list[bool]) -> jax.Array:
+        sums = blocks.sum_matrix(jnp.where(blocks.mask[:, None], x, 0.0).sum(2))
+        length = np.array(lengths, np.float32)[blocks.tensor][:, None]
+        average = jnp.take(sums, blocks.matrix, axis=0) / length
+        relative = x / (average[:, :, None] + FACTOR_EPSILON)
+        return inverse_root(jnp.where(np.array(largest)[blocks.tensor][:, None, None], relative, x))
+
+    return (
+        factor(
+            state.rows,
+            matrices.group.by_row,
+            [v.rows for v in views],
+            [not v.swapped for v in views],
+        ),
+        factor(
+            state.columns,
+            matrices.group.by_column,
+            [v.columns for v in views],
+            [v.swapped for v in views],
+        ),
+    )
+
+
 def _scaled_sums(
     matrices: Matrices,
     grads: jax.Array,
@@ -165,19 +214,20 @@ def _scaled_sums(
         wide = [rows[:, i, :, None] for i in range(3)]
 
         def terms(g: jax.Array, *rest: jax.Array) -> list[jax.Array]:
-            m, r = rest[:3], [x * x for x in rest[3:]]
+            m, r = rest[:3], rest[3:]
             square = g * g
             return [square * x for x in r] + [y * y * x for x, y in zip(r, m, strict=True)]
 
         by_column = tile_sums(terms, (*arrays, *wide)).reshape(len(grads), 2, 3, -1)
-        total = (by_column * (columns * columns)[:, None]).sum(-1)
+        total = (by_column * columns[:, None]).sum(-1)
         return state, total.reshape(len(grads), 6)
 
-    inputs = (grads, momentum, *beside)
-    return jnp.asarray(apart(function, (), inputs, live)[1])
+    inputs = (grads, momentum, *[x * x for x in beside])
+    chunk = _chunk(matrices, _CHUNK)
+    return over_tiles(function, (), inputs, chunk=chunk, live=live)[1]
 
 
-def _line_moments(matrices: Matrices, state: FactoredState) -> tuple[jax.Array, jax.Array]:
+def _line_moments(matrices: Matrices, state: TileState) -> tuple[jax.Array, jax.Array]:
     """Means over each matrix of the squared inputs of rows and of columns, each (matrices, 6)."""
     group = matrices.group
 
@@ -210,11 +260,11 @@ def _in_order(
 
 
 def _lines(
-    matrices: Matrices, state: FactoredState, factors: Factors, w0: jax.Array
+    matrices: Matrices, state: TileState, factors: tuple[jax.Array, jax.Array], w0: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """By tile what belongs to its rows (tiles, 11, rows) and to its columns (tiles, 11, columns).
 
-    Three factors of ``make_factors``, and the part of the inputs of the row or column in each of
+    The three factors of ``_factors``, and the part of the inputs of the row or column in each of
     the eight units of the first layer.
     """
     group = matrices.group
@@ -229,19 +279,21 @@ def _lines(
     rows, columns = jnp.where(swapped, of_d0, of_d1), jnp.where(swapped, of_d1, of_d0)
     return beside_tiles(
         group,
-        per_block(state.rows, factors.rows, group.by_row, rows),
-        per_block(state.columns, factors.columns, group.by_column, columns),
+        per_block(state.rows, factors[0], group.by_row, rows),
+        per_block(state.columns, factors[1], group.by_column, columns),
     )
 
 
-def _outputs(padded: bool, inputs: Any) -> tuple[jax.Array, jax.Array]:
+def _outputs(
+    network: Network, padded: bool, params: jax.Array, inputs: Any
+) -> tuple[jax.Array, jax.Array]:
     """The outputs of the network, and by tile the sums (tiles, 1) of their squares."""
-    grads, params, state, (rows, columns), elements, sizes, network = inputs
-    m = [state.momentum[:, i] for i in range(3)]
+    grads, momentum, second, (rows, columns), elements, (high, wide) = inputs
+    m = [momentum[:, i] for i in range(3)]
     scale = [rows[:, i, :, None] * columns[:, i, None, :] for i in range(3)]
     offsets = [rows[:, 3 + h, :, None] + columns[:, 3 + h, None, :] for h in range(HIDDEN)]
-    values = element_inputs(grads, params, state.rms, m, scale)
+    values = element_inputs(grads, params, second, m, scale)
     values += [x * y for x, y in zip(m, scale, strict=True)]
     x = run(network, values, jnp.moveaxis(elements, 0, -1)[..., None, None], offsets)
-    used = jnp.where(inside(*sizes, grads.shape[1:]), x, 0.0) if padded else x
+    used = jnp.where(inside(high, wide, grads.shape[1:]), x, 0.0) if padded else x
     return x, jnp.sum(used * used, (1, 2))[:, None]

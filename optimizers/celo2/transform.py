@@ -34,6 +34,7 @@ import optax
 
 from timetrial.optimizers.celo2.averages import (
     MatrixState,
+    TileState,
     VectorState,
     accumulate_matrices,
     accumulate_vectors,
@@ -46,7 +47,6 @@ from timetrial.optimizers.celo2.orthogonal import orthogonalized
 from timetrial.optimizers.celo2.stacks import Plan, Stack, by_last_axes, make_plan
 from timetrial.optimizers.celo2.tiled import tile_directions
 from timetrial.optimizers.celo2.update import matrix_direction, vector_direction
-from timetrial.optimizers.velo.accumulators import FactoredState, init_state, unpack
 from timetrial.optimizers.velo.tiling.tiles import Group
 
 PyTree = Any
@@ -62,7 +62,7 @@ class Celo2State(NamedTuple):
         vectors: averages of all vectors and scalars; None where there are none.
     """
 
-    tiles: tuple[FactoredState, ...]
+    tiles: tuple[TileState, ...]
     matrices: tuple[MatrixState, ...]
     vectors: VectorState | None
 
@@ -86,7 +86,7 @@ def scale_by_celo2(meta_params: Any, orthogonalize: bool = True) -> optax.Gradie
 
     def init(params: PyTree) -> Celo2State:
         plan = _plan(_float_leaves(params, "params"))
-        tiles = tuple(init_state(one.group) for one in plan.groups)
+        tiles = tuple(one.init_state() for one in plan.groups)
         matrices = tuple(init_matrices(sum(s.counts), s.shape) for s in plan.stacks)
         vectors = None if plan.tiles is None else init_vectors(plan.tiles.tiles, plan.tiles.tile[1])
         return Celo2State(tiles, matrices, vectors)
@@ -116,11 +116,11 @@ def scale_by_celo2(meta_params: Any, orthogonalize: bool = True) -> optax.Gradie
 def _update_tiles(
     network: Network,
     plan: Plan,
-    states: Sequence[FactoredState],
+    states: Sequence[TileState],
     grads: Sequence[jax.Array],
     params: Sequence[jax.Array],
     orthogonalize: bool,
-) -> tuple[dict[int, jax.Array], tuple[FactoredState, ...]]:
+) -> tuple[dict[int, jax.Array], tuple[TileState, ...]]:
     """The float32 directions of the tiled tensors by leaf, and their new averages."""
     g, p = ([x[i] for i in plan.tiled] for x in (grads, params))
     made: dict[int, jax.Array] = {}
@@ -207,9 +207,8 @@ def tensor_averages(state: Celo2State, params: PyTree) -> PyTree:
     plan = _plan(leaves)
     found: list[dict[str, jax.Array]] = [{} for _ in leaves]
     for one, factored in zip(plan.groups, state.tiles, strict=True):
-        for v, x in zip(one.group.views, unpack(one.group, factored), strict=True):
-            found[plan.tiled[v.leaf]] = {**x, "second": x["rms"][..., 0]}
-            del found[plan.tiled[v.leaf]]["rms"]
+        for view, named in zip(one.group.views, one.unpack_state(factored), strict=True):
+            found[plan.tiled[view.leaf]] = named
     for stack, averages in zip(plan.stacks, state.matrices, strict=True):
         for leaf, shape, items in stack.items():
             found[leaf] = {

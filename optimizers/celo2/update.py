@@ -23,7 +23,9 @@ from timetrial.optimizers.celo2.network import HIDDEN, NORMALISER, Network
 from timetrial.optimizers.celo2.sums import sums
 
 _EPSILON = 1e-8
-_FACTOR_EPSILON = 1e-9
+FACTOR_EPSILON = 1e-9
+"""Added to the means of row statistics, and to diagonal statistics."""
+
 _CLIP = 0.1
 
 ELEMENT_INPUTS = (*range(15), 27, 28, 29)
@@ -51,8 +53,8 @@ def matrix_direction(
     """
     d1, d0 = (axis + 1 for axis in factored_axes(grads.shape[1:]))
     rows, columns = jnp.expand_dims(state.rows, d0 + 1), jnp.expand_dims(state.columns, d1 + 1)
-    relative = rows / (jnp.mean(rows, d1 + 1, keepdims=True) + _FACTOR_EPSILON)
-    factors = (*_inverse_root(relative), *_inverse_root(columns))
+    relative = rows / (jnp.mean(rows, d1 + 1, keepdims=True) + FACTOR_EPSILON)
+    factors = (*inverse_root(relative), *inverse_root(columns))
     arrays = (grads, params, state.second, *state.momentum)
     lead, size = grads.shape[:-2], grads.shape[-1] * grads.shape[-2]
 
@@ -102,7 +104,7 @@ def vector_direction(
     mask = inside.reshape(shape)
 
     def inputs(g: jax.Array, p: jax.Array, v: jax.Array, *rest: jax.Array) -> list[jax.Array]:
-        scale = [_inverse_root(x + _FACTOR_EPSILON) for x in rest[3:]]
+        scale = [inverse_root(x + FACTOR_EPSILON) for x in rest[3:]]
         return element_inputs(g, p, v, rest[:3], scale)
 
     def masked(mask: jax.Array, *arrays: jax.Array) -> list[jax.Array]:
@@ -139,7 +141,8 @@ def _scaled_squares(g: jax.Array, *rest: jax.Array) -> list[jax.Array]:
     return [(g * x) ** 2 for x in scale] + [(y * x) ** 2 for x, y in zip(scale, m, strict=True)]
 
 
-def _inverse_root(x: jax.Array) -> jax.Array:
+def inverse_root(x: jax.Array) -> jax.Array:
+    """One over the root of a statistic, which is at least 1e-9."""
     return jax.lax.rsqrt(jnp.maximum(x, 1e-9))
 
 
