@@ -25,7 +25,8 @@ DECAYS = np.array([0.9, 0.99, 0.999], np.float32)
 SECOND_DECAY = np.float32(0.95)
 """Decay of the elementwise second moment."""
 
-_TINY = np.float32(1e-30)
+TINY = np.float32(1e-30)
+"""Added to the squared gradient before it is averaged for rows, columns and the diagonal."""
 
 
 class MatrixState(NamedTuple):
@@ -36,6 +37,22 @@ class MatrixState(NamedTuple):
         second: (k, *S) of the squared gradient.
         rows: (3, k, *S without its largest axis d0) of the squared gradient's mean over d0.
         columns: (3, k, *S without the next, d1) of its mean over d1.
+    """
+
+    momentum: jax.Array
+    second: jax.Array
+    rows: jax.Array
+    columns: jax.Array
+
+
+class TileState(NamedTuple):
+    """Averages of a group of matrices stored as tiles, float32; padding is arbitrary.
+
+    Attributes:
+        momentum: (tiles, 3, rows, columns) of the gradient, one for each decay.
+        second: (tiles, rows, columns) of the squared gradient.
+        rows: (row blocks, 3, rows) of the squared gradient's mean over the column axis.
+        columns: (column blocks, 3, columns) of its mean over the row axis.
     """
 
     momentum: jax.Array
@@ -91,7 +108,7 @@ def accumulate_matrices(state: MatrixState, grads: jax.Array) -> MatrixState:
     """The averages after one more gradient, (k, *S), float32 and clipped."""
     d1, d0 = factored_axes(grads.shape[1:])
     squares = grads * grads
-    rows, columns = (jnp.mean(squares, axis + 1) + _TINY for axis in (d0, d1))
+    rows, columns = (jnp.mean(squares, axis + 1) + TINY for axis in (d0, d1))
     return MatrixState(
         _average(state.momentum, grads),
         SECOND_DECAY * state.second + (1 - SECOND_DECAY) * squares,
@@ -106,7 +123,7 @@ def accumulate_vectors(state: VectorState, grads: jax.Array) -> VectorState:
     return VectorState(
         _average(state.momentum, grads),
         SECOND_DECAY * state.second + (1 - SECOND_DECAY) * squares,
-        _average(state.diagonal, squares + _TINY),
+        _average(state.diagonal, squares + TINY),
     )
 
 

@@ -83,3 +83,24 @@ def _all_sums(some: list[jax.Array]) -> jax.Array:
         rows = rows // part
         part, even = _split(rows)
     return jnp.stack(some).sum((-2, -1))
+
+
+def tile_sums(
+    function: Callable[..., Sequence[jax.Array]], arrays: Sequence[jax.Array]
+) -> jax.Array:
+    """Sums of functions of tiles over their rows, by column.
+
+    Args:
+        function: maps the arrays, or some rows of them, elementwise to k arrays.
+        arrays: (tiles, rows, columns), where columns may be 1.
+
+    Returns:
+        (tiles, k, columns).
+    """
+    rows = max(x.shape[-2] for x in arrays)
+    some = _partial_sums(function, arrays, _split(rows)[0])
+    while (rows := some[0].shape[-2]) > 1 and _split(rows)[0] > 1:
+        some = _partial_sums(lambda *x: x, some, _split(rows)[0])
+    if rows > 1:
+        some = [x.sum(-2, keepdims=True) for x in some]
+    return jnp.concatenate(some, -2)

@@ -15,9 +15,9 @@ clipped to [-1000, 1000].
 **Matrices.** The last two axes are the matrix of normalisation and orthogonalization, as in
 (height, width, in, out). Row and column statistics are over the two largest axes.
 
-**State.** 4 float32 per parameter (7 for vectors and scalars), in stacks of equal matrices and in
-tiles of vectors; ``tensor_averages`` gives them by tensor. Leaves without elements stay as they
-are.
+**State.** 4 float32 per parameter (7 for vectors and scalars), in tiles of matrices and of vectors
+and in stacks of equal tensors; ``tensor_averages`` gives them by tensor. Leaves without elements
+stay as they are.
 
 Moudgil, Knyazev and Belilovsky, "Celo2: Towards Learned Optimization Free Lunch", 2026,
 https://arxiv.org/abs/2602.19142.
@@ -34,15 +34,18 @@ import optax
 
 from timetrial.optimizers.celo2.averages import (
     MatrixState,
+    TileState,
     VectorState,
     accumulate_matrices,
     accumulate_vectors,
     init_matrices,
     init_vectors,
 )
+from timetrial.optimizers.celo2.matrices import apart, true_of
 from timetrial.optimizers.celo2.network import NORMALISER, Network, read_network
 from timetrial.optimizers.celo2.orthogonal import orthogonalized
-from timetrial.optimizers.celo2.stacks import Plan, Stack, make_plan
+from timetrial.optimizers.celo2.stacks import Plan, Stack, by_last_axes, make_plan
+from timetrial.optimizers.celo2.tiled import tile_directions
 from timetrial.optimizers.celo2.update import matrix_direction, vector_direction
 from timetrial.optimizers.velo.tiling.tiles import Group
 
@@ -54,10 +57,12 @@ class Celo2State(NamedTuple):
     """State of ``scale_by_celo2``, float32 for parameters of any dtype.
 
     Attributes:
-        matrices: averages of each stack of tensors of rank >= 2.
+        tiles: averages of each group of matrices that are stored as tiles.
+        matrices: averages of each stack of other tensors of rank >= 2.
         vectors: averages of all vectors and scalars; None where there are none.
     """
 
+    tiles: tuple[TileState, ...]
     matrices: tuple[MatrixState, ...]
     vectors: VectorState | None
 
@@ -81,31 +86,57 @@ def scale_by_celo2(meta_params: Any, orthogonalize: bool = True) -> optax.Gradie
 
     def init(params: PyTree) -> Celo2State:
         plan = _plan(_float_leaves(params, "params"))
+        tiles = tuple(one.init_state() for one in plan.groups)
         matrices = tuple(init_matrices(sum(s.counts), s.shape) for s in plan.stacks)
         vectors = None if plan.tiles is None else init_vectors(plan.tiles.tiles, plan.tiles.tile[1])
-        return Celo2State(matrices, vectors)
+        return Celo2State(tiles, matrices, vectors)
 
     def update(
         grads: PyTree, state: Celo2State, params: PyTree = None
     ) -> tuple[PyTree, Celo2State]:
         p, g = _read_call(grads, params)
         plan = _plan(p)
-        made = [jnp.zeros_like(x) for x in p]
+        made, tiles = _update_tiles(network, plan, state.tiles, g, p, orthogonalize)
         matrices = []
         for stack, old in zip(plan.stacks, state.matrices, strict=True):
             found, new = _update_stack(network, stack, old, g, p, orthogonalize)
             matrices.append(new)
-            for leaf, x in zip(stack.leaves, found, strict=True):
-                made[leaf] = x.astype(p[leaf].dtype)
+            made.update(zip(stack.leaves, found, strict=True))
         vectors = state.vectors
         if plan.tiles is not None and vectors is not None:
             found, vectors = _update_vectors(network, plan, plan.tiles, vectors, g, p)
-            for leaf, x in zip(plan.vectors, found, strict=True):
-                made[leaf] = x.astype(p[leaf].dtype)
-        updates = jax.tree.unflatten(jax.tree.structure(params), made)
-        return updates, Celo2State(tuple(matrices), vectors)
+            made.update(zip(plan.vectors, found, strict=True))
+        leaves = [made.get(i, jnp.zeros_like(x)).astype(x.dtype) for i, x in enumerate(p)]
+        updates = jax.tree.unflatten(jax.tree.structure(params), leaves)
+        return updates, Celo2State(tiles, tuple(matrices), vectors)
 
     return optax.GradientTransformation(init, update)
+
+
+def _update_tiles(
+    network: Network,
+    plan: Plan,
+    states: Sequence[TileState],
+    grads: Sequence[jax.Array],
+    params: Sequence[jax.Array],
+    orthogonalize: bool,
+) -> tuple[dict[int, jax.Array], tuple[TileState, ...]]:
+    """The float32 directions of the tiled tensors by leaf, and their new averages."""
+    g, p = ([x[i] for i in plan.tiled] for x in (grads, params))
+    made: dict[int, jax.Array] = {}
+    new = []
+    for one, old in zip(plan.groups, states, strict=True):
+        packed = (_clipped(one.pack(g)), one.pack(p))
+        x, state = tile_directions(network, one, old, *packed, normalise=not orthogonalize)
+        new.append(state)
+        leaves = [plan.tiled[v.leaf] for v in one.group.views]
+        made.update(zip(leaves, one.group.unpack(x), strict=True))
+    if orthogonalize:
+        raw = [made.get(i, x) for i, x in enumerate(grads)]
+        for stack in by_last_axes([x.shape for x in raw], plan.tiled):
+            x = _normalised(orthogonalized(stack.pack(raw)))
+            made.update(zip(stack.leaves, stack.unpack(x), strict=True))
+    return made, tuple(new)
 
 
 def _update_stack(
@@ -117,13 +148,16 @@ def _update_stack(
     orthogonalize: bool,
 ) -> tuple[list[jax.Array], MatrixState]:
     """The float32 directions of the tensors of a stack, and its new averages."""
-    g = stack.pack(grads)
+    g = _clipped(stack.pack(grads))
     state = accumulate_matrices(state, g)
     x = matrix_direction(network, state, g, stack.pack(params))
     if orthogonalize:
         x = orthogonalized(x)
-    x = x * jax.lax.rsqrt(NORMALISER + jnp.mean(x * x, (-2, -1), keepdims=True))
-    return stack.unpack(x), state
+    return stack.unpack(_normalised(x)), state
+
+
+def _normalised(x: jax.Array) -> jax.Array:
+    return x * jax.lax.rsqrt(NORMALISER + jnp.mean(x * x, (-2, -1), keepdims=True))
 
 
 def _update_vectors(
@@ -136,16 +170,24 @@ def _update_vectors(
 ) -> tuple[list[jax.Array], VectorState]:
     """The float32 directions of all vectors and scalars, and their new averages."""
     g, p = (tiles.pack([x[leaf] for leaf in plan.vectors])[:, 0] for x in (grads, params))
-    state = accumulate_vectors(state, g)
     inside = jnp.arange(tiles.tile[1]) < jnp.asarray(tiles.columns)[:, None]
     size = jnp.asarray(tiles.sizes, jnp.float32)[:, None]
 
     def mean(sums: jax.Array) -> jax.Array:
         return jnp.take(tiles.sum_tensor(sums) / size, jnp.asarray(tiles.tensor), axis=0)
 
-    x = vector_direction(network, state, g, p, inside, mean)
-    square = mean(jnp.where(inside, x * x, 0.0).sum(-1, keepdims=True))
-    x = x * jax.lax.rsqrt(NORMALISER + square)
+    def function(
+        state: VectorState, inputs: tuple[jax.Array, jax.Array]
+    ) -> tuple[VectorState, jax.Array]:
+        g, p = inputs
+        g = _clipped(g)
+        state = accumulate_vectors(state, g)
+        x = vector_direction(network, state, g, p, inside, mean)
+        square = mean(jnp.where(inside, x * x, 0.0).sum(-1, keepdims=True))
+        return state, x * jax.lax.rsqrt(NORMALISER + square)
+
+    # Apart, because XLA would repeat the last steps for each of the vectors.
+    state, x = apart(function, state, (g, p), true_of(state.second))
     return tiles.unpack(x[:, None]), state
 
 
@@ -164,6 +206,9 @@ def tensor_averages(state: Celo2State, params: PyTree) -> PyTree:
     leaves, treedef = jax.tree.flatten(params)
     plan = _plan(leaves)
     found: list[dict[str, jax.Array]] = [{} for _ in leaves]
+    for one, factored in zip(plan.groups, state.tiles, strict=True):
+        for view, named in zip(one.group.views, one.unpack_state(factored), strict=True):
+            found[plan.tiled[view.leaf]] = named
     for stack, averages in zip(plan.stacks, state.matrices, strict=True):
         for leaf, shape, items in stack.items():
             found[leaf] = {
@@ -182,7 +227,7 @@ def tensor_averages(state: Celo2State, params: PyTree) -> PyTree:
 
 
 def _read_call(grads: PyTree, params: PyTree) -> tuple[list[jax.Array], list[jax.Array]]:
-    """Parameters, and float32 gradients cut to the allowed range, as leaves.
+    """Parameters and gradients as leaves.
 
     Raises:
         ValueError: an argument is missing, or has the wrong structure, shape or type.
@@ -199,8 +244,11 @@ def _read_call(grads: PyTree, params: PyTree) -> tuple[list[jax.Array], list[jax
     for x, y in zip(p, g, strict=True):
         if x.shape != y.shape:
             raise ValueError(f"celo2: expected a gradient of shape {x.shape}, got {y.shape}")
-    limit = _LARGEST_GRADIENT
-    return p, [jnp.clip(x.astype(jnp.float32), -limit, limit) for x in g]
+    return p, g
+
+
+def _clipped(grads: jax.Array) -> jax.Array:
+    return jnp.clip(grads, -_LARGEST_GRADIENT, _LARGEST_GRADIENT)
 
 
 def _float_leaves(tree: PyTree, name: str) -> list[jax.Array]:

@@ -23,10 +23,16 @@ from timetrial.optimizers.celo2.network import HIDDEN, NORMALISER, Network
 from timetrial.optimizers.celo2.sums import sums
 
 _EPSILON = 1e-8
-_FACTOR_EPSILON = 1e-9
+FACTOR_EPSILON = 1e-9
+"""Added to the means of row statistics, and to diagonal statistics."""
+
 _CLIP = 0.1
-_ELEMENT = (*range(15), 27, 28, 29)
-_ROW, _COLUMN = (15, 16, 17, 21, 22, 23), (18, 19, 20, 24, 25, 26)
+
+ELEMENT_INPUTS = (*range(15), 27, 28, 29)
+"""The inputs of ``run``, among the thirty."""
+
+LINE_INPUTS = (15, 16, 17, 21, 22, 23), (18, 19, 20, 24, 25, 26)
+"""The inputs that are means over d0 and those over d1: each the means, then inverse roots."""
 
 Arrays = Sequence[jax.Array]
 
@@ -47,27 +53,27 @@ def matrix_direction(
     """
     d1, d0 = (axis + 1 for axis in factored_axes(grads.shape[1:]))
     rows, columns = jnp.expand_dims(state.rows, d0 + 1), jnp.expand_dims(state.columns, d1 + 1)
-    relative = rows / (jnp.mean(rows, d1 + 1, keepdims=True) + _FACTOR_EPSILON)
-    factors = (*_inverse_root(relative), *_inverse_root(columns))
+    relative = rows / (jnp.mean(rows, d1 + 1, keepdims=True) + FACTOR_EPSILON)
+    factors = (*inverse_root(relative), *inverse_root(columns))
     arrays = (grads, params, state.second, *state.momentum)
     lead, size = grads.shape[:-2], grads.shape[-1] * grads.shape[-2]
 
-    direct = sums(_squares, arrays) / size
+    direct = sums(squares, arrays) / size
     scaled = sums(_scaled_squares, (grads, *state.momentum, *factors)) / size
-    by_row, by_column = (_with_inverse_root(x) for x in (rows, columns))
+    by_row, by_column = (with_inverse_root(x) for x in (rows, columns))
     of_rows, of_columns = (
         jnp.broadcast_to(jnp.mean(x * x, (-2, -1)), (6, *lead)) for x in (by_row, by_column)
     )
     moments = jnp.concatenate(
         [direct[:11], scaled[:3], direct[11:], scaled[3:], of_rows, of_columns]
     )
-    w0 = _folded(network.w0[np.array([*_ELEMENT, *_ROW, *_COLUMN])], moments)
+    w0 = folded(network.w0[np.array([*ELEMENT_INPUTS, *LINE_INPUTS[0], *LINE_INPUTS[1]])], moments)
     down, across = _per_line(by_row, w0[18:24]), _per_line(by_column, w0[24:])
     offsets = [down[h] + across[h] for h in range(HIDDEN)]
     g, p, v, *m = arrays
     scale = [a * b for a, b in zip(factors[:3], factors[3:], strict=True)]
-    inputs = _inputs(g, p, v, m, scale) + [x * y for x, y in zip(m, scale, strict=True)]
-    return _run(network, inputs, w0[:18, ..., None, None], offsets)
+    inputs = element_inputs(g, p, v, m, scale) + [x * y for x, y in zip(m, scale, strict=True)]
+    return run(network, inputs, w0[:18, ..., None, None], offsets)
 
 
 def vector_direction(
@@ -98,26 +104,28 @@ def vector_direction(
     mask = inside.reshape(shape)
 
     def inputs(g: jax.Array, p: jax.Array, v: jax.Array, *rest: jax.Array) -> list[jax.Array]:
-        scale = [_inverse_root(x + _FACTOR_EPSILON) for x in rest[3:]]
-        return _inputs(g, p, v, rest[:3], scale)
+        scale = [inverse_root(x + FACTOR_EPSILON) for x in rest[3:]]
+        return element_inputs(g, p, v, rest[:3], scale)
 
-    def squares(mask: jax.Array, *arrays: jax.Array) -> list[jax.Array]:
+    def masked(mask: jax.Array, *arrays: jax.Array) -> list[jax.Array]:
         return [jnp.where(mask, x * x, 0.0) for x in inputs(*arrays)]
 
-    moments = mean(sums(squares, (mask, g, p, v, *rest)).T).T
-    w0 = _folded(network.w0[:15], moments)[..., None, None]
+    moments = mean(sums(masked, (mask, g, p, v, *rest)).T).T
+    w0 = folded(network.w0[:15], moments)[..., None, None]
     zero = jnp.zeros((), jnp.float32)
-    return _run(network, inputs(g, p, v, *rest), w0, [zero] * HIDDEN).reshape(grads.shape)
+    return run(network, inputs(g, p, v, *rest), w0, [zero] * HIDDEN).reshape(grads.shape)
 
 
-def _inputs(g: jax.Array, p: jax.Array, v: jax.Array, m: Arrays, scale: Arrays) -> list[jax.Array]:
+def element_inputs(
+    g: jax.Array, p: jax.Array, v: jax.Array, m: Arrays, scale: Arrays
+) -> list[jax.Array]:
     """The fifteen inputs of blocks 0 to 8."""
     q = jax.lax.rsqrt(v + _EPSILON)
     scaled = [g * x for x in scale]
     return [g, jnp.clip(g, -_CLIP, _CLIP), p, *m, v, *[x * q for x in m], q, *scaled, g * q]
 
 
-def _squares(g: jax.Array, p: jax.Array, v: jax.Array, *m: jax.Array) -> list[jax.Array]:
+def squares(g: jax.Array, p: jax.Array, v: jax.Array, *m: jax.Array) -> list[jax.Array]:
     """Squares of inputs 0 to 10 and 14."""
     inverse = 1.0 / (v + _EPSILON)
     clipped = jnp.clip(g, -_CLIP, _CLIP)
@@ -133,15 +141,17 @@ def _scaled_squares(g: jax.Array, *rest: jax.Array) -> list[jax.Array]:
     return [(g * x) ** 2 for x in scale] + [(y * x) ** 2 for x, y in zip(scale, m, strict=True)]
 
 
-def _inverse_root(x: jax.Array) -> jax.Array:
+def inverse_root(x: jax.Array) -> jax.Array:
+    """One over the root of a statistic, which is at least 1e-9."""
     return jax.lax.rsqrt(jnp.maximum(x, 1e-9))
 
 
-def _with_inverse_root(x: jax.Array) -> jax.Array:
-    return jnp.concatenate([x, jax.lax.rsqrt(x + _EPSILON)])
+def with_inverse_root(x: jax.Array, axis: int = 0) -> jax.Array:
+    """Statistics and their inverse roots, the inputs of a row or a column."""
+    return jnp.concatenate([x, jax.lax.rsqrt(x + _EPSILON)], axis)
 
 
-def _folded(w0: jax.Array, moments: jax.Array) -> jax.Array:
+def folded(w0: jax.Array, moments: jax.Array) -> jax.Array:
     """Weights by which inputs that are not normalised give the same first layer.
 
     Args:
@@ -176,7 +186,7 @@ def _affine(x: Arrays | jax.Array, weights: jax.Array) -> list[jax.Array]:
     return found
 
 
-def _run(network: Network, inputs: Arrays, w0: jax.Array, offsets: Arrays) -> jax.Array:
+def run(network: Network, inputs: Arrays, w0: jax.Array, offsets: Arrays) -> jax.Array:
     """The network, its first layer from inputs and from what is known of it already."""
     first = [
         jax.nn.relu(x + (offset + network.b0[h]))

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from timetrial.optimizers.velo.tiling.chunks import over_tiles
+from timetrial.optimizers.velo.tiling.lines import inside, unpack_lines
 from timetrial.optimizers.velo.tiling.tiles import Blocks, Group
 
 DECAYS = np.array([0.9, 0.99, 0.999], np.float32)
@@ -177,13 +178,6 @@ def _accumulate_tiles(
     return (momentum, rms), sums
 
 
-def inside(rows: jax.Array, columns: jax.Array, tile: tuple[int, ...]) -> jax.Array:
-    """(tiles, rows, columns) True where a tile holds an element of its tensor."""
-    down = jnp.arange(tile[0]) < rows[:, None]
-    across = jnp.arange(tile[1]) < columns[:, None]
-    return down[:, :, None] & across[:, None, :]
-
-
 def _average(old: jax.Array, new: jax.Array, axis: int) -> jax.Array:
     decay = jnp.asarray(DECAYS).reshape([-1 if i == axis else 1 for i in range(old.ndim)])
     return decay * old + (1 - decay) * new
@@ -223,24 +217,8 @@ def unpack(group: Group, state: TensorState) -> list[dict[str, jax.Array]]:
         for one, x in zip(found, zip(*decays, strict=True), strict=True):
             one[name] = jnp.stack(x, axis=-1)
     if isinstance(state, FactoredState):
-        by_row = _unpack_blocks(group, group.by_row, state.rows, rows=True)
-        by_column = _unpack_blocks(group, group.by_column, state.columns, rows=False)
-        for i, v in enumerate(group.views):
-            of_rows, of_columns = by_row[i], by_column[i]
-            found[i]["row"] = of_columns if v.swapped else of_rows
-            found[i]["column"] = of_rows if v.swapped else of_columns
+        for one, (row, column) in zip(
+            found, unpack_lines(group, state.rows, state.columns), strict=True
+        ):
+            one["row"], one["column"] = row, column
     return found
-
-
-def _unpack_blocks(
-    group: Group, blocks: Blocks, packed: jax.Array, *, rows: bool
-) -> list[jax.Array]:
-    out = []
-    for i, v in enumerate(group.views):
-        length = v.rows if rows else v.columns
-        x = jnp.moveaxis(packed[np.flatnonzero(blocks.tensor == i)], 1, 0)
-        x = x.reshape(3, v.batches, -1)[:, :, :length]
-        axes = (*v.order[:-2], v.order[-2] if rows else v.order[-1])
-        x = x.reshape(3, *[v.shape[axis] for axis in axes])
-        out.append(jnp.moveaxis(x.transpose(0, *(1 + np.argsort(axes))), 0, -1))
-    return out

@@ -20,10 +20,10 @@ from timetrial.optimizers.velo.accumulators import (
     TensorState,
     TileSums,
     VectorState,
-    inside,
     mean,
 )
 from timetrial.optimizers.velo.tiling.chunks import over_tiles
+from timetrial.optimizers.velo.tiling.lines import beside_tiles, inside
 from timetrial.optimizers.velo.tiling.tiles import Blocks, Group
 
 
@@ -82,14 +82,6 @@ def make_factors(group: Group, state: TensorState) -> Factors | None:
         factor(state.rows, group.by_row, rows, ~group.swapped),
         factor(state.columns, group.by_column, columns, group.swapped),
     )
-
-
-def beside_tiles(
-    group: Group, by_row: jax.Array, by_column: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The row block and the column block beside every tile."""
-    rows = jnp.take(by_row, group.by_row.of_tile, axis=0)
-    return rows, jnp.take(by_column, group.by_column.of_tile, axis=0)
 
 
 def scale_sources(group: Group, packed: Packed) -> tuple[jax.Array, ...]:

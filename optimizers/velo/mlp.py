@@ -19,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from timetrial.optimizers.velo.accumulators import TensorState, VectorState
-from timetrial.optimizers.velo.inputs import Packed, beside_tiles, scale_sources, scales
+from timetrial.optimizers.velo.inputs import Packed, scale_sources, scales
 from timetrial.optimizers.velo.layout import MLP_WIDTH
 from timetrial.optimizers.velo.network import MlpWeights
 from timetrial.optimizers.velo.tiling.chunks import over_tiles
+from timetrial.optimizers.velo.tiling.lines import beside_tiles
 from timetrial.optimizers.velo.tiling.tiles import Blocks, Group
 
 _STEP = 1e-3

@@ -10,8 +10,11 @@ import pytest
 
 from timetrial.framework.entries import Horizon
 from timetrial.optimizers.celo2 import scale_by_celo2, tensor_averages
+from timetrial.optimizers.celo2.averages import accumulate_matrices, init_matrices
 from timetrial.optimizers.celo2.entry import Celo2Settings, make_celo2
-from timetrial.optimizers.celo2.network import SHAPES
+from timetrial.optimizers.celo2.network import SHAPES, read_network
+from timetrial.optimizers.celo2.stacks import stack_of
+from timetrial.optimizers.celo2.update import matrix_direction
 
 OPTIONS = {"xla_llvm_disable_expensive_passes": True, "xla_backend_optimization_level": 0}
 
@@ -144,6 +147,36 @@ def test_masked_tensors_and_empty_leaves_stay_as_they_are():
     assert rms(found["a"]) == pytest.approx(1.0, rel=1e-3)
 
 
+def test_tiles_of_many_matrices_and_a_program_of_ones_own_give_the_same_directions():
+    # The large narrow matrix has its own program, the others are stored as padded tiles.
+    shapes = {"narrow": (8_200, 8), "many": (2, 70, 40), "row": (1, 9), "one": (1, 1)}
+    rng = np.random.default_rng(3)
+    params, grads = (
+        {n: jnp.asarray(rng.normal(size=s), jnp.float32) for n, s in shapes.items()}
+        for _ in range(2)
+    )
+    state = BASE.init(params)
+    assert (len(state.tiles), len(state.matrices), state.vectors) == (1, 1, None)
+    together, _ = updater(BASE)(grads, state, params)
+    for name, shape in shapes.items():
+        stack = update_stack(params[name], grads[name], shape)
+        np.testing.assert_allclose(together[name], stack, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def update_stack(params, grads, shape):
+    """The direction of a tensor by the program of stacks, the first update."""
+    stack = stack_of([shape], [0], shape[-2:])
+    state = init_matrices(sum(stack.counts), stack.shape)
+    g, p = stack.pack([grads]), stack.pack([params])
+
+    def direction(g, p):
+        return matrix_direction(read_network(THETA), accumulate_matrices(state, g), g, p)
+
+    x = jax.jit(direction, compiler_options=OPTIONS)(g, p)
+    x = x / jnp.sqrt(jnp.mean(x * x, (-2, -1), keepdims=True))
+    return stack.unpack(x)[0]
+
+
 def test_gradients_are_accumulated_by_multi_steps():
     tx = optax.MultiSteps(BASE, 2)
     params = {"v": tree(1)["vector"]}
@@ -213,4 +246,4 @@ def test_the_harness_gives_embeddings_and_vectors_to_adamw():
     state = tx.init({"embed": jnp.ones((3, 2)), "w": jnp.ones((3, 2)), "b": jnp.ones(2)})
     adam, celo2 = (jax.tree.leaves(state.inner_states[n]) for n in ("adam", "celo2"))
     assert sum(x.size for x in adam if x.ndim) == 2 * (6 + 2)
-    assert [x.shape for x in celo2 if x.ndim == 4] == [(3, 1, 3, 2)]
+    assert [x.shape for x in celo2 if x.ndim == 4] == [(1, 3, 16, 16)]  # one tile
