@@ -24,7 +24,7 @@ from timetrial.optimizers.weights import load_celo2
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures" / "celo2"
 FILES = sorted(FIXTURES.glob("celo2_*.npz"))
-QUICK = ("celo2_harness", "celo2_mix_orth")
+QUICK = ("celo2_harness", "celo2_mix_base")
 FORCED, FREE = 1e-5, 1e-5
 FORCED_ORTHOGONAL, FREE_ORTHOGONAL = 2e-4, 3e-2
 # Compiling takes most of the time; the numbers do not need the expensive passes.

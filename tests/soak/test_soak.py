@@ -36,7 +36,9 @@ def soak(tmp_path_factory: pytest.TempPathFactory) -> Soak:
     return Soak(tmp_path_factory.mktemp("soak"))
 
 
-@pytest.mark.parametrize("name", list(KILLS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "tune" else n for n in KILLS]
+)
 def test_nothing_is_lost_after_kill_9(name: str, soak: Soak):
     story = soak.story(name, KILLS[name])
     assert story.faults == []

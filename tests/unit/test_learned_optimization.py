@@ -245,7 +245,7 @@ def test_the_library_is_never_imported() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_with_the_library_itself() -> None:
     """Its own optimizers, driven by its own interface and by ours."""
-    pytest.importorskip("learned_optimization.optimizers.base")
+    pytest.importorskip("learned_optimization.optimizers.nadamw")  # the stand-in has no such module
     from learned_optimization.optimizers import nadamw, optax_opts, optimizer_wrappers
 
     assert is_installed()

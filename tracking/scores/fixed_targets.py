@@ -169,7 +169,7 @@ def _chosen(
         )
     found = table.set_index("workload")[column]
     if not found.index.is_unique:
-        twice = sorted(set(found.index[found.index.duplicated()]))
+        twice = sorted(set(map(str, found.index[found.index.duplicated()])))
         raise UserError(f"{where}: expected one target per workload, got more for {twice}")
     try:
         series = found.astype(float).dropna().rename("target").sort_index()
