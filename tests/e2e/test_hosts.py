@@ -68,6 +68,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Seen]]:
             process.wait()
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one_with_two_devices(three: list[Seen]) -> None:
     first, second, alone = (one["steps"] for one in three)
     assert first["evaluations"] == second["evaluations"] == alone["evaluations"]
@@ -76,6 +77,7 @@ def test_two_processes_have_the_losses_of_one_with_two_devices(three: list[Seen]
     assert len(alone["losses"]) == 16
 
 
+@pytest.mark.slow
 def test_under_a_time_budget_all_decide_by_the_first_ones_clock(three: list[Seen]) -> None:
     """The second clock runs 1.5 times as fast; each deciding by its own, they would part."""
     first, second = (one["seconds"] for one in three[:2])
@@ -89,6 +91,7 @@ def test_under_a_time_budget_all_decide_by_the_first_ones_clock(three: list[Seen
     assert all(alone[step] == first["losses"][step] for step in common)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_ends_all_after_the_same_update(three: list[Seen]) -> None:
     first, second, alone = (one["interrupted"] for one in three)
     assert first["code"] == second["code"] == 143
@@ -103,6 +106,7 @@ def test_a_signal_to_one_ends_all_after_the_same_update(three: list[Seen]) -> No
     assert resumed["evaluations"] == alone["evaluations"], "as never interrupted"
 
 
+@pytest.mark.slow
 def test_a_lost_host_ends_the_run_in_one_line_and_the_command_continues(
     three: list[Seen],
 ) -> None:
@@ -118,11 +122,13 @@ def test_a_lost_host_ends_the_run_in_one_line_and_the_command_continues(
     assert [step for step, _ in continued["evaluations"]] == [0, 5, 10, 15, 20]
 
 
+@pytest.mark.slow
 def test_an_array_divided_between_hosts_is_saved_and_restored(three: list[Seen]) -> None:
     for one in three[:2]:
         assert one["divided"] == {"same": True, "parts": 3}  # the table, and Adam's two averages
 
 
+@pytest.mark.slow
 def test_hosts_that_were_started_differently_are_refused_in_one_line(three: list[Seen]) -> None:
     for index, one in enumerate(three[:2]):
         assert one["refused"] == (
@@ -131,6 +137,7 @@ def test_hosts_that_were_started_differently_are_refused_in_one_line(three: list
         )
 
 
+@pytest.mark.slow
 def test_the_first_host_alone_records_and_shows_the_run(three: list[Seen]) -> None:
     assert three[1]["messages"].count("tiny adam") == 0
     assert "tiny adam seed 0: 16 steps" in three[0]["messages"]
