@@ -149,7 +149,8 @@ class Suite:
         ``all`` excludes plug-ins: a suite does not depend on other installed packages. Optimizers
         that cannot run here are left out.
         """
-        return tuple(name for name in self._named() if name not in self.left_out())
+        left_out = self.left_out()
+        return tuple(name for name in self._named() if name not in left_out)
 
     def left_out(self) -> dict[str, str]:
         """The optimizers that cannot run here, each with the reason."""
