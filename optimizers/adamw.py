@@ -15,12 +15,12 @@ import optax
 
 from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.optimizers.precision import in_float32
-from timetrial.optimizers.settings import ADAMW_SPACE, MomentSettings, decayed
+from timetrial.optimizers.settings import ADAMW_SPACE, DecayedMomentSettings, decayed
 
 
 @dataclasses.dataclass(frozen=True)
-class AdamwSettings(MomentSettings):
-    """Settings of AdamW; see MomentSettings."""
+class AdamwSettings(DecayedMomentSettings):
+    """Settings of AdamW; see DecayedMomentSettings."""
 
     weight_decay: float = 0.01
 

@@ -19,12 +19,12 @@ from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.ranges import check
 from timetrial.framework.spaces import OneOf, Range, Space
 from timetrial.optimizers.precision import in_float32
-from timetrial.optimizers.settings import ADAMW_SPACE, MomentSettings, decayed
+from timetrial.optimizers.settings import ADAMW_SPACE, DecayedMomentSettings, decayed
 
 
 @dataclasses.dataclass(frozen=True)
-class AdemamixSettings(MomentSettings):
-    """Settings of AdEMAMix; see MomentSettings for the others.
+class AdemamixSettings(DecayedMomentSettings):
+    """Settings of AdEMAMix; see DecayedMomentSettings for the others.
 
     Attributes:
         b3: final decay of the slow momentum, in [0, 1). It rises from ``b1``.

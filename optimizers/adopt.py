@@ -15,12 +15,12 @@ import optax
 from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.spaces import OneOf, Space
 from timetrial.optimizers.precision import in_float32
-from timetrial.optimizers.settings import ADAMW_SPACE, MomentSettings, decayed
+from timetrial.optimizers.settings import ADAMW_SPACE, DecayedMomentSettings, decayed
 
 
 @dataclasses.dataclass(frozen=True)
-class AdoptSettings(MomentSettings):
-    """Settings of ADOPT; see MomentSettings for the others.
+class AdoptSettings(DecayedMomentSettings):
+    """Settings of ADOPT; see DecayedMomentSettings for the others.
 
     Attributes:
         eps: smallest root of the second moment, > 0.

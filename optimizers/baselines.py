@@ -22,44 +22,20 @@ import optax
 from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.ranges import check
 from timetrial.framework.spaces import OneOf, Range, Space
-from timetrial.optimizers.schedules import warmup_cosine, warmup_linear
-from timetrial.optimizers.settings import ADAMW_SPACE, NADAMW_SPACE, REGULARISATION
+from timetrial.optimizers.schedules import warmup_linear
+from timetrial.optimizers.settings import (
+    ADAMW_SPACE,
+    NADAMW_SPACE,
+    REGULARISATION,
+    MomentSettings,
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class AdamSettings:
-    """Settings of Adam and NAdam.
-
-    Attributes:
-        learning_rate: peak of the warm-up + cosine schedule, >= 0.
-        b1, b2: decay of the first and second moment, in [0, 1).
-        eps: added to the root of the second moment, > 0.
-        warmup_fraction: share of the schedule spent warming up, in [0, 1).
-        end_factor: final learning rate as a factor of the peak, in [0, 1].
-        weight_decay: decoupled, multiplied by the learning rate, on all parameters, >= 0; Adam
-            with it is AdamW.
-    """
+class AdamSettings(MomentSettings):
+    """Settings of Adam and NAdam; Adam with weight decay is AdamW. See MomentSettings."""
 
     learning_rate: float = 5e-3
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    warmup_fraction: float = 0.05
-    end_factor: float = 1e-4
-    weight_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        check(self, learning_rate=">= 0", b1="[0, 1)", b2="[0, 1)", eps="> 0")
-        check(self, warmup_fraction="[0, 1)", end_factor="[0, 1]", weight_decay=">= 0")
-
-    def learning_rates(self, horizon: Horizon) -> optax.Schedule:
-        """Learning rate by number of updates made."""
-        return warmup_cosine(
-            self.learning_rate,
-            horizon,
-            warmup_fraction=self.warmup_fraction,
-            end_factor=self.end_factor,
-        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ import optax
 from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.optimizers.baselines import scale_by_nadam
 from timetrial.optimizers.precision import in_float32
-from timetrial.optimizers.settings import NADAMW_SPACE, MomentSettings, decayed
+from timetrial.optimizers.settings import NADAMW_SPACE, DecayedMomentSettings, decayed
 
 LEAST_SHARE: Final = 1e-3
 """Smallest share of kept elements that the others are scaled up by."""
@@ -47,8 +47,8 @@ def _agreeing(update: jax.Array, grad: jax.Array) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class CautiousSettings(MomentSettings):
-    """Settings of Cautious NAdamW; see MomentSettings."""
+class CautiousSettings(DecayedMomentSettings):
+    """Settings of Cautious NAdamW; see DecayedMomentSettings."""
 
     learning_rate: float = 0.0017486387539278373
     warmup_fraction: float = 0.02

@@ -26,7 +26,7 @@ from timetrial.framework.roles import Role
 from timetrial.framework.spaces import OneOf, Range, Space
 from timetrial.optimizers.blocks import Blocks
 from timetrial.optimizers.linalg import eigh
-from timetrial.optimizers.settings import REGULARISATION, VECTORS, MomentSettings, by_role
+from timetrial.optimizers.settings import REGULARISATION, VECTORS, DecayedMomentSettings, by_role
 
 HIGHEST: Final = jax.lax.Precision.HIGHEST
 _TINY: Final = 1e-25  # added to norms
@@ -249,8 +249,8 @@ def _inverse_root(
 
 
 @dataclasses.dataclass(frozen=True)
-class ShampooSettings(MomentSettings):
-    """Settings of Distributed Shampoo; see MomentSettings for the others.
+class ShampooSettings(DecayedMomentSettings):
+    """Settings of Distributed Shampoo; see DecayedMomentSettings for the others.
 
     Attributes:
         weight_decay: added to the update before the momentum, times the parameters, >= 0.

@@ -17,12 +17,12 @@ from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.ranges import check
 from timetrial.framework.spaces import OneOf, Range, Space
 from timetrial.optimizers.precision import in_float32
-from timetrial.optimizers.settings import REGULARISATION, CosineSettings, decayed
+from timetrial.optimizers.settings import REGULARISATION, DecayedSettings, decayed
 
 
 @dataclasses.dataclass(frozen=True)
-class LionSettings(CosineSettings):
-    """Settings of Lion; see CosineSettings for the others.
+class LionSettings(DecayedSettings):
+    """Settings of Lion; see DecayedSettings for the others.
 
     Attributes:
         b1: weight of the momentum in the sign, in [0, 1).

@@ -24,12 +24,12 @@ from timetrial.framework.roles import Role
 from timetrial.framework.spaces import OneOf, Range, Space
 from timetrial.framework.types import PyTree
 from timetrial.optimizers.precision import in_float32
-from timetrial.optimizers.settings import REGULARISATION, CosineSettings, decayed
+from timetrial.optimizers.settings import REGULARISATION, DecayedSettings, decayed
 
 
 @dataclasses.dataclass(frozen=True)
-class MuonSettings(CosineSettings):
-    """Settings of Muon and of the AdamW beside it; see CosineSettings for the others.
+class MuonSettings(DecayedSettings):
+    """Settings of Muon and of the AdamW beside it; see DecayedSettings for the others.
 
     Attributes:
         learning_rate: peak of the schedule for what Muon updates, >= 0.
@@ -67,10 +67,10 @@ class MuonSettings(CosineSettings):
         check(self, b1="[0, 1)", b2="[0, 1)", eps="> 0")
 
     @property
-    def adamw(self) -> CosineSettings:
+    def adamw(self) -> DecayedSettings:
         """Learning rate, schedule and weight decay of the AdamW part."""
         rate = self.adamw_learning_rate
-        return CosineSettings(
+        return DecayedSettings(
             self.learning_rate if rate is None else rate,
             self.warmup_fraction,
             self.end_factor,

@@ -30,16 +30,13 @@ class CosineSettings:
         learning_rate: peak of the warm-up + cosine schedule, >= 0.
         warmup_fraction: share of the schedule spent warming up, in [0, 1).
         end_factor: final learning rate as a factor of the peak, in [0, 1].
-        weight_decay: decoupled, multiplied by the learning rate, >= 0.
-        decay_vectors: true decays norms, biases and scalars, too, as AlgoPerf's baselines do; false
-            leaves them out, by the workload's roles.
+        weight_decay: decoupled, multiplied by the learning rate, on all parameters, >= 0.
     """
 
     learning_rate: float = 1e-3
     warmup_fraction: float = 0.05
     end_factor: float = 1e-4
     weight_decay: float = 0.0
-    decay_vectors: bool = True
 
     def __post_init__(self) -> None:
         check(self, learning_rate=">= 0", warmup_fraction="[0, 1)", end_factor="[0, 1]")
@@ -73,8 +70,26 @@ class MomentSettings(CosineSettings):
         check(self, b1="[0, 1)", b2="[0, 1)", eps="> 0")
 
 
+@dataclasses.dataclass(frozen=True)
+class DecayedSettings(CosineSettings):
+    """Settings of optimizers whose weight decay ``decayed`` applies; see CosineSettings.
+
+    Attributes:
+        weight_decay: decoupled, multiplied by the learning rate, >= 0.
+        decay_vectors: true decays norms, biases and scalars, too, as AlgoPerf's baselines do; false
+            leaves them out, by the workload's roles.
+    """
+
+    decay_vectors: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class DecayedMomentSettings(MomentSettings, DecayedSettings):
+    """Settings of such optimizers with two moments; see MomentSettings and DecayedSettings."""
+
+
 def decayed(
-    direction: optax.GradientTransformation, settings: CosineSettings, horizon: Horizon
+    direction: optax.GradientTransformation, settings: DecayedSettings, horizon: Horizon
 ) -> optax.GradientTransformation:
     """``p -= lr * (direction + weight_decay * p)`` with the schedule of the settings."""
 

@@ -26,7 +26,7 @@ from timetrial.framework.spaces import OneOf, Range, Space
 from timetrial.optimizers.linalg import eigh, orthonormal
 from timetrial.optimizers.settings import (
     REGULARISATION,
-    MomentSettings,
+    DecayedMomentSettings,
     by_role,
     decayed,
 )
@@ -221,8 +221,8 @@ def _refreshed(axes: list[tuple[int, ...]], tensors: list[Tensor]) -> list[Tenso
 
 
 @dataclasses.dataclass(frozen=True)
-class SoapSettings(MomentSettings):
-    """Settings of SOAP; see MomentSettings for the others.
+class SoapSettings(DecayedMomentSettings):
+    """Settings of SOAP; see DecayedMomentSettings for the others.
 
     Attributes:
         statistics_decay: decay of the preconditioners' averages, in [0, 1); null takes ``b2``.

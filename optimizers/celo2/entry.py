@@ -26,7 +26,7 @@ from timetrial.framework.roles import Role, Roles
 from timetrial.framework.spaces import Range, Space
 from timetrial.framework.types import PyTree
 from timetrial.optimizers.celo2.transform import scale_by_celo2
-from timetrial.optimizers.schedules import warmup_cosine
+from timetrial.optimizers.settings import CosineSettings
 from timetrial.optimizers.weights import (
     LearnedWeights,
     WeightsError,
@@ -64,15 +64,12 @@ def _best_available(name: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Celo2BaseSettings:
-    """Settings of Celo2-base.
+class Celo2BaseSettings(CosineSettings):
+    """Settings of Celo2-base; see CosineSettings for the others.
 
     Attributes:
         learning_rate: peak of the warm-up + cosine schedule, >= 0: the root mean square of the
             change of every matrix per update, before weight decay.
-        warmup_fraction: share of the schedule spent warming up, in [0, 1).
-        end_factor: final learning rate as a factor of the peak, in [0, 1].
-        weight_decay: decoupled, multiplied by the learning rate, on all parameters, >= 0.
         weights: ``celo2-base``, the published ones (``timetrial fetch celo2-base``), ``embedded``
             or the path of a file; by default the published ones if they have been fetched.
         weights_sha256: digest of the file of the weights; part of the run's identity. Filled in
@@ -82,17 +79,13 @@ class Celo2BaseSettings:
     published: ClassVar[str] = "celo2-base"
 
     learning_rate: float = 1e-2
-    warmup_fraction: float = 0.05
-    end_factor: float = 1e-4
-    weight_decay: float = 0.0
     weights: UserPath = dataclasses.field(
         default_factory=functools.partial(_best_available, "celo2-base")
     )
     weights_sha256: str = ""
 
     def __post_init__(self) -> None:
-        check(self, learning_rate=">= 0", warmup_fraction="[0, 1)", end_factor="[0, 1]")
-        check(self, weight_decay=">= 0")
+        super().__post_init__()
         if not self.weights:
             raise ValueError(f"weights: expected {self.published}, embedded or a path, got nothing")
         found = load(self.published, self.weights).sha256
@@ -102,15 +95,6 @@ class Celo2BaseSettings:
                 f"{self.weights!r} here have {found}"
             )
         object.__setattr__(self, "weights_sha256", found)
-
-    def learning_rates(self, horizon: Horizon) -> optax.Schedule:
-        """Learning rate by number of updates made."""
-        return warmup_cosine(
-            self.learning_rate,
-            horizon,
-            warmup_fraction=self.warmup_fraction,
-            end_factor=self.end_factor,
-        )
 
 
 @dataclasses.dataclass(frozen=True)

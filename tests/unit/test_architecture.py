@@ -83,7 +83,7 @@ OPTIMIZERS_MAY_IMPORT = {
     "velo/weights": ("velo.weights", "velo.layout", "weights"),
     "velo": ("velo", "weights"),
     "celo": ("celo", "velo", "weights"),
-    "celo2": ("celo2", "velo.tiling", "weights", "schedules"),
+    "celo2": ("celo2", "velo.tiling", "weights", "settings"),
     "metatraining": ("metatraining", "velo", "weights"),
     "adapters": ("adapters",),
 }

@@ -92,3 +92,5 @@ def test_the_setting_is_one_of_every_optimizer_with_decoupled_decay():
     for name in DECAYING:
         fields = {field.name for field in dataclasses.fields(OPTIMIZERS[name].settings)}
         assert {"decay_vectors", "weight_decay"} <= fields
+    having = [n for n, e in OPTIMIZERS.built_in.items() if hasattr(e.settings, "decay_vectors")]
+    assert sorted(having) == sorted(DECAYING)  # no other one has a setting without effect
