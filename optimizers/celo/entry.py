@@ -21,6 +21,7 @@ from timetrial.optimizers.celo.transform import celo, celo_adam
 from timetrial.optimizers.weights import (
     LearnedWeights,
     WeightsError,
+    choice,
     is_fetched,
     load_celo,
     load_celo_adam,
@@ -82,18 +83,18 @@ def load(settings: CeloSettings) -> LearnedWeights:
     Raises:
         UserError: they are missing, damaged, of another rule, or have another digest than given.
     """
-    read = load_celo_adam if isinstance(settings, CeloAdamSettings) else load_celo
+    found = _read(settings.published, settings.weights)
+    choice.checked_digest(settings.weights, settings.weights_sha256, found.sha256)
+    return found
+
+
+def _read(name: str, weights: str) -> LearnedWeights:
+    """The published weights of this name, or those of a file for the same rule."""
+    read = load_celo_adam if name == CeloAdamSettings.published else load_celo
     try:
-        named = settings.weights == settings.published
-        found = published(settings.published) if named else read(Path(settings.weights))
+        return published(name) if weights == name else read(Path(weights))
     except WeightsError as error:
         raise UserError(f"optimizer.weights: {error}") from error
-    if settings.weights_sha256 not in ("", found.sha256):
-        raise ValueError(
-            f"weights_sha256: expected {settings.weights_sha256}, but the weights "
-            f"{settings.weights!r} here have {found.sha256}"
-        )
-    return found
 
 
 def unavailable(settings: type[CeloSettings]) -> Callable[[], str]:
@@ -123,12 +124,11 @@ def told_steps(settings: CeloSettings, horizon: Horizon) -> int:
     Raises:
         UserError: the number of steps of the budget is unknown.
     """
-    if horizon.steps is None:
-        raise UserError(
-            "Celo is built for a number of steps: expected budget.steps, or "
-            "budget.expected_steps with budget.seconds"
-        )
-    return max(1, int(settings.prompt * horizon.steps))
+    unknown = (
+        "Celo is built for a number of steps: expected budget.steps, or "
+        "budget.expected_steps with budget.seconds"
+    )
+    return choice.prompted_steps(settings.prompt, horizon, unknown)
 
 
 def make(settings: CeloSettings, horizon: Horizon) -> optax.GradientTransformation:

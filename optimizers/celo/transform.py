@@ -31,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from timetrial.optimizers import calls
 from timetrial.optimizers.celo.scheduler import (
     Scheduler,
     SchedulerState,
@@ -38,7 +39,7 @@ from timetrial.optimizers.celo.scheduler import (
     read_scheduler,
     schedule,
 )
-from timetrial.optimizers.velo import accumulators, calls, core
+from timetrial.optimizers.velo import accumulators, core
 from timetrial.optimizers.velo.inputs import second_moments
 from timetrial.optimizers.velo.network import bank_of, float32_leaves, split_mlp
 from timetrial.optimizers.velo.tiling.tiles import Tiling, make_tiling

@@ -30,6 +30,7 @@ from timetrial.optimizers.settings import CosineSettings
 from timetrial.optimizers.weights import (
     LearnedWeights,
     WeightsError,
+    choice,
     is_fetched,
     load_celo2,
     published,
@@ -89,11 +90,7 @@ class Celo2BaseSettings(CosineSettings):
         if not self.weights:
             raise ValueError(f"weights: expected {self.published}, embedded or a path, got nothing")
         found = load(self.published, self.weights).sha256
-        if self.weights_sha256 not in ("", found):
-            raise ValueError(
-                f"weights_sha256: expected {self.weights_sha256}, but the weights "
-                f"{self.weights!r} here have {found}"
-            )
+        choice.checked_digest(self.weights, self.weights_sha256, found)
         object.__setattr__(self, "weights_sha256", found)
 
 

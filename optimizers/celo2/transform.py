@@ -32,6 +32,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from timetrial.optimizers import calls
 from timetrial.optimizers.celo2.averages import (
     MatrixState,
     TileState,
@@ -85,7 +86,7 @@ def scale_by_celo2(meta_params: Any, orthogonalize: bool = True) -> optax.Gradie
     network = read_network(meta_params)
 
     def init(params: PyTree) -> Celo2State:
-        plan = _plan(_float_leaves(params, "params"))
+        plan = _plan(calls.float_leaves("celo2", params, "params"))
         tiles = tuple(one.init_state() for one in plan.groups)
         matrices = tuple(init_matrices(sum(s.counts), s.shape) for s in plan.stacks)
         vectors = None if plan.tiles is None else init_vectors(plan.tiles.tiles, plan.tiles.tile[1])
@@ -232,15 +233,9 @@ def _read_call(grads: PyTree, params: PyTree) -> tuple[list[jax.Array], list[jax
     Raises:
         ValueError: an argument is missing, or has the wrong structure, shape or type.
     """
-    if params is None:
-        raise ValueError("celo2: update needs params, got None; call update(grads, state, params)")
-    found, expected = str(jax.tree.structure(grads)), str(jax.tree.structure(params))
-    if found != expected:
-        raise ValueError(
-            f"celo2: expected gradients with the structure of the parameters, {expected}, "
-            f"got {found}"
-        )
-    p, g = _float_leaves(params, "params"), _float_leaves(grads, "grads")
+    calls.require_params("celo2", params)
+    p = calls.float_leaves("celo2", params, "params")
+    g = calls.matching_leaves("celo2", grads, params)
     for x, y in zip(p, g, strict=True):
         if x.shape != y.shape:
             raise ValueError(f"celo2: expected a gradient of shape {x.shape}, got {y.shape}")
@@ -249,17 +244,6 @@ def _read_call(grads: PyTree, params: PyTree) -> tuple[list[jax.Array], list[jax
 
 def _clipped(grads: jax.Array) -> jax.Array:
     return jnp.clip(grads, -_LARGEST_GRADIENT, _LARGEST_GRADIENT)
-
-
-def _float_leaves(tree: PyTree, name: str) -> list[jax.Array]:
-    leaves = []
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        leaf = jnp.asarray(leaf)
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            where = name + jax.tree_util.keystr(path)
-            raise ValueError(f"celo2: {where}: expected floating-point numbers, got {leaf.dtype}")
-        leaves.append(leaf)
-    return leaves
 
 
 def _plan(leaves: Sequence[Any]) -> Plan:

@@ -27,6 +27,7 @@ from timetrial.optimizers.velo.weights import (
     has_google_weights,
     load_weights,
 )
+from timetrial.optimizers.weights import choice
 from timetrial.optimizers.weights.origins import PUBLISHED_ORIGINS, Origin, origin_of_file
 
 PAPER_MAX_TRAINING_STEPS = 200_000
@@ -61,11 +62,7 @@ class VeloFeedSettings:
         if not self.weights:
             raise ValueError("weights: expected google, embedded or a path, got nothing")
         found = load(self.weights).sha256
-        if self.weights_sha256 not in ("", found):
-            raise ValueError(
-                f"weights_sha256: expected {self.weights_sha256}, but the weights "
-                f"{self.weights!r} here have {found}"
-            )
+        choice.checked_digest(self.weights, self.weights_sha256, found)
         object.__setattr__(self, "weights_sha256", found)
 
 
@@ -118,12 +115,11 @@ def prompted_steps(settings: VeloSettings, horizon: Horizon) -> int:
     Raises:
         UserError: the number of steps of the budget is unknown.
     """
-    if horizon.steps is None:
-        raise UserError(
-            "VeLO is prompted with the number of steps: expected budget.steps, or "
-            "budget.expected_steps with budget.seconds; velo_feed needs neither"
-        )
-    return max(1, int(settings.prompt * horizon.steps))
+    unknown = (
+        "VeLO is prompted with the number of steps: expected budget.steps, or "
+        "budget.expected_steps with budget.seconds; velo_feed needs neither"
+    )
+    return choice.prompted_steps(settings.prompt, horizon, unknown)
 
 
 def told_steps(settings: VeloFeedSettings, horizon: Horizon) -> int:

@@ -42,7 +42,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from timetrial.optimizers.velo import calls, core
+from timetrial.optimizers import calls
+from timetrial.optimizers.velo import core
 from timetrial.optimizers.velo.loss_features import LossState, init_loss_state, update_loss_state
 from timetrial.optimizers.velo.network import MetaParameters, read_meta_parameters
 from timetrial.optimizers.velo.tiling.tiles import Tiling, make_tiling

@@ -81,10 +81,10 @@ OPTIMIZERS_MAY_IMPORT = {
     "weights": ("weights",),
     "velo/tiling": ("velo.tiling",),
     "velo/weights": ("velo.weights", "velo.layout", "weights"),
-    "velo": ("velo", "weights"),
-    "celo": ("celo", "velo", "weights"),
-    "celo2": ("celo2", "velo.tiling", "weights", "settings"),
-    "metatraining": ("metatraining", "velo", "weights"),
+    "velo": ("velo", "weights", "calls"),
+    "celo": ("celo", "velo", "weights", "calls"),
+    "celo2": ("celo2", "velo.tiling", "weights", "settings", "calls"),
+    "metatraining": ("metatraining", "velo", "celo2", "weights"),
     "adapters": ("adapters",),
 }
 

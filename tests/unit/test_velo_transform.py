@@ -14,7 +14,8 @@ import optax
 import pytest
 import velo_theta
 
-from timetrial.optimizers.velo import accumulation_steps, calls, tensor_averages, velo
+from timetrial.optimizers import calls
+from timetrial.optimizers.velo import accumulation_steps, tensor_averages, velo
 
 THETA = velo_theta.nested(velo_theta.theta_from_seed(7, 8, 4))
 N = 50

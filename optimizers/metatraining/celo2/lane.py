@@ -15,20 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from timetrial.optimizers.celo2.averages import DECAYS, SECOND_DECAY, Shape, factored_axes
+from timetrial.optimizers.celo2.orthogonal import orthogonalized
 from timetrial.optimizers.metatraining.celo2.vector import INPUTS, Theta
 
-Shape = tuple[int, ...]
-
-_DECAYS = np.array([0.9, 0.99, 0.999], np.float32)
-_RMS_DECAY = np.float32(0.95)
 _LARGEST_GRADIENT, _SMALL_GRADIENT = 1e3, 0.1
 _COMMON = 15
 """Inputs that every tensor has; matrices have the other 15, too."""
-
-_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-_NEWTON_SCHULZ_STEPS = 5
-"""Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024,
-https://kellerjordan.github.io/posts/muon."""
 
 
 class Celo2State(NamedTuple):
@@ -49,12 +42,6 @@ class Celo2State(NamedTuple):
     rows: tuple[jax.Array, ...]
     columns: tuple[jax.Array, ...]
     diagonals: jax.Array
-
-
-def factored_axes(shape: Shape) -> tuple[int, int]:
-    """The second largest and the largest axis; of equal ones the last is the largest."""
-    order = np.argsort(np.asarray(shape), kind="stable")
-    return int(order[-2]), int(order[-1])
 
 
 def init_state(shapes: Sequence[Shape]) -> Celo2State:
@@ -104,7 +91,7 @@ def directions(
     found: list[jax.Array] = list(grads)
     for i, shape, output in zip(order, shapes, outputs, strict=True):
         if orthogonalize and len(shape) >= 2:
-            output = _normalised(_orthogonal(output.reshape(shape)).reshape(output.shape))
+            output = _normalised(orthogonalized(output.reshape(shape)).reshape(output.shape))
         found[i] = output.reshape(shape)
     return found, state
 
@@ -121,7 +108,7 @@ def _pieces(flat: jax.Array, shapes: Sequence[Shape]) -> list[jax.Array]:
 
 def _averaged(old: jax.Array, new: jax.Array) -> jax.Array:
     """Averages (3, ...) of the three decays after one more value."""
-    decay = _DECAYS.reshape(3, *[1] * (old.ndim - 1))
+    decay = DECAYS.reshape(3, *[1] * (old.ndim - 1))
     return old * decay + new * (np.float32(1.0) - decay)
 
 
@@ -157,7 +144,7 @@ def _accumulate(
     factor.append(_safe_rsqrt(diagonals + 1e-9))
     new = Celo2State(
         _averaged(state.momenta, g),
-        _RMS_DECAY * state.squares + (np.float32(1.0) - _RMS_DECAY) * g * g,
+        SECOND_DECAY * state.squares + (np.float32(1.0) - SECOND_DECAY) * g * g,
         tuple(new_rows),
         tuple(new_columns),
         diagonals,
@@ -210,16 +197,3 @@ def _network(theta: Theta, inputs: jax.Array, shapes: Sequence[Shape]) -> list[j
     h = jax.nn.relu(theta.w1.T @ h + theta.b1[:, None])
     outputs = _pieces(theta.w2 @ h + theta.b2, shapes)
     return [_normalised(x.reshape(-1, n)) for x, n in zip(outputs, groups, strict=True)]
-
-
-def _orthogonal(x: jax.Array) -> jax.Array:
-    """Newton-Schulz on the matrices of the last two axes: singular values of about 0.7 to 1.2."""
-    wide = x.shape[-2] <= x.shape[-1]
-    x = x if wide else x.swapaxes(-1, -2)
-    x = x / (jnp.sqrt(jnp.sum(x * x, axis=(-2, -1), keepdims=True)) + 1e-8)
-    a, b, c = _NEWTON_SCHULZ
-    with jax.default_matmul_precision("highest"):
-        for _ in range(_NEWTON_SCHULZ_STEPS):
-            square = x @ x.swapaxes(-1, -2)
-            x = a * x + (b * square + c * (square @ square)) @ x
-    return x if wide else x.swapaxes(-1, -2)

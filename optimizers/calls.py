@@ -1,4 +1,4 @@
-"""Arguments and results of ``update`` that the learned optimizers with a loss share.
+"""Arguments and results of ``update`` that the learned optimizers share.
 
 Boundary: checks and casts; computes no step.
 """
@@ -44,15 +44,12 @@ def read_call(
     Raises:
         ValueError: an argument is missing, or has the wrong structure, shape or type.
     """
-    if params is None:
-        raise ValueError(
-            f"{owner}: update needs params, got None; call update(grads, state, params)"
-        )
+    require_params(owner, params)
     loss = _scalar(owner, "value", value, "the training loss of the gradients")
     remaining = None
     if remaining_fraction is not None:
         remaining = _scalar(owner, "remaining_fraction", remaining_fraction, "the training left")
-    p, g = float_leaves(owner, params, "params"), _matching_leaves(owner, grads, params)
+    p, g = float_leaves(owner, params, "params"), matching_leaves(owner, grads, params)
     if weight_decay > 0:
         loss = loss + sum(weight_decay * jnp.sum(x.astype(jnp.float32) ** 2) for x in p)
         g = [
@@ -60,6 +57,14 @@ def read_call(
             for x, y in zip(p, g, strict=True)
         ]
     return Call(g, p, loss, remaining)
+
+
+def require_params(owner: str, params: PyTree) -> None:
+    """Raises a ValueError where the parameters are missing."""
+    if params is None:
+        raise ValueError(
+            f"{owner}: update needs params, got None; call update(grads, state, params)"
+        )
 
 
 def rounded(param: jax.Array, change: jax.Array) -> jax.Array:
@@ -86,7 +91,12 @@ def float_leaves(owner: str, tree: PyTree, name: str) -> list[jax.Array]:
     return leaves
 
 
-def _matching_leaves(owner: str, grads: PyTree, params: PyTree) -> list[jax.Array]:
+def matching_leaves(owner: str, grads: PyTree, params: PyTree) -> list[jax.Array]:
+    """Leaves of the gradients, as arrays.
+
+    Raises:
+        ValueError: their tree is not that of the parameters, or they are no floating-point numbers.
+    """
     found, expected = str(jax.tree.structure(grads)), str(jax.tree.structure(params))
     if found != expected:
         raise ValueError(
