@@ -16,6 +16,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from timetrial.framework.errors import UserError
 from timetrial.framework.files import PRIVATE, make_private_directory
@@ -36,6 +37,20 @@ class TakenError(UserError):
 
 class AlreadyFinishedError(UserError):
     """The run is recorded as finished, and its state was not kept."""
+
+
+class SupersededError(UserError):
+    """Another worker has taken the run over: this attempt does not count."""
+
+
+class Owner(Protocol):
+    """A claim of a run that other machines respect."""
+
+    def stopped(self) -> int:
+        """The signal to end the run with, because it was lost or cancelled; 0 without."""
+
+    def confirm(self) -> bool:
+        """True when the claim still holds; asked before the run is recorded as finished."""
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from timetrial.bench.claims import AlreadyFinishedError, claimed
+from timetrial.bench.claims import AlreadyFinishedError, Owner, SupersededError, claimed
 from timetrial.bench.naming import (
     end_tags,
     entry_tags,
@@ -71,6 +71,7 @@ def run(
     callbacks: Sequence[cb.Callback] = (),
     directory: Path | None = None,
     again: bool = False,
+    owner: Owner | None = None,
 ) -> RunResult:
     """Makes one run; records it in a journal, mirrored to the store, and saves it.
 
@@ -84,9 +85,11 @@ def run(
         callbacks: further callbacks, called after the default ones.
         directory: directory of the run's checkpoints; None, or a foreign optimizer, saves nothing.
         again: begin another run if the one in the directory is over; else its result is returned.
+        owner: claim of the run that other machines respect.
 
     Raises:
         TakenError: another process makes the run.
+        SupersededError: another worker has taken it over; it is recorded as KILLED here.
         AlreadyFinishedError: the run is over, and its state was not kept.
         UserError: the checkpoint belongs to another configuration or to other devices.
         Interrupted: a signal came; the run is saved and recorded as KILLED.
@@ -98,18 +101,18 @@ def run(
         attempt = begun(config, workshop, directory, expected_steps, again=again)
         if isinstance(attempt.setup, Setup) and attempt.origin.over:
             return result_of(attempt.setup, attempt.origin)
-        if watch is not None and attempt.origin.note:
-            watch.note(attempt.origin.note)
-        signalled = stack.enter_context(noted())
+        signalled = _first_of(stack.enter_context(noted()), owner)
         recording = recording_of(store, attempt, workshop, tags or {})
-        with (
-            ended(recording, attempt.clock, attempt.started) as results,
-            errors_of_plugins("during the run"),
-        ):
+        with ended(recording, attempt, owner) as results, errors_of_plugins("during the run"):
             results.append(trained(attempt, recording, watch, callbacks, signalled))
         if number := signalled():  # it came after the last update
             raise Interrupted(number)
     return results[0]
+
+
+def _first_of(signalled: Callable[[], int], owner: Owner | None) -> Callable[[], int]:
+    """Returns the function that gives the signal of this process, or of a lost claim."""
+    return signalled if owner is None else lambda: signalled() or owner.stopped()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +174,8 @@ def trained(
         Exception: the error of building its objects.
     """
     setup, clock = attempt.setup, attempt.clock
+    if watch is not None and attempt.origin.note:
+        watch.note(attempt.origin.note)
     if isinstance(setup, Exception):
         raise setup
     chosen = [*default_callbacks(setup, recording, watch, clock.meter), *callbacks]
@@ -253,9 +258,11 @@ def saving(
 
 @contextmanager
 def ended(
-    recording: Recording | Unrecorded, clock: Clock, started: float
+    recording: Recording | Unrecorded, attempt: Attempt, owner: Owner | None = None
 ) -> Iterator[list[RunResult]]:
     """Ends the record of a run with its status; a failed one has its error and traceback.
+
+    A run that another worker has taken over is KILLED, whatever its result.
 
     Yields:
         A list for the result; without a result the run failed or was interrupted.
@@ -264,9 +271,11 @@ def ended(
     status, tags, files = Status.FAILED, {}, {}
     try:
         yield results
+        if owner is not None and not owner.confirm():
+            raise SupersededError("another worker has taken this run over")
         pruned = results[0].reason is StopReason.PRUNED
         status, tags = Status.KILLED if pruned else Status.FINISHED, end_tags(results[0])
-    except (KeyboardInterrupt, StorageError):  # not the optimizer's fault
+    except (KeyboardInterrupt, StorageError, SupersededError):  # not the optimizer's fault
         status = Status.KILLED
         raise
     except Exception as error:
@@ -274,10 +283,10 @@ def ended(
         files = {schema.TRACEBACK_ARTIFACT: masked("".join(traceback.format_exception(error)))}
         raise
     finally:
-        wall_seconds = time.perf_counter() - started
+        wall_seconds = time.perf_counter() - attempt.started
         result = results[0] if results else None
         with held():
-            recording.end(status, tags, summary(result, clock, wall_seconds), files)
+            recording.end(status, tags, summary(result, attempt.clock, wall_seconds), files)
         recording.send()
 
 

@@ -131,6 +131,15 @@ class Display:
             self._race_bar = self._bars.add_task("race", total=total, completed=skipped, text="")
             self._draw()
 
+    def at(self, done: int, total: int) -> None:
+        """Sets the number of ended runs and of all: other workers make some."""
+        self._done, self._total = done, total
+        if self._race_bar is None and total > 1:
+            self._race_bar = self._bars.add_task("race", total=total, completed=done, text="")
+        if self._race_bar is not None:
+            self._bars.update(self._race_bar, total=total)
+            self._draw()
+
     def again(self, count: int) -> None:
         """Adds repeated runs to the race."""
         self._total += count

@@ -12,16 +12,16 @@ import time
 from collections.abc import Mapping, Sequence
 
 from timetrial.bench import suite as suites
-from timetrial.bench.claims import AlreadyFinishedError, TakenError, is_taken
+from timetrial.bench.claims import TakenError, is_taken
 from timetrial.bench.experiment import run
+from timetrial.bench.launch.graph import Plan
+from timetrial.bench.making import Maker
 from timetrial.bench.naming import run_name
 from timetrial.bench.planning import (
     headline,
-    is_suspect,
     obstacles,
     planned,
     print_left_out,
-    sets_budgets,
     suspect_digests,
     time_budget,
 )
@@ -32,9 +32,8 @@ from timetrial.bench.suite import Suite
 from timetrial.bench.syncing import deliver_again, opened
 from timetrial.bench.workshop import Workshop, guessed_program, lacks_steps
 from timetrial.framework import config as configuration
-from timetrial.framework.budget import StopReason
 from timetrial.framework.config import RunConfig, Tracking
-from timetrial.framework.errors import StorageError, UserError, reason_of
+from timetrial.framework.errors import UserError
 from timetrial.framework.records import Row, RunRecord, RunResult
 from timetrial.framework.signals import raise_interrupted
 from timetrial.framework.types import Condition, Status
@@ -137,7 +136,7 @@ def race(
     expected = sum(suite.expected_seconds(c.workload.name) for c in configs) / len(configs)
     with raise_interrupted(), Display(expected_seconds=expected) as display:
         display.race(len(configs), skipped)
-        course = Course(suite, tracking, done, store, Workshop(), display)
+        course = Course(suite, tracking, done, Maker(store, Workshop(), display))
         failed = make_planned(course)
         if repeat_suspect and Condition.TIME in suite.conditions:
             failed += make_suspect_again(course)
@@ -156,19 +155,25 @@ class Course:
         suite: the suite.
         tracking: store and experiment of the runs.
         done: digests of the configurations that need no further run; grows.
-        store: the store, open.
-        workshop: keeps workload and program for the next run.
-        display: progress of the race.
+        maker: makes the runs, with the open store and the display of the race.
         again: make runs that are over once more.
     """
 
     suite: Suite
     tracking: Tracking
     done: set[str]
-    store: Store
-    workshop: Workshop
-    display: Display
+    maker: Maker
     again: bool = False
+
+    @property
+    def store(self) -> Store:
+        """The store, open."""
+        return self.maker.store
+
+    @property
+    def display(self) -> Display:
+        """Progress of the race."""
+        return self.maker.display
 
 
 def make_planned(course: Course) -> list[tuple[str, str]]:
@@ -297,79 +302,15 @@ def make_planned_run(
         tags: tags of the run.
         failed: grows by name and error of a failed run.
     """
-    display, workshop, digest = course.display, course.workshop, configuration.digest(config)
-    directory = run_directory(config)
-    steps = first_trial_steps(config, plan, course.store)
-    for attempt in range(2 if _sets_others(config, steps, tags) else 1):
-        if attempt:
-            display.again(1)
-        try:
-            result = run(
-                config,
-                course.store,
-                workshop,
-                watch=display.run(config),
-                tags=tags,
-                expected_steps=steps,
-                directory=directory,
-                again=course.again or attempt > 0,
-            )
-        except TakenError:
-            return False
-        except AlreadyFinishedError:
-            course.done.add(digest)
-            break
-        except StorageError:
-            raise
-        except Exception as error:  # one failed run does not end the race
-            failed.append((run_name(config), reason_of(error)))
-            display.failed(error)
-            break
+    digest = configuration.digest(config)
+    untold = lacks_steps(OPTIMIZERS[config.optimizer.name], config)
+    trials = Plan(plan).first_trials(config) if untold else []
+    try:
+        made = course.maker.make(config, tags, trials, again=course.again)
+    except TakenError:
+        return False
+    if made.error:
+        failed.append((run_name(config), made.error))
+    else:
         course.done.add(digest)
-        tidy(config, directory)
-        display.done(result, workshop.workload(config.workload).metric)
-        if not result.doubt or result.reason is StopReason.DIVERGED:
-            break
     return True
-
-
-def _sets_others(config: RunConfig, steps: int | None, tags: Mapping[str, str]) -> bool:
-    """True for a reference run, and for a first trial whose steps are told to later ones."""
-    first_trial = steps is None and lacks_steps(OPTIMIZERS[config.optimizer.name], config)
-    return schema.SETS_TIME_BUDGET in tags or first_trial
-
-
-def first_trial_steps(config: RunConfig, plan: Sequence[RunConfig], store: Store) -> int | None:
-    """Steps within the time budget according to a recorded trial; None if they must be measured.
-
-    The trial is the first of the optimizer's ``steps_from`` that did not diverge: for VeLO Short
-    that of VeLO (Table 7 of the paper, last row). If ``steps_from`` is not raced, it is the
-    optimizer's own: the steps made, or the steps told where the optimizer ended the trial itself.
-    Trials with credible seconds come first.
-
-    Args:
-        config: the run to make.
-        plan: the runs of the suite on its workload.
-        store: store of the record.
-    """
-    entry = OPTIMIZERS[config.optimizer.name]
-    if not lacks_steps(entry, config):
-        return None
-    timed = [trial for trial in plan if trial.budget == config.budget and trial != config]
-    sources = [trial for trial in timed if trial.optimizer.name == entry.steps_from]
-    own = [trial for trial in timed if _but_seed(trial) == _but_seed(config)]
-    recorded = load_runs(store, config.tracking.experiment)
-    trials = sorted(filter(sets_budgets, recorded), key=is_suspect)
-    usable = {r.tags.get(schema.CONFIG_HASH): r for r in reversed(trials)}
-    digests = (configuration.digest(trial) for trial in sources or own)
-    found = [usable[digest] for digest in digests if digest in usable]
-    record = min(found, key=is_suspect, default=None)
-    if record is None:
-        return None
-    ended_itself = record.reason == StopReason.COMPLETE.name
-    return int(record.config["budget.expected_steps"]) if ended_itself else record.step
-
-
-def _but_seed(config: RunConfig) -> RunConfig:
-    """A configuration with the seed left out of comparisons."""
-    return dataclasses.replace(config, seed=0)

@@ -108,7 +108,7 @@ def continuation(root: Path, directory: Path, identity: str) -> Continuation:
         UserError: the checkpoint is of another configuration or format.
     """
     loaded = Checkpoints(directory, identity).latest()
-    name = loaded.saved.journal if loaded is not None else _named(directory)
+    name = loaded.saved.journal if loaded is not None else named_journal(directory)
     if not name:
         return NEW
     path = root / DIRECTORIES[0] / Path(name).name
@@ -160,7 +160,7 @@ def resumable_in(root: Path) -> Callable[[Path, Mapping[str, str]], int | None]:
         directory = (root / tags.get(schema.CHECKPOINTS, "..")).resolve()
         if not directory.is_relative_to(inside):
             return None
-        journal, offset = last_offset(directory) or (_named(directory), 0)
+        journal, offset = last_offset(directory) or (named_journal(directory), 0)
         return offset if journal == path.name else None
 
     return resumable_at
@@ -173,7 +173,7 @@ def note_journal(directory: Path, journal: Path) -> None:
 
 def is_over(root: Path, directory: Path) -> bool:
     """True when the run of a directory is over and recorded, by its journal."""
-    name = _named(directory)
+    name = named_journal(directory)
     contents = _readable(root / DIRECTORIES[0] / Path(name).name) if name else None
     return Continuation(contents=contents).over
 
@@ -190,7 +190,8 @@ def tidy(config: RunConfig, directory: Path) -> None:
         Checkpoints(directory, "").remove_all_but(0)
 
 
-def _named(directory: Path) -> str:
+def named_journal(directory: Path) -> str:
+    """File name of the journal of a run's last attempt in a directory; "" without one."""
     try:
         return (directory / JOURNAL).read_text().strip()
     except (OSError, ValueError):

@@ -67,7 +67,17 @@ examples:
   timetrial train workload=flights_dlrm optimizer=./mine.py:make optimizer.lr=1e-3
 """
 
-BENCH = """\
+LAUNCHER = """
+  launcher=NAME           who makes the runs: local (default), ray, slurm, or a plug-in's
+  launcher.workers=N      number of workers (default: 1, this process; 0: one per GPU or core)
+  launcher.gpus=N         GPUs of each worker     launcher.cpus=N   cores of each worker
+  launcher.pool=NAME      pool of identical machines, for time budgets (timetrial pool)
+  tracking.queue=URL      database of the workers' claims: postgresql://..., or sqlite:///PATH for
+                          one machine (default: that of tracking.uri, or queue.db in the root)
+"""
+
+BENCH = (
+    """\
 Races the optimizers of a suite, then scores the race and writes the report. Finished runs are not
 repeated: after an interruption the same command continues. A suite with time budgets needs an idle
 machine (timetrial doctor); runs whose seconds are suspect are made once more at its end.
@@ -78,14 +88,18 @@ machine (timetrial doctor); runs whose seconds are suspect are made once more at
   conditions=[step,time]  kinds of budget
   calibrations=DIR        time budgets from DIR/WORKLOAD.yaml (timetrial calibrate)
 """
+    + LAUNCHER
+)
 
 BENCH_EXAMPLES = """\
 examples:
   timetrial bench --plan
   timetrial bench suite=mini optimizers=[adam,velo] seeds=[0]
+  timetrial bench suite=quick conditions=[step] launcher=local launcher.workers=2
 """
 
-TUNE = """\
+TUNE = (
+    """\
 Tunes an optimizer on a workload: makes the trials of a study, each an ordinary recorded run, and
 summarises them. The study is kept in a database: after an interruption the same command continues
 it, from checkpoints. Several workers, also on several machines, may share one study.
@@ -107,6 +121,55 @@ it, from checkpoints. Several workers, also on several machines, may share one s
   study.storage=URL       sqlite:///PATH (default: studies.db in tracking.root), postgresql://...,
                           journal:PATH
   study.name=NAME         name of the study in the storage (default: made from the above)
+"""
+    + LAUNCHER
+)
+
+WORKER = """\
+Makes runs of a race until none is left, beside other workers on any machine that reaches the store
+and the queue. Each run is made by one worker; the run of a dead worker goes on in another one, from
+its checkpoint where both reach tracking.root. Start as many as you like, at any time.
+
+  suite=, optimizers=, workloads=, seeds=, conditions=, calibrations=, tracking.KEY
+                          the race, as in timetrial bench; the same for all workers
+  tracking.queue=URL      database of the claims (default: as in timetrial bench)
+  worker.pool=NAME        pool of identical machines of this one; makes its time budgets comparable
+  worker.gpus=N           refuse to begin unless JAX sees N GPUs
+  worker.heartbeat_seconds=S    pause between two signs of life (default: 15); a worker counts as
+                          dead after four missed ones
+"""
+
+WORKER_EXAMPLES = """\
+examples:
+  timetrial worker suite=quick conditions=[step]
+  timetrial worker suite=paper-step tracking.uri=postgresql://me@db/timetrial worker.gpus=1
+"""
+
+STATUS = """\
+Shows a race by several workers: which runs are running, where and for how long, and which failed.
+
+  suite=, tracking.experiment=, tracking.root=, tracking.uri=, tracking.queue=
+                          the race, as in timetrial bench
+"""
+
+STATUS_EXAMPLES = """\
+examples:
+  timetrial status suite=quick
+  timetrial status suite=paper-step tracking.uri=postgresql://me@db/timetrial --all
+"""
+
+CANCEL = """\
+Ends the workers of a race on all machines within a minute. Their runs are saved; the same command
+continues the race later.
+
+  suite=, tracking.experiment=, tracking.root=, tracking.uri=, tracking.queue=
+                          the race, as in timetrial bench
+"""
+
+CANCEL_EXAMPLES = """\
+examples:
+  timetrial cancel suite=quick
+  timetrial cancel suite=paper-step tracking.uri=postgresql://me@db/timetrial --forget
 """
 
 TUNE_EXAMPLES = """\

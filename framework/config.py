@@ -99,6 +99,8 @@ class Tracking:
         uri: MLflow tracking URI; None takes MLFLOW_TRACKING_URI, else a database in ``root``.
         experiment: MLflow experiment.
         root: directory of all local files.
+        queue: database of the claims of several workers, sqlite or PostgreSQL; None takes that of
+            the store where it is PostgreSQL, else a file in ``root``.
         checkpoint_minutes: charged minutes between two checkpoints, > 0; runs are also saved at
             evaluations where that takes less than 1 % of their time, and when they end.
         final_checkpoint: keep the checkpoint of a finished run: its trained state.
@@ -107,6 +109,7 @@ class Tracking:
     uri: UserUri | None = dataclasses.field(default=None, repr=False)
     experiment: str = "timetrial"
     root: UserPath = "runs"
+    queue: UserUri | None = dataclasses.field(default=None, repr=False)
     checkpoint_minutes: float = 10.0
     final_checkpoint: bool = True
 
@@ -302,7 +305,7 @@ def flat(config: RunConfig) -> dict[str, str]:
     too, only what differs is shown.
     """
     tree = tree_of(config)
-    for key in ("checkpoint_minutes", "final_checkpoint"):
+    for key in ("queue", "checkpoint_minutes", "final_checkpoint"):
         if tree["tracking"][key] == getattr(Tracking(), key):
             del tree["tracking"][key]
     default = dataclasses.asdict(Train(devices=config.train.devices))

@@ -56,16 +56,29 @@ def _train_arguments(parser: Parser) -> None:
 
 def _bench(options: Options) -> Job:
     from timetrial.bench.doctor.command import require_idle
+    from timetrial.bench.launch import launchers
+    from timetrial.bench.launch.driver import race_with
     from timetrial.bench.planning import show_plan
     from timetrial.bench.race import race
     from timetrial.framework.types import Condition
 
-    suite, tracking = load_checked_suite(options.overrides)
+    chosen, words = launchers.split(options.overrides)
+    suite, tracking = load_checked_suite(words)
     if options.plan:
         return lambda: show_plan(suite, tracking)
-    require_devices()
-    if Condition.TIME in suite.conditions and not options.busy_machine:
+    timed = Condition.TIME in suite.conditions
+    if timed and not options.busy_machine and not chosen.launcher.leaves_machine:
         require_idle()
+    if not chosen.is_default:
+        return lambda: race_with(
+            chosen,
+            suite,
+            tracking,
+            words,
+            busy_machine=options.busy_machine,
+            include_suspect=options.include_suspect,
+        )
+    require_devices()
     return lambda: race(
         suite,
         tracking,
@@ -85,24 +98,29 @@ def _bench_arguments(parser: Parser) -> None:
 
 
 def _tune(options: Options) -> Job:
+    from timetrial.bench.launch import launchers
     from timetrial.bench.tune.settings import load_plan
     from timetrial.bench.tune.study import tune, worker
 
     if options.worker is not None:
         return lambda: worker(options.overrides, options.worker)
-    load_plan(options.overrides)
+    chosen, words = launchers.split(options.overrides)
+    if options.workers is not None:
+        chosen = launchers.with_workers(chosen, options.workers)
+    load_plan(words)
     check_export(options.export)
-    require_devices()
-    return lambda: tune(options.overrides, options.workers, options.export)
+    if chosen.is_default:
+        require_devices()
+        return lambda: tune(words, export=options.export)
+    return lambda: tune(words, chosen, options.export)
 
 
 def _tune_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--workers",
         type=whole_number(1),
-        default=1,
         metavar="N",
-        help="number of processes on this machine (default: 1)",
+        help="number of processes on this machine: launcher.workers=N",
     )
     export_argument(parser, "write the best configuration as a run preset")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # number of workers

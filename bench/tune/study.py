@@ -5,7 +5,6 @@ Boundary: order of trials, dead workers and the final summary; ``trial`` makes o
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -14,6 +13,8 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
+from timetrial.bench.launch.launchers import Chosen
+from timetrial.bench.launch.places import check_reachable, check_shared
 from timetrial.bench.sweeping import sweep
 from timetrial.bench.syncing import deliver_again
 from timetrial.bench.syncing import opened as opened_store
@@ -22,8 +23,8 @@ from timetrial.bench.tune.settings import StudyPlan, load_plan
 from timetrial.bench.tune.storage import Database, check_storage, open_storage
 from timetrial.bench.tune.trial import make_trial
 from timetrial.bench.workshop import Workshop
-from timetrial.framework.errors import Interrupted, InterruptedAgain, UserError
-from timetrial.framework.signals import noted, raise_interrupted
+from timetrial.framework.errors import UserError
+from timetrial.framework.signals import raise_interrupted
 from timetrial.tracking.store.opening import Store
 from timetrial.tracking.store.studies import close_trial_runs
 
@@ -31,12 +32,13 @@ POLL_SECONDS = 1.0
 """Pause between two queries of the trials of other workers, in seconds."""
 
 
-def tune(overrides: Sequence[str], workers: int = 1, export: Path | None = None) -> int:
+def tune(overrides: Sequence[str], chosen: Chosen | None = None, export: Path | None = None) -> int:
     """Makes the missing trials of a study, then summarises it.
 
     Args:
         overrides: the study and its run, as ``key=value`` words.
-        workers: processes on this machine; the same command may run on others.
+        chosen: launcher of several workers; None works in this process. The same command may run
+            on other machines.
         export: file for the best configuration, as a run preset.
 
     Returns:
@@ -46,8 +48,9 @@ def tune(overrides: Sequence[str], workers: int = 1, export: Path | None = None)
         UserError: bad input, before a trial is made.
     """
     plan = load_plan(overrides)
-    if workers < 1:
-        raise UserError(f"--workers: expected a whole number >= 1, got {workers}")
+    if chosen is not None and chosen.launcher.leaves_machine:
+        check_reachable(plan.config.tracking, chosen.name)
+        check_shared(plan.storage, chosen.name)
     if export is not None and not export.absolute().parent.is_dir():
         raise UserError(f"--export: expected a file in a directory that exists, got {export}")
     store, database, study = opened(plan)
@@ -56,18 +59,26 @@ def tune(overrides: Sequence[str], workers: int = 1, export: Path | None = None)
     found_dead(dead, plan, store)
     sweep(store.root)
     print(summary.headline(study, plan, database))
-    if workers > 1 and plan.config.budget.seconds is not None:
+    if _shares_cores(chosen) and plan.config.budget.seconds is not None:
         print(
             "timetrial: workers on one machine share its cores: their charged seconds are not "
             "comparable with those of single runs",
             file=sys.stderr,
         )
     with raise_interrupted():
-        if workers == 1:
-            work(plan, store, database, study, workers)
+        if chosen is None:
+            work(plan, store, database, study, workers=1)
         else:
-            run_workers(overrides, workers)
+            beside = chosen.launcher.workers if _shares_cores(chosen) else 1
+            chosen.launcher.launch(["tune", *overrides, "--worker", str(beside)], None)
     return finish(plan, store, database, study, export)
+
+
+def _shares_cores(chosen: Chosen | None) -> bool:
+    """True for several workers on the cores of one machine."""
+    if chosen is None or chosen.launcher.leaves_machine:
+        return False
+    return chosen.launcher.workers > 1 and not getattr(chosen.settings, "gpus", 0)
 
 
 def opened(plan: StudyPlan) -> tuple[Store, Database, optuna.Study]:
@@ -118,51 +129,6 @@ def found_dead(numbers: Sequence[int], plan: StudyPlan, store: Store) -> None:
         close_trial_runs(store, experiment, plan.name, numbers)
         listed = ", ".join(map(str, numbers))
         print(f"the worker of trial {listed} died; another attempt resumes it from its checkpoint")
-
-
-def run_workers(overrides: Sequence[str], workers: int) -> None:
-    """Runs workers as separate processes until all of them have ended; passes signals on.
-
-    Raises:
-        Interrupted: a signal came; the workers have ended.
-        UserError: every worker ended with bad input.
-    """
-    command = [
-        sys.executable,
-        "-m",
-        "timetrial",
-        "tune",
-        *overrides,
-        "--worker",
-        str(workers),
-    ]
-    with noted() as signalled:
-        # In process groups of their own: what a terminal sends reaches them through this process.
-        processes = [subprocess.Popen(command, process_group=0) for _ in range(workers)]
-        passed_on = False
-        try:
-            while any(process.poll() is None for process in processes):
-                if signalled() and not passed_on:
-                    passed_on = True
-                    _send(processes, signalled())
-                time.sleep(0.05)
-        except InterruptedAgain as stop:
-            _send(processes, stop.number)
-            for process in processes:
-                process.wait()
-            raise
-        number = signalled()
-    if number:
-        raise Interrupted(number)
-    codes = [process.returncode for process in processes]
-    if all(code == 2 for code in codes):
-        raise UserError("every worker ended with the error above")
-
-
-def _send(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
-    """Sends a signal to the processes that still run."""
-    for process in processes:
-        process.send_signal(number)
 
 
 def finish(

@@ -15,10 +15,12 @@ import pytest
 import tiny_suite
 from tiny import TinyWorkload
 
+from timetrial.bench import making
 from timetrial.bench import race as races
 from timetrial.bench import suite as suites
 from timetrial.bench.compare import Places, compare
 from timetrial.bench.experiment import run
+from timetrial.bench.launch.graph import Plan
 from timetrial.bench.report import report as write_report
 from timetrial.bench.suite import Suite, TargetSettings, load_run
 from timetrial.bench.timing.calibrate import calibrate
@@ -160,9 +162,10 @@ def test_short_velo_is_told_the_steps_of_velos_first_trial_for_every_seed(
 
     # a diverged first trial tells nobody: the second one does
     bad = dataclasses.replace(velo[0], reason=StopReason.DIVERGED.name)
-    monkeypatch.setattr(races, "load_runs", lambda store, experiment: [bad, *velo[1:]])
+    monkeypatch.setattr(making, "load_runs", lambda store, experiment: [bad, *velo[1:]])
     plan = suites.plan(suite, tracking, "tiny", 0.3)
-    told = [races.first_trial_steps(c, plan, open_(tracking)) for c in plan]
+    trials = [Plan(plan).first_trials(config) for config in plan]
+    told = [making.told_steps(digests, open_(tracking), "e") for digests in trials]
     assert told == [velo[1].step, None, velo[1].step, velo[1].step]
 
 

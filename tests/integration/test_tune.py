@@ -444,9 +444,7 @@ def test_bad_input_is_refused_before_anything_is_run(
     assert not list(tmp_path.glob("journals/*"))
 
 
-def test_one_of_two_options_that_exclude_each_other(words: list[str], tmp_path: Path):
-    with pytest.raises(UserError, match="--workers"):
-        study.tune(words, workers=0)
+def test_an_export_into_a_missing_directory_is_refused(words: list[str], tmp_path: Path):
     with pytest.raises(UserError, match="--export"):
         study.tune(words, export=tmp_path / "no" / "such" / "file.yaml")
 

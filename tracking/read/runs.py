@@ -95,6 +95,18 @@ def finished_configs(store: Store, experiment: str) -> set[str]:
     return done | {tags[schema.CONFIG_HASH] for tags in elsewhere if schema.CONFIG_HASH in tags}
 
 
+def is_finished(store: Store, experiment: str, config_hash: str) -> bool:
+    """True when the store has a finished run of a configuration; False while it fails.
+
+    Raises:
+        TrackingError: the experiment was deleted.
+    """
+    if not has_experiment(store, experiment):
+        return False
+    wanted = f"attributes.status = '{Status.FINISHED}' and tags.`{schema.CONFIG_HASH}`"
+    return bool(listed_runs(store, experiment, f"{wanted} = '{config_hash}'"))
+
+
 def _named(run: JournaledRun, store: Store, mirrored: Mapping[str, str]) -> RunRecord:
     """The record of a journal, with its id in MLflow if known."""
     known = mirrored.get(run.contents.journal_id) or run.contents.sent.get(store.name)

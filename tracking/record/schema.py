@@ -47,6 +47,7 @@ REPORT: Final = "report"  # name of the reported suite
 ABOUT_RUNS: Final = (STUDY_SUMMARY, REPORT)  # tags of runs without training: summaries and reports
 CHECKPOINTS: Final = "checkpoints"  # directory of the run's checkpoints, relative to the root
 RESUMED_AT: Final = "resumed_at"  # step of the checkpoint of a resumed run
+SUPERSEDED_BY: Final = "superseded_by"  # worker that took over the run of a dead or lost one
 CONCURRENT_RUNS: Final = "concurrent_runs"  # workers of the study on this host; timings are invalid
 UNCOMPILED: Final = "uncompiled"  # "true": run without jit; its seconds compare with no others
 EXPECTED_STEPS_SOURCE: Final = "expected_steps_source"  # source of budget.expected_steps
@@ -84,7 +85,7 @@ VERSION_PREFIX: Final = "version."  # version.jax, version.python, ...
 NOT_SETTINGS: Final = frozenset(
     {*REQUIRED_TAGS, OPTIMIZER_NAME, LEARNED, COLOR, LEARNING_RATES, CONFIG_HASH, SETS_TIME_BUDGET}
     | {SETS_TARGETS, EVALUATED_AT, STOP_REASON, DIVERGED, SECONDS_SUSPECT, ERROR, DESCRIBED}
-    | {PID, PROCESS_START}
+    | {PID, PROCESS_START, SUPERSEDED_BY}
 )
 NOT_SETTINGS_PREFIXES: Final = ("mlflow.", "spool", "journal")  # tags of store and journal
 

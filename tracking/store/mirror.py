@@ -273,6 +273,39 @@ def close_running(store: Store, experiment_ids: Sequence[str]) -> list[str]:
     return closed
 
 
+def close_superseded(
+    store: Store, experiment: str, config_hash: str, own: str, successor: str
+) -> None:
+    """Marks the unfinished attempts at a run as ``KILLED``, with a tag of who makes it now.
+
+    An outage of the store is no obstacle: the attempts stay as they are.
+
+    Args:
+        store: the store.
+        experiment: experiment of the run.
+        config_hash: identity of its configuration.
+        own: file name of the journal that the new attempt continues; "" for none.
+        successor: who makes the run now.
+    """
+
+    def close() -> None:
+        found = store.experiment(experiment)
+        if found is None:
+            return
+        wanted = f"tags.`{schema.CONFIG_HASH}` = '{config_hash}'"
+        for run in list(all_runs(store, found.experiment_id, wanted)):
+            status, tags = run.info.status, run.data.tags
+            if status not in (Status.RUNNING, Status.KILLED) or tags.get(schema.JOURNAL) == own:
+                continue
+            if schema.STOP_REASON in tags or schema.SUPERSEDED_BY in tags:
+                continue
+            store.client.set_tag(run.info.run_id, schema.SUPERSEDED_BY, successor)
+            if status == Status.RUNNING:
+                store.client.set_terminated(run.info.run_id, Status.KILLED, now_ms())
+
+    store.connection.attempt(close, urgent=True)
+
+
 def end_dead(path: Path) -> None:
     """Ends the journal of a killed run, 1 ms after its last row."""
     journal = Journal(path)

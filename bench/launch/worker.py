@@ -1,0 +1,270 @@
+"""The command ``timetrial worker``: makes runs of a race until none is left, beside other workers.
+
+Boundary: the loop of one process; ``queue`` says which run is next, ``making`` makes it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import jax
+
+from timetrial.bench.claims import SupersededError, TakenError
+from timetrial.bench.launch.identity import is_gone, this_worker, worker_text
+from timetrial.bench.launch.keeping import Keeper
+from timetrial.bench.launch.places import open_queue
+from timetrial.bench.launch.planner import Planner
+from timetrial.bench.launch.queue import HEARTBEAT_SECONDS, SILENT_HEARTBEATS, Queue
+from timetrial.bench.launch.tables import BLOCKED, FAILED, FINISHED, RUNNING, WAITING, Claim
+from timetrial.bench.making import Made, Maker
+from timetrial.bench.progress import Display
+from timetrial.bench.resuming import is_over, named_journal, run_directory
+from timetrial.bench.suite import Suite
+from timetrial.bench.syncing import deliver_again, opened
+from timetrial.bench.workshop import Workshop
+from timetrial.framework import config as configuration
+from timetrial.framework.config import RunConfig, Tracking
+from timetrial.framework.errors import Interrupted, UserError
+from timetrial.framework.signals import raise_interrupted
+from timetrial.framework.types import Condition
+from timetrial.tracking.read.runs import is_finished
+from timetrial.tracking.store.mirror import close_superseded
+from timetrial.tracking.store.opening import Store
+
+POLL_SECONDS: Final = 1.0
+"""Pause between two looks at a queue without a waiting run, in seconds."""
+
+LOCK_SECONDS: Final = 30.0
+"""Time to wait for the files of a worker that lost its claim, but still holds them."""
+
+CANCELLED: Final = "cancelled; the same command continues"
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerSettings:
+    """Settings of one worker.
+
+    Attributes:
+        pool: name or file of the pool of identical machines it belongs to; "" makes no runs with
+            time budgets of a pool.
+        gpus: GPUs it must see, neither more nor fewer; 0 does not ask.
+        heartbeat_seconds: pause between two signs of life, > 0; after four missed ones its run is
+            given to another worker.
+    """
+
+    pool: str = ""
+    gpus: int = 0
+    heartbeat_seconds: float = HEARTBEAT_SECONDS
+
+    def __post_init__(self) -> None:
+        if self.gpus < 0:
+            raise ValueError(f"gpus: expected a whole number >= 0, got {self.gpus}")
+        if not 0 < self.heartbeat_seconds < math.inf:
+            raise ValueError(
+                f"heartbeat_seconds: expected a finite number > 0, got {self.heartbeat_seconds}"
+            )
+
+
+def split(words: Sequence[str]) -> tuple[WorkerSettings, list[str]]:
+    """The settings ``worker.KEY=VALUE``, and the other words.
+
+    Raises:
+        ConfigError: a key is unknown or a value is out of range.
+    """
+    own = [word for word in words if word.startswith("worker.")]
+    tree = configuration.parse(own).get("worker", {})
+    rest = [word for word in words if word not in own]
+    return configuration.convert(tree, WorkerSettings, "worker"), rest
+
+
+def work(
+    suite: Suite,
+    tracking: Tracking,
+    settings: WorkerSettings,
+    *,
+    repeat_suspect: bool = True,
+    retry_failed: bool = False,
+) -> int:
+    """Makes runs of a race until none is left that this worker can make.
+
+    Args:
+        suite: the suite.
+        tracking: store, queue and experiment of the runs.
+        settings: settings of the worker.
+        repeat_suspect: at the end, make runs with suspect seconds once more.
+        retry_failed: make failed runs once more.
+
+    Returns:
+        The exit code: 1 when a run failed.
+    """
+    if settings.gpus and jax.device_count() != settings.gpus:
+        raise UserError(
+            f"worker.gpus={settings.gpus}: JAX sees {jax.device_count()} devices here; "
+            "CUDA_VISIBLE_DEVICES chooses them"
+        )
+    with open_queue(tracking) as queue:
+        return _worked(suite, tracking, settings, queue, repeat_suspect, retry_failed)
+
+
+def _worked(
+    suite: Suite,
+    tracking: Tracking,
+    settings: WorkerSettings,
+    queue: Queue,
+    repeat_suspect: bool,
+    retry_failed: bool,
+) -> int:
+    with queue.lock():  # one worker makes what a new database lacks
+        store = opened(tracking)
+    planner = Planner(suite, tracking, store, queue, settings.pool)
+    planner.plan(again=True)
+    if retry_failed:
+        queue.retry_failed()
+    repeat = repeat_suspect and Condition.TIME in suite.conditions
+    with raise_interrupted(), Display() as display:
+        worker = Worker(suite, tracking, settings, queue, store, planner, display)
+        cancelled = worker.run(repeat)
+    deliver_again(store, tracking)
+    if cancelled:
+        raise UserError(CANCELLED)
+    left = queue.counts()
+    if left[WAITING] or left[BLOCKED]:
+        display.line(f"{left[WAITING] + left[BLOCKED]} runs wait for machines of other pools")
+    return 1 if left[FAILED] or planner.without_budget() else 0
+
+
+class Worker:
+    """One worker of a race.
+
+    Args:
+        suite, tracking, settings: as for ``work``.
+        queue, store: the open queue and store.
+        planner: adds runs to the queue.
+        display: progress.
+    """
+
+    def __init__(
+        self,
+        suite: Suite,
+        tracking: Tracking,
+        settings: WorkerSettings,
+        queue: Queue,
+        store: Store,
+        planner: Planner,
+        display: Display,
+    ) -> None:
+        self.suite, self.tracking, self.settings = suite, tracking, settings
+        self.queue, self.store, self.planner, self.display = queue, store, planner, display
+        self.maker = Maker(store, Workshop(), display)
+        self.name = this_worker()
+        self.pools = ["", settings.pool] if settings.pool else [""]
+        self._begun = queue.cancellations()
+        self._next_look = 0.0
+
+    def run(self, repeat: bool) -> bool:
+        """Makes runs until none is left; True if the race was cancelled.
+
+        Args:
+            repeat: at the end, make runs with suspect seconds once more.
+        """
+        while self.queue.cancellations() == self._begun:
+            self._take_back()
+            claim = self.queue.claim(self.name, self.pools)
+            if claim is not None:
+                self.make(claim)
+            elif self.planner.plan():
+                continue
+            elif self.queue.counts()[RUNNING]:
+                time.sleep(POLL_SECONDS)
+            elif not (repeat and self.queue.repeat_suspects()):
+                return False
+        return True
+
+    def _take_back(self) -> None:
+        """Takes back the runs of dead workers, at most once per heartbeat."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + min(self.settings.heartbeat_seconds, POLL_SECONDS)
+        silent = SILENT_HEARTBEATS * self.settings.heartbeat_seconds
+        for name in self.queue.take_back(is_gone, silent):
+            self.display.line(f"{name}: its worker died; another one continues it")
+
+    def make(self, claim: Claim) -> None:
+        """Makes a claimed run, and says to the queue how it ended.
+
+        Raises:
+            UserError: this machine cannot make it as it was planned; it waits for another one.
+            Interrupted: a signal came; the run is saved and waits.
+        """
+        counts = self.queue.counts()
+        self.display.at(counts[FINISHED] + counts[FAILED], sum(counts.values()))
+        keeper = Keeper(self.queue, claim, self._begun, self.settings.heartbeat_seconds)
+        ended = False
+        try:
+            config = claim.job.config(self.tracking)
+            with keeper:
+                made = self._made(claim, config, keeper)
+            timed = config.budget.limit_seconds is not None or claim.job.sets_budget
+            suspect = made.is_suspect and timed
+            ended = self.queue.finish(claim, error=made.error, suspect=suspect)
+        except Interrupted:
+            if not keeper.lost and not keeper.cancelled:
+                raise
+        except SupersededError:
+            pass
+        finally:
+            if not ended:
+                self.queue.release(claim)
+        if keeper.lost:
+            self.display.line(f"{claim.job.name}: another worker has taken it over")
+        elif claim.job.sets_budget:
+            self.planner.plan(again=True)
+
+    def _made(self, claim: Claim, config: RunConfig, keeper: Keeper) -> Made:
+        """Makes or continues a run, unless the record has it already."""
+        directory = run_directory(config)
+        if not claim.again and self._is_recorded(config, directory):
+            self.display.elsewhere(config)
+            return Made()
+        if claim.token > 1:
+            own, digest = named_journal(directory), claim.job.digest
+            experiment = self.tracking.experiment
+            close_superseded(self.store, experiment, digest, own, worker_text(self.name))
+        began = time.monotonic()
+        while True:
+            try:
+                return self.maker.make(
+                    config,
+                    self._tags(claim),
+                    claim.job.told_by,
+                    again=claim.again,
+                    owner=keeper,
+                    directory=directory,
+                )
+            except TakenError:
+                if claim.token > 1 and time.monotonic() - began > self._lock_seconds():
+                    directory = run_directory(config) / f"claim-{claim.token}"
+                elif self._is_recorded(config, directory):
+                    return Made()
+                if number := keeper.stopped():
+                    raise Interrupted(number) from None
+                time.sleep(POLL_SECONDS)
+
+    def _lock_seconds(self) -> float:
+        return min(LOCK_SECONDS, 2 * self.settings.heartbeat_seconds)
+
+    def _tags(self, claim: Claim) -> Mapping[str, str]:
+        return claim.job.tags
+
+    def _is_recorded(self, config: RunConfig, directory: Path) -> bool:
+        """True when a journal here, or the store, has the finished run."""
+        digest = configuration.digest(config)
+        if is_over(self.store.root, directory):
+            return True
+        return is_finished(self.store, self.tracking.experiment, digest)
