@@ -232,10 +232,7 @@ class Worker:
         if not claim.again and self._is_recorded(config, directory):
             self.display.elsewhere(config)
             return Made()
-        if claim.token > 1:
-            own, digest = named_journal(directory), claim.job.digest
-            experiment = self.tracking.experiment
-            close_superseded(self.store, experiment, digest, own, worker_text(self.name))
+        self._supersede(claim, named_journal(directory))
         began = time.monotonic()
         while True:
             try:
@@ -250,11 +247,18 @@ class Worker:
             except TakenError:
                 if claim.token > 1 and time.monotonic() - began > self._lock_seconds():
                     directory = run_directory(config) / f"claim-{claim.token}"
+                    self._supersede(claim, "")
                 elif self._is_recorded(config, directory):
                     return Made()
                 if number := keeper.stopped():
                     raise Interrupted(number) from None
                 time.sleep(POLL_SECONDS)
+
+    def _supersede(self, claim: Claim, continued: str) -> None:
+        """Closes the attempts of earlier claims in the store, except the one to be continued."""
+        if claim.token > 1:
+            experiment, successor = self.tracking.experiment, worker_text(self.name)
+            close_superseded(self.store, experiment, claim.job.digest, continued, successor)
 
     def _lock_seconds(self) -> float:
         return min(LOCK_SECONDS, 2 * self.settings.heartbeat_seconds)

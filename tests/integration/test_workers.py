@@ -1,0 +1,279 @@
+"""A race by several workers: each run is made once, whatever happens to a worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import postgres
+import pytest
+import tiny_cli
+from command_line import command_line
+
+from timetrial.bench.launch.graph import Job
+from timetrial.bench.launch.places import open_queue
+from timetrial.bench.launch.queue import Queue
+from timetrial.bench.launch.tables import FAILED, FINISHED, RUNNING, WAITING
+from timetrial.framework.config import Tracking
+from timetrial.framework.records import RunRecord
+from timetrial.framework.types import Status
+from timetrial.tracking.read.runs import load_runs
+from timetrial.tracking.record import schema
+from timetrial.tracking.store.opening import open_store
+from timetrial.workloads import WORKLOADS
+
+TESTS = Path(__file__).parents[1]
+SUITE = """\
+summary: tiny
+presets: p
+workloads: [tiny]
+optimizers: [adam, heavy_ball]
+seeds: [0, 1]
+"""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A suite of four runs of the tiny workload in the working directory."""
+    (tmp_path / "p").mkdir()
+    preset = "workload: {name: tiny, step_hint: 30, eval_every_steps: 5}\nbudget: {steps: 30}\n"
+    (tmp_path / "p" / "tiny.yaml").write_text(preset)
+    (tmp_path / "s.yaml").write_text(SUITE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(WORKLOADS, "tiny", None)
+    tiny_cli.register()
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable:
+    return command_line(capsys)
+
+
+def words(root: str = "runs", *more: str) -> list[str]:
+    return ["suite=s.yaml", f"tracking.root={root}", "tracking.experiment=e", *more]
+
+
+def runs(root: str = "runs", uri: str | None = None) -> list[RunRecord]:
+    return load_runs(open_store(uri, root=Path(root), create=False), "e")
+
+
+def queue(root: str = "runs", url: str | None = None) -> Queue:
+    return open_queue(Tracking(root=root, experiment="e", queue=url))
+
+
+def numbers(records: list[RunRecord]) -> dict[str, list]:
+    """Every metric of every evaluation of the finished runs; each run must be there once."""
+    finished = [run for run in records if run.status == Status.FINISHED]
+    found = {
+        run.tags[schema.CONFIG_HASH]: [(row.step, dict(row.metrics)) for row in run.evaluations]
+        for run in finished
+    }
+    assert len(found) == len(finished)
+    return found
+
+
+@contextmanager
+def worker(*more: str, step_seconds: float = 0.0, root: str = "runs"):
+    """A worker in a process of its own; killed at the end if it still runs."""
+    environment = {
+        **os.environ,
+        "TINY_STEP_SECONDS": str(step_seconds),
+        "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}",
+    }
+    command = [sys.executable, str(TESTS / "tiny_cli.py"), "worker", *words(root), *more]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 120.0) -> None:
+    given_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < given_up, "waited too long"
+        time.sleep(0.05)
+
+
+def has_checkpoint(root: str = "runs") -> bool:
+    return any(Path(root, "checkpoints").glob("*/*/[1-9]*"))
+
+
+def test_workers_make_the_same_race_as_bench_alone(call):
+    assert call("bench", *words("alone")).code == 0
+    outcome = call("worker", *words("shared"))
+    assert outcome.code == 0, outcome.err
+    assert "[4/4] tiny heavy_ball seed 1" in outcome.err
+    assert numbers(runs("shared")) == numbers(runs("alone"))
+    assert {run.tags[schema.SUITE] for run in runs("shared")} == {"s"}
+
+    again = call("worker", *words("shared"))
+    assert (again.code, again.err) == (0, "")
+    assert call("bench", *words("shared")).code == 0  # the record is one and the same
+    assert len(runs("shared")) == 4
+
+
+def test_what_bench_has_recorded_is_not_made_again(call):
+    assert call("bench", *words(), "seeds=[0]").code == 0
+    outcome = call("worker", *words())
+    assert outcome.code == 0
+    assert "seed 0" not in outcome.err
+    assert len(numbers(runs())) == 4
+
+
+def test_the_reference_run_sets_the_seconds_of_the_others(call):
+    Path("s.yaml").write_text(SUITE + "conditions: [step, time]\n")
+    outcome = call("worker", *words(), "--busy-machine")
+    assert outcome.code == 0, outcome.err
+    found = runs()
+    (reference,) = [run for run in found if schema.SETS_TIME_BUDGET in run.tags]
+    assert reference.optimizer == "heavy_ball"
+    told = {run.config.get("budget.also_seconds") for run in found if run is not reference}
+    assert told == {str(reference.train_seconds)}
+    assert len(numbers(found)) == 4
+
+
+def test_a_failed_run_ends_no_race_and_waits_for_a_word(call, monkeypatch: pytest.MonkeyPatch):
+    def broken(settings: tiny_cli.TinySettings):
+        raise RuntimeError("no such thing")
+
+    make = WORKLOADS["tiny"]
+    monkeypatch.setitem(WORKLOADS, "tiny", type(make)("tiny", tiny_cli.TinySettings, broken))
+    outcome = call("worker", *words(), "seeds=[0]")
+    assert outcome.code == 1
+    shown = call("status", *words())
+    assert "0 of 2 finished, 0 running, 0 waiting, 2 failed" in shown.out
+    assert shown.out.count("RuntimeError: no such thing") == 2
+
+    monkeypatch.setitem(WORKLOADS, "tiny", make)
+    assert call("worker", *words(), "seeds=[0]").code == 1
+    assert call("worker", *words(), "seeds=[0]", "--retry-failed").code == 0
+    assert len(numbers(runs())) == 2
+
+
+def test_a_run_that_this_machine_reads_otherwise_is_left_to_others(call):
+    with queue() as opened:
+        assert call("worker", *words(), "seeds=[0]").code == 0
+        opened.add([Job("0" * 16, "tiny other", "workload: tiny\noptimizer: adam\n", 9)])
+        outcome = call("worker", *words(), "seeds=[0]")
+        assert outcome.code == 2
+        assert "its version of timetrial, a plug-in, a file or weights differ" in outcome.err
+        assert opened.counts()[WAITING] == 1
+
+
+def test_the_run_of_a_killed_worker_goes_on_in_another_from_its_checkpoint(call):
+    assert call("bench", *words("alone")).code == 0
+    with worker(step_seconds=0.3) as first:
+        wait_until(lambda: first.poll() is not None or has_checkpoint())
+        assert first.poll() is None, first.stderr and first.stderr.read()
+        first.kill()
+        first.wait()
+    (killed,) = runs()
+    outcome = call("worker", *words())
+    assert outcome.code == 0, outcome.err
+    assert "its worker died; another one continues it" in outcome.err
+    assert "continues at update" in outcome.err
+    assert numbers(runs()) == numbers(runs("alone"))
+    assert not [run for run in runs() if run.status != Status.FINISHED]
+    assert killed.tags[schema.CONFIG_HASH] in numbers(runs())
+
+
+def test_a_frozen_worker_loses_its_run_and_spoils_nothing(call):
+    assert call("bench", *words("alone")).code == 0
+    beat = "worker.heartbeat_seconds=0.3"
+    with worker(beat, step_seconds=0.3) as frozen:
+        wait_until(lambda: frozen.poll() is not None or has_checkpoint())
+        frozen.send_signal(signal.SIGSTOP)
+        outcome = call("worker", *words(), beat)
+        assert outcome.code == 0, outcome.err
+        assert len(numbers(runs())) == 4
+        frozen.send_signal(signal.SIGCONT)
+        _, err = frozen.communicate(timeout=120)
+    assert "another worker has taken it over" in err
+    assert numbers(runs()) == numbers(runs("alone"))
+    (other,) = [run for run in runs() if run.status != Status.FINISHED]
+    assert other.status == Status.KILLED
+    store = open_store(root=Path("runs"), create=False)
+    experiment = store.experiment_id("e", create=False)
+    marked = store.client.search_runs([experiment], "tags.superseded_by LIKE '%process%'")
+    assert [run.info.status for run in marked] == ["KILLED"]
+
+
+def test_a_cancelled_race_is_saved_and_goes_on_later(call):
+    with worker("worker.heartbeat_seconds=0.2", step_seconds=0.3) as process:
+        wait_until(lambda: process.poll() is not None or has_checkpoint())
+        shown = json.loads(call("status", *words(), "--json").out)
+        assert shown["counts"][RUNNING] == 1
+        assert f"process {process.pid}" in shown["runs"][0]["worker"]
+        assert call("cancel", *words()).code == 0
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "cancelled; the same command continues" in err
+    (killed,) = runs()
+    assert killed.status == Status.KILLED
+    outcome = call("worker", *words())
+    assert outcome.code == 0
+    assert "continues at update" in outcome.err
+    assert len(numbers(runs())) == 4
+
+
+def test_status_of_a_race_without_workers_says_how_to_begin(call):
+    outcome = call("status", *words())
+    assert outcome.code == 2
+    assert "no workers have raced in 'e' yet" in outcome.err
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["launcher=nope"], "unknown launcher 'nope'"),
+        (["launcher.workers=-1"], "launcher.workers: expected a whole number >= 0, got -1"),
+        (["launcher.works=2"], "did you mean 'launcher.workers'"),
+        (["launcher.gpus=1"], "a machine with 0 GPUs"),
+        (["launcher.workers=2", "conditions=[time]"], "expected launcher.workers=1 for time"),
+    ],
+)
+def test_wrong_launchers_are_refused_before_anything_starts(call, given: list[str], message: str):
+    outcome = call("bench", *words(), *given, "--busy-machine")
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert not Path("runs").exists()
+
+
+def test_a_server_keeps_no_queue(call):
+    outcome = call("worker", *words(), "tracking.uri=http://127.0.0.1:9")
+    assert outcome.code == 2
+    assert "tracking.queue: expected postgresql://" in outcome.err
+
+
+@pytest.mark.slow
+def test_four_workers_share_a_race_on_postgresql(call):
+    """Store and queue in one new database: all four workers find it empty."""
+    Path("s.yaml").write_text(SUITE.replace("[0, 1]", "[0, 1, 2, 3, 4, 5]"))
+    assert call("bench", *words("alone")).code == 0
+    with postgres.server() as url:
+        uri = url.replace("postgresql://", "postgresql+psycopg://")
+        started = [worker(f"tracking.uri={uri}", root=f"host{n}") for n in range(4)]
+        processes = [each.__enter__() for each in started]
+        try:
+            for process in processes:
+                _, err = process.communicate(timeout=300)
+                assert process.returncode == 0, err
+        finally:
+            for each in started:
+                each.__exit__(None, None, None)
+        with queue("host0", uri) as opened:
+            assert opened.counts()[FINISHED] == 12
+            assert not opened.entries(FAILED)
+            makers = {entry.worker for entry in opened.entries()}
+        assert len(makers) > 1
+        assert numbers(runs("host0", uri)) == numbers(runs("alone"))
