@@ -262,7 +262,8 @@ def test_four_workers_share_a_race_on_postgresql(call):
     assert call("bench", *words("alone")).code == 0
     with postgres.server() as url:
         uri = url.replace("postgresql://", "postgresql+psycopg://")
-        started = [worker(f"tracking.uri={uri}", root=f"host{n}") for n in range(4)]
+        place, hosts = f"tracking.uri={uri}", [f"host{number}" for number in range(4)]
+        started = [worker(place, root=host, step_seconds=0.2) for host in hosts]
         processes = [each.__enter__() for each in started]
         try:
             for process in processes:
