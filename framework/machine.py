@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 import time
 from collections.abc import Collection, Mapping
@@ -19,11 +20,36 @@ CGROUP: Final = Path("/sys/fs/cgroup")
 TICK_SECONDS: Final = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
 """Unit of the CPU times in ``/proc``, in seconds."""
 
+_RUN_OF_CORES: Final = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+
 
 def usable_cores() -> frozenset[int]:
     """Numbers of the cores that this process may use (its affinity)."""
     affinity = getattr(os, "sched_getaffinity", None)
     return frozenset(affinity(0) if affinity else range(os.cpu_count() or 1))
+
+
+def cores_text(cores: Collection[int]) -> str:
+    """Numbers of cores as text: ``0-3,8``."""
+    runs: list[list[int]] = []
+    for core in sorted(cores):
+        if runs and core == runs[-1][-1] + 1:
+            runs[-1][1:] = [core]
+        else:
+            runs.append([core])
+    return ",".join("-".join(map(str, run)) for run in runs)
+
+
+def cores_in(text: str) -> frozenset[int]:
+    """The cores of ``cores_text``; none if the text has another form."""
+    found: set[int] = set()
+    for part in text.split(","):
+        ends = _RUN_OF_CORES.fullmatch(part)
+        if ends is None:
+            return frozenset()
+        first = int(ends[1])
+        found.update(range(first, int(ends[2] or first) + 1))
+    return frozenset(found)
 
 
 def load_average() -> float | None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from timetrial.bench.commands.command import Command
 from timetrial.bench.commands.datasets import DATA
+from timetrial.bench.commands.pools import POOLS
 from timetrial.bench.commands.reading import READING
 from timetrial.bench.commands.running import RUNNING
 
 __all__ = ["COMMANDS", "Command"]
 
-COMMANDS = {**RUNNING, **DATA, **READING}
+COMMANDS = {**RUNNING, **POOLS, **DATA, **READING}
 """Every command by name, in the order of ``timetrial --help``."""

@@ -1,0 +1,1 @@
+"""Runs on several machines: pools of identical ones, and the admission of each node."""
