@@ -118,6 +118,7 @@ def make(text: str, suite: Suite, tracking: Tracking, *, replace: bool) -> int:
     if missing or known is None:
         today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
         due = {name: asked[name] for name in missing}
+        print(f"timing {', '.join(due)}; leave the machine idle", flush=True)
         known = make_pool(name, due, date=today, known=known)
         save_pool(known, path)
     for workload, found in known.calibrations.items():

@@ -8,6 +8,8 @@ import pytest
 from race import race
 
 from timetrial.framework.records import RunRecord
+from timetrial.tracking.report.results import ReportOptions, results_of
+from timetrial.tracking.report.sections import setup
 from timetrial.tracking.report.sections.notes import notes
 from timetrial.tracking.report.standings import refused, standings
 from timetrial.tracking.scores.machines import (
@@ -16,6 +18,7 @@ from timetrial.tracking.scores.machines import (
     check_one_machine,
     differences,
 )
+from timetrial.tracking.scores.resampling import Bootstrap
 
 RACE = [run for run in race(conditions=("time",)) if run.status == "FINISHED"]
 KIND = {"device_platform": "gpu", "device_kind": "H100", "host_cpu": "Xeon", "host_cores": "8"}
@@ -141,3 +144,35 @@ def test_many_pairs_are_counted():
     listed = differences(here)[here[0].workload][AT_ONCE]
     assert len(listed) == 4
     assert listed[-1] == f"{len(here) * (len(here) - 1) // 2 - 3} more"
+
+
+def pools_of(runs: list[RunRecord]) -> list[list[str]]:
+    """Texts of the report's table of pools."""
+    results = results_of(runs, ReportOptions(bootstrap=Bootstrap(samples=10)))
+    tables = {table.name: table for table in setup.section(results).tables}
+    return (
+        [[cell.text for cell in row] for row in tables["pools"].body] if "pools" in tables else []
+    )
+
+
+def test_the_report_lists_hosts_gpus_and_ratios_of_a_pool():
+    def node(host: str, gpu: str, ratio: str) -> dict[str, str]:
+        more = {"gpu_uuid": gpu, "admission_ratio": ratio, "cpu_affinity": "0-7"}
+        return {**POOLED, "host": host, "boot": host, **more}
+
+    runs = first(
+        node("n1", "GPU-a", "0.9812"), node("n1", "GPU-b", "1.0123"), node("n2", "GPU-c", "1.0400")
+    )
+    split = dataclasses.replace(runs[0], condition="step")  # one run under both kinds of budget
+    assert pools_of([*runs, split, tagged(40)]) == [
+        ["h100@0123abcd", "all 2", "3", "GPU-a, GPU-b, GPU-c", "0-7", "0.981 to 1.040"],
+        ["h100@0123abcd", "n1", "2", "GPU-a, GPU-b", "0-7", "0.981 to 1.012"],
+        ["h100@0123abcd", "n2", "1", "GPU-c", "0-7", "1.040 to 1.040"],
+    ]
+    assert pools_of([tagged(0)]) == []
+
+
+def test_a_pool_of_many_gpus_or_of_strange_tags_is_listed_all_the_same():
+    many = [tagged(i, **POOLED, host="n1", gpu_uuid=f"GPU-{i}") for i in range(9)]
+    odd = tagged(9, **POOLED, host="n1", admission_ratio="fast", cpu_affinity="?")
+    assert pools_of([*many, odd]) == [["h100@0123abcd", "n1", "10", "9", "?", "–"]]

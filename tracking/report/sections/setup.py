@@ -1,4 +1,4 @@
-"""Setup: budgets and targets, settings of the optimizers, hardware and versions.
+"""Setup: budgets and targets, settings of the optimizers, pools of machines, hardware, versions.
 
 Pure: from results to text, cells and numbers.
 """
@@ -23,11 +23,12 @@ from timetrial.tracking.scores.targets import CONDITIONS
 
 
 def section(results: Results) -> Section:
-    """Budgets and targets, settings, hardware and versions."""
+    """Budgets and targets, settings, pools of machines, hardware and versions."""
     settings = settings_frame(results.records)
     tables = [
         budget_table(results),
         configuration_table(results.records),
+        pool_table(results.records),
         settings_table(settings, len(results.records)),
     ]
     nothing = [Text("Nothing was recorded about hardware and versions.")]
@@ -111,6 +112,57 @@ def configuration_table(records: Sequence[RunRecord]) -> Table:
     ]  # fmt: skip
     heads = header("optimizer", "settings")
     return Table("configurations", "Settings", heads, body, kind="fit left")
+
+
+def pool_table(records: Sequence[RunRecord]) -> Table:
+    """Hosts of every pool: runs, GPUs, cores, and seconds per step as ratios to the pool's.
+
+    One row per host; above the hosts of a pool, if there are several, one for all of them.
+    """
+    pools: dict[str, dict[str, dict[str, RunRecord]]] = {}
+    for run in records:
+        if pool := run.tags.get(schema.POOL):
+            hosts = pools.setdefault(pool, {})
+            hosts.setdefault(run.tags.get(schema.HOST, "unknown"), {})[run.run_id] = run
+    body = []
+    for pool, hosts in sorted(pools.items()):
+        if len(hosts) > 1:
+            everything = [run for runs in hosts.values() for run in runs.values()]
+            body.append([name_cell(pool), Cell(f"all {len(hosts)}"), *_pool_cells(everything)])
+        body += [
+            [name_cell(pool), Cell(host), *_pool_cells(list(runs.values()))]
+            for host, runs in sorted(hosts.items())
+        ]
+    title = "Pools: machines whose seconds compare"
+    names = ("pool", "host", "runs", "GPUs", "cores", "admission ratio")
+    return Table("pools", title, header(*names), body, kind="fit left")
+
+
+def _pool_cells(runs: Sequence[RunRecord]) -> list[Cell]:
+    """Number, GPUs, cores and admission ratios of some runs of a pool."""
+    gpus = {gpu for run in runs for gpu in run.tags.get(schema.GPU_UUID, "").split(",") if gpu}
+    cores = {text for run in runs if (text := run.tags.get(schema.CPU_AFFINITY))}
+    ratios = [ratio for run in runs if math.isfinite(ratio := _admission_ratio(run))]
+    span = f"{min(ratios):.3f} to {max(ratios):.3f}" if ratios else "–"
+    return [
+        Cell(f"{len(runs):,}"),
+        Cell(_few(sorted(gpus)), kind="text"),
+        Cell(_few(sorted(cores)), kind="text"),
+        Cell(span),
+    ]
+
+
+def _admission_ratio(run: RunRecord) -> float:
+    """The recorded ratio; NaN if there is none, or another text."""
+    try:
+        return float(run.tags.get(schema.ADMISSION_RATIO, ""))
+    except ValueError:
+        return math.nan
+
+
+def _few(texts: Sequence[str]) -> str:
+    """Up to eight texts; of more, their number."""
+    return ", ".join(texts) if 0 < len(texts) <= 8 else str(len(texts) or "–")
 
 
 def settings_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
