@@ -150,9 +150,8 @@ def pools_of(runs: list[RunRecord]) -> list[list[str]]:
     """Texts of the report's table of pools."""
     results = results_of(runs, ReportOptions(bootstrap=Bootstrap(samples=10)))
     tables = {table.name: table for table in setup.section(results).tables}
-    return (
-        [[cell.text for cell in row] for row in tables["pools"].body] if "pools" in tables else []
-    )
+    rows = tables["pools"].body if "pools" in tables else []
+    return [[" ".join(filter(None, [cell.text, cell.sub])) for cell in row] for row in rows]
 
 
 def test_the_report_lists_hosts_gpus_and_ratios_of_a_pool():
@@ -161,13 +160,15 @@ def test_the_report_lists_hosts_gpus_and_ratios_of_a_pool():
         return {**POOLED, "host": host, "boot": host, **more}
 
     runs = first(
-        node("n1", "GPU-a", "0.9812"), node("n1", "GPU-b", "1.0123"), node("n2", "GPU-c", "1.0400")
+        node("n1", "GPU-aaaaaaaa-bbbb", "0.9812"),
+        node("n1", "GPU-b", "1.0123"),
+        node("n2", "GPU-c", "1.0400"),
     )
     split = dataclasses.replace(runs[0], condition="step")  # one run under both kinds of budget
     assert pools_of([*runs, split, tagged(40)]) == [
-        ["h100@0123abcd", "all 2", "3", "GPU-a, GPU-b, GPU-c", "0-7", "0.981 to 1.040"],
-        ["h100@0123abcd", "n1", "2", "GPU-a, GPU-b", "0-7", "0.981 to 1.012"],
-        ["h100@0123abcd", "n2", "1", "GPU-c", "0-7", "1.040 to 1.040"],
+        ["h100@0123abcd", "all 2", "3", "3 GPU-aaaaaaaa, GPU-b, GPU-c", "0-7", "0.981 to 1.040"],
+        ["h100@0123abcd", "n1", "2", "2 GPU-aaaaaaaa, GPU-b", "0-7", "0.981 to 1.012"],
+        ["h100@0123abcd", "n2", "1", "1 GPU-c", "0-7", "1.040 to 1.040"],
     ]
     assert pools_of([tagged(0)]) == []
 
@@ -175,4 +176,6 @@ def test_the_report_lists_hosts_gpus_and_ratios_of_a_pool():
 def test_a_pool_of_many_gpus_or_of_strange_tags_is_listed_all_the_same():
     many = [tagged(i, **POOLED, host="n1", gpu_uuid=f"GPU-{i}") for i in range(9)]
     odd = tagged(9, **POOLED, host="n1", admission_ratio="fast", cpu_affinity="?")
-    assert pools_of([*many, odd]) == [["h100@0123abcd", "n1", "10", "9", "?", "–"]]
+    assert pools_of([*many, odd]) == [
+        ["h100@0123abcd", "n1", "10", "9 GPU-0, GPU-1, GPU-2, GPU-3 and 5 more", "?", "–"]
+    ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 import pandas as pd
 
@@ -20,6 +21,8 @@ from timetrial.tracking.report.section import Section, Text, headed
 from timetrial.tracking.report.standings import SHOWN
 from timetrial.tracking.report.style import metric_name
 from timetrial.tracking.scores.targets import CONDITIONS
+
+_UUID_LENGTH: Final = 12  # GPU- or MIG- and eight digits, as CUDA accepts them
 
 
 def section(results: Results) -> Section:
@@ -144,10 +147,11 @@ def _pool_cells(runs: Sequence[RunRecord]) -> list[Cell]:
     cores = {text for run in runs if (text := run.tags.get(schema.CPU_AFFINITY))}
     ratios = [ratio for run in runs if math.isfinite(ratio := _admission_ratio(run))]
     span = f"{min(ratios):.3f} to {max(ratios):.3f}" if ratios else "–"
+    names = sorted({gpu[:_UUID_LENGTH] for gpu in gpus})
     return [
         Cell(f"{len(runs):,}"),
-        Cell(_few(sorted(gpus)), kind="text"),
-        Cell(_few(sorted(cores)), kind="text"),
+        Cell(str(len(gpus) or "–"), _few(names)),
+        Cell(_few(sorted(cores))),
         Cell(span),
     ]
 
@@ -161,8 +165,8 @@ def _admission_ratio(run: RunRecord) -> float:
 
 
 def _few(texts: Sequence[str]) -> str:
-    """Up to eight texts; of more, their number."""
-    return ", ".join(texts) if 0 < len(texts) <= 8 else str(len(texts) or "–")
+    """The first four texts, and how many more there are."""
+    return ", ".join(texts[:4]) + (f" and {len(texts) - 4} more" if len(texts) > 4 else "")
 
 
 def settings_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
