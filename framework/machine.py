@@ -20,7 +20,32 @@ CGROUP: Final = Path("/sys/fs/cgroup")
 TICK_SECONDS: Final = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
 """Unit of the CPU times in ``/proc``, in seconds."""
 
+HOST_NAMESPACE: Final = "4026531836"
+"""Namespace of process ids outside containers: PROC_PID_INIT_INO, include/linux/proc_ns.h.
+
+Source: https://github.com/torvalds/linux/blob/master/include/linux/proc_ns.h.
+"""
+
 _RUN_OF_CORES: Final = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+
+
+def boot() -> str:
+    """Identity of the running kernel, which the containers of a machine share; "" if unknown."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def pid_namespace() -> str:
+    """The namespace of process ids, a number: each container has its own; "" if unknown.
+
+    Source: pid_namespaces(7), https://man7.org/linux/man-pages/man7/pid_namespaces.7.html.
+    """
+    try:
+        return "".join(filter(str.isdigit, os.readlink("/proc/self/ns/pid")))
+    except OSError:
+        return ""
 
 
 def usable_cores() -> frozenset[int]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from timetrial.framework import gpus
+from timetrial.bench.tune import ledger
+from timetrial.framework import files, gpus
 from timetrial.framework.gpus import Gpu
 from timetrial.framework.machine import cores_text, usable_cores
 from timetrial.tracking.record import environment, schema
@@ -92,8 +93,34 @@ def dead(**changed: str) -> dict[str, str]:
 def test_processes_of_another_container_of_the_same_name_are_unknown_here():
     assert process_is_gone(dead())
     assert not process_is_gone(dead(pid_namespace="4026532999"))
+    assert not process_is_gone({**host_tags(), **process_tags()})
     older = {k: v for k, v in dead().items() if k not in (schema.PID_NAMESPACE, schema.BOOT)}
     assert process_is_gone(older)
+
+
+def test_workers_of_a_study_and_drafts_of_another_container_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    worker = ledger._worker()
+    assert not ledger.is_dead(worker)
+    assert ledger.is_dead({**worker, "started": "another time"})
+    assert not ledger.is_dead({**worker, "started": "another time", "pid_namespace": "4026532999"})
+    old = {"host": worker["host"], "pid": worker["pid"], "started": "another time"}
+    assert ledger.is_dead(old)
+    assert not ledger.is_dead({})
+
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    drafts = []
+    for namespace in ("4026532998", "4026532999"):
+        monkeypatch.setattr(files, "pid_namespace", lambda here=namespace: here)
+        drafts.append(files.draft_of(tmp_path / "x"))
+        drafts[-1] = drafts[-1].with_name(
+            drafts[-1].name.replace(f".{os.getpid()}.", f".{ended.pid}.")
+        )
+        drafts[-1].touch()
+    files.remove_drafts(tmp_path)  # as in the second container
+    assert list(tmp_path.iterdir()) == [drafts[0]]
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["host", "container"])

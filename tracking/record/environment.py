@@ -13,16 +13,15 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
-from timetrial.framework.machine import cores_text, usable_cores
+from timetrial.framework.machine import (
+    HOST_NAMESPACE,
+    boot,
+    cores_text,
+    pid_namespace,
+    usable_cores,
+)
 from timetrial.tracking.record import schema
-
-HOST_NAMESPACE: Final = "4026531836"
-"""Namespace of process ids outside containers: PROC_PID_INIT_INO, include/linux/proc_ns.h.
-
-Source: https://github.com/torvalds/linux/blob/master/include/linux/proc_ns.h.
-"""
 
 PACKAGES = ("timetrial", "jax", "jaxlib", "flax", "optax", "numpy", "mlflow")
 _SOURCE = Path(__file__).resolve().parents[2]
@@ -112,25 +111,6 @@ def process_tags() -> dict[str, str]:
     }
     known = (schema.BOOT, schema.PID_NAMESPACE)
     return {key: text for key, text in found.items() if text or key not in known}
-
-
-def boot() -> str:
-    """Identity of the running kernel, which the containers of a machine share; "" if unknown."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def pid_namespace() -> str:
-    """The namespace of process ids, a number: each container has its own; "" if unknown.
-
-    Source: pid_namespaces(7), https://man7.org/linux/man-pages/man7/pid_namespaces.7.html.
-    """
-    try:
-        return "".join(filter(str.isdigit, os.readlink("/proc/self/ns/pid")))
-    except OSError:
-        return ""
 
 
 def process_start(pid: int) -> str | None:
