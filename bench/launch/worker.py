@@ -15,10 +15,12 @@ from typing import Final
 import jax
 
 from timetrial.bench.claims import SupersededError, TakenError
+from timetrial.bench.launch.admission import admission, pool_tags
 from timetrial.bench.launch.identity import is_gone, this_worker, worker_text
 from timetrial.bench.launch.keeping import Keeper
 from timetrial.bench.launch.places import open_queue
 from timetrial.bench.launch.planner import Planner
+from timetrial.bench.launch.pool import Pool, load_pool
 from timetrial.bench.launch.queue import HEARTBEAT_SECONDS, SILENT_HEARTBEATS, Queue
 from timetrial.bench.launch.tables import BLOCKED, FAILED, FINISHED, RUNNING, WAITING, Claim
 from timetrial.bench.making import Made, Maker
@@ -121,13 +123,16 @@ def _worked(
 ) -> int:
     with queue.lock():  # one worker makes what a new database lacks
         store = opened(tracking)
-    planner = Planner(suite, tracking, store, queue, settings.pool)
+    pool = load_pool(settings.pool) if settings.pool else None
+    planner = Planner(suite, tracking, store, queue, pool)
     planner.plan(again=True)
     if retry_failed:
         queue.retry_failed()
     repeat = repeat_suspect and Condition.TIME in suite.conditions
     with raise_interrupted(), Display() as display:
-        worker = Worker(suite, tracking, settings, queue, store, planner, display)
+        worker = Worker(tracking, settings, queue, store, planner, display)
+        if pool is not None and Condition.TIME in suite.conditions:
+            worker.join(pool)
         cancelled = worker.run(repeat)
     deliver_again(store, tracking)
     if cancelled:
@@ -142,7 +147,7 @@ class Worker:
     """One worker of a race.
 
     Args:
-        suite, tracking, settings: as for ``work``.
+        tracking, settings: as for ``work``.
         queue, store: the open queue and store.
         planner: adds runs to the queue.
         display: progress.
@@ -150,7 +155,6 @@ class Worker:
 
     def __init__(
         self,
-        suite: Suite,
         tracking: Tracking,
         settings: WorkerSettings,
         queue: Queue,
@@ -158,13 +162,25 @@ class Worker:
         planner: Planner,
         display: Display,
     ) -> None:
-        self.suite, self.tracking, self.settings = suite, tracking, settings
+        self.tracking, self.settings = tracking, settings
         self.queue, self.store, self.planner, self.display = queue, store, planner, display
         self.maker = Maker(store, Workshop(), display)
         self.name = this_worker()
-        self.pools = ["", settings.pool] if settings.pool else [""]
+        self.pools = [""]
+        self._proofs: dict[str, Mapping[str, str]] = {}
         self._begun = queue.cancellations()
         self._next_look = 0.0
+
+    def join(self, pool: Pool) -> None:
+        """Compares this machine with a pool; refused, it makes only runs of any machine."""
+        for workload in self.planner.suite.workloads:
+            found = admission(pool, workload, self.maker.workshop)
+            if not found.admitted:
+                self.display.line(f"not admitted to pool {pool.name}: {found.reason}")
+                return
+            self.display.line(f"admitted to pool {pool.name}: {workload}, {found.ratio:.3f}")
+            self._proofs[workload] = pool_tags(pool, found)
+        self.pools.append(pool.tag)
 
     def run(self, repeat: bool) -> bool:
         """Makes runs until none is left; True if the race was cancelled.
@@ -229,7 +245,9 @@ class Worker:
     def _made(self, claim: Claim, config: RunConfig, keeper: Keeper) -> Made:
         """Makes or continues a run, unless the record has it already."""
         directory = run_directory(config)
-        if not claim.again and self._is_recorded(config, directory):
+        recorded = self._is_recorded(config, directory)
+        again = claim.again or (recorded and self.planner.is_due(claim.job))
+        if recorded and not again:
             self.display.elsewhere(config)
             return Made()
         self._supersede(claim, named_journal(directory))
@@ -238,9 +256,9 @@ class Worker:
             try:
                 return self.maker.make(
                     config,
-                    self._tags(claim),
+                    {**claim.job.tags, **self._proof(claim, config)},
                     claim.job.told_by,
-                    again=claim.again,
+                    again=again,
                     owner=keeper,
                     directory=directory,
                 )
@@ -248,7 +266,7 @@ class Worker:
                 if claim.token > 1 and time.monotonic() - began > self._lock_seconds():
                     directory = run_directory(config) / f"claim-{claim.token}"
                     self._supersede(claim, "")
-                elif self._is_recorded(config, directory):
+                elif not again and self._is_recorded(config, directory):
                     return Made()
                 if number := keeper.stopped():
                     raise Interrupted(number) from None
@@ -263,8 +281,9 @@ class Worker:
     def _lock_seconds(self) -> float:
         return min(LOCK_SECONDS, 2 * self.settings.heartbeat_seconds)
 
-    def _tags(self, claim: Claim) -> Mapping[str, str]:
-        return claim.job.tags
+    def _proof(self, claim: Claim, config: RunConfig) -> Mapping[str, str]:
+        """Tags that prove that the machine is one of the run's pool."""
+        return self._proofs[config.workload.name] if claim.job.pool else {}
 
     def _is_recorded(self, config: RunConfig, directory: Path) -> bool:
         """True when a journal here, or the store, has the finished run."""

@@ -14,7 +14,7 @@ import json
 import os
 import socket
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -26,12 +26,22 @@ from timetrial.bench.tune.space import is_whole
 from timetrial.bench.tune.storage import Database
 from timetrial.framework.errors import UserError
 from timetrial.framework.spaces import OneOf
-from timetrial.tracking.record.environment import process_start
+from timetrial.tracking.record import schema
+from timetrial.tracking.record.environment import process_is_gone, process_tags
 
 POINT = "point"  # user attributes of a trial: number of its point, from 0
-WORKER = "worker"  # the process that runs it
+WORKER = "worker"  # the process that runs it, by the keys of _PROCESS
 OUTCOME = "outcome"  # how it ended, if its state alone is ambiguous
 IDENTITY = "identity"  # user attribute of a study: StudyPlan.identity() as JSON
+
+_PROCESS = {
+    "host": schema.HOST,
+    "boot": schema.BOOT,
+    "pid_namespace": schema.PID_NAMESPACE,
+    "pid": schema.PID,
+    "started": schema.PROCESS_START,
+}
+"""Keys of a worker, and the tags of runs with the same content."""
 
 DIVERGED, INTERRUPTED, ERROR = "diverged", "interrupted", "error"
 MAX_DEATHS = 10
@@ -145,9 +155,7 @@ def _fail_dead(study: optuna.Study, database: Database) -> list[int]:
     """Fails trials without a live process on this host, or without heartbeats elsewhere."""
     running = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.RUNNING]
     for trial in running:
-        worker = trial.user_attrs.get(WORKER, {})
-        here = worker.get("host") == socket.gethostname()
-        if here and process_start(worker["pid"]) != worker["started"]:
+        if is_dead(trial.user_attrs.get(WORKER, {})):
             study.tell(trial.number, state=TrialState.FAIL)
     if isinstance(database.storage, RDBStorage):
         with warnings.catch_warnings():
@@ -238,8 +246,16 @@ def claim(study: optuna.Study, database: Database, plan: StudyPlan) -> Claimed |
 
 
 def _worker() -> dict[str, Any]:
-    pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "started": process_start(pid)}
+    """This process, by the keys of ``_PROCESS``."""
+    tags = {schema.HOST: socket.gethostname(), **process_tags()}
+    found = {key: tags[tag] for key, tag in _PROCESS.items() if tag in tags}
+    return {**found, "pid": os.getpid()}
+
+
+def is_dead(worker: Mapping[str, Any]) -> bool:
+    """True when a worker, as a trial records it, ran on this host and is dead."""
+    found = {tag: str(worker[key]) for key, tag in _PROCESS.items() if key in worker}
+    return process_is_gone(found)
 
 
 def _sampler(plan: StudyPlan, point: int) -> optuna.samplers.BaseSampler:
