@@ -17,8 +17,10 @@ import pytest
 import tiny_cli
 from command_line import command_line
 
+from timetrial.bench.launch import admission as admissions
 from timetrial.bench.launch.graph import Job
 from timetrial.bench.launch.places import open_queue
+from timetrial.bench.launch.pool import Pool, PoolCalibration, save_pool
 from timetrial.bench.launch.queue import Queue
 from timetrial.bench.launch.tables import FAILED, FINISHED, RUNNING, WAITING
 from timetrial.framework.config import Tracking
@@ -223,6 +225,34 @@ def test_a_cancelled_race_is_saved_and_goes_on_later(call):
     assert outcome.code == 0
     assert "continues at update" in outcome.err
     assert len(numbers(runs())) == 4
+
+
+@pytest.mark.parametrize("ratio", [1.01, 1.2])
+def test_only_admitted_machines_make_the_timed_runs_of_a_pool(
+    call, ratio: float, monkeypatch: pytest.MonkeyPatch
+):
+    """Refused, a worker makes nothing of the pool, not even the reference run."""
+    Path("s.yaml").write_text(SUITE + "conditions: [step, time]\n")
+    here = dict.fromkeys(("device_platform", "device_kind", "host_cpu"), "x")
+    versions = {"python": "3", "jax": "1", "jaxlib": "1"}
+    settings = {"workload.step_hint": "30", "workload.eval_every_steps": "5"}
+    pace = PoolCalibration(settings, "heavy_ball", 0.01, 0.02, "2026-01-31")
+    pool = Pool("lab", **here, device_count=1, host_cores=2, driver="", versions=versions,
+                calibrations={"tiny": pace})  # fmt: skip
+    save_pool(pool, Path("pools/lab.yaml"))
+    monkeypatch.setattr(admissions, "machine_tags", lambda: pool.machine)
+    monkeypatch.setattr(admissions, "measured_step_seconds", lambda program: 0.01 * ratio)
+    outcome = call("worker", *words(), "--busy-machine", "worker.pool=lab")
+    if ratio > 1.05:
+        assert outcome.code == 1
+        assert "not admitted to pool lab: heavy_ball on tiny takes 0.012 s per step" in outcome.err
+        assert "1 runs wait for machines of other pools" in outcome.err
+        return
+    assert outcome.code == 0, outcome.err
+    found = runs()
+    assert len(numbers(found)) == 4
+    assert {run.tags["pool"] for run in found} == {pool.tag}
+    assert {run.tags["admission_ratio"] for run in found} == {"1.0100"}
 
 
 def test_status_of_a_race_without_workers_says_how_to_begin(call):
