@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,14 +16,17 @@ from pathlib import Path
 import postgres
 import pytest
 import tiny_cli
+import yaml
 from command_line import command_line
 
 from timetrial.bench.launch import admission as admissions
 from timetrial.bench.launch.graph import Job
-from timetrial.bench.launch.places import open_queue
+from timetrial.bench.launch.places import check_reachable, open_queue, queue_uri
 from timetrial.bench.launch.pool import Pool, PoolCalibration, save_pool
 from timetrial.bench.launch.queue import Queue
 from timetrial.bench.launch.tables import FAILED, FINISHED, RUNNING, WAITING
+from timetrial.bench.launch.worker import split
+from timetrial.bench.suite import load_suite
 from timetrial.framework.config import Tracking
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Status
@@ -283,6 +287,25 @@ def test_a_server_keeps_no_queue(call):
     outcome = call("worker", *words(), "tracking.uri=http://127.0.0.1:9")
     assert outcome.code == 2
     assert "tracking.queue: expected postgresql://" in outcome.err
+
+
+@pytest.mark.parametrize("file", ["kubernetes.yaml", "skypilot.yaml"])
+def test_the_commands_of_the_examples_are_understood(file: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("QUEUE", "postgresql://me@db/timetrial")
+    tree = yaml.safe_load((TESTS.parent / "examples" / "cluster" / file).read_text())
+    if file == "kubernetes.yaml":
+        (container,) = tree["spec"]["template"]["spec"]["containers"]
+        given = [*container["command"], *container["args"]]
+        given = [word.replace("$(QUEUE)", os.environ["QUEUE"]) for word in given]
+    else:
+        given = shlex.split(os.path.expandvars(tree["run"].replace("\\\n", " ")))
+    assert given[:2] == ["timetrial", "worker"]
+    settings, rest = split(given[2:])
+    assert settings.gpus == 1
+    suite, tracking = load_suite(rest)
+    assert suite.name == "paper-step"
+    assert queue_uri(tracking) == os.environ["QUEUE"]
+    check_reachable(tracking, "kubernetes")
 
 
 @pytest.mark.slow
