@@ -5,7 +5,10 @@ Boundary: the loop of one process; ``queue`` says which run is next, ``making`` 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import enum
+import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -13,11 +16,12 @@ from pathlib import Path
 from typing import Final
 
 import jax
+import sqlalchemy as sa
 
 from timetrial.bench.claims import SupersededError, TakenError
 from timetrial.bench.launch.admission import admission, pool_tags
 from timetrial.bench.launch.identity import is_gone, this_worker, worker_text
-from timetrial.bench.launch.keeping import Keeper
+from timetrial.bench.launch.keeping import Keeper, patiently
 from timetrial.bench.launch.places import open_queue
 from timetrial.bench.launch.planner import Planner
 from timetrial.bench.launch.pool import Pool, load_pool
@@ -143,6 +147,14 @@ def _worked(
     return 1 if left[FAILED] or planner.without_budget() else 0
 
 
+class Found(enum.Enum):
+    """What a worker without a claim finds in the queue."""
+
+    NOTHING_YET = enum.auto()
+    NO_MORE = enum.auto()
+    CANCELLED = enum.auto()
+
+
 class Worker:
     """One worker of a race.
 
@@ -188,18 +200,28 @@ class Worker:
         Args:
             repeat: at the end, make runs with suspect seconds once more.
         """
-        while self.queue.cancellations() == self._begun:
-            self._take_back()
-            claim = self.queue.claim(self.name, self.pools)
-            if claim is not None:
-                self.make(claim)
-            elif self.planner.plan():
-                continue
-            elif self.queue.counts()[RUNNING]:
+        while True:
+            found = patiently(lambda: self._look(repeat), self.display.line)
+            if isinstance(found, Claim):
+                self.make(found)
+            elif found is Found.NOTHING_YET:
                 time.sleep(POLL_SECONDS)
-            elif not (repeat and self.queue.repeat_suspects()):
-                return False
-        return True
+            else:
+                return found is Found.CANCELLED
+
+    def _look(self, repeat: bool) -> Claim | Found:
+        """Claims the next run; else says what the queue is waiting for."""
+        if self.queue.cancellations() != self._begun:
+            return Found.CANCELLED
+        self._take_back()
+        while (claim := self.queue.claim(self.name, self.pools)) is None:
+            if self.planner.plan():
+                continue
+            if self.queue.counts()[RUNNING]:
+                return Found.NOTHING_YET
+            if not (repeat and self.queue.repeat_suspects()):
+                return Found.NO_MORE
+        return claim
 
     def _take_back(self) -> None:
         """Takes back the runs of dead workers, at most once per heartbeat."""
@@ -218,7 +240,7 @@ class Worker:
             UserError: this machine cannot make it as it was planned; it waits for another one.
             Interrupted: a signal came; the run is saved and waits.
         """
-        counts = self.queue.counts()
+        counts = patiently(self.queue.counts, self.display.line)
         self.display.at(counts[FINISHED] + counts[FAILED], sum(counts.values()))
         keeper = Keeper(self.queue, claim, self._begun, self.settings.heartbeat_seconds)
         ended = False
@@ -228,7 +250,8 @@ class Worker:
                 made = self._made(claim, config, keeper)
             timed = config.budget.limit_seconds is not None or claim.job.sets_budget
             suspect = made.is_suspect and timed
-            ended = self.queue.finish(claim, error=made.error, suspect=suspect)
+            end = functools.partial(self.queue.finish, claim, error=made.error, suspect=suspect)
+            ended = patiently(end, self.display.line)
         except Interrupted:
             if not keeper.lost and not keeper.cancelled:
                 raise
@@ -236,11 +259,12 @@ class Worker:
             pass
         finally:
             if not ended:
-                self.queue.release(claim)
+                with contextlib.suppress(sa.exc.DBAPIError):  # else its heartbeats are missed
+                    self.queue.release(claim)
         if keeper.lost:
             self.display.line(f"{claim.job.name}: another worker has taken it over")
         elif claim.job.sets_budget:
-            self.planner.plan(again=True)
+            patiently(lambda: self.planner.plan(again=True), self.display.line)
 
     def _made(self, claim: Claim, config: RunConfig, keeper: Keeper) -> Made:
         """Makes or continues a run, unless the record has it already."""
