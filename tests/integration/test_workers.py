@@ -213,6 +213,28 @@ def test_a_frozen_worker_loses_its_run_and_spoils_nothing(call):
     assert [run.info.status for run in marked] == ["KILLED"]
 
 
+def test_without_common_files_a_run_starts_anew_and_its_orphan_is_closed(call, tmp_path: Path):
+    uri = f"sqlite:///{tmp_path}/store/mlflow.db"
+    shared = [f"tracking.uri={uri}", f"tracking.queue=sqlite:///{tmp_path}/queue.db", "seeds=[0]"]
+    with worker(*shared, root="first", step_seconds=0.3) as process:
+        wait_until(lambda: process.poll() is not None or has_checkpoint("first"))
+        process.kill()
+        process.wait()
+    outcome = call("worker", *words("second"), *shared)
+    assert outcome.code == 0, outcome.err
+    assert "continues at update" not in outcome.err
+    found = runs("second", uri)
+    assert len(numbers(found)) == 2
+    store = open_store(uri, root=Path("second"), create=False)
+    experiment = store.experiment_id("e", create=False)
+    statuses = {
+        run.info.status: run.data.tags.get(schema.SUPERSEDED_BY)
+        for run in store.client.search_runs([experiment])
+    }
+    assert set(statuses) == {"FINISHED", "KILLED"}
+    assert f"process {os.getpid()}" in statuses["KILLED"]
+
+
 def test_a_cancelled_race_is_saved_and_goes_on_later(call):
     with worker("worker.heartbeat_seconds=0.2", step_seconds=0.3) as process:
         wait_until(lambda: process.poll() is not None or has_checkpoint())
