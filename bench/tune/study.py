@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
-from optuna.trial import TrialState
 
 from timetrial.bench.sweeping import sweep
 from timetrial.bench.syncing import deliver_again
@@ -99,12 +98,15 @@ def work(
         with database.lock():
             dead = ledger.settle(study, database, plan)
             claimed = ledger.claim(study, database, plan)
-            trials = study.get_trials(deepcopy=False)
+            if claimed is None:  # others had the trials that were known here
+                dead += ledger.settle(study, database, plan)
+                claimed = ledger.claim(study, database, plan)
+            busy = ledger.is_busy(study, database)
         found_dead(dead, plan, store)
         if claimed is not None:
             text = make_trial(claimed, study, plan, database, store, workshop, workers)
             print(f"trial {claimed.trial.number} (point {claimed.point}): {text}", flush=True)
-        elif any(t.state is TrialState.RUNNING and ledger.POINT in t.user_attrs for t in trials):
+        elif busy:
             time.sleep(POLL_SECONDS)
         else:
             return
