@@ -140,10 +140,14 @@ def time_budget(suite: Suite, tracking: Tracking, workload: str, store: Store) -
         return configuration.calibrated_seconds(Path(file), pace.workload, f"calibration {file}")
     if pace.budget.seconds is not None:
         return pace.budget.seconds
-    digest = configuration.digest(pace)
-    runs = load_runs(store, tracking.experiment, tags={schema.CONFIG_HASH: digest})
+    runs = runs_of(store, tracking, configuration.digest(pace))
     usable = sorted(filter(sets_budgets, runs), key=is_suspect)
     return usable[0].train_seconds if usable else None
+
+
+def runs_of(store: Store, tracking: Tracking, digest: str) -> list[RunRecord]:
+    """The recorded runs of one configuration in order of start; reads no other runs."""
+    return load_runs(store, tracking.experiment, tags={schema.CONFIG_HASH: digest})
 
 
 def sets_budgets(record: RunRecord) -> bool:

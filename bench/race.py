@@ -21,6 +21,7 @@ from timetrial.bench.planning import (
     obstacles,
     planned,
     print_left_out,
+    runs_of,
     sets_budgets,
     suspect_digests,
     time_budget,
@@ -80,8 +81,7 @@ def train(config: RunConfig, *, again: bool = False) -> int:
 
 def finished_run(store: Store, config: RunConfig) -> RunRecord | None:
     """The last finished run of a configuration in its experiment, None without."""
-    tags = {schema.CONFIG_HASH: configuration.digest(config)}
-    runs = load_runs(store, config.tracking.experiment, tags=tags)
+    runs = runs_of(store, config.tracking, configuration.digest(config))
     finished = [run for run in runs if run.status == Status.FINISHED and run.evaluations]
     return finished[-1] if finished else None
 
@@ -194,7 +194,7 @@ def make_planned(course: Course) -> list[tuple[str, str]]:
 def reference_is_due(suite: Suite, config: RunConfig, done: set[str], store: Store) -> bool:
     """True for a suspect reference run whose seconds no finished run has taken as its budget."""
     digest, tracking = configuration.digest(config), config.tracking
-    if digest not in done or digest not in suspect_digests(load_runs(store, tracking.experiment)):
+    if digest not in done or digest not in suspect_digests(runs_of(store, tracking, digest)):
         return False
     workload = config.workload.name
     seconds = time_budget(suite, tracking, workload, store)
@@ -358,12 +358,9 @@ def first_trial_steps(config: RunConfig, plan: Sequence[RunConfig], store: Store
     timed = [trial for trial in plan if trial.budget == config.budget and trial != config]
     sources = [trial for trial in timed if trial.optimizer.name == entry.steps_from]
     own = [trial for trial in timed if _but_seed(trial) == _but_seed(config)]
-    recorded = load_runs(store, config.tracking.experiment)
-    trials = sorted(filter(sets_budgets, recorded), key=is_suspect)
-    usable = {r.tags.get(schema.CONFIG_HASH): r for r in reversed(trials)}
     digests = (configuration.digest(trial) for trial in sources or own)
-    found = [usable[digest] for digest in digests if digest in usable]
-    record = min(found, key=is_suspect, default=None)
+    recorded = [run for digest in digests for run in runs_of(store, config.tracking, digest)]
+    record = min(filter(sets_budgets, recorded), key=is_suspect, default=None)
     if record is None:
         return None
     ended_itself = record.reason == StopReason.COMPLETE.name

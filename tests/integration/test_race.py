@@ -38,6 +38,7 @@ from timetrial.optimizers.metatraining.warm_start import warm_start
 from timetrial.optimizers.velo import entry as learned
 from timetrial.optimizers.velo.weights import save_weights
 from timetrial.tracking.read.runs import load_runs
+from timetrial.tracking.record import schema
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.scores.conditions import by_condition
 from timetrial.tracking.store.opening import Store, open_store
@@ -160,7 +161,9 @@ def test_short_velo_is_told_the_steps_of_velos_first_trial_for_every_seed(
 
     # a diverged first trial tells nobody: the second one does
     bad = dataclasses.replace(velo[0], reason=StopReason.DIVERGED.name)
-    monkeypatch.setattr(races, "load_runs", lambda store, experiment: [bad, *velo[1:]])
+    recorded = {run.tags[schema.CONFIG_HASH]: [run] for run in (bad, *velo[1:])}
+    of_one = lambda store, tracking, digest: recorded.get(digest, [])  # noqa: E731
+    monkeypatch.setattr(races, "runs_of", of_one)
     plan = suites.plan(suite, tracking, "tiny", 0.3)
     told = [races.first_trial_steps(c, plan, open_(tracking)) for c in plan]
     assert told == [velo[1].step, None, velo[1].step, velo[1].step]
