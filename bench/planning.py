@@ -6,7 +6,7 @@ Boundary: reads the recorded seconds of reference runs; ``bench.race`` makes the
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -155,11 +155,25 @@ def time_budget(
         return configuration.calibrated_seconds(Path(file), pace.workload, f"calibration {file}")
     if pace.budget.seconds is not None:
         return pace.budget.seconds
-    tags = {schema.CONFIG_HASH: configuration.digest(pace)}
-    tags |= pool.identity(workload) if pool is not None else {}
-    runs = load_runs(store, tracking.experiment, tags=tags)
+    tags = {} if pool is None else pool.identity(workload)
+    runs = runs_of(store, tracking, configuration.digest(pace), tags)
     usable = sorted(filter(sets_budgets, runs), key=is_suspect)
     return usable[0].train_seconds if usable else None
+
+
+def runs_of(
+    store: Store, tracking: Tracking, digest: str, tags: Mapping[str, str] | None = None
+) -> list[RunRecord]:
+    """The recorded runs of one configuration in order of start; reads no other runs.
+
+    Args:
+        store: store of the record.
+        tracking: experiment of the runs.
+        digest: identity of the configuration.
+        tags: further tags that a run must have.
+    """
+    tags = {**(tags or {}), schema.CONFIG_HASH: digest}
+    return load_runs(store, tracking.experiment, tags=tags)
 
 
 def sets_budgets(record: RunRecord) -> bool:
