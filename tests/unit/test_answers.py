@@ -659,3 +659,14 @@ def test_every_answer_has_its_tables():
         kinds = [block.kind for block in section.blocks if isinstance(block, Text)]
         assert kinds.count("answer") == 1
         assert isinstance(section.blocks[1], Bullets)
+
+
+def test_tuned_reference_runs_are_the_baseline_of_a_race_without_others():
+    """Suite ``learned``: is a learned optimizer better than a tuned one?"""
+    alone = made({"velo": everywhere(0.9), "hpo": everywhere(0.8)})
+    assert baselines(alone) == ["hpo"]
+    answer = improvement.answer(alone)
+    assert answer.verdict is Verdict.YES
+    assert "hpo is tuned on each workload: the only baseline." in answer.points
+    beside = made({"velo": everywhere(0.9), "hpo": everywhere(0.8), "adam": everywhere(0.7)})
+    assert baselines(beside) == ["adam"]

@@ -152,7 +152,11 @@ def _sides(here: Sequence[Pair], others: Sequence[str], condition: Condition) ->
 
 def _references(results: Results) -> list[str]:
     names = [name for name in results.optimizers if results.entrants[name].is_reference]
-    return [f"{name} is tuned on each workload: a reference, no baseline." for name in names]
+    used = baselines(results)
+    role = {
+        name: "the only baseline" if name in used else "a reference, no baseline" for name in names
+    }
+    return [f"{name} is tuned on each workload: {role[name]}." for name in names]
 
 
 def _losses(results: Results) -> list[Table]:
