@@ -15,7 +15,7 @@ from typing import Final
 import jax
 
 from timetrial.bench.claims import SupersededError, TakenError
-from timetrial.bench.launch.identity import is_gone, this_worker, worker_text
+from timetrial.bench.launch.identity import is_gone, this_host, this_worker, worker_text
 from timetrial.bench.launch.keeping import Keeper
 from timetrial.bench.launch.places import open_queue
 from timetrial.bench.launch.planner import Planner
@@ -37,7 +37,14 @@ from timetrial.tracking.store.mirror import close_superseded
 from timetrial.tracking.store.opening import Store
 
 POLL_SECONDS: Final = 1.0
-"""Pause between two looks at a queue without a waiting run, in seconds."""
+"""Shortest pause between two looks at a queue without a waiting run, in seconds."""
+
+IDLE_SHARE: Final = 0.1
+"""Longest pause, as a share of the time that a worker has found no run."""
+
+COUNT_SECONDS: Final = 10.0
+"""Pause between two counts of all runs for the display, in seconds: they cost the more the more
+runs there are."""
 
 LOCK_SECONDS: Final = 30.0
 """Time to wait for the files of a worker that lost its claim, but still holds them."""
@@ -138,6 +145,15 @@ def _worked(
     return 1 if left[FAILED] or planner.without_budget() else 0
 
 
+def idle_seconds(waited: float) -> float:
+    """Pause before the next look of a worker that has found no run for ``waited`` seconds.
+
+    Hundreds of workers may wait for one reference run; each second they would ask more than a
+    database answers.
+    """
+    return min(max(POLL_SECONDS, IDLE_SHARE * waited), HEARTBEAT_SECONDS)
+
+
 class Worker:
     """One worker of a race.
 
@@ -164,7 +180,7 @@ class Worker:
         self.name = this_worker()
         self.pools = ["", settings.pool] if settings.pool else [""]
         self._begun = queue.cancellations()
-        self._next_look = 0.0
+        self._next_look = self._next_count = 0.0
 
     def run(self, repeat: bool) -> bool:
         """Makes runs until none is left; True if the race was cancelled.
@@ -172,15 +188,17 @@ class Worker:
         Args:
             repeat: at the end, make runs with suspect seconds once more.
         """
+        idle_since = time.monotonic()
         while self.queue.cancellations() == self._begun:
             self._take_back()
             claim = self.queue.claim(self.name, self.pools)
             if claim is not None:
                 self.make(claim)
+                idle_since = time.monotonic()
             elif self.planner.plan():
                 continue
             elif self.queue.counts()[RUNNING]:
-                time.sleep(POLL_SECONDS)
+                time.sleep(idle_seconds(time.monotonic() - idle_since))
             elif not (repeat and self.queue.repeat_suspects()):
                 return False
         return True
@@ -192,8 +210,17 @@ class Worker:
             return
         self._next_look = now + min(self.settings.heartbeat_seconds, POLL_SECONDS)
         silent = SILENT_HEARTBEATS * self.settings.heartbeat_seconds
-        for name in self.queue.take_back(is_gone, silent):
+        for name in self.queue.take_back(is_gone, silent, this_host()):
             self.display.line(f"{name}: its worker died; another one continues it")
+
+    def _show_place(self) -> None:
+        """Shows how many runs have ended, counted at most every ``COUNT_SECONDS``."""
+        now = time.monotonic()
+        if now < self._next_count:
+            return
+        self._next_count = now + COUNT_SECONDS
+        counts = self.queue.counts()
+        self.display.at(counts[FINISHED] + counts[FAILED], sum(counts.values()))
 
     def make(self, claim: Claim) -> None:
         """Makes a claimed run, and says to the queue how it ended.
@@ -202,8 +229,7 @@ class Worker:
             UserError: this machine cannot make it as it was planned; it waits for another one.
             Interrupted: a signal came; the run is saved and waits.
         """
-        counts = self.queue.counts()
-        self.display.at(counts[FINISHED] + counts[FAILED], sum(counts.values()))
+        self._show_place()
         keeper = Keeper(self.queue, claim, self._begun, self.settings.heartbeat_seconds)
         ended = False
         try:
