@@ -255,7 +255,8 @@ class Queue:
 
     def entries(self, *states: str) -> list[Entry]:
         """The runs in the order of the race; with states, only those."""
-        query = sa.select(RUNS, self._now().label("now")).where(self._mine)
+        shown = [column for column in RUNS.c if column.name not in ("settings", "told_by", "tags")]
+        query = sa.select(*shown, self._now().label("now")).where(self._mine)
         if states:
             query = query.where(RUNS.c.state.in_(states))
         with self.engine.connect() as connection:

@@ -86,7 +86,8 @@ def grows(options: argparse.Namespace, root: Path) -> bool:
         number, cost = growth.costs(size, root, options.database)
         sizes.append(number)
         costs.append(cost)
-        print(f"growth: {number} runs: " + ", ".join(f"{n} {c:.3f} s" for n, c in cost.items()))
+        parts = [f"{name} {1000 * seconds:.1f}" for name, seconds in cost.items()]
+        print(f"growth: {number} runs, ms of CPU: {', '.join(parts)}", flush=True)
     if len(sizes) < 2:
         return True
     found = growth.exponents(sizes, costs)
