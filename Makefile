@@ -7,7 +7,7 @@ DEV := $(VENV)/.installed-dev
 suite ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench test test-slow test-gpu gpu gpu-dry ui dashboard report lint typecheck check fuzz soak bench-overhead bench-checkpoints bench-velo bench-celo2 bench-scoring bench-report bench-metatrain bench-data bench-steps bench-records pictures wheel clean
+.PHONY: help install bench test test-slow test-gpu gpu gpu-dry ui dashboard report lint typecheck check fuzz soak bench-overhead bench-checkpoints bench-velo bench-celo2 bench-scoring bench-report bench-metatrain bench-data bench-steps bench-records bench-scale pictures wheel clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -103,6 +103,9 @@ bench-steps: $(DEV) ## Measure the training step against plain JAX (args='--algo
 
 bench-records: $(DEV) ## Measure finding finished runs, and a trial of a study, as their number grows
 	@$(BIN)/python -m benchmarks.records $(args)
+
+bench-scale: $(DEV) ## Simulate a race of 10,000 runs on 500 workers (args='--database postgresql://me@host/name')
+	@$(BIN)/python -m benchmarks.scale $(args)
 
 pictures: $(DEV) ## Make the README's pictures from a race of this code (root=DIR: from that race)
 	@$(BIN)/python tools/pictures.py docs $(if $(root),--root $(root))

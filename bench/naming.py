@@ -137,7 +137,7 @@ def summary(result: RunResult | None, clock: Clock, wall_seconds: float) -> dict
     values[schema.TRAIN_SECONDS] = charged(accounts)
     for name, seconds in clock.cpu_accounts().items():
         values[f"time/{name}{schema.CPU_SECONDS_SUFFIX}"] = seconds
-    values["time/wall_seconds"] = wall_seconds
+    values[schema.WALL_SECONDS] = wall_seconds
     if clock.meter is not None:
         values |= system_metrics(clock.meter.summary())
     if result is not None:

@@ -11,13 +11,19 @@ from pathlib import Path
 
 import jax
 
+from timetrial.bench import lengths
 from timetrial.bench import suite as suites
+from timetrial.bench.costs import Crew, Planned, cost_lines
+from timetrial.bench.launch.graph import ordered
+from timetrial.bench.launch.launchers import Chosen
 from timetrial.bench.launch.pool import Pool
 from timetrial.bench.naming import label, run_name
 from timetrial.bench.progress import duration
 from timetrial.bench.suite import Suite
 from timetrial.framework import config as configuration
-from timetrial.framework.config import Choice, RunConfig, Tracking
+from timetrial.framework.budget import Budget
+from timetrial.framework.calibration import Calibration, load_calibration
+from timetrial.framework.config import Choice, ConfigError, RunConfig, Tracking
 from timetrial.framework.entries import Horizon
 from timetrial.framework.memory import bytes_of, in_words
 from timetrial.framework.records import RunRecord
@@ -26,17 +32,27 @@ from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.velo.weights import has_google_weights
 from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.record import schema
+from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.scores.targets import diverged
 from timetrial.tracking.store.opening import Store
 from timetrial.workloads import WORKLOADS
 
 
-def show_plan(suite: Suite, tracking: Tracking) -> int:
-    """Prints the runs of a race; the command ``timetrial bench --plan``.
+def show_plan(
+    suite: Suite, tracking: Tracking, crew: Crew | None = None, price: float | None = None
+) -> int:
+    """Prints the runs of a race and their costs; the command ``timetrial bench --plan``.
+
+    Args:
+        suite: the suite.
+        tracking: store and experiment of the runs.
+        crew: workers of the launcher; None is one on this machine.
+        price: money per GPU-hour, or per machine-hour on CPUs; None if unknown.
 
     Returns:
         The exit code: 1 when something is missing that the runs need.
     """
+    crew = crew or Crew()
     configs = [c for w in suite.workloads for c in suites.plan(suite, tracking, w)]
     print(headline(suite, configs))
     print_left_out(suite)
@@ -48,18 +64,102 @@ def show_plan(suite: Suite, tracking: Tracking) -> int:
         state = f"state {in_words(size)}" if size else ""
         budget = budget_text(config, references[config.workload.name].budget.seconds)
         print(f"  {run_name(config):<44} {budget:<24} {about:<16} {state}".rstrip())
-    sizes = [state_bytes(config.workload, config.optimizer) or 0 for config in configs]
-    if any(sizes):
-        print("state: parameters and optimizer; a run says what else it needs before it starts")
-        kept = sum(sizes) if tracking.final_checkpoint else 0
-        print(
-            f"disk: up to {in_words(kept + 2 * max(sizes))} of checkpoints in {tracking.root}; "
-            f"tracking.final_checkpoint=false needs {in_words(2 * max(sizes))}"
-        )
+    show_disk(configs, tracking, crew.workers)
+    for line in cost_lines(
+        planned_lengths(suite, tracking), crew, machine=suite.machine, price=price
+    ):
+        print(line)
     missing = obstacles(suite)
     for reason in missing:
         print(f"missing: {reason}")
     return 1 if missing else 0
+
+
+def crew_of(chosen: Chosen, *, needs_gpu: bool) -> Crew:
+    """The workers of a launcher.
+
+    Args:
+        chosen: the launcher.
+        needs_gpu: every run needs a GPU; a worker without GPUs of its own then has one.
+    """
+    launcher = chosen.launcher
+    gpus = getattr(chosen.settings, "gpus", 0) or int(needs_gpu)
+    return Crew(chosen.name, max(1, launcher.workers), gpus, not launcher.leaves_machine)
+
+
+def show_disk(configs: Sequence[RunConfig], tracking: Tracking, workers: int) -> None:
+    """Prints what the checkpoints of runs need, where it is known before they start.
+
+    Args:
+        configs: the runs.
+        tracking: place of the runs.
+        workers: number of runs at once, >= 1.
+    """
+    sizes = sorted(state_bytes(config.workload, config.optimizer) or 0 for config in configs)
+    if not any(sizes):
+        return
+    print("state: parameters and optimizer; a run says what else it needs before it starts")
+    kept = sum(sizes) if tracking.final_checkpoint else 0
+    running = 2 * sum(sizes[-workers:])
+    print(
+        f"disk: up to {in_words(kept + running)} of checkpoints in {tracking.root}; "
+        f"tracking.final_checkpoint=false needs {in_words(running)}"
+    )
+
+
+def planned_lengths(suite: Suite, tracking: Tracking) -> list[Planned]:
+    """The runs of a suite in order, each with its expected wall time.
+
+    All runs of a workload wait for the reference run where it sets the time budget.
+    """
+    store = lengths.readable_store(tracking)
+    found = lengths.recorded(store)
+    known = {length.digest for length in found if length.experiment == tracking.experiment}
+    runs: list[Planned] = []
+    for workload in dict.fromkeys(suite.workloads):
+        limit = _known_seconds(suite, tracking, workload, store)
+        calibration = _calibration(suite, tracking, workload)
+        steps = ordered(suite, tracking, workload, limit or 1.0)
+        positions = {step.digest: len(runs) + i for i, step in enumerate(steps)}
+        references = [positions[s.digest] for s in steps if schema.SETS_TIME_BUDGET in s.tags]
+        of_label: dict[tuple[str, Budget], lengths.Expected] = {}
+        for step in steps:
+            own, key = positions[step.digest], (label(step.config), step.config.budget)
+            if key not in of_label:  # seeds do not change the length
+                of_label[key] = lengths.expected(
+                    step.config,
+                    found,
+                    calibration,
+                    suite.expected_seconds(workload),
+                    limit_is_known=limit is not None,
+                )
+            before = [*references, *([positions[step.after]] if step.after else [])]
+            after = tuple(sorted({position for position in before if position != own}))
+            runs.append(Planned(of_label[key], after, step.digest in known))
+    return runs
+
+
+def _known_seconds(
+    suite: Suite, tracking: Tracking, workload: str, store: Store | None
+) -> float | None:
+    """The time budget of a workload as far as it is known; a store that fails knows none."""
+    try:
+        return time_budget(suite, tracking, workload, store)
+    except TrackingError:
+        return None
+
+
+def _calibration(suite: Suite, tracking: Tracking, workload: str) -> Calibration | None:
+    """The calibration of a workload; None where it has none that fits."""
+    file = suite.calibration(workload)
+    if file is None:
+        return None
+    reference = suites.pacemaker(suite, tracking, workload)
+    try:
+        configuration.calibrated_seconds(Path(file), reference.workload, file)
+        return load_calibration(Path(file))
+    except ConfigError:  # only time budgets need it
+        return None
 
 
 @functools.lru_cache(maxsize=256)
@@ -130,18 +230,22 @@ def planned(
 
 
 def time_budget(
-    suite: Suite, tracking: Tracking, workload: str, store: Store, pool: Pool | None = None
+    suite: Suite,
+    tracking: Tracking,
+    workload: str,
+    store: Store | None,
+    pool: Pool | None = None,
 ) -> float | None:
     """Charged seconds of the time budget: of calibration, preset or reference run, in this order.
 
     A repeated reference run counts by its first credible record, else by its first one. None before
-    the reference run has finished, or when it diverged.
+    the reference run has finished, when it diverged, or without a store.
 
     Args:
         suite: the suite.
         tracking: experiment of the runs.
         workload: one of the suite's.
-        store: store of the record.
+        store: store of the record, or None.
         pool: only a reference run of this pool sets the seconds; None takes that of any machine.
 
     Raises:
@@ -155,6 +259,8 @@ def time_budget(
         return configuration.calibrated_seconds(Path(file), pace.workload, f"calibration {file}")
     if pace.budget.seconds is not None:
         return pace.budget.seconds
+    if store is None:
+        return None
     tags = {} if pool is None else pool.identity(workload)
     runs = runs_of(store, tracking, configuration.digest(pace), tags)
     usable = sorted(filter(sets_budgets, runs), key=is_suspect)

@@ -323,8 +323,9 @@ def plan(
         )
     pace = configuration.digest(reference)
     for optimizer in suite.optimizer_names():
+        first = stepped(suite, tracking, workload, optimizer, suite.seeds[0])
         for seed in suite.seeds:
-            base = stepped(suite, tracking, workload, optimizer, seed)
+            base = dataclasses.replace(first, seed=seed)
             entry = OPTIMIZERS[base.optimizer.name]
             timed = dataclasses.replace(base, budget=Budget(seconds=seconds, calibration=file))
             looks_at_budget = entry.needs_steps or entry.needs_feed

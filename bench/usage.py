@@ -96,6 +96,7 @@ examples:
   timetrial bench --plan
   timetrial bench suite=mini optimizers=[adam,velo] seeds=[0]
   timetrial bench suite=quick conditions=[step] launcher=local launcher.workers=2
+  timetrial bench suite=paper-step --plan --price 2.5
 """
 
 TUNE = (

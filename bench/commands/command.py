@@ -116,6 +116,27 @@ def suspect_argument(parser: Parser) -> None:
     parser.add_argument("--include-suspect", action="store_true", help=text)
 
 
+def plan_arguments(parser: Parser, text: str) -> None:
+    """Adds ``--plan`` and ``--price``; ``text`` explains the first."""
+    parser.add_argument("--plan", action="store_true", help=text)
+    parser.add_argument(
+        "--price",
+        type=number_above(0.0),
+        metavar="P",
+        help="with --plan: money per GPU-hour, or per machine-hour on CPUs",
+    )
+
+
+def check_price(options: Options) -> None:
+    """Checks that ``--price`` stands beside ``--plan``.
+
+    Raises:
+        UserError: it stands alone.
+    """
+    if options.price is not None and not options.plan:
+        raise UserError("--price: expected it with --plan, which shows the costs")
+
+
 def check_export(path: Path | None) -> None:
     """Checks the file of ``--export``.
 

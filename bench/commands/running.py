@@ -16,8 +16,10 @@ from timetrial.bench.commands.command import (
     Options,
     Parser,
     check_export,
+    check_price,
     export_argument,
     load_checked_suite,
+    plan_arguments,
     require_devices,
     show,
     suspect_argument,
@@ -58,14 +60,16 @@ def _bench(options: Options) -> Job:
     from timetrial.bench.doctor.command import require_idle
     from timetrial.bench.launch import launchers
     from timetrial.bench.launch.driver import race_with
-    from timetrial.bench.planning import show_plan
+    from timetrial.bench.planning import crew_of, show_plan
     from timetrial.bench.race import race
     from timetrial.framework.types import Condition
 
     chosen, words = launchers.split(options.overrides)
     suite, tracking = load_checked_suite(words)
+    check_price(options)
     if options.plan:
-        return lambda: show_plan(suite, tracking)
+        crew = crew_of(chosen, needs_gpu="gpu" in suite.needs)
+        return lambda: show_plan(suite, tracking, crew, options.price)
     timed = Condition.TIME in suite.conditions
     if timed and not options.busy_machine and not chosen.launcher.leaves_machine:
         require_idle()
@@ -88,7 +92,7 @@ def _bench(options: Options) -> Job:
 
 
 def _bench_arguments(parser: Parser) -> None:
-    parser.add_argument("--plan", action="store_true", help="list the runs, run nothing")
+    plan_arguments(parser, "list the runs and their costs, run nothing")
     parser.add_argument(
         "--busy-machine",
         action="store_true",
@@ -99,6 +103,7 @@ def _bench_arguments(parser: Parser) -> None:
 
 def _tune(options: Options) -> Job:
     from timetrial.bench.launch import launchers
+    from timetrial.bench.tune.costs import show_costs
     from timetrial.bench.tune.settings import load_plan
     from timetrial.bench.tune.study import tune, worker
 
@@ -107,8 +112,11 @@ def _tune(options: Options) -> Job:
     chosen, words = launchers.split(options.overrides)
     if options.workers is not None:
         chosen = launchers.with_workers(chosen, options.workers)
-    load_plan(words)
+    plan = load_plan(words)
     check_export(options.export)
+    check_price(options)
+    if options.plan:
+        return lambda: show_costs(plan, chosen, options.price)
     if chosen.is_default:
         require_devices()
         return lambda: tune(words, export=options.export)
@@ -122,6 +130,7 @@ def _tune_arguments(parser: Parser) -> None:
         metavar="N",
         help="number of processes on this machine: launcher.workers=N",
     )
+    plan_arguments(parser, "show trials and costs of the study, run nothing")
     export_argument(parser, "write the best configuration as a run preset")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # number of workers
 

@@ -10,7 +10,9 @@ first trial of an optimizer that must be told its steps comes before the others.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from timetrial.bench import suite as suites
 from timetrial.bench.naming import run_name
@@ -25,6 +27,11 @@ from timetrial.framework.yaml_files import parse_yaml, yaml_of
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.record import schema
 from timetrial.workloads import WORKLOADS
+
+MOST_TRIALS: Final = 8
+"""Trials that may tell a run its steps; if all of them diverged, the steps are measured."""
+
+_Group = list[tuple[RunConfig, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,14 +98,45 @@ def graph(
             has set it.
         pool: pool of the runs with time budgets; "" for none.
     """
-    jobs: dict[str, Job] = {}
-    for workload in suite.workloads:
-        runs = known_runs(suite, tracking, workload, seconds.get(workload))
-        plan = Plan([config for config, _ in runs])
-        for (config, tags), digest in zip(runs, plan.digests, strict=True):
-            if digest not in jobs:
-                jobs[digest] = _job(suite, config, digest, tags, plan, len(jobs), pool)
-    return list(jobs.values())
+    jobs: list[Job] = []
+    for workload in dict.fromkeys(suite.workloads):
+        for run in ordered(suite, tracking, workload, seconds.get(workload)):
+            jobs.append(_job(suite, run, len(jobs), pool))
+    return jobs
+
+
+@dataclasses.dataclass(frozen=True)
+class Ordered:
+    """A run of a workload, and what it waits for.
+
+    Attributes:
+        config: its configuration.
+        digest: identity of that.
+        tags: further tags of the run.
+        after, told_by: as for ``Job``.
+    """
+
+    config: RunConfig
+    digest: str
+    tags: Mapping[str, str]
+    after: str
+    told_by: tuple[str, ...]
+
+
+def ordered(
+    suite: Suite, tracking: Tracking, workload: str, seconds: float | None
+) -> list[Ordered]:
+    """The runs of a workload in order, each once; arguments as for ``graph``."""
+    known = known_runs(suite, tracking, workload, seconds)
+    plan = Plan([config for config, _ in known])
+    found: dict[str, Ordered] = {}
+    for (config, tags), digest in zip(known, plan.digests, strict=True):
+        if digest in found:
+            continue
+        trials = plan.first_trials(config)
+        after = trials[0] if trials and trials[0] in found else ""
+        found[digest] = Ordered(config, digest, tags, after, tuple(trials))
+    return list(found.values())
 
 
 def known_runs(
@@ -114,28 +152,19 @@ def known_runs(
     return runs
 
 
-def _job(
-    suite: Suite,
-    config: RunConfig,
-    digest: str,
-    tags: Mapping[str, str],
-    plan: Plan,
-    position: int,
-    pool: str,
-) -> Job:
-    trials = plan.first_trials(config)
-    waits = bool(trials) and plan.digests.index(trials[0]) < plan.digests.index(digest)
+def _job(suite: Suite, run: Ordered, position: int, pool: str) -> Job:
+    config = run.config
     tree = configuration.tree_of(config)
     del tree["tracking"]
-    timed = config.budget.limit_seconds is not None or schema.SETS_TIME_BUDGET in tags
+    timed = config.budget.limit_seconds is not None or schema.SETS_TIME_BUDGET in run.tags
     return Job(
-        digest,
+        run.digest,
         run_name(config),
         yaml_of(tree),
         position,
-        after=trials[0] if waits else "",
-        told_by=tuple(trials),
-        tags={schema.SUITE: suite.name, **tags},
+        after=run.after,
+        told_by=run.told_by,
+        tags={schema.SUITE: suite.name, **run.tags},
         pool=pool if timed else "",
     )
 
@@ -149,24 +178,34 @@ class Plan:
 
     def __init__(self, configs: Sequence[RunConfig]) -> None:
         self.digests = [configuration.digest(config) for config in configs]
-        self._timed: dict[tuple[str, Budget], list[tuple[RunConfig, str]]] = {}
+        self._groups: dict[tuple[str, Budget], list[_Group]] = {}
         for config, digest in zip(configs, self.digests, strict=True):
-            key = (config.optimizer.name, config.budget)
-            self._timed.setdefault(key, []).append((config, digest))
+            group = self._group(config)
+            group.append((config, digest))
+            if len(group) == 1:
+                self._groups.setdefault((config.optimizer.name, config.budget), []).append(group)
 
     def first_trials(self, config: RunConfig) -> list[str]:
         """Digests of the trials whose steps a run is told; none if it needs no number of steps.
 
         They are those of the optimizer's ``steps_from``: for VeLO Short those of VeLO (Table 7 of
-        the paper, last row). If that is not raced, they are the optimizer's own.
+        the paper, last row). If that is not raced, they are the optimizer's own. Of many trials
+        the first ``MOST_TRIALS`` are enough: one that did not diverge tells the steps.
         """
         entry = OPTIMIZERS[config.optimizer.name]
         if not lacks_steps(entry, config):
             return []
-        sources = self._timed.get((entry.steps_from or "", config.budget), [])
-        own = self._timed.get((config.optimizer.name, config.budget), [])
-        alike = [(c, d) for c, d in own if c != config and but_seed(c) == but_seed(config)]
-        return [digest for trial, digest in sources or alike if trial != config]
+        sources = self._groups.get((entry.steps_from or "", config.budget), [])
+        trials = itertools.chain.from_iterable(sources) if sources else iter(self._group(config))
+        others = (digest for trial, digest in trials if trial != config)
+        return list(itertools.islice(others, MOST_TRIALS))
+
+    def _group(self, config: RunConfig) -> _Group:
+        """The runs that differ from a run in nothing but the seed; a new list without any."""
+        for group in self._groups.get((config.optimizer.name, config.budget), []):
+            if but_seed(group[0][0]) == but_seed(config):
+                return group
+        return []
 
 
 def but_seed(config: RunConfig) -> RunConfig:

@@ -17,6 +17,11 @@ def this_worker() -> str:
     return json.dumps({schema.HOST: socket.gethostname(), **process_tags()})
 
 
+def this_host() -> str:
+    """The beginning of the identity of every process of this host."""
+    return json.dumps({schema.HOST: socket.gethostname()})[:-1]
+
+
 def is_gone(worker: str) -> bool:
     """True when a worker ran on this host and is dead."""
     try:

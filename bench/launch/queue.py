@@ -107,7 +107,9 @@ class Queue:
         rows = [row_of(job, self.experiment) for job in jobs]
         with self.engine.begin() as connection:
             for start in range(0, len(rows), 500):
-                connection.execute(self._insert(RUNS).on_conflict_do_nothing(), rows[start:][:500])
+                connection.execute(
+                    self._insert(RUNS).on_conflict_do_nothing(), rows[start : start + 500]
+                )
             self._unblock(connection)
             self._set_race(connection, planned=plan)
 
@@ -171,18 +173,23 @@ class Queue:
         self,
         gone: Callable[[str], bool] = lambda worker: False,
         seconds: float = SILENT_HEARTBEATS * HEARTBEAT_SECONDS,
+        near: str = "",
     ) -> list[str]:
         """Takes back the runs of dead workers: they wait again, or fail after ``MAX_DEATHS``.
 
         Args:
             gone: says whether a worker is known to be dead.
             seconds: time without a sign of life after which any worker counts as dead.
+            near: beginning of the names of those workers that ``gone`` is asked about.
 
         Returns:
             The names of the runs.
         """
         running = (RUNS.c.digest, RUNS.c.name, RUNS.c.worker, RUNS.c.token, RUNS.c.deaths)
-        query = sa.select(*running, (self._now() - RUNS.c.beat).label("silent"))
+        silent = self._now() - RUNS.c.beat
+        query = sa.select(*running, silent.label("silent")).where(
+            sa.or_(silent > seconds, RUNS.c.worker.startswith(near, autoescape=True))
+        )
         names = []
         with self.engine.begin() as connection:
             for row in connection.execute(query.where(self._mine, RUNS.c.state == RUNNING)):
@@ -228,7 +235,7 @@ class Queue:
         known = list(digests)
         with self.engine.begin() as connection:
             for start in range(0, len(known), 500):
-                part = known[start:][:500]
+                part = known[start : start + 500]
                 open_ = sa.update(RUNS).where(
                     self._mine,
                     RUNS.c.digest.in_(part),
@@ -248,7 +255,8 @@ class Queue:
 
     def entries(self, *states: str) -> list[Entry]:
         """The runs in the order of the race; with states, only those."""
-        query = sa.select(RUNS, self._now().label("now")).where(self._mine)
+        shown = [column for column in RUNS.c if column.name not in ("settings", "told_by", "tags")]
+        query = sa.select(*shown, self._now().label("now")).where(self._mine)
         if states:
             query = query.where(RUNS.c.state.in_(states))
         with self.engine.connect() as connection:

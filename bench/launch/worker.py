@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from timetrial.bench.claims import SupersededError, TakenError
 from timetrial.bench.launch.admission import admission, pool_tags
-from timetrial.bench.launch.identity import is_gone, this_worker, worker_text
+from timetrial.bench.launch.identity import is_gone, this_host, this_worker, worker_text
 from timetrial.bench.launch.keeping import Keeper, patiently
 from timetrial.bench.launch.places import open_queue
 from timetrial.bench.launch.planner import Planner
@@ -43,7 +43,14 @@ from timetrial.tracking.store.mirror import close_superseded
 from timetrial.tracking.store.opening import Store
 
 POLL_SECONDS: Final = 1.0
-"""Pause between two looks at a queue without a waiting run, in seconds."""
+"""Shortest pause between two looks at a queue without a waiting run, in seconds."""
+
+IDLE_SHARE: Final = 0.1
+"""Longest pause, as a share of the time that a worker has found no run."""
+
+COUNT_SECONDS: Final = 10.0
+"""Pause between two counts of all runs for the display, in seconds: they cost the more the more
+runs there are."""
 
 LOCK_SECONDS: Final = 30.0
 """Time to wait for the files of a worker that lost its claim, but still holds them."""
@@ -147,6 +154,15 @@ def _worked(
     return 1 if left[FAILED] or planner.without_budget() else 0
 
 
+def idle_seconds(waited: float) -> float:
+    """Pause before the next look of a worker that has found no run for ``waited`` seconds.
+
+    Hundreds of workers may wait for one reference run; each second they would ask more than a
+    database answers.
+    """
+    return min(max(POLL_SECONDS, IDLE_SHARE * waited), HEARTBEAT_SECONDS)
+
+
 class Found(enum.Enum):
     """What a worker without a claim finds in the queue."""
 
@@ -181,7 +197,7 @@ class Worker:
         self.pools = [""]
         self._proofs: dict[str, Mapping[str, str]] = {}
         self._begun = queue.cancellations()
-        self._next_look = 0.0
+        self._next_look = self._next_count = 0.0
 
     def join(self, pool: Pool) -> None:
         """Compares this machine with a pool; refused, it makes only runs of any machine."""
@@ -200,12 +216,14 @@ class Worker:
         Args:
             repeat: at the end, make runs with suspect seconds once more.
         """
+        idle_since = time.monotonic()
         while True:
             found = patiently(lambda: self._look(repeat), self.display.line)
             if isinstance(found, Claim):
                 self.make(found)
+                idle_since = time.monotonic()
             elif found is Found.NOTHING_YET:
-                time.sleep(POLL_SECONDS)
+                time.sleep(idle_seconds(time.monotonic() - idle_since))
             else:
                 return found is Found.CANCELLED
 
@@ -230,8 +248,17 @@ class Worker:
             return
         self._next_look = now + min(self.settings.heartbeat_seconds, POLL_SECONDS)
         silent = SILENT_HEARTBEATS * self.settings.heartbeat_seconds
-        for name in self.queue.take_back(is_gone, silent):
+        for name in self.queue.take_back(is_gone, silent, this_host()):
             self.display.line(f"{name}: its worker died; another one continues it")
+
+    def _show_place(self) -> None:
+        """Shows how many runs have ended, counted at most every ``COUNT_SECONDS``."""
+        now = time.monotonic()
+        if now < self._next_count:
+            return
+        self._next_count = now + COUNT_SECONDS
+        counts = patiently(self.queue.counts, self.display.line)
+        self.display.at(counts[FINISHED] + counts[FAILED], sum(counts.values()))
 
     def make(self, claim: Claim) -> None:
         """Makes a claimed run, and says to the queue how it ended.
@@ -240,8 +267,7 @@ class Worker:
             UserError: this machine cannot make it as it was planned; it waits for another one.
             Interrupted: a signal came; the run is saved and waits.
         """
-        counts = patiently(self.queue.counts, self.display.line)
-        self.display.at(counts[FINISHED] + counts[FAILED], sum(counts.values()))
+        self._show_place()
         keeper = Keeper(self.queue, claim, self._begun, self.settings.heartbeat_seconds)
         ended = False
         try:

@@ -106,6 +106,7 @@ NOT_SETTINGS_PREFIXES: Final = ("mlflow.", "spool", "journal")  # tags of store 
 EVAL_PREFIXES: Final = ("train/", "validation/", "test/")
 TRAIN_SECONDS: Final = "time/train_seconds"  # charged seconds, at every logged step
 EVAL_SECONDS: Final = "time/train_seconds_at_eval"  # charged seconds at evaluations only
+WALL_SECONDS: Final = "time/wall_seconds"  # the whole run, or its last part after a resume
 MEAN_SECONDS: Final = "time/mean_train_seconds"  # mean over seeds of the k-th EVAL_SECONDS
 TIME_SPLIT: Final = (  # seconds of a whole run by account, at its end
     TRAIN_SECONDS,
