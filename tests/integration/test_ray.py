@@ -147,8 +147,13 @@ def test_sigterm_saves_the_runs_and_the_same_command_continues(place: Place, tmp
 
 
 def test_a_study_on_the_cluster(place: Place, tmp_path: Path):
+    import psycopg
+
+    with psycopg.connect(place.uri, autocommit=True) as server:
+        server.execute("CREATE DATABASE studies")  # Optuna's tables do not fit beside MLflow's
+    studies = place.uri.rpartition("/")[0] + "/studies"
     words = ["tune", "workload=soaked", "optimizer=adam", "study.trials=3", "study.name=on-ray"]
-    words += [f"tracking.uri={place.uri}", f"study.storage={place.uri}"]
+    words += [f"tracking.uri={place.uri}", f"study.storage={studies}"]
     words += [f"tracking.root={tmp_path / 'runs'}", "budget.steps=10"]
     engine = ["launcher=ray", f"launcher.address={place.cluster.address}"]
     log = tmp_path / "tune.log"

@@ -131,8 +131,8 @@ def test_the_debug_executor_runs_the_payload(tmp_path: Path):
     launcher.launch(["--version"], tmp_path / "logs")
     assert "timetrial" in (tmp_path / "logs" / "worker-0.log").read_text()
     with pytest.raises(UserError, match="every worker ended; see"):
-        launcher.launch(["worker", "suite=quik"], tmp_path / "logs")
-    assert "did you mean 'quick'" in (tmp_path / "logs" / "worker-0.log").read_text()
+        launcher.launch(["wurker"], tmp_path / "logs")
+    assert "did you mean 'worker'" in (tmp_path / "logs" / "worker-0.log").read_text()
 
 
 STUBBORN = """\

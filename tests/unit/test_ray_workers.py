@@ -169,10 +169,10 @@ def on_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_actor_runs_the_command_and_tells_its_last_error(on_a_node: None, tmp_path: Path):
     found = order(logs=str(tmp_path / "logs"), directory=str(tmp_path), versions=versions())
-    found = Order(["worker", "suite=quik"], *list(vars(found).values())[1:])
+    found = Order(["wurker"], *list(vars(found).values())[1:])
     ended = Seat(found).run()
     assert ended.code == 2
-    assert "did you mean 'quick'" in ended.error
+    assert "did you mean 'worker'" in ended.error
     assert f"timetrial: {ended.error}" in (tmp_path / "logs" / "worker-0.log").read_text()
 
 
