@@ -29,7 +29,7 @@ PROBE_SECONDS: Final = 5.0
 SHARE_OF_POOL: Final = 0.001
 """Part of a node's pool that a worker with GPUs takes; one without takes the whole node."""
 
-TAKEN: Final = ("MLFLOW_", "TIMETRIAL_", "JAX_", "XLA_", "PG", "HF_")
+TAKEN: Final = ("MLFLOW_", "TIMETRIAL_", "JAX_", "XLA_", "PG")
 """Beginnings of the variables that workers take from the command."""
 
 _log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -129,14 +129,17 @@ class Slurm:
         executor = executor_of(self.settings, folder)
         with noted() as signalled:
             jobs = _submitted(executor, work)
-            ids = ", ".join(dict.fromkeys(str(job.job_id).split("_")[0] for job in jobs))
-            print(f"{len(jobs)} jobs submitted: {ids}; their files are in {folder}", flush=True)
+            ids = ", ".join(_arrays(jobs))
+            print(
+                f"{len(jobs)} jobs submitted: {ids}; their files are in {folder}; those without "
+                "work end at once",
+                flush=True,
+            )
             try:
-                number = _wait(jobs, signalled, forced=False)
+                number, codes = self._wait(jobs, signalled)
                 if number in (signal.SIGINT, signal.SIGTERM):
                     print(f"ending jobs {ids}; timetrial cancel does so, too", flush=True)
-                    end(jobs, self.settings)
-                    _wait(jobs, lambda: 0, forced=True)
+                    self._end(jobs)
                 elif number:
                     print(f"jobs {ids} go on; timetrial cancel ends them", flush=True)
             except InterruptedAgain:
@@ -145,7 +148,40 @@ class Slurm:
                 raise
         if number:
             raise Interrupted(number)
-        check_codes([code_of(job) for job in jobs], logs or folder)
+        check_codes(codes, logs or folder)
+
+    def _wait(self, jobs: Sequence[Any], signalled: Callable[[], int]) -> tuple[int, list[int]]:
+        """Waits until all jobs have ended, or a signal comes.
+
+        Once a worker has found no work left, jobs that have not begun are given up.
+
+        Returns:
+            The number of the signal, else 0; and the codes of the jobs that have ended.
+        """
+        left, codes = list(jobs), []
+        while left and not signalled():
+            ended = [job for job in left if job.done()]
+            codes += [code_of(job) for job in ended]
+            left = [job for job in left if job not in ended]
+            unbegun = [job for job in left if not job.paths.stdout.exists()]
+            if unbegun and self.leaves_machine and not {0, 1}.isdisjoint(codes):
+                scancel("--state=PENDING", *(str(job.job_id) for job in unbegun))
+                left = [job for job in left if job not in unbegun]
+            pause = time.monotonic() + POLL_SECONDS
+            while left and not signalled() and time.monotonic() < pause:
+                time.sleep(0.1)
+        return signalled() if left else 0, codes
+
+    def _end(self, jobs: Sequence[Any]) -> None:
+        """Ends jobs: waiting ones at once, running ones when their run is saved."""
+        if self.leaves_machine:
+            scancel("--state=PENDING", *_arrays(jobs))
+            scancel("--state=RUNNING", "--signal=INT", *_arrays(jobs))
+        else:
+            for job in jobs:
+                job.cancel(check=False)
+        while not all(job.done(force_check=True) for job in jobs):
+            time.sleep(END_SECONDS)
 
 
 def folder_of(settings: SlurmSettings, command: Sequence[str]) -> Path:
@@ -227,33 +263,21 @@ def _submitted(executor: Any, work: Sequence[Work]) -> list[Any]:
         ) from error
 
 
-def _wait(jobs: Sequence[Any], signalled: Any, *, forced: bool) -> int:
-    """Waits until all jobs have ended, or a signal comes; returns its number, else 0."""
-    left = list(jobs)
-    while left and not signalled():
-        left = [job for job in left if not job.done(force_check=forced)]
-        pause = time.monotonic() + (END_SECONDS if forced else POLL_SECONDS)
-        while left and not signalled() and time.monotonic() < pause:
-            time.sleep(0.1)
-    return int(signalled()) if left else 0
+def _arrays(jobs: Sequence[Any]) -> list[str]:
+    """The numbers of jobs, one for a whole array."""
+    return list(dict.fromkeys(str(job.job_id).split("_")[0] for job in jobs))
 
 
-def end(jobs: Sequence[Any], settings: SlurmSettings) -> None:
-    """Ends jobs: waiting ones at once, running ones when their run is saved."""
-    if settings.cluster != "slurm":
-        for job in jobs:
-            job.cancel(check=False)
-        return
-    ids = list(dict.fromkeys(str(job.job_id).split("_")[0] for job in jobs))
-    for options in (["--state=PENDING"], ["--state=RUNNING", "--signal=INT"]):
-        try:
-            subprocess.run(["scancel", *options, *ids], check=False)
-        except OSError as error:
-            _log.warning("scancel failed: %s", error)
+def scancel(*words: str) -> None:
+    """Calls Slurm's scancel, which says itself why it fails."""
+    try:
+        subprocess.run(["scancel", *words], check=False)
+    except OSError as error:
+        _log.warning("scancel failed: %s", error)
 
 
 def code_of(job: Any) -> int:
-    """Exit code of an ended job's worker; negative if the job was killed."""
+    """Exit code of an ended job's worker; negative if it was killed."""
     try:
         return int(job.result())
     except Exception as error:  # submitit's errors: no result, or what the job raised

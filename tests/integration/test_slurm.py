@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import launched
@@ -176,6 +177,40 @@ def test_a_worker_that_is_killed_starts_again_in_its_job(tmp_path: Path):
     assert (tmp_path / "n").read_text() == "xx"
 
 
+class FakeJob:
+    """A job of Slurm by its files: one that has not begun has none."""
+
+    def __init__(self, folder: Path, number: int, code: int | None) -> None:
+        self.job_id = f"7_{number}"
+        self.paths = types.SimpleNamespace(stdout=folder / f"{number}.out")
+        if code is not None:
+            self.paths.stdout.touch()
+        self.done = lambda force_check=False: code is not None
+        self.result = lambda: code
+
+
+@pytest.mark.parametrize(("code", "given_up"), [(0, True), (1, True), (2, False)])
+def test_jobs_that_have_not_begun_are_given_up_when_no_run_is_left(
+    code: int, given_up: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    called: list[tuple[str, ...]] = []
+    monkeypatch.setattr(slurm, "scancel", lambda *words: called.append(words))
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.0)
+    jobs = [FakeJob(tmp_path, 0, code), FakeJob(tmp_path, 1, None), FakeJob(tmp_path, 2, None)]
+    looks = iter([0, 0, 0, 0, *[signal.SIGINT] * 9])
+    number, codes = Slurm(SlurmSettings())._wait(jobs, lambda: next(looks))
+    assert number == (0 if given_up else signal.SIGINT)
+    assert codes == [code]
+    assert called == ([("--state=PENDING", "7_1", "7_2")] if given_up else [])
+
+
+def test_ending_a_job_array_spares_what_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    called: list[tuple[str, ...]] = []
+    monkeypatch.setattr(slurm, "scancel", lambda *words: called.append(words))
+    Slurm(SlurmSettings())._end([FakeJob(tmp_path, 0, 129), FakeJob(tmp_path, 1, 129)])
+    assert called == [("--state=PENDING", "7"), ("--state=RUNNING", "--signal=INT", "7")]
+
+
 @pytest.mark.slow
 def test_a_preempted_job_is_requeued_and_the_race_is_bitwise_the_same(tmp_path: Path):
     """submitit's local executor: SIGTERM is bypassed, SIGUSR2 saves the run and requeues."""
@@ -235,3 +270,16 @@ def test_ctrl_c_in_the_command_ends_the_jobs_with_their_runs_saved(tmp_path: Pat
         check=True,
     ).stdout
     assert "0 running" in status
+
+
+@pytest.mark.slow
+def test_a_study_in_jobs(tmp_path: Path):
+    site, root, log = tmp_path / "site", tmp_path / "runs", tmp_path / "tune.log"
+    launched.install(site)
+    words = ["tune", "workload=soaked", "optimizer=adam", "study.trials=3", "budget.steps=10"]
+    engine = ["launcher=slurm", "launcher.cluster=local", "launcher.workers=2"]
+    variables = launched.environment(site, step_seconds=0)
+    tune = launched.start([*words, f"tracking.root={root}", *engine], variables, log)
+    assert tune.wait(timeout=300) == 0, log.read_text()
+    printed = "".join(path.read_text() for path in (root / "slurm").glob("*_log.out"))
+    assert printed.count("(point ") == 3
