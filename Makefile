@@ -7,7 +7,7 @@ DEV := $(VENV)/.installed-dev
 suite ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench test test-slow test-gpu gpu gpu-dry ui dashboard report lint typecheck check fuzz soak bench-overhead bench-checkpoints bench-velo bench-celo2 bench-scoring bench-report bench-metatrain bench-data bench-steps pictures wheel clean
+.PHONY: help install bench test test-slow test-gpu gpu gpu-dry ui dashboard report lint typecheck check fuzz soak bench-overhead bench-checkpoints bench-velo bench-celo2 bench-scoring bench-report bench-metatrain bench-data bench-steps bench-records pictures wheel clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -100,6 +100,9 @@ bench-data: $(DEV) ## Measure the data pipelines of the full-size workloads: exa
 
 bench-steps: $(DEV) ## Measure the training step against plain JAX (args='--algoperf DIR': and AlgoPerf's models)
 	@$(BIN)/python -m benchmarks.steps $(args)
+
+bench-records: $(DEV) ## Measure finding finished runs, and a trial of a study, as their number grows
+	@$(BIN)/python -m benchmarks.records $(args)
 
 pictures: $(DEV) ## Make the README's pictures from a race of this code (root=DIR: from that race)
 	@$(BIN)/python tools/pictures.py docs $(if $(root),--root $(root))

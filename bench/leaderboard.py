@@ -132,7 +132,7 @@ def leaderboard_of(
     if not timed:
         raise UserError("AlgoPerf's rules: expected credible runs under time control, got none")
     if not mixed_machines:
-        check_one_machine(timed)
+        check_one_machine(timed, beside=records)
     rules = _with_workloads(rules, timed)
     times = algoperf.study_times(timed, {}, rules)
     chosen = _baseline(algoperf.scores(times, rules), timed, baseline)

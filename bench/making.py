@@ -11,16 +11,15 @@ from pathlib import Path
 
 from timetrial.bench.claims import AlreadyFinishedError, Owner, SupersededError, TakenError
 from timetrial.bench.experiment import run
-from timetrial.bench.planning import is_suspect, sets_budgets
+from timetrial.bench.planning import is_suspect, runs_of, sets_budgets
 from timetrial.bench.progress import Display
 from timetrial.bench.resuming import run_directory, tidy
 from timetrial.bench.workshop import Workshop, lacks_steps
 from timetrial.framework.budget import StopReason
-from timetrial.framework.config import RunConfig
+from timetrial.framework.config import RunConfig, Tracking
 from timetrial.framework.errors import StorageError, reason_of
 from timetrial.framework.records import RunResult
 from timetrial.optimizers import OPTIMIZERS
-from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.record import schema
 from timetrial.tracking.store.opening import Store
 
@@ -86,7 +85,7 @@ class Maker:
             TakenError, SupersededError, Interrupted: as for ``experiment.run``.
             StorageError: the disk takes no more.
         """
-        steps = told_steps(trials, self.store, config.tracking.experiment)
+        steps = told_steps(trials, self.store, config.tracking)
         made = self._made(config, tags, steps, again, owner, directory)
         if made.is_suspect and _sets_others(config, steps, tags):
             self.display.again(1)
@@ -133,7 +132,7 @@ def _sets_others(config: RunConfig, steps: int | None, tags: Mapping[str, str]) 
     return schema.SETS_TIME_BUDGET in tags or first_trial
 
 
-def told_steps(trials: Sequence[str], store: Store, experiment: str) -> int | None:
+def told_steps(trials: Sequence[str], store: Store, tracking: Tracking) -> int | None:
     """Steps within the time budget according to a recorded trial; None if they must be measured.
 
     The trial is the first one that did not diverge: the steps made, or the steps told where the
@@ -142,14 +141,10 @@ def told_steps(trials: Sequence[str], store: Store, experiment: str) -> int | No
     Args:
         trials: digests of the trials, see ``graph.Plan.first_trials``.
         store: store of the record.
-        experiment: experiment of the trials.
+        tracking: experiment of the trials.
     """
-    if not trials:
-        return None
-    recorded = sorted(filter(sets_budgets, load_runs(store, experiment)), key=is_suspect)
-    usable = {run.tags.get(schema.CONFIG_HASH): run for run in reversed(recorded)}
-    found = [usable[digest] for digest in trials if digest in usable]
-    record = min(found, key=is_suspect, default=None)
+    recorded = (run for digest in trials for run in runs_of(store, tracking, digest))
+    record = min(filter(sets_budgets, recorded), key=is_suspect, default=None)
     if record is None:
         return None
     ended_itself = record.reason == StopReason.COMPLETE.name

@@ -1,12 +1,13 @@
 """Names, tags, headers and summaries of runs.
 
-Boundary: functions of configurations and results; they read the machine's description.
+Boundary: functions of configurations and results; they read the machine's description and the time.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping
 
 from timetrial.framework import config as configuration
@@ -106,11 +107,15 @@ def lacking_settings(entry: OptimizerEntry, config: RunConfig) -> list[str]:
 
 
 def end_tags(result: RunResult | None) -> dict[str, str]:
-    """Tags of a finished run; empty if it failed or was interrupted."""
+    """Tags of a finished run that ends now; empty if it failed or was interrupted."""
     if result is None:
         return {}
     diverged = result.reason.name == "DIVERGED"
-    tags = {schema.STOP_REASON: result.reason.name, schema.DIVERGED: str(diverged).lower()}
+    tags = {
+        schema.STOP_REASON: result.reason.name,
+        schema.DIVERGED: str(diverged).lower(),
+        schema.ENDED_MS: str(time.time_ns() // 1_000_000),
+    }
     if result.not_finite:
         tags[schema.NOT_FINITE] = result.not_finite
     return tags | ({schema.SECONDS_SUSPECT: result.doubt} if result.doubt else {})

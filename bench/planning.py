@@ -6,12 +6,13 @@ Boundary: reads the recorded seconds of reference runs; ``bench.race`` makes the
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax
 
 from timetrial.bench import suite as suites
+from timetrial.bench.launch.pool import Pool
 from timetrial.bench.naming import label, run_name
 from timetrial.bench.progress import duration
 from timetrial.bench.suite import Suite
@@ -115,22 +116,36 @@ def budget_text(config: RunConfig, seconds: float | None) -> str:
     return f"{config.budget.steps} steps{more}"
 
 
-def planned(suite: Suite, tracking: Tracking, store: Store) -> list[RunConfig]:
-    """All runs of a suite, with the time budgets known so far."""
+def planned(
+    suite: Suite, tracking: Tracking, store: Store, pool: Pool | None = None
+) -> list[RunConfig]:
+    """All runs of a suite, with the time budgets known so far; ``pool`` as in ``time_budget``."""
     return [
         config
         for workload in suite.workloads
         for config in suites.plan(
-            suite, tracking, workload, time_budget(suite, tracking, workload, store)
+            suite, tracking, workload, time_budget(suite, tracking, workload, store, pool)
         )
     ]
 
 
-def time_budget(suite: Suite, tracking: Tracking, workload: str, store: Store) -> float | None:
+def time_budget(
+    suite: Suite, tracking: Tracking, workload: str, store: Store, pool: Pool | None = None
+) -> float | None:
     """Charged seconds of the time budget: of calibration, preset or reference run, in this order.
 
     A repeated reference run counts by its first credible record, else by its first one. None before
     the reference run has finished, or when it diverged.
+
+    Args:
+        suite: the suite.
+        tracking: experiment of the runs.
+        workload: one of the suite's.
+        store: store of the record.
+        pool: only a reference run of this pool sets the seconds; None takes that of any machine.
+
+    Raises:
+        ConfigError: the pool has no calibration of the workload, and a reference run is needed.
     """
     if Condition.TIME not in suite.conditions:
         return None
@@ -140,10 +155,25 @@ def time_budget(suite: Suite, tracking: Tracking, workload: str, store: Store) -
         return configuration.calibrated_seconds(Path(file), pace.workload, f"calibration {file}")
     if pace.budget.seconds is not None:
         return pace.budget.seconds
-    digest = configuration.digest(pace)
-    runs = load_runs(store, tracking.experiment, tags={schema.CONFIG_HASH: digest})
+    tags = {} if pool is None else pool.identity(workload)
+    runs = runs_of(store, tracking, configuration.digest(pace), tags)
     usable = sorted(filter(sets_budgets, runs), key=is_suspect)
     return usable[0].train_seconds if usable else None
+
+
+def runs_of(
+    store: Store, tracking: Tracking, digest: str, tags: Mapping[str, str] | None = None
+) -> list[RunRecord]:
+    """The recorded runs of one configuration in order of start; reads no other runs.
+
+    Args:
+        store: store of the record.
+        tracking: experiment of the runs.
+        digest: identity of the configuration.
+        tags: further tags that a run must have.
+    """
+    tags = {**(tags or {}), schema.CONFIG_HASH: digest}
+    return load_runs(store, tracking.experiment, tags=tags)
 
 
 def sets_budgets(record: RunRecord) -> bool:

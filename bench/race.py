@@ -22,6 +22,7 @@ from timetrial.bench.planning import (
     obstacles,
     planned,
     print_left_out,
+    runs_of,
     suspect_digests,
     time_budget,
 )
@@ -79,8 +80,7 @@ def train(config: RunConfig, *, again: bool = False) -> int:
 
 def finished_run(store: Store, config: RunConfig) -> RunRecord | None:
     """The last finished run of a configuration in its experiment, None without."""
-    tags = {schema.CONFIG_HASH: configuration.digest(config)}
-    runs = load_runs(store, config.tracking.experiment, tags=tags)
+    runs = runs_of(store, config.tracking, configuration.digest(config))
     finished = [run for run in runs if run.status == Status.FINISHED and run.evaluations]
     return finished[-1] if finished else None
 
@@ -199,7 +199,7 @@ def make_planned(course: Course) -> list[tuple[str, str]]:
 def reference_is_due(suite: Suite, config: RunConfig, done: set[str], store: Store) -> bool:
     """True for a suspect reference run whose seconds no finished run has taken as its budget."""
     digest, tracking = configuration.digest(config), config.tracking
-    if digest not in done or digest not in suspect_digests(load_runs(store, tracking.experiment)):
+    if digest not in done or digest not in suspect_digests(runs_of(store, tracking, digest)):
         return False
     workload = config.workload.name
     seconds = time_budget(suite, tracking, workload, store)

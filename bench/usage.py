@@ -193,6 +193,26 @@ examples:
   timetrial train preset=mini/flights_dlrm optimizer=adam budget.calibration=FILE
 """
 
+POOL = """\
+Describes this machine as one of a pool, in pools/NAME.yaml: devices, processor, cores, driver,
+versions, and the time per step of the reference run on each workload of a suite. Seconds of all
+machines of a pool compare. A machine belongs to it if it has the same, and 20 warm steps take the
+same time within 5 %. Leave the machine idle meanwhile.
+
+Workloads that the file holds already are kept. Start it as the runs will be started: with the same
+CUDA_VISIBLE_DEVICES and the same cores (taskset, cgroups).
+
+  suite=NAME|FILE.yaml    which suite to measure (default: quick); its presets hold the settings
+  workloads=[a,b]         only these; with --check, of the pool's workloads (default: all of them)
+"""
+
+POOL_EXAMPLES = """\
+examples:
+  timetrial pool lab suite=mini
+  timetrial pool lab --check
+  CUDA_VISIBLE_DEVICES=0 taskset -c 0-7 timetrial pool h100 suite=paper-time
+"""
+
 REPORT = """\
 Scores recorded runs and writes report.html, with the numbers (CSV, Parquet), every table (LaTeX,
 Markdown) and every plot (PNG, SVG) beside it. There are three sources:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from timetrial.framework.errors import StorageError, UserError
+from timetrial.framework.machine import HOST_NAMESPACE, pid_namespace
 from timetrial.framework.signals import raise_noted
 
 T = TypeVar("T")
@@ -181,7 +182,10 @@ def remove_drafts(directory: Path) -> None:
 
 
 def _host() -> str:
-    return re.sub(r"[^\w\-]+", "_", socket.gethostname())
+    """Name of this host, and of its container: processes have numbers of their own there."""
+    namespace = pid_namespace()
+    inside = "" if namespace in ("", HOST_NAMESPACE) else f"-{namespace}"
+    return re.sub(r"[^\w\-]+", "_", socket.gethostname()) + inside
 
 
 def _is_alive(pid: int) -> bool:

@@ -37,6 +37,7 @@ class Gpu:
         memory_bytes: its memory.
         driver: version of the driver.
         numbers: returns the numbers named in ``METRICS`` that the driver gives now.
+        uuid: its UUID, or that of the MIG instance; "" if unknown.
     """
 
     ordinal: int
@@ -44,6 +45,7 @@ class Gpu:
     memory_bytes: int
     driver: str
     numbers: Callable[[], Mapping[str, float]]
+    uuid: str = ""
 
 
 def visible_gpus() -> list[Gpu]:
@@ -65,6 +67,14 @@ def gpus_in_use() -> list[Gpu]:
         return []
     ordinal = jax.local_devices()[0].local_hardware_id
     return [gpu for gpu in visible_gpus() if gpu.ordinal == ordinal]
+
+
+def gpus_of_process() -> list[Gpu]:
+    """The GPUs of all JAX devices of this process; none on another platform."""
+    if jax.default_backend() != "gpu":
+        return []
+    ordinals = {device.local_hardware_id for device in jax.local_devices()}
+    return [gpu for gpu in visible_gpus() if gpu.ordinal in ordinals]
 
 
 def gpus_of(nvml: Any, visible: str | None) -> list[Gpu]:
@@ -90,9 +100,27 @@ def gpus_of(nvml: Any, visible: str | None) -> list[Gpu]:
                 int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
                 _text(nvml.nvmlSystemGetDriverVersion()),
                 _reader(nvml, handle),
+                _uuid(nvml, handle),
             )
         )
     return found
+
+
+def _uuid(nvml: Any, handle: Any) -> str:
+    """UUID of a GPU or MIG instance; of a divided GPU, that of its first instance, as in CUDA.
+
+    Source: NVIDIA Multi-Instance GPU User Guide, section CUDA Visible Devices,
+    https://docs.nvidia.com/datacenter/tesla/mig-user-guide/.
+    """
+    with contextlib.suppress(nvml.NVMLError):  # a MIG instance has no mode
+        if nvml.nvmlDeviceGetMigMode(handle)[0]:
+            for index in range(int(nvml.nvmlDeviceGetMaxMigDeviceCount(handle))):
+                with contextlib.suppress(nvml.NVMLError):  # no instance of this number
+                    instance = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+                    return _text(nvml.nvmlDeviceGetUUID(instance))
+    with contextlib.suppress(nvml.NVMLError):
+        return _text(nvml.nvmlDeviceGetUUID(handle))
+    return ""
 
 
 def _reader(nvml: Any, handle: Any) -> Callable[[], Mapping[str, float]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 import time
 from collections.abc import Collection, Mapping
@@ -19,11 +20,61 @@ CGROUP: Final = Path("/sys/fs/cgroup")
 TICK_SECONDS: Final = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
 """Unit of the CPU times in ``/proc``, in seconds."""
 
+HOST_NAMESPACE: Final = "4026531836"
+"""Namespace of process ids outside containers: PROC_PID_INIT_INO, include/linux/proc_ns.h.
+
+Source: https://github.com/torvalds/linux/blob/master/include/linux/proc_ns.h.
+"""
+
+_RUN_OF_CORES: Final = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+
+
+def boot() -> str:
+    """Identity of the running kernel, which the containers of a machine share; "" if unknown."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def pid_namespace() -> str:
+    """The namespace of process ids, a number: each container has its own; "" if unknown.
+
+    Source: pid_namespaces(7), https://man7.org/linux/man-pages/man7/pid_namespaces.7.html.
+    """
+    try:
+        return "".join(filter(str.isdigit, os.readlink("/proc/self/ns/pid")))
+    except OSError:
+        return ""
+
 
 def usable_cores() -> frozenset[int]:
     """Numbers of the cores that this process may use (its affinity)."""
     affinity = getattr(os, "sched_getaffinity", None)
     return frozenset(affinity(0) if affinity else range(os.cpu_count() or 1))
+
+
+def cores_text(cores: Collection[int]) -> str:
+    """Numbers of cores as text: ``0-3,8``."""
+    runs: list[list[int]] = []
+    for core in sorted(cores):
+        if runs and core == runs[-1][-1] + 1:
+            runs[-1][1:] = [core]
+        else:
+            runs.append([core])
+    return ",".join("-".join(map(str, run)) for run in runs)
+
+
+def cores_in(text: str) -> frozenset[int]:
+    """The cores of ``cores_text``; none if the text has another form."""
+    found: set[int] = set()
+    for part in text.split(","):
+        ends = _RUN_OF_CORES.fullmatch(part)
+        if ends is None:
+            return frozenset()
+        first = int(ends[1])
+        found.update(range(first, int(ends[2] or first) + 1))
+    return frozenset(found)
 
 
 def load_average() -> float | None:

@@ -1,1 +1,1 @@
-"""Runs on several machines or devices: a queue in a database, workers, and who starts them."""
+"""Runs on several machines: a queue in a database, workers, who starts them, and pools."""

@@ -15,6 +15,7 @@ from typing import Final
 from timetrial.bench.launch.launchers import Chosen
 from timetrial.bench.launch.places import check_reachable, open_queue
 from timetrial.bench.launch.planner import Planner
+from timetrial.bench.launch.pool import load_pool
 from timetrial.bench.launch.queue import Queue
 from timetrial.bench.launch.tables import FAILED, FINISHED, RUNNING
 from timetrial.bench.planning import headline, obstacles, planned, print_left_out
@@ -73,7 +74,8 @@ def _raced(
 ) -> int:
     with queue.lock():
         store = opened(tracking)
-    planner = Planner(suite, tracking, store, queue, getattr(chosen.settings, "pool", ""))
+    pool = getattr(chosen.settings, "pool", "")
+    planner = Planner(suite, tracking, store, queue, load_pool(pool) if pool else None)
     planner.plan(again=True)
     queue.retry_failed()
     print(headline(suite, planned(suite, tracking, store)))

@@ -18,7 +18,8 @@ from timetrial.bench.suite import Suite
 from timetrial.bench.workshop import lacks_steps
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import Budget
-from timetrial.framework.config import RunConfig, Tracking
+from timetrial.framework.config import ConfigError, RunConfig, Tracking
+from timetrial.framework.errors import UserError
 from timetrial.framework.types import Condition
 from timetrial.framework.yaml_files import parse_yaml, yaml_of
 from timetrial.optimizers import OPTIMIZERS
@@ -62,13 +63,18 @@ class Job:
             ConfigError: this installation cannot read it, or reads another one: its version,
                 plug-ins or weights differ.
         """
-        tree = parse_yaml(self.settings, f"job {self.name}")
-        config = configuration.load_tree(tree, workloads=WORKLOADS, optimizers=OPTIMIZERS)
+        differs = "its version of timetrial, a plug-in, a file or weights differ"
+        try:
+            tree = parse_yaml(self.settings, f"job {self.name}")
+            config = configuration.load_tree(tree, workloads=WORKLOADS, optimizers=OPTIMIZERS)
+        except UserError as error:
+            text = f"{self.name}: not readable on this machine: {error}; {differs}"
+            raise ConfigError(text) from error
         found = configuration.digest(config)
         if found != self.digest:
-            raise configuration.ConfigError(
+            raise ConfigError(
                 f"{self.name}: expected the configuration {self.digest}, got {found} on this "
-                "machine; its version of timetrial, a plug-in or weights differ"
+                f"machine: {differs}"
             )
         return dataclasses.replace(config, tracking=tracking)
 

@@ -9,16 +9,49 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Final
+from typing import Final, TypeVar
+
+import sqlalchemy as sa
 
 from timetrial.bench.launch.queue import Queue
 from timetrial.bench.launch.tables import Claim
+from timetrial.framework.errors import UserError
 
 CONFIRM_SECONDS: Final = 600.0
-"""Longest wait for a queue that fails when a run ends; then the run counts as lost."""
+"""Longest wait for a queue that is away; a run that has ended then counts as lost."""
+
+RETRY_SECONDS: Final = 2.0
+"""Pause between two attempts to reach it, in seconds."""
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
+
+
+def patiently(call: Callable[[], T], tell: Callable[[str], None]) -> T:
+    """What a call to a queue returns, as soon as the queue answers.
+
+    Args:
+        call: the call; it is repeated while the database is away.
+        tell: shows a line when the wait begins.
+
+    Raises:
+        UserError: the database stayed away for ``CONFIRM_SECONDS``.
+    """
+    given_up, told = time.monotonic() + CONFIRM_SECONDS, False
+    while True:
+        try:
+            return call()
+        except sa.exc.DBAPIError as error:  # also the errors of a lost connection
+            reason = " ".join(str(error.orig).split())[:200]
+            if time.monotonic() > given_up:
+                raise UserError(f"the queue of runs is away: {reason}") from error
+        if not told:
+            tell(f"the queue of runs is away, waiting up to {CONFIRM_SECONDS:.0f} s: {reason}")
+            told = True
+        time.sleep(RETRY_SECONDS)
 
 
 class Keeper:
@@ -71,7 +104,7 @@ class Keeper:
             if time.monotonic() > given_up:
                 self.lost = True
                 break
-            time.sleep(min(self._seconds, 5.0))
+            time.sleep(min(self._seconds, RETRY_SECONDS))
         return not self.lost
 
     def _beat(self) -> None:

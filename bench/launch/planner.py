@@ -10,11 +10,13 @@ import json
 from collections.abc import Mapping
 
 from timetrial.bench import suite as suites
-from timetrial.bench.launch.graph import graph
+from timetrial.bench.launch.graph import Job, graph
+from timetrial.bench.launch.pool import Pool
 from timetrial.bench.launch.queue import Queue
 from timetrial.bench.launch.tables import FAILED, FINISHED
 from timetrial.bench.planning import time_budget
 from timetrial.bench.suite import Suite
+from timetrial.framework import config as configuration
 from timetrial.framework.config import Tracking
 from timetrial.framework.types import Condition
 from timetrial.tracking.read.runs import finished_configs
@@ -29,14 +31,15 @@ class Planner:
         tracking: store and experiment of the runs.
         store: the store, open.
         queue: the queue.
-        pool: pool of the runs with time budgets; "" for none.
+        pool: pool of the runs with time budgets; None for any machine.
     """
 
     def __init__(
-        self, suite: Suite, tracking: Tracking, store: Store, queue: Queue, pool: str = ""
+        self, suite: Suite, tracking: Tracking, store: Store, queue: Queue, pool: Pool | None = None
     ) -> None:
         self.suite = suite
         self._tracking, self._store, self._queue, self._pool = tracking, store, queue, pool
+        self._pool_tag = "" if pool is None else pool.tag
         self._seconds: dict[str, float | None] = dict.fromkeys(suite.workloads)
         self._identity = ""
         self._ended = -1
@@ -62,9 +65,10 @@ class Planner:
         with self._queue.lock():
             if self._queue.planned(identity):
                 return False
-            jobs = graph(self.suite, self._tracking, self._seconds, self._pool)
+            jobs = graph(self.suite, self._tracking, self._seconds, self._pool_tag)
             self._queue.add(jobs, identity)
-            self._queue.settle(finished_configs(self._store, self._tracking.experiment))
+            done = finished_configs(self._store, self._tracking.experiment)
+            self._queue.settle(done - self._due_references())
         return True
 
     def without_budget(self) -> list[str]:
@@ -73,12 +77,25 @@ class Planner:
             return []
         return [name for name, seconds in self._seconds.items() if seconds is None]
 
+    def is_due(self, job: Job) -> bool:
+        """True for a reference run that no machine of the pool has made."""
+        return job.digest in self._due_references()
+
+    def _due_references(self) -> set[str]:
+        """Reference runs that other machines may have made, but none of the pool."""
+        if self._pool is None:
+            return set()
+        references = (
+            suites.pacemaker(self.suite, self._tracking, name) for name in self.without_budget()
+        )
+        return {configuration.digest(reference) for reference in references}
+
     def total(self) -> int:
         """Number of runs of the whole race, those included that are not known yet."""
         known: Mapping[str, float | None] = {
             name: seconds or 1.0 for name, seconds in self._seconds.items()
         }
-        return len(graph(self.suite, self._tracking, known, self._pool))
+        return len(graph(self.suite, self._tracking, known, self._pool_tag))
 
     def _look_up_budgets(self) -> None:
         for workload in self.without_budget():
@@ -94,12 +111,6 @@ class Planner:
             suite.seeds,
             suite.conditions,
             sorted(self._seconds.items()),
-            self._pool,
+            self._pool_tag,
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def sets_budgets_here(suite: Suite, tracking: Tracking) -> bool:
-    """True when reference runs of the race set its time budgets."""
-    references = (suites.pacemaker(suite, tracking, name) for name in suite.workloads)
-    return any(suites.sets_pace(suite, reference) for reference in references)

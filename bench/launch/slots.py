@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from timetrial.framework.errors import UserError
 from timetrial.framework.gpus import visible_gpus
+from timetrial.framework.machine import usable_cores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +45,7 @@ def slots_here(workers: int, gpus: int, cpus: int) -> list[Slot]:
     Raises:
         UserError: it has too few GPUs or cores.
     """
-    return divided(workers, gpus, cpus, gpu_names(os.environ), usable_cores())
-
-
-def usable_cores() -> list[int]:
-    """Numbers of the cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
+    return divided(workers, gpus, cpus, gpu_names(os.environ), sorted(usable_cores()))
 
 
 def gpu_names(environment: Mapping[str, str]) -> list[str]:

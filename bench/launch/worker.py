@@ -5,7 +5,10 @@ Boundary: the loop of one process; ``queue`` says which run is next, ``making`` 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import enum
+import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -13,12 +16,15 @@ from pathlib import Path
 from typing import Final
 
 import jax
+import sqlalchemy as sa
 
 from timetrial.bench.claims import SupersededError, TakenError
+from timetrial.bench.launch.admission import admission, pool_tags
 from timetrial.bench.launch.identity import is_gone, this_worker, worker_text
-from timetrial.bench.launch.keeping import Keeper
+from timetrial.bench.launch.keeping import Keeper, patiently
 from timetrial.bench.launch.places import open_queue
 from timetrial.bench.launch.planner import Planner
+from timetrial.bench.launch.pool import Pool, load_pool
 from timetrial.bench.launch.queue import HEARTBEAT_SECONDS, SILENT_HEARTBEATS, Queue
 from timetrial.bench.launch.tables import BLOCKED, FAILED, FINISHED, RUNNING, WAITING, Claim
 from timetrial.bench.making import Made, Maker
@@ -121,13 +127,16 @@ def _worked(
 ) -> int:
     with queue.lock():  # one worker makes what a new database lacks
         store = opened(tracking)
-    planner = Planner(suite, tracking, store, queue, settings.pool)
+    pool = load_pool(settings.pool) if settings.pool else None
+    planner = Planner(suite, tracking, store, queue, pool)
     planner.plan(again=True)
     if retry_failed:
         queue.retry_failed()
     repeat = repeat_suspect and Condition.TIME in suite.conditions
     with raise_interrupted(), Display() as display:
-        worker = Worker(suite, tracking, settings, queue, store, planner, display)
+        worker = Worker(tracking, settings, queue, store, planner, display)
+        if pool is not None and Condition.TIME in suite.conditions:
+            worker.join(pool)
         cancelled = worker.run(repeat)
     deliver_again(store, tracking)
     if cancelled:
@@ -138,11 +147,19 @@ def _worked(
     return 1 if left[FAILED] or planner.without_budget() else 0
 
 
+class Found(enum.Enum):
+    """What a worker without a claim finds in the queue."""
+
+    NOTHING_YET = enum.auto()
+    NO_MORE = enum.auto()
+    CANCELLED = enum.auto()
+
+
 class Worker:
     """One worker of a race.
 
     Args:
-        suite, tracking, settings: as for ``work``.
+        tracking, settings: as for ``work``.
         queue, store: the open queue and store.
         planner: adds runs to the queue.
         display: progress.
@@ -150,7 +167,6 @@ class Worker:
 
     def __init__(
         self,
-        suite: Suite,
         tracking: Tracking,
         settings: WorkerSettings,
         queue: Queue,
@@ -158,13 +174,25 @@ class Worker:
         planner: Planner,
         display: Display,
     ) -> None:
-        self.suite, self.tracking, self.settings = suite, tracking, settings
+        self.tracking, self.settings = tracking, settings
         self.queue, self.store, self.planner, self.display = queue, store, planner, display
         self.maker = Maker(store, Workshop(), display)
         self.name = this_worker()
-        self.pools = ["", settings.pool] if settings.pool else [""]
+        self.pools = [""]
+        self._proofs: dict[str, Mapping[str, str]] = {}
         self._begun = queue.cancellations()
         self._next_look = 0.0
+
+    def join(self, pool: Pool) -> None:
+        """Compares this machine with a pool; refused, it makes only runs of any machine."""
+        for workload in self.planner.suite.workloads:
+            found = admission(pool, workload, self.maker.workshop)
+            if not found.admitted:
+                self.display.line(f"not admitted to pool {pool.name}: {found.reason}")
+                return
+            self.display.line(f"admitted to pool {pool.name}: {workload}, {found.ratio:.3f}")
+            self._proofs[workload] = pool_tags(pool, found)
+        self.pools.append(pool.tag)
 
     def run(self, repeat: bool) -> bool:
         """Makes runs until none is left; True if the race was cancelled.
@@ -172,18 +200,28 @@ class Worker:
         Args:
             repeat: at the end, make runs with suspect seconds once more.
         """
-        while self.queue.cancellations() == self._begun:
-            self._take_back()
-            claim = self.queue.claim(self.name, self.pools)
-            if claim is not None:
-                self.make(claim)
-            elif self.planner.plan():
-                continue
-            elif self.queue.counts()[RUNNING]:
+        while True:
+            found = patiently(lambda: self._look(repeat), self.display.line)
+            if isinstance(found, Claim):
+                self.make(found)
+            elif found is Found.NOTHING_YET:
                 time.sleep(POLL_SECONDS)
-            elif not (repeat and self.queue.repeat_suspects()):
-                return False
-        return True
+            else:
+                return found is Found.CANCELLED
+
+    def _look(self, repeat: bool) -> Claim | Found:
+        """Claims the next run; else says what the queue is waiting for."""
+        if self.queue.cancellations() != self._begun:
+            return Found.CANCELLED
+        self._take_back()
+        while (claim := self.queue.claim(self.name, self.pools)) is None:
+            if self.planner.plan():
+                continue
+            if self.queue.counts()[RUNNING]:
+                return Found.NOTHING_YET
+            if not (repeat and self.queue.repeat_suspects()):
+                return Found.NO_MORE
+        return claim
 
     def _take_back(self) -> None:
         """Takes back the runs of dead workers, at most once per heartbeat."""
@@ -202,7 +240,7 @@ class Worker:
             UserError: this machine cannot make it as it was planned; it waits for another one.
             Interrupted: a signal came; the run is saved and waits.
         """
-        counts = self.queue.counts()
+        counts = patiently(self.queue.counts, self.display.line)
         self.display.at(counts[FINISHED] + counts[FAILED], sum(counts.values()))
         keeper = Keeper(self.queue, claim, self._begun, self.settings.heartbeat_seconds)
         ended = False
@@ -212,7 +250,8 @@ class Worker:
                 made = self._made(claim, config, keeper)
             timed = config.budget.limit_seconds is not None or claim.job.sets_budget
             suspect = made.is_suspect and timed
-            ended = self.queue.finish(claim, error=made.error, suspect=suspect)
+            end = functools.partial(self.queue.finish, claim, error=made.error, suspect=suspect)
+            ended = patiently(end, self.display.line)
         except Interrupted:
             if not keeper.lost and not keeper.cancelled:
                 raise
@@ -220,47 +259,55 @@ class Worker:
             pass
         finally:
             if not ended:
-                self.queue.release(claim)
+                with contextlib.suppress(sa.exc.DBAPIError):  # else its heartbeats are missed
+                    self.queue.release(claim)
         if keeper.lost:
             self.display.line(f"{claim.job.name}: another worker has taken it over")
         elif claim.job.sets_budget:
-            self.planner.plan(again=True)
+            patiently(lambda: self.planner.plan(again=True), self.display.line)
 
     def _made(self, claim: Claim, config: RunConfig, keeper: Keeper) -> Made:
         """Makes or continues a run, unless the record has it already."""
         directory = run_directory(config)
-        if not claim.again and self._is_recorded(config, directory):
+        recorded = self._is_recorded(config, directory)
+        again = claim.again or (recorded and self.planner.is_due(claim.job))
+        if recorded and not again:
             self.display.elsewhere(config)
             return Made()
-        if claim.token > 1:
-            own, digest = named_journal(directory), claim.job.digest
-            experiment = self.tracking.experiment
-            close_superseded(self.store, experiment, digest, own, worker_text(self.name))
+        self._supersede(claim, named_journal(directory))
         began = time.monotonic()
         while True:
             try:
                 return self.maker.make(
                     config,
-                    self._tags(claim),
+                    {**claim.job.tags, **self._proof(claim, config)},
                     claim.job.told_by,
-                    again=claim.again,
+                    again=again,
                     owner=keeper,
                     directory=directory,
                 )
             except TakenError:
                 if claim.token > 1 and time.monotonic() - began > self._lock_seconds():
                     directory = run_directory(config) / f"claim-{claim.token}"
-                elif self._is_recorded(config, directory):
+                    self._supersede(claim, "")
+                elif not again and self._is_recorded(config, directory):
                     return Made()
                 if number := keeper.stopped():
                     raise Interrupted(number) from None
                 time.sleep(POLL_SECONDS)
 
+    def _supersede(self, claim: Claim, continued: str) -> None:
+        """Closes the attempts of earlier claims in the store, except the one to be continued."""
+        if claim.token > 1:
+            experiment, successor = self.tracking.experiment, worker_text(self.name)
+            close_superseded(self.store, experiment, claim.job.digest, continued, successor)
+
     def _lock_seconds(self) -> float:
         return min(LOCK_SECONDS, 2 * self.settings.heartbeat_seconds)
 
-    def _tags(self, claim: Claim) -> Mapping[str, str]:
-        return claim.job.tags
+    def _proof(self, claim: Claim, config: RunConfig) -> Mapping[str, str]:
+        """Tags that prove that the machine is one of the run's pool."""
+        return self._proofs[config.workload.name] if claim.job.pool else {}
 
     def _is_recorded(self, config: RunConfig, directory: Path) -> bool:
         """True when a journal here, or the store, has the finished run."""

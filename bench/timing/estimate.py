@@ -9,6 +9,7 @@ TPU Months", 2023, appendix B, https://arxiv.org/abs/2310.18191.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import statistics
 import time
@@ -59,22 +60,29 @@ def estimate_steps(program: Program, seconds: float) -> Estimate:
         seconds: the time budget, in charged seconds.
     """
     count = max(10, math.ceil(SHARE_OF_STEP_HINT * program.workload.step_hint))
-    measured = tuple(_step_seconds(program, count) for _ in range(ESTIMATES))
+    measured = tuple(warm_step_seconds(program, count)[0] for _ in range(ESTIMATES))
     return Estimate(steps_within(seconds, measured), measured)
 
 
-def _step_seconds(program: Program, count: int) -> float:
+def warm_step_seconds(program: Program, count: int, groups: int = 1) -> tuple[float, ...]:
+    """Mean seconds per step of groups of steps, without compilation and the first steps.
+
+    Args:
+        program: the workload with the optimizer.
+        count: number of steps of a group, >= 1.
+        groups: number of groups, one right after the other, >= 1.
+    """
     fed = {"remaining_fraction": np.asarray(1.0, np.float32), **Team(program.devices).inputs(0.0)}
     state = program.init(0)
     program.compile(state, fed)
-    started = 0.0
+    edges = []
     feed = program.feed(0, 0)
-    for step in range(WARM_UP_STEPS + count):
-        if step == WARM_UP_STEPS:
+    for step in range(WARM_UP_STEPS + count * groups):
+        if step >= WARM_UP_STEPS and (step - WARM_UP_STEPS) % count == 0:
             jax.block_until_ready(state)
-            started = time.perf_counter()
+            edges.append(time.perf_counter())
         state, metrics = program.train_step(state, next(feed), fed)
         jax.block_until_ready(metrics)
-    seconds = time.perf_counter() - started
+    edges.append(time.perf_counter())
     feed.close()
-    return seconds / count
+    return tuple((end - start) / count for start, end in itertools.pairwise(edges))

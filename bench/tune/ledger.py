@@ -2,40 +2,64 @@
 
 Boundary: the study's storage only; makes no run and computes no value.
 
-Every point of a study, from 0 to ``trials - 1``, has one trial: waiting, running or ended. Any
-number of dead attempts may come before it. All changes are made under the database's lock and can
-be repeated: after a kill in the middle, the next call repairs the state.
+Every point of a study, from 0 to ``trials - 1``, gets one trial: waiting, running or ended. Any
+number of dead attempts may come before it. Trials are added in order of their points, ``AHEAD`` of
+those that run. All changes are made under the database's lock and can be repeated: after a kill in
+the middle, the next call repairs the state.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import socket
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from timetrial.bench.tune import attempts
+from timetrial.bench.tune.attempts import Attempts, attempts_of
 from timetrial.bench.tune.settings import TPE, StudyPlan, difference
 from timetrial.bench.tune.space import is_whole
 from timetrial.bench.tune.storage import Database
 from timetrial.framework.errors import UserError
 from timetrial.framework.spaces import OneOf
-from timetrial.tracking.record.environment import process_start
+from timetrial.tracking.record import schema
+from timetrial.tracking.record.environment import process_is_gone, process_tags
 
-POINT = "point"  # user attributes of a trial: number of its point, from 0
-WORKER = "worker"  # the process that runs it
+POINT: Final = attempts.POINT  # user attributes of a trial: number of its point, from 0
+WORKER = "worker"  # the process that runs it, by the keys of _PROCESS
+RESULT = "result"  # facts of its run, by name; earlier versions have one attribute for each fact
 OUTCOME = "outcome"  # how it ended, if its state alone is ambiguous
 IDENTITY = "identity"  # user attribute of a study: StudyPlan.identity() as JSON
+
+_PROCESS = {
+    "host": schema.HOST,
+    "boot": schema.BOOT,
+    "pid_namespace": schema.PID_NAMESPACE,
+    "pid": schema.PID,
+    "started": schema.PROCESS_START,
+}
+"""Keys of a worker, and the tags of runs with the same content."""
 
 DIVERGED, INTERRUPTED, ERROR = "diverged", "interrupted", "error"
 MAX_DEATHS = 10
 """Deaths of workers after which a point is given up: the point may be their cause."""
+
+AHEAD = 2
+"""Waiting trials that ``settle`` provides: one to claim, and one to see what comes next."""
 
 GRID = 27
 """Pruning uses 27ths of a trial's budget: Hyperband's rungs are 1, 3, 9 and 27 of them."""
@@ -91,14 +115,16 @@ def open_study(plan: StudyPlan, database: Database) -> optuna.Study:
 
 def _check_trials(study: optuna.Study, database: Database) -> None:
     """Raises a UserError if facts that timetrial wrote have other types."""
-    kinds = {POINT: int, WORKER: dict, OUTCOME: str, "train_seconds": float}
+    kinds = {POINT: int, WORKER: dict, OUTCOME: str, RESULT: dict, "train_seconds": float}
     for trial in study.get_trials(deepcopy=False):
-        facts = trial.user_attrs
-        wrong = [key for key, kind in kinds.items() if not isinstance(facts.get(key, kind()), kind)]
-        worker = facts.get(WORKER) or {"pid": 0, "started": None}
-        known = isinstance(worker.get("pid"), int) and "started" in worker
+        known = trial.user_attrs
+        if isinstance(known.get(RESULT), dict):
+            known = facts(trial)
+        wrong = [key for key, kind in kinds.items() if not isinstance(known.get(key, kind()), kind)]
+        worker = known.get(WORKER) or {"pid": 0, "started": None}
+        found = isinstance(worker.get("pid"), int) and "started" in worker
         one = trial.values is None or len(trial.values) == 1
-        if wrong or not (known and one) or facts.get(POINT, 0) < 0:
+        if wrong or not (found and one) or known.get(POINT, 0) < 0:
             raise UserError(
                 f"study {study.study_name!r} in {database.url} is damaged: expected trial "
                 f"{trial.number} as timetrial wrote it, got another {(wrong or ['record'])[0]}"
@@ -120,7 +146,9 @@ def _pruner(plan: StudyPlan) -> optuna.pruners.BasePruner:
 def settle(
     study: optuna.Study, database: Database, plan: StudyPlan, *, retry_errors: bool = False
 ) -> list[int]:
-    """Fails the trials of dead workers and enqueues missing trials; call it under the lock.
+    """Fails the trials of dead workers and adds missing trials; call it under the lock.
+
+    Points that need another attempt get it at once, new points a little ahead of their claim.
 
     Args:
         study: the study.
@@ -131,45 +159,37 @@ def settle(
     Returns:
         Numbers of the trials of dead workers.
     """
-    dead = _fail_dead(study, database)
-    for point, last in _missing(study.get_trials(deepcopy=False), plan.trials, retry_errors):
-        if last is None:
-            fixed = dict(plan.points[point]) if plan.points else {}
-            study.enqueue_trial(fixed, user_attrs={POINT: point})
-        else:
-            _enqueue_again(study, last)
+    known = attempts_of(study, database.storage)
+    known.refresh()
+    dead = _fail_dead(known, study, database)
+    for point in known.tried(plan.trials, changed=not retry_errors):
+        tried = known.at(point)
+        if not spent(tried, retry_errors) and not _open(tried):
+            known.add(_again(tried[-1]))
+        known.settled(point)
+    waiting = len(known.waiting(plan.trials))
+    while waiting < AHEAD and known.untried() < plan.trials:
+        known.add(_new(plan, known.untried()))
+        waiting += 1
     return dead
 
 
-def _fail_dead(study: optuna.Study, database: Database) -> list[int]:
+def _fail_dead(known: Attempts, study: optuna.Study, database: Database) -> list[int]:
     """Fails trials without a live process on this host, or without heartbeats elsewhere."""
-    running = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.RUNNING]
+    running = known.running()
+    if not running:
+        return []
     for trial in running:
-        worker = trial.user_attrs.get(WORKER, {})
-        here = worker.get("host") == socket.gethostname()
-        if here and process_start(worker["pid"]) != worker["started"]:
+        if is_dead(trial.user_attrs.get(WORKER, {})):
             study.tell(trial.number, state=TrialState.FAIL)
     if isinstance(database.storage, RDBStorage):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(study)
-    now = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    known.refresh()
     # A trial may have ended meanwhile; its outcome is written before its end.
-    failed = [now[t.number] for t in running if now[t.number].state is TrialState.FAIL]
+    failed = [trial for trial in known.now(running) if trial.state is TrialState.FAIL]
     return [trial.number for trial in failed if not outcome(trial)]
-
-
-def _missing(
-    trials: Sequence[FrozenTrial], total: int, retry_errors: bool
-) -> Iterator[tuple[int, FrozenTrial | None]]:
-    """Points without a waiting, running or ended trial, each with its last attempt."""
-    attempts = by_point(trials)
-    for point in range(total):
-        tried = attempts.get(point, [])
-        if not tried:
-            yield point, None
-        elif not spent(tried, retry_errors) and not _open(tried):
-            yield point, tried[-1]
 
 
 def by_point(trials: Sequence[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
@@ -204,32 +224,51 @@ def outcome(trial: FrozenTrial) -> str:
     return str(trial.user_attrs.get(OUTCOME, "")).partition(":")[0]
 
 
-def _enqueue_again(study: optuna.Study, last: FrozenTrial) -> None:
-    """Adds an attempt with the same parameters and the values reported so far."""
-    study.add_trial(
-        optuna.create_trial(
-            state=TrialState.WAITING,
-            params=last.params,
-            distributions=last.distributions,
-            user_attrs={POINT: last.user_attrs[POINT], "retries": last.number},
-            system_attrs=last.system_attrs,
-            intermediate_values=last.intermediate_values,
-        )
+def _again(last: FrozenTrial) -> FrozenTrial:
+    """Another attempt with the same parameters and the values reported so far."""
+    return optuna.create_trial(
+        state=TrialState.WAITING,
+        params=last.params,
+        distributions=last.distributions,
+        user_attrs={POINT: last.user_attrs[POINT], "retries": last.number},
+        system_attrs=last.system_attrs,
+        intermediate_values=last.intermediate_values,
+    )
+
+
+def _new(plan: StudyPlan, point: int) -> FrozenTrial:
+    """The first attempt at a point; a fixed one has its parameters from the start."""
+    attributes = {POINT: point}
+    fixed = dict(plan.points[point]) if plan.points else {}
+    if fixed:
+        with contextlib.suppress(ValueError):  # a value at the end of its range, as rounded
+            return optuna.create_trial(
+                state=TrialState.WAITING,
+                params={key: fixed[key] for key in plan.space},
+                distributions=distributions(plan),
+                user_attrs=attributes,
+            )
+    return optuna.create_trial(
+        state=TrialState.WAITING, user_attrs=attributes, system_attrs={"fixed_params": fixed}
     )
 
 
 def claim(study: optuna.Study, database: Database, plan: StudyPlan) -> Claimed | None:
     """Claims the waiting trial of the lowest point, or None; call it under the lock.
 
+    None also where others have claimed all trials that ``settle`` knew of: then settle again.
     The worker is written before the state RUNNING: a death in between leaves a waiting trial.
     """
-    waiting = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.WAITING]
-    ours = [t for t in waiting if t.user_attrs.get(POINT, plan.trials) < plan.trials]
-    for found in sorted(ours, key=lambda t: (t.user_attrs[POINT], t.number)):
+    known = attempts_of(study, database.storage)
+    for waited in known.waiting(plan.trials):
+        found = known.read(waited.number)
+        if found.state is not TrialState.WAITING:
+            continue
         database.storage.set_trial_user_attr(found._trial_id, WORKER, _worker())
         if isinstance(database.storage, RDBStorage):
             database.storage.record_heartbeat(found._trial_id)
         if database.storage.set_trial_state_values(found._trial_id, TrialState.RUNNING):
+            known.started(found)
             point = found.user_attrs[POINT]
             study.sampler = _sampler(plan, point)
             trial = Trial(study, found._trial_id)
@@ -237,9 +276,23 @@ def claim(study: optuna.Study, database: Database, plan: StudyPlan) -> Claimed |
     return None
 
 
+def is_busy(study: optuna.Study, database: Database) -> bool:
+    """True when trials of the study ran at the last ``settle``."""
+    known = attempts_of(study, database.storage)
+    return any(POINT in trial.user_attrs for trial in known.running())
+
+
 def _worker() -> dict[str, Any]:
-    pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "started": process_start(pid)}
+    """This process, by the keys of ``_PROCESS``."""
+    tags = {schema.HOST: socket.gethostname(), **process_tags()}
+    found = {key: tags[tag] for key, tag in _PROCESS.items() if tag in tags}
+    return {**found, "pid": os.getpid()}
+
+
+def is_dead(worker: Mapping[str, Any]) -> bool:
+    """True when a worker, as a trial records it, ran on this host and is dead."""
+    found = {tag: str(worker[key]) for key, tag in _PROCESS.items() if key in worker}
+    return process_is_gone(found)
 
 
 def _sampler(plan: StudyPlan, point: int) -> optuna.samplers.BaseSampler:
@@ -274,13 +327,30 @@ def suggested(claimed: Claimed, plan: StudyPlan) -> dict[str, Any]:
 
 def _suggested(claimed: Claimed, plan: StudyPlan) -> dict[str, Any]:
     values: dict[str, Any] = {}
+    for key, among in distributions(plan).items():
+        if isinstance(among, CategoricalDistribution):
+            values[key] = claimed.trial.suggest_categorical(key, among.choices)
+        elif isinstance(among, IntDistribution):
+            values[key] = claimed.trial.suggest_int(key, among.low, among.high, log=among.log)
+        else:
+            values[key] = claimed.trial.suggest_float(key, among.low, among.high, log=among.log)
+    return values
+
+
+def distributions(plan: StudyPlan) -> dict[str, BaseDistribution]:
+    """The search space for optuna, in its order."""
+    found: dict[str, BaseDistribution] = {}
     for key, among in plan.space.items():
         if isinstance(among, OneOf):
-            values[key] = claimed.trial.suggest_categorical(key, among.choices)
+            found[key] = CategoricalDistribution(among.choices)
         elif is_whole(key, plan.config):
             low, high, log = int(among.low), int(among.high), among.scale == "log"
-            values[key] = claimed.trial.suggest_int(key, low, high, log=log)
+            found[key] = IntDistribution(low, high, log=log)
         else:
-            log = among.scale == "log"
-            values[key] = claimed.trial.suggest_float(key, among.low, among.high, log=log)
-    return values
+            found[key] = FloatDistribution(among.low, among.high, log=among.scale == "log")
+    return found
+
+
+def facts(trial: FrozenTrial) -> Mapping[str, Any]:
+    """Facts of a trial's run by name: stop reason, steps, charged seconds, best step."""
+    return {**trial.user_attrs, **trial.user_attrs.get(RESULT, {})}

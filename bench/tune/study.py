@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
-from optuna.trial import TrialState
 
 from timetrial.bench.launch.launchers import Chosen
 from timetrial.bench.launch.places import check_reachable, check_shared
@@ -110,12 +109,15 @@ def work(
         with database.lock():
             dead = ledger.settle(study, database, plan)
             claimed = ledger.claim(study, database, plan)
-            trials = study.get_trials(deepcopy=False)
+            if claimed is None:  # others had the trials that were known here
+                dead += ledger.settle(study, database, plan)
+                claimed = ledger.claim(study, database, plan)
+            busy = ledger.is_busy(study, database)
         found_dead(dead, plan, store)
         if claimed is not None:
             text = make_trial(claimed, study, plan, database, store, workshop, workers)
             print(f"trial {claimed.trial.number} (point {claimed.point}): {text}", flush=True)
-        elif any(t.state is TrialState.RUNNING and ledger.POINT in t.user_attrs for t in trials):
+        elif busy:
             time.sleep(POLL_SECONDS)
         else:
             return

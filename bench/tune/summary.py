@@ -43,7 +43,8 @@ FEWEST_TRIALS = 2
 
 def headline(study: optuna.Study, plan: StudyPlan, database: Database) -> str:
     """A study in one line, with its storage."""
-    done = sum(ledger.spent(tried) for tried in ledger.by_point(study.trials).values())
+    attempts = ledger.by_point(study.get_trials(deepcopy=False))
+    done = sum(ledger.spent(tried) for tried in attempts.values())
     return (
         f"study {plan.name}: {plan.trials} trials by {plan.settings.search}, {done} done, "
         f"in {database.url}"
@@ -72,7 +73,7 @@ def best_config(study: optuna.Study, plan: StudyPlan) -> tuple[FrozenTrial, RunC
 def counts(study: optuna.Study, plan: StudyPlan) -> dict[str, int]:
     """Numbers of completed, pruned, diverged and failed points, and of repeated attempts."""
     found = dict.fromkeys(("complete", "pruned", "diverged", "error", "retried"), 0)
-    for point, tried in ledger.by_point(study.trials).items():
+    for point, tried in ledger.by_point(study.get_trials(deepcopy=False)).items():
         if point >= plan.trials:
             continue
         found["retried"] += len(tried) - 1
@@ -142,7 +143,7 @@ def trials_csv(study: optuna.Study, plan: StudyPlan) -> str:
     head = ["trial", "point", "state", "outcome", "value", "steps", "train_seconds"]
     writer.writerow([*head, *plan.space])
     for trial in study.get_trials(deepcopy=False):
-        facts = trial.user_attrs
+        facts = ledger.facts(trial)
         value = "" if trial.value is None else repr(trial.value)
         line = [trial.number, facts.get(ledger.POINT, ""), trial.state.name]
         line += [facts.get(ledger.OUTCOME, ""), value]
@@ -199,7 +200,8 @@ def export(study: optuna.Study, plan: StudyPlan, path: Path) -> None:
     if found is None:
         raise UserError(f"--export: expected a completed trial in study {plan.name}, found none")
     best, config = found
-    seconds = sum(float(t.user_attrs.get("train_seconds", 0.0)) for t in study.trials)
+    trials = study.get_trials(deepcopy=False)
+    seconds = sum(float(ledger.facts(trial).get("train_seconds", 0.0)) for trial in trials)
     host = host_tags()
     budget = config.budget
     local = ("tracking.", "study.storage=")  # left out: local places

@@ -158,7 +158,7 @@ def time_to_target(result: RunResult, config: RunConfig) -> float:
 
 
 def describe(claimed: Claimed, result: RunResult, workload: Workload) -> None:
-    """Stores stop reason, steps, charged seconds and best step of a trial's run."""
+    """Stores stop reason, steps, charged seconds and best step of a trial's run, in one write."""
     best = best_evaluation(result.evaluations, workload)
     facts: Mapping[str, Any] = {
         "stop_reason": result.reason.name,
@@ -166,8 +166,7 @@ def describe(claimed: Claimed, result: RunResult, workload: Workload) -> None:
         "train_seconds": result.train_seconds,
         "best_step": best.step,
     }
-    for name, fact in facts.items():
-        claimed.trial.set_user_attr(name, fact)
+    claimed.trial.set_user_attr(ledger.RESULT, facts)
 
 
 def best_evaluation(evaluations: Sequence[Row], workload: Workload) -> Row:

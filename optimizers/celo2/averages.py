@@ -11,6 +11,7 @@ https://arxiv.org/abs/1804.04235.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -27,6 +28,9 @@ SECOND_DECAY = np.float32(0.95)
 
 TINY = np.float32(1e-30)
 """Added to the squared gradient before it is averaged for rows, columns and the diagonal."""
+
+_LARGEST_GRADIENT = 1000.0
+_SHORT_AXIS = 8
 
 
 class MatrixState(NamedTuple):
@@ -62,12 +66,12 @@ class TileState(NamedTuple):
 
 
 class VectorState(NamedTuple):
-    """Averages of all vectors and scalars, as tiles of 256 elements; padding is arbitrary.
+    """Averages of all vectors and scalars, as tiles of 64 elements; padding is arbitrary.
 
     Attributes:
-        momentum: (3, tiles, 256) of the gradient, one for each decay.
-        second: (tiles, 256) of the squared gradient.
-        diagonal: (3, tiles, 256) of the squared gradient, with the decays of the momenta.
+        momentum: (3, tiles, 64) of the gradient, one for each decay.
+        second: (tiles, 64) of the squared gradient.
+        diagonal: (3, tiles, 64) of the squared gradient, with the decays of the momenta.
     """
 
     momentum: jax.Array
@@ -76,6 +80,11 @@ class VectorState(NamedTuple):
 
 
 TensorState = MatrixState | VectorState
+
+
+def clipped(grads: jax.Array) -> jax.Array:
+    """Gradients in [-1000, 1000]."""
+    return jnp.clip(grads, -_LARGEST_GRADIENT, _LARGEST_GRADIENT)
 
 
 def factored_axes(shape: Shape) -> tuple[int, int]:
@@ -104,27 +113,48 @@ def init_vectors(tiles: int, length: int) -> VectorState:
     return VectorState(zeros(len(DECAYS)), zeros(), zeros(len(DECAYS)))
 
 
-def accumulate_matrices(state: MatrixState, grads: jax.Array) -> MatrixState:
-    """The averages after one more gradient, (k, *S), float32 and clipped."""
-    d1, d0 = factored_axes(grads.shape[1:])
+def accumulate_elements(
+    state: MatrixState | VectorState, grads: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The elementwise averages after one more gradient: ``momentum`` and ``second``."""
+    second = SECOND_DECAY * state.second + (1 - SECOND_DECAY) * grads * grads
+    return _average(state.momentum, grads), second
+
+
+def accumulate_lines(
+    state: MatrixState, grads: jax.Array, above: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The averages of rows and columns after one more gradient.
+
+    Args:
+        state: averages before.
+        grads: (k, *S), float32 and clipped.
+        above: (k, *S without its last axis but one) sums of the squared gradient over that axis.
+    """
     squares = grads * grads
-    rows, columns = (jnp.mean(squares, axis + 1) + TINY for axis in (d0, d1))
-    return MatrixState(
-        _average(state.momentum, grads),
-        SECOND_DECAY * state.second + (1 - SECOND_DECAY) * squares,
-        _average(state.rows, rows),
-        _average(state.columns, columns),
-    )
+
+    def mean(axis: int) -> jax.Array:
+        if axis == grads.ndim - 2:
+            return above / grads.shape[axis]
+        return _mean(squares, axis)
+
+    d1, d0 = (axis + 1 for axis in factored_axes(grads.shape[1:]))
+    return _average(state.rows, mean(d0) + TINY), _average(state.columns, mean(d1) + TINY)
 
 
 def accumulate_vectors(state: VectorState, grads: jax.Array) -> VectorState:
-    """The averages after one more gradient, (tiles, 256), float32 and clipped."""
-    squares = grads * grads
-    return VectorState(
-        _average(state.momentum, grads),
-        SECOND_DECAY * state.second + (1 - SECOND_DECAY) * squares,
-        _average(state.diagonal, squares + TINY),
-    )
+    """The averages after one more gradient, (tiles, 64), float32 and clipped."""
+    diagonal = _average(state.diagonal, grads * grads + TINY)
+    return VectorState(*accumulate_elements(state, grads), diagonal)
+
+
+def _mean(x: jax.Array, axis: int) -> jax.Array:
+    """The mean over an axis; a short one is written out, which XLA fuses with what follows."""
+    length = x.shape[axis]
+    if length > _SHORT_AXIS:
+        return jnp.mean(x, axis)
+    parts = [jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in range(length)]
+    return functools.reduce(jnp.add, parts) / length
 
 
 def _average(old: jax.Array, new: jax.Array) -> jax.Array:

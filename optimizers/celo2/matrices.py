@@ -19,6 +19,9 @@ from timetrial.optimizers.velo.tiling.chunks import over_tiles
 from timetrial.optimizers.velo.tiling.lines import unpack_lines
 from timetrial.optimizers.velo.tiling.segments import Indices, SegmentSum, segment_sum
 from timetrial.optimizers.velo.tiling.tiles import Blocks, Group
+from timetrial.optimizers.velo.tiling.views import TensorView
+
+_PORTION = 2**21
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,13 +79,30 @@ class Matrices:
         return max(i for i in range(1, most + 1) if self.group.tiles % i == 0)
 
     def pack(self, leaves: Sequence[jax.Array]) -> jax.Array:
-        """``Group.pack`` by a concatenation, which compiles faster than many updates in place."""
-        tile = self.group.tile
-        parts = [v.cut(leaves[v.leaf].astype(jnp.float32), tile) for v in self.group.views]
-        empty = self.group.tiles - sum(len(x) for x in parts)
-        if empty:
-            parts.append(jnp.zeros((empty, *tile), jnp.float32))
-        return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+        """``Group.pack``, with some tensors at a time.
+
+        One concatenation of all tensors keeps a copy of each of them until it is made. Updates in
+        place by single tensors take longer to compile.
+        """
+        out, first = jnp.zeros((self.group.tiles, *self.group.tile), jnp.float32), 0
+        for views in self._portions():
+            parts = [v.cut(leaves[v.leaf].astype(jnp.float32), self.group.tile) for v in views]
+            x = jnp.concatenate(parts)
+            out = jax.lax.dynamic_update_slice_in_dim(out, x, first, 0)
+            first += len(x)
+        return out
+
+    def _portions(self) -> list[list[TensorView]]:
+        """The tensors in order, in lists that end where they reach ``_PORTION`` elements."""
+        portions: list[list[TensorView]] = [[]]
+        size = 0
+        for v in self.group.views:
+            portions[-1].append(v)
+            size += math.prod(v.shape)
+            if size >= _PORTION:
+                portions.append([])
+                size = 0
+        return [views for views in portions if views]
 
     def mean(self, sums: jax.Array) -> jax.Array:
         """Means over each matrix (matrices, k) from sums over each tile (tiles, k)."""

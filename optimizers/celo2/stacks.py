@@ -15,11 +15,13 @@ import jax.numpy as jnp
 
 from timetrial.optimizers.celo2.averages import Shape, factored_axes
 from timetrial.optimizers.celo2.matrices import Matrices, matrices_of
-from timetrial.optimizers.velo.tiling.tiles import Group, make_tiling
+from timetrial.optimizers.velo.tiling.tiles import MATRIX_TILES, Group, make_tiling
 
 _SHAPES_ALONE = 4
 _ELEMENTS_ALONE = 2**16
-_SQUARE_TILES = ((64, 64), (16, 16))
+_SQUARE_TILES = ((64, 64), (32, 32), (16, 16))
+_TILES = tuple(dict.fromkeys((*_SQUARE_TILES, *MATRIX_TILES)))
+_VECTOR_TILE = (1, 64)
 _MOST_PADDING = 1.75
 
 
@@ -101,8 +103,8 @@ def make_plan(shapes: tuple[Shape, ...]) -> Plan:
     alone = {item for item in by_item if not _is_matrix(item)}
     alone.update(_narrow({item: by_item[item] for item in by_item if item not in alone}, shapes))
     tiled = sorted(i for item, leaves in by_item.items() if item not in alone for i in leaves)
-    groups = make_tiling(tuple(shapes[i] for i in tiled)).groups
-    tiling = make_tiling(tuple(shapes[i] for i in vectors))
+    groups = make_tiling(tuple(shapes[i] for i in tiled), _TILES).groups
+    tiling = make_tiling(tuple(shapes[i] for i in vectors), vector_tile=_VECTOR_TILE)
     return Plan(
         tuple(tiled),
         tuple(matrices_of(group) for group in groups),

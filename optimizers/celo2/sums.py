@@ -19,7 +19,9 @@ _LONGEST = 8
 _SMALL = 4_096
 
 
-def sums(function: Callable[..., Sequence[jax.Array]], arrays: Sequence[jax.Array]) -> jax.Array:
+def sums(
+    function: Callable[..., Sequence[jax.Array]], arrays: Sequence[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
     """Sums of functions of arrays over the last two axes.
 
     Args:
@@ -28,16 +30,18 @@ def sums(function: Callable[..., Sequence[jax.Array]], arrays: Sequence[jax.Arra
         arrays: arrays that broadcast against each other, of rank >= 2.
 
     Returns:
-        (k, *leading axes).
+        The sums, (k, *leading axes), and those of the first function by column, (*leading axes,
+        columns).
     """
     rows = max(x.shape[-2] for x in arrays)
     part, even = _split(rows)
     some = _partial_sums(function, [_rows(x, rows, 0, even) for x in arrays], part)
-    found = _all_sums(some)
+    found, by_column = _all_sums(some), some[0].sum(-2)
     if even < rows:
         rest = [_rows(x, rows, even, rows) for x in arrays]
-        found = found + _all_sums(_partial_sums(function, rest, rows - even))
-    return found
+        more = _partial_sums(function, rest, rows - even)
+        found, by_column = found + _all_sums(more), by_column + more[0].sum(-2)
+    return found, by_column
 
 
 def _split(rows: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from timetrial.optimizers.celo2.averages import DECAYS, SECOND_DECAY, TINY, TileState
+from timetrial.optimizers.celo2.averages import DECAYS, SECOND_DECAY, TINY, TileState, clipped
 from timetrial.optimizers.celo2.matrices import Matrices, apart, true_of
 from timetrial.optimizers.celo2.network import HIDDEN, NORMALISER, Network
 from timetrial.optimizers.celo2.sums import tile_sums
@@ -60,7 +60,7 @@ def tile_directions(
         network: the weights.
         matrices: of the group.
         state: averages before.
-        grads: (tiles, rows, columns), float32 and clipped.
+        grads: (tiles, rows, columns), float32, clipped at each reading.
         params: (tiles, rows, columns), float32, before the step.
         normalise: divide every matrix by its root mean square.
 
@@ -142,6 +142,7 @@ def _accumulate_tiles(
     padded: bool, averages: tuple[jax.Array, jax.Array], inputs: tuple[jax.Array, ...]
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
     grads, params, rows, columns = inputs
+    grads = clipped(grads)
     decay = jnp.asarray(DECAYS).reshape(1, -1, 1, 1)
     momentum = decay * averages[0] + (1 - decay) * grads[:, None]
     square = grads * grads
@@ -210,17 +211,17 @@ def _scaled_sums(
 
     def function(state: tuple[()], inputs: Any) -> tuple[tuple[()], jax.Array]:
         grads, momentum, rows, columns = inputs
+        grads = clipped(grads)
         arrays = (grads, *[momentum[:, i] for i in range(3)])
-        wide = [rows[:, i, :, None] for i in range(3)]
+        high = [rows[:, i, :, None] for i in range(3)]
+        wide = [columns[:, i, None, :] for i in range(3)]
 
         def terms(g: jax.Array, *rest: jax.Array) -> list[jax.Array]:
-            m, r = rest[:3], rest[3:]
+            m, scale = rest[:3], [x * y for x, y in zip(rest[3:6], rest[6:], strict=True)]
             square = g * g
-            return [square * x for x in r] + [y * y * x for x, y in zip(r, m, strict=True)]
+            return [square * x for x in scale] + [y * y * x for x, y in zip(scale, m, strict=True)]
 
-        by_column = tile_sums(terms, (*arrays, *wide)).reshape(len(grads), 2, 3, -1)
-        total = (by_column * columns[:, None]).sum(-1)
-        return state, total.reshape(len(grads), 6)
+        return state, tile_sums(terms, (*arrays, *high, *wide)).sum(2)
 
     inputs = (grads, momentum, *[x * x for x in beside])
     chunk = _chunk(matrices, _CHUNK)
@@ -289,6 +290,7 @@ def _outputs(
 ) -> tuple[jax.Array, jax.Array]:
     """The outputs of the network, and by tile the sums (tiles, 1) of their squares."""
     grads, momentum, second, (rows, columns), elements, (high, wide) = inputs
+    grads = clipped(grads)
     m = [momentum[:, i] for i in range(3)]
     scale = [rows[:, i, :, None] * columns[:, i, None, :] for i in range(3)]
     offsets = [rows[:, 3 + h, :, None] + columns[:, 3 + h, None, :] for h in range(HIDDEN)]

@@ -37,8 +37,8 @@ from timetrial.optimizers.celo2.averages import (
     MatrixState,
     TileState,
     VectorState,
-    accumulate_matrices,
     accumulate_vectors,
+    clipped,
     init_matrices,
     init_vectors,
 )
@@ -47,11 +47,10 @@ from timetrial.optimizers.celo2.network import NORMALISER, Network, read_network
 from timetrial.optimizers.celo2.orthogonal import orthogonalized
 from timetrial.optimizers.celo2.stacks import Plan, Stack, by_last_axes, make_plan
 from timetrial.optimizers.celo2.tiled import tile_directions
-from timetrial.optimizers.celo2.update import matrix_direction, vector_direction
+from timetrial.optimizers.celo2.update import matrix_directions, vector_direction
 from timetrial.optimizers.velo.tiling.tiles import Group
 
 PyTree = Any
-_LARGEST_GRADIENT = 1000.0
 
 
 class Celo2State(NamedTuple):
@@ -127,7 +126,7 @@ def _update_tiles(
     made: dict[int, jax.Array] = {}
     new = []
     for one, old in zip(plan.groups, states, strict=True):
-        packed = (_clipped(one.pack(g)), one.pack(p))
+        packed = (one.pack(g), one.pack(p))
         x, state = tile_directions(network, one, old, *packed, normalise=not orthogonalize)
         new.append(state)
         leaves = [plan.tiled[v.leaf] for v in one.group.views]
@@ -149,9 +148,8 @@ def _update_stack(
     orthogonalize: bool,
 ) -> tuple[list[jax.Array], MatrixState]:
     """The float32 directions of the tensors of a stack, and its new averages."""
-    g = _clipped(stack.pack(grads))
-    state = accumulate_matrices(state, g)
-    x = matrix_direction(network, state, g, stack.pack(params))
+    g = clipped(stack.pack(grads))
+    x, state = matrix_directions(network, state, g, stack.pack(params))
     if orthogonalize:
         x = orthogonalized(x)
     return stack.unpack(_normalised(x)), state
@@ -181,14 +179,18 @@ def _update_vectors(
         state: VectorState, inputs: tuple[jax.Array, jax.Array]
     ) -> tuple[VectorState, jax.Array]:
         g, p = inputs
-        g = _clipped(g)
+        g = clipped(g)
         state = accumulate_vectors(state, g)
-        x = vector_direction(network, state, g, p, inside, mean)
-        square = mean(jnp.where(inside, x * x, 0.0).sum(-1, keepdims=True))
-        return state, x * jax.lax.rsqrt(NORMALISER + square)
+        return state, vector_direction(network, state, g, p, inside, mean)
 
-    # Apart, because XLA would repeat the last steps for each of the vectors.
-    state, x = apart(function, state, (g, p), true_of(state.second))
+    def normalise(nothing: tuple[()], x: jax.Array) -> tuple[tuple[()], jax.Array]:
+        square = mean(jnp.where(inside, x * x, 0.0).sum(-1, keepdims=True))
+        return nothing, x * jax.lax.rsqrt(NORMALISER + square)
+
+    # Apart, because XLA would repeat the network, and the last steps for each of the vectors.
+    live = true_of(state.second)
+    state, x = apart(function, state, (g, p), live)
+    x = apart(normalise, (), x, live)[1]
     return tiles.unpack(x[:, None]), state
 
 
@@ -240,10 +242,6 @@ def _read_call(grads: PyTree, params: PyTree) -> tuple[list[jax.Array], list[jax
         if x.shape != y.shape:
             raise ValueError(f"celo2: expected a gradient of shape {x.shape}, got {y.shape}")
     return p, g
-
-
-def _clipped(grads: jax.Array) -> jax.Array:
-    return jnp.clip(grads, -_LARGEST_GRADIENT, _LARGEST_GRADIENT)
 
 
 def _plan(leaves: Sequence[Any]) -> Plan:

@@ -18,7 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from timetrial.optimizers.celo2.averages import MatrixState, VectorState, factored_axes
+from timetrial.optimizers.celo2.averages import (
+    MatrixState,
+    VectorState,
+    accumulate_elements,
+    accumulate_lines,
+    factored_axes,
+)
 from timetrial.optimizers.celo2.network import HIDDEN, NORMALISER, Network
 from timetrial.optimizers.celo2.sums import sums
 
@@ -37,43 +43,43 @@ LINE_INPUTS = (15, 16, 17, 21, 22, 23), (18, 19, 20, 24, 25, 26)
 Arrays = Sequence[jax.Array]
 
 
-def matrix_direction(
+def matrix_directions(
     network: Network, state: MatrixState, grads: jax.Array, params: jax.Array
-) -> jax.Array:
-    """The raw output of the network for a stack of tensors of rank >= 2.
+) -> tuple[jax.Array, MatrixState]:
+    """One update of a stack of tensors of rank >= 2.
 
     Args:
         network: the weights.
-        state: averages after this gradient.
+        state: averages before.
         grads: (k, *S), float32 and clipped.
         params: (k, *S), float32, before the step.
 
     Returns:
-        (k, *S), not normalised.
+        (k, *S) output of the network, not normalised, and the averages after this gradient.
     """
+    momentum, second = accumulate_elements(state, grads)
+    arrays = (grads, params, second, *momentum)
+    direct, by_column = sums(squares, arrays)
+    state = MatrixState(momentum, second, *accumulate_lines(state, grads, by_column))
     d1, d0 = (axis + 1 for axis in factored_axes(grads.shape[1:]))
     rows, columns = jnp.expand_dims(state.rows, d0 + 1), jnp.expand_dims(state.columns, d1 + 1)
     relative = rows / (jnp.mean(rows, d1 + 1, keepdims=True) + FACTOR_EPSILON)
     factors = (*inverse_root(relative), *inverse_root(columns))
-    arrays = (grads, params, state.second, *state.momentum)
-    lead, size = grads.shape[:-2], grads.shape[-1] * grads.shape[-2]
-
-    direct = sums(squares, arrays) / size
-    scaled = sums(_scaled_squares, (grads, *state.momentum, *factors)) / size
-    by_row, by_column = (with_inverse_root(x) for x in (rows, columns))
-    of_rows, of_columns = (
-        jnp.broadcast_to(jnp.mean(x * x, (-2, -1)), (6, *lead)) for x in (by_row, by_column)
-    )
-    moments = jnp.concatenate(
-        [direct[:11], scaled[:3], direct[11:], scaled[3:], of_rows, of_columns]
-    )
+    scaled, _ = sums(_scaled_squares, (grads, *momentum, *factors))
+    size = grads.shape[-1] * grads.shape[-2]
+    direct, scaled, lead = direct / size, scaled / size, grads.shape[:-2]
+    of_lines = [
+        jnp.broadcast_to(jnp.mean(x * x, (-2, -1)), (3, *lead))
+        for x in (rows, _input_root(rows), columns, _input_root(columns))
+    ]
+    moments = jnp.concatenate([direct[:11], scaled[:3], direct[11:], scaled[3:], *of_lines])
     w0 = folded(network.w0[np.array([*ELEMENT_INPUTS, *LINE_INPUTS[0], *LINE_INPUTS[1]])], moments)
-    down, across = _per_line(by_row, w0[18:24]), _per_line(by_column, w0[24:])
+    down, across = _per_line(rows, w0[18:24]), _per_line(columns, w0[24:])
     offsets = [down[h] + across[h] for h in range(HIDDEN)]
     g, p, v, *m = arrays
     scale = [a * b for a, b in zip(factors[:3], factors[3:], strict=True)]
     inputs = element_inputs(g, p, v, m, scale) + [x * y for x, y in zip(m, scale, strict=True)]
-    return run(network, inputs, w0[:18, ..., None, None], offsets)
+    return run(network, inputs, w0[:18, ..., None, None], offsets), state
 
 
 def vector_direction(
@@ -110,7 +116,7 @@ def vector_direction(
     def masked(mask: jax.Array, *arrays: jax.Array) -> list[jax.Array]:
         return [jnp.where(mask, x * x, 0.0) for x in inputs(*arrays)]
 
-    moments = mean(sums(masked, (mask, g, p, v, *rest)).T).T
+    moments = mean(sums(masked, (mask, g, p, v, *rest))[0].T).T
     w0 = folded(network.w0[:15], moments)[..., None, None]
     zero = jnp.zeros((), jnp.float32)
     return run(network, inputs(g, p, v, *rest), w0, [zero] * HIDDEN).reshape(grads.shape)
@@ -146,9 +152,14 @@ def inverse_root(x: jax.Array) -> jax.Array:
     return jax.lax.rsqrt(jnp.maximum(x, 1e-9))
 
 
-def with_inverse_root(x: jax.Array, axis: int = 0) -> jax.Array:
+def with_inverse_root(x: jax.Array, axis: int) -> jax.Array:
     """Statistics and their inverse roots, the inputs of a row or a column."""
-    return jnp.concatenate([x, jax.lax.rsqrt(x + _EPSILON)], axis)
+    return jnp.concatenate([x, _input_root(x)], axis)
+
+
+def _input_root(x: jax.Array) -> jax.Array:
+    """One over the root of a row or column statistic, itself an input."""
+    return jax.lax.rsqrt(x + _EPSILON)
 
 
 def folded(w0: jax.Array, moments: jax.Array) -> jax.Array:
@@ -172,6 +183,7 @@ def _per_line(x: jax.Array, weights: jax.Array) -> jax.Array:
     A product of matrices, because XLA would repeat elementwise arithmetic for every element.
     """
     highest = jax.lax.Precision.HIGHEST
+    x = with_inverse_root(x, 0)
     return jnp.einsum("i...rc,ih...->h...rc", x, weights, precision=highest)
 
 

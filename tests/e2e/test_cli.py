@@ -139,6 +139,8 @@ BAD = {
     ("metatrain", "rule=celo"): "unknown rule 'celo'; did you mean 'celo2'",
     ("calibrate", "flight_dlrm"): "did you mean 'flights_dlrm'",
     ("calibrate", "flights_dlrm", "--share", "7"): "--share: expected a share",
+    ("pool", "lab", "--check"): "expected a file pools/lab.yaml, found none",
+    ("pool", "lab", "workloads=flight_dlrm"): "did you mean 'flights_dlrm'",
     ("report", "suite=nope"): "unknown suite 'nope'",
     ("report", "--from", "{tmp}/none.csv", "--rules", "nope"): "rules: expected one of paper,",
     ("sync", "--file", "{tmp}/nope.jsonl"): "nope.jsonl",

@@ -132,6 +132,22 @@ def _load_calibration(directory: Path) -> Any:
     return load_calibration(path), load_run([*run, f"budget.calibration={path}"]).budget.seconds
 
 
+def _write_pool(directory: Path) -> None:
+    from timetrial.bench.launch.pool import Pool, PoolCalibration, save_pool
+
+    settings = {"workload.batch_size": "512", "workload.mlp_bottom_dims": "[32, 16, 8]"}
+    calibration = PoolCalibration(settings, "heavy_ball", 0.0125, 0.01, "2024-05-28")
+    versions = {"python": "3.12.4", "jax": "0.9.0", "jaxlib": "0.9.0"}
+    machine = ("lab", "gpu", "GPU X", 1, "CPU X", 8, "550.1", versions)
+    save_pool(Pool(*machine, {"flights_dlrm": calibration}), directory / "lab.yaml")
+
+
+def _load_pool(directory: Path) -> Any:
+    from timetrial.bench.launch.pool import load_pool
+
+    return load_pool(str(directory / "lab.yaml"))
+
+
 def _write_preset(directory: Path) -> None:
     from timetrial.bench.suite import load_run
     from timetrial.framework import checksums
@@ -692,6 +708,7 @@ LOADERS: dict[str, Loader] = {
             "own checkpoint", _write_checkpoint, _load_checkpoint_with_new_sums, 1, "**/run.json"
         ),
         Loader("calibration", _write_calibration, _load_calibration, 2, sealed=True),
+        Loader("pool", _write_pool, _load_pool, 1, sealed=True),
         Loader("exported preset", _write_preset, _load_preset, 2, sealed=True),
         Loader("preset", _write_plain_preset, _load_plain_preset, 2),
         Loader("suite", _write_suite, _load_suite, 0.5),

@@ -40,6 +40,7 @@ from timetrial.optimizers.metatraining.warm_start import warm_start
 from timetrial.optimizers.velo import entry as learned
 from timetrial.optimizers.velo.weights import save_weights
 from timetrial.tracking.read.runs import load_runs
+from timetrial.tracking.record import schema
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.scores.conditions import by_condition
 from timetrial.tracking.store.opening import Store, open_store
@@ -162,10 +163,12 @@ def test_short_velo_is_told_the_steps_of_velos_first_trial_for_every_seed(
 
     # a diverged first trial tells nobody: the second one does
     bad = dataclasses.replace(velo[0], reason=StopReason.DIVERGED.name)
-    monkeypatch.setattr(making, "load_runs", lambda store, experiment: [bad, *velo[1:]])
+    recorded = {run.tags[schema.CONFIG_HASH]: [run] for run in (bad, *velo[1:])}
+    of_one = lambda store, tracking, digest: recorded.get(digest, [])  # noqa: E731
+    monkeypatch.setattr(making, "runs_of", of_one)
     plan = suites.plan(suite, tracking, "tiny", 0.3)
     trials = [Plan(plan).first_trials(config) for config in plan]
-    told = [making.told_steps(digests, open_(tracking), "e") for digests in trials]
+    told = [making.told_steps(digests, open_(tracking), tracking) for digests in trials]
     assert told == [velo[1].step, None, velo[1].step, velo[1].step]
 
 

@@ -32,6 +32,8 @@ OWN_TAGS |= {
     schema.SECONDS_SUSPECT,
     schema.TRIAL,
     schema.CONCURRENT_RUNS,
+    schema.STARTED_MS,
+    schema.ENDED_MS,
     schema.END_TAGS,
     schema.GIT_COMMIT,  # of the code, which may be committed meanwhile
     schema.GIT_DIRTY,

@@ -10,11 +10,11 @@ import pytest
 
 from timetrial.framework.entries import Horizon
 from timetrial.optimizers.celo2 import scale_by_celo2, tensor_averages
-from timetrial.optimizers.celo2.averages import accumulate_matrices, init_matrices
+from timetrial.optimizers.celo2.averages import init_matrices
 from timetrial.optimizers.celo2.entry import Celo2Settings, make_celo2
 from timetrial.optimizers.celo2.network import SHAPES, read_network
 from timetrial.optimizers.celo2.stacks import stack_of
-from timetrial.optimizers.celo2.update import matrix_direction
+from timetrial.optimizers.celo2.update import matrix_directions
 
 OPTIONS = {"xla_llvm_disable_expensive_passes": True, "xla_backend_optimization_level": 0}
 
@@ -170,7 +170,7 @@ def update_stack(params, grads, shape):
     g, p = stack.pack([grads]), stack.pack([params])
 
     def direction(g, p):
-        return matrix_direction(read_network(THETA), accumulate_matrices(state, g), g, p)
+        return matrix_directions(read_network(THETA), state, g, p)[0]
 
     x = jax.jit(direction, compiler_options=OPTIONS)(g, p)
     x = x / jnp.sqrt(jnp.mean(x * x, (-2, -1), keepdims=True))

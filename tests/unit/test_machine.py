@@ -17,6 +17,8 @@ from timetrial.framework.machine import (
     CoreTimes,
     Usage,
     core_times,
+    cores_in,
+    cores_text,
     own_cpu_seconds,
     process_cpu_seconds,
     read_core_times,
@@ -54,6 +56,20 @@ def test_other_texts_say_nothing(text: str):
 def test_cores_that_are_not_listed_say_nothing():
     assert core_times(STAT, {0, 2}) is None
     assert core_times(STAT, set()) is None
+
+
+@pytest.mark.parametrize(
+    ("cores", "text"),
+    [({0}, "0"), ({1, 0}, "0-1"), ({8, 0, 1, 2, 5}, "0-2,5,8"), (range(128), "0-127"), ((), "")],
+)
+def test_cores_as_text(cores: set[int], text: str):
+    assert cores_text(cores) == text
+    assert cores_in(text) == frozenset(cores)
+
+
+@pytest.mark.parametrize("text", ["x", "0-", "-1", "0;1", "0-1-2", "0,", "0-999999999"])
+def test_other_texts_are_no_cores(text: str):
+    assert cores_in(text) == frozenset()
 
 
 def test_this_machine_and_this_process(monkeypatch: pytest.MonkeyPatch):
@@ -246,6 +262,8 @@ def nvml(gpus: int = 2, **replaced: object) -> SimpleNamespace:
         "nvmlDeviceGetClockInfo": lambda handle, kind: 1980 + kind,
         "nvmlDeviceGetTemperature": lambda handle, sensor: 65,
         "nvmlDeviceGetComputeRunningProcesses": lambda handle: ["ours", "theirs"],
+        "nvmlDeviceGetUUID": lambda handle: f"GPU-{handle}",
+        "nvmlDeviceGetMigMode": lambda handle: [0, 0],
     }
     return SimpleNamespace(**{**calls, **replaced})
 
@@ -272,6 +290,30 @@ def test_gpus_are_those_that_cuda_shows():
     assert [g.name for g in gpus_of(nvml(4, **names), "2, 0")] == ["gpu 2", "gpu 0"]
     assert [g.name for g in gpus_of(nvml(4, **names), "GPU-3")] == ["gpu 3"]
     assert gpus_of(nvml(4), "") == []
+
+
+def no_instance(handle: object, index: int = 0) -> None:
+    raise NVMLError
+
+
+def test_uuids_of_gpus_and_of_instances():
+    assert [gpu.uuid for gpu in gpus_of(nvml(4), "3,1")] == ["GPU-3", "GPU-1"]
+
+    def instance(handle: object, index: int) -> str:
+        return f"{handle}/{index}" if index else no_instance(handle)
+
+    divided = {
+        "nvmlDeviceGetMigMode": lambda handle: [1, 1],
+        "nvmlDeviceGetMaxMigDeviceCount": lambda handle: 7,
+        "nvmlDeviceGetMigDeviceHandleByIndex": instance,
+        "nvmlDeviceGetUUID": lambda handle: f"MIG-{handle}".encode(),
+    }
+    (gpu,) = gpus_of(nvml(1, **divided), None)
+    assert gpu.uuid == "MIG-0/1"  # CUDA shows the first instance that exists
+    named = {"nvmlDeviceGetMigMode": no_instance, "nvmlDeviceGetUUID": lambda handle: "MIG-x"}
+    assert [gpu.uuid for gpu in gpus_of(nvml(1, **named), "MIG-0")] == ["MIG-x"]
+    old = {"nvmlDeviceGetMigMode": no_instance, "nvmlDeviceGetUUID": no_instance}
+    assert [gpu.uuid for gpu in gpus_of(nvml(1, **old), None)] == [""]
 
 
 def test_a_number_that_the_driver_refuses_is_left_out():

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import postgres
 import pytest
+import sqlalchemy as sa
 
+from timetrial.bench.launch import keeping
 from timetrial.bench.launch import queue as queues
 from timetrial.bench.launch.graph import Job
 from timetrial.bench.launch.places import open_queue
 from timetrial.bench.launch.queue import Queue
 from timetrial.bench.launch.tables import BLOCKED, FAILED, FINISHED, RUNNING, WAITING
 from timetrial.framework.config import Tracking
+from timetrial.framework.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +176,42 @@ def test_experiments_do_not_see_each_other(queue: Queue):
     assert other.finish(claim)
     assert states(queue) == {"digest0": WAITING}
     other.forget()
+
+
+def test_calls_wait_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(keeping, "RETRY_SECONDS", 0.0)
+    failures, told = [sa.exc.OperationalError("SELECT", {}, Exception("gone")) for _ in "ab"], []
+
+    def call() -> str:
+        if failures:
+            raise failures.pop()
+        return "back"
+
+    assert keeping.patiently(call, told.append) == "back"
+    assert told == ["the queue of runs is away, waiting up to 600 s: gone"]
+    monkeypatch.setattr(keeping, "CONFIRM_SECONDS", 0.0)
+    failures.append(sa.exc.OperationalError("SELECT", {}, Exception("gone")))
+    with pytest.raises(UserError, match="the queue of runs is away: gone"):
+        keeping.patiently(call, told.append)
+
+
+def test_a_keeper_notices_a_lost_claim_and_survives_an_outage(queue: Queue):
+    queue.add([job(0)])
+    claim = queue.claim("w")
+    assert claim is not None
+    real = queue.renew
+    outages = iter([sa.exc.OperationalError("UPDATE", {}, Exception("gone"))])
+
+    def renew(held):
+        for error in outages:
+            raise error
+        return real(held)
+
+    queue.renew = renew  # type: ignore[method-assign]
+    with keeping.Keeper(queue, claim, 0, heartbeat_seconds=0.01) as keeper:
+        assert keeper.confirm()
+        assert keeper.stopped() == 0
+        queue.take_back(seconds=-1)
+        assert not keeper.confirm()
+        assert keeper.stopped() == signal.SIGTERM
+    assert keeper.lost

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Status
@@ -34,14 +35,20 @@ def read_experiment(
     Args:
         store: the store; its root holds the journals.
         experiment: name of the experiment.
-        tags: required tags of a run, for example ``{"suite": "quick"}``.
+        tags: required tags of a run, for example ``{"suite": "quick"}``. With ``config_hash``, runs
+            of other configurations are not read, nor are problems with them found.
 
     Raises:
         TrackingError: the experiment does not exist, or the store fails.
     """
-    local, problems = read_journals(journals_in(store.root), experiment)
+    paths, wanted = journals_in(store.root), dict(tags or {})
+    config = wanted.get(schema.CONFIG_HASH)
+    configs = None if config is None else [config]
+    local, problems = read_journals(paths, experiment, configs=configs)
+    if configs and not local and not has_experiment(store, experiment):
+        local, problems = read_journals(paths, experiment)  # others tell that it exists
     unknown = local and not has_experiment(store, experiment)  # not mirrored yet
-    listed = [] if unknown else listed_runs(store, experiment)
+    listed = [] if unknown else listed_runs(store, experiment, _of_config(config))
     mirrored = {journal_id(run.data.tags): str(run.info.run_id) for run in listed}
     here = {run.contents.journal_id for run in local}
     elsewhere = records_of(store, [r for r in listed if journal_id(r.data.tags) not in here])
@@ -51,11 +58,18 @@ def read_experiment(
     records = [
         record
         for _, record in sorted(found, key=lambda item: item[0])
-        if (tags or {}).items() <= record.tags.items()
+        if wanted.items() <= record.tags.items()
     ]
     problems += [p for record in records for p in check(record)]
     lost = [problem for problem in elsewhere.problems if problem.lost]
     return Source(records, [*problems, *lost])
+
+
+def _of_config(config: str | None) -> str:
+    """The MLflow filter of the runs of a configuration."""
+    if config is None or not re.fullmatch(r"[\w-]+", config, re.ASCII):
+        return ""  # another text would need quotes
+    return f"tags.`{schema.CONFIG_HASH}` = '{config}'"
 
 
 def load_runs(
@@ -76,12 +90,13 @@ def load_runs(
 def finished_configs(store: Store, experiment: str) -> set[str]:
     """The ``config_hash`` of every finished run; empty when the experiment does not exist.
 
-    A run with a journal below the store's root is judged by it, all others by MLflow.
+    A run with a journal below the store's root is judged by it, all others by MLflow. Journals are
+    read without their rows, and MLflow loads only runs without a journal here.
 
     Raises:
         TrackingError: the store fails, for readers.
     """
-    local, _ = read_journals(journals_in(store.root), experiment)
+    local, _ = read_journals(journals_in(store.root), experiment, rows=False)
     here = {run.contents.journal_id for run in local}
     done = {
         run.record.tags[schema.CONFIG_HASH]
@@ -90,7 +105,8 @@ def finished_configs(store: Store, experiment: str) -> set[str]:
     }
     if not has_experiment(store, experiment):
         return done
-    runs = listed_runs(store, experiment, f"attributes.status = '{Status.FINISHED}'")
+    finished = f"attributes.status = '{Status.FINISHED}'"
+    runs = listed_runs(store, experiment, finished, left_out=_mirrored(local, store))
     elsewhere = [run.data.tags for run in runs if journal_id(run.data.tags) not in here]
     return done | {tags[schema.CONFIG_HASH] for tags in elsewhere if schema.CONFIG_HASH in tags}
 
@@ -105,6 +121,12 @@ def is_finished(store: Store, experiment: str, config_hash: str) -> bool:
         return False
     wanted = f"attributes.status = '{Status.FINISHED}' and tags.`{schema.CONFIG_HASH}`"
     return bool(listed_runs(store, experiment, f"{wanted} = '{config_hash}'"))
+
+
+def _mirrored(runs: Sequence[JournaledRun], store: Store) -> list[tuple[int, str]]:
+    """Start and id in the store of each run whose journal names the id."""
+    known = [(run.started_ms, run.contents.sent.get(store.name, "")) for run in runs]
+    return [(started, run_id) for started, run_id in known if run_id.isalnum()]
 
 
 def _named(run: JournaledRun, store: Store, mirrored: Mapping[str, str]) -> RunRecord:

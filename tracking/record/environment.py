@@ -10,9 +10,17 @@ import os
 import platform
 import socket
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from timetrial.framework.machine import (
+    HOST_NAMESPACE,
+    boot,
+    cores_text,
+    pid_namespace,
+    usable_cores,
+)
 from timetrial.tracking.record import schema
 
 PACKAGES = ("timetrial", "jax", "jaxlib", "flax", "optax", "numpy", "mlflow")
@@ -72,21 +80,37 @@ def device_tags() -> dict[str, str]:
 
 
 def host_tags() -> dict[str, str]:
-    """Name, operating system, processor and usable cores of this machine."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return {
+    """Name, operating system and processor of this machine, and what this process may use of it.
+
+    Cores, and GPUs where there are any.
+    """
+    from timetrial.framework.gpus import gpus_of_process
+
+    cores, gpus = usable_cores(), gpus_of_process()
+    found = {
         schema.HOST: socket.gethostname(),
-        schema.HOST_CORES: str(cores),
+        schema.HOST_CORES: str(len(cores)),
         schema.HOST_CPU: _processor(),
         schema.PLATFORM: platform.platform(),
+        schema.CPU_AFFINITY: cores_text(cores) if hasattr(os, "sched_getaffinity") else "",
+        schema.GPU_UUID: ",".join(gpu.uuid for gpu in gpus if gpu.uuid),
+        schema.DRIVER: gpus[0].driver if gpus else "",
     }
+    return {key: text for key, text in found.items() if text}
 
 
 def process_tags() -> dict[str, str]:
-    """Identity of this process on this host: id and start."""
+    """Identity of this process on this host, and the time now, when its run starts."""
     pid = os.getpid()
-    return {schema.PID: str(pid), schema.PROCESS_START: process_start(pid) or ""}
+    found = {
+        schema.BOOT: boot(),
+        schema.PID_NAMESPACE: pid_namespace(),
+        schema.PID: str(pid),
+        schema.PROCESS_START: process_start(pid) or "",
+        schema.STARTED_MS: str(time.time_ns() // 1_000_000),
+    }
+    known = (schema.BOOT, schema.PID_NAMESPACE)
+    return {key: text for key, text in found.items() if text or key not in known}
 
 
 def process_start(pid: int) -> str | None:
@@ -99,17 +123,26 @@ def process_start(pid: int) -> str | None:
         return _output(["ps", "-o", "lstart=", "-p", str(pid)])
     try:
         fields = stat.read_text().rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
     except OSError:
         return None
     state, start_ticks = fields[0], fields[19]
-    return None if state in "ZX" else f"{boot}-{start_ticks}"
+    return None if state in "ZX" or not boot() else f"{boot()[:8]}-{start_ticks}"
 
 
 def process_is_gone(tags: Mapping[str, str]) -> bool:
-    """True when the process of a run ran on this host and is dead."""
+    """True when the process of a run ran on this host and is dead.
+
+    Containers may share the name of a host. A process id is a number of its own namespace: of
+    another namespace, or of another boot of a container's machine, nothing is known here, so its
+    process counts as alive.
+    """
     if tags.get(schema.HOST) != socket.gethostname() or schema.PID not in tags:
         return False
+    namespace = tags.get(schema.PID_NAMESPACE)  # absent from runs of earlier versions
+    if namespace is not None and namespace != pid_namespace():
+        return False
+    if namespace is not None and tags.get(schema.BOOT) != boot():
+        return namespace == HOST_NAMESPACE  # restarted; or another machine of a container's name
     pid = tags[schema.PID]
     if not (pid.isascii() and pid.isdigit() and len(pid) <= 10):
         return True  # never the id of a process

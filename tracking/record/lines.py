@@ -6,6 +6,7 @@ Boundary: files in, checked lines out; ``journal`` knows what the lines mean.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -28,21 +29,45 @@ def read_lines(path: Path, until: int | None = None) -> list[bytes]:
         TrackingError: the file is unreadable or of a newer format.
         DamagedJournalError: it has other bytes than those written, or no ``run`` line first.
     """
+    whole, _ = _checked(path, until)
+    return whole.split(b"\n")[:-1]
+
+
+def read_lines_except(path: Path, prefix: bytes) -> list[bytes] | None:
+    """The whole lines of a journal that do not begin with a prefix; None without checksums.
+
+    All bytes are checked, so the other lines need not be looked at.
+
+    Raises:
+        TrackingError: as for ``read_lines``.
+    """
+    whole, sealed = _checked(path, None)
+    if not sealed:
+        return None
+    other = re.compile(rb"\n(?!" + re.escape(prefix) + rb")")
+    starts = [0, *(found.end() for found in other.finditer(whole, 0, len(whole) - 1))]
+    return [whole[start : whole.index(b"\n", start)] for start in starts]
+
+
+def _checked(path: Path, until: int | None) -> tuple[bytes, bool]:
+    """The whole lines of a journal, each with its newline, and whether they have checksums."""
     try:
-        data = path.read_bytes()
+        with path.open("rb", buffering=0) as file:
+            data = file.readall()
     except OSError as error:
         raise _unreadable(path, error) from error
     data = data[:until]
     end = data.rfind(b"\n") + 1
     whole = data[:end] if end < len(data) else data
     first = whole[: whole.find(b"\n") + 1]
-    if _is_sealed(path, first):
+    sealed = _is_sealed(path, first)
+    if sealed:
         _check(path, whole, 0, 1)
         if not seals.is_torn(data[end:]):
             raise _damaged(path, whole.count(b"\n") + 1)
     elif seals.has_seals(whole):
         raise _damaged(path, 1)
-    return whole.split(b"\n")[:-1]
+    return whole, sealed
 
 
 def read_lines_between(path: Path, start: int, stop: int | None) -> tuple[list[bytes], int]:

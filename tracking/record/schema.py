@@ -48,7 +48,7 @@ ABOUT_RUNS: Final = (STUDY_SUMMARY, REPORT)  # tags of runs without training: su
 CHECKPOINTS: Final = "checkpoints"  # directory of the run's checkpoints, relative to the root
 RESUMED_AT: Final = "resumed_at"  # step of the checkpoint of a resumed run
 SUPERSEDED_BY: Final = "superseded_by"  # worker that took over the run of a dead or lost one
-CONCURRENT_RUNS: Final = "concurrent_runs"  # workers of the study on this host; timings are invalid
+CONCURRENT_RUNS: Final = "concurrent_runs"  # runs at once on this host; absent: one
 UNCOMPILED: Final = "uncompiled"  # "true": run without jit; its seconds compare with no others
 EXPECTED_STEPS_SOURCE: Final = "expected_steps_source"  # source of budget.expected_steps
 GIVEN_TARGET: Final = "target."  # "target.<split>": target given with the run
@@ -60,6 +60,11 @@ ERROR: Final = "error"  # why a run failed, in one line, set at the end
 NOT_FINITE: Final = "not_finite"  # of a diverged run: loss, gradient, parameters, metric NAME
 SECONDS_SUSPECT: Final = "seconds_suspect"  # why the seconds are not credible, set at the end
 
+# Tags of a run on a machine of a pool; absent otherwise.
+POOL: Final = "pool"  # NAME@DIGEST: its name, and a digest of what its machines have in common
+POOL_STEP_SECONDS: Final = "pool.step_seconds"  # of the reference optimizer, by the pool's file
+ADMISSION_RATIO: Final = "admission_ratio"  # seconds per step of this node / those of the pool
+
 # Tags added by the mirror in MLflow; absent from the journal.
 JOURNAL_ID: Final = "journal_id"  # identity of the run's journal; finds the run when sent again
 JOURNAL: Final = "journal"  # file name of the journal
@@ -67,12 +72,19 @@ DESCRIBED: Final = "described"  # "true" once configuration and data sets are st
 OLD_JOURNAL_ID: Final = "spool_id"  # of version 0.1, with spool files instead of journals
 END_TAGS: Final = "mlflow.timetrial.end_tags"  # names of the tags set at the end, as JSON
 
-# Tags of environment.py; the first three identify the process of a run.
-HOST: Final = "host"
+# Tags of environment.py; the first five identify the process of a run.
+HOST: Final = "host"  # its name; containers may share one
+BOOT: Final = "boot"  # a running kernel: all containers of a machine have the same
+PID_NAMESPACE: Final = "pid_namespace"  # the processes among which PID is a number
 PID: Final = "pid"
 PROCESS_START: Final = "process_start"
+STARTED_MS: Final = "started_ms"  # start of the run, or of its last continuation, in ms since 1970
+ENDED_MS: Final = "ended_ms"  # of a finished run, set at the end
 HOST_CORES: Final = "host_cores"
 HOST_CPU: Final = "host_cpu"
+CPU_AFFINITY: Final = "cpu_affinity"  # cores that the process may use: "0-3,8"
+GPU_UUID: Final = "gpu_uuid"  # GPUs or MIG instances of the process, comma-separated; absent: none
+DRIVER: Final = "driver"  # version of the GPU driver; absent: no GPU, or unknown
 PLATFORM: Final = "platform"
 DEVICE_PLATFORM: Final = "device_platform"
 DEVICE_KIND: Final = "device_kind"
@@ -85,7 +97,8 @@ VERSION_PREFIX: Final = "version."  # version.jax, version.python, ...
 NOT_SETTINGS: Final = frozenset(
     {*REQUIRED_TAGS, OPTIMIZER_NAME, LEARNED, COLOR, LEARNING_RATES, CONFIG_HASH, SETS_TIME_BUDGET}
     | {SETS_TARGETS, EVALUATED_AT, STOP_REASON, DIVERGED, SECONDS_SUSPECT, ERROR, DESCRIBED}
-    | {PID, PROCESS_START, SUPERSEDED_BY}
+    | {BOOT, PID_NAMESPACE, PID, PROCESS_START, STARTED_MS, ENDED_MS, GPU_UUID, ADMISSION_RATIO}
+    | {SUPERSEDED_BY}
 )
 NOT_SETTINGS_PREFIXES: Final = ("mlflow.", "spool", "journal")  # tags of store and journal
 

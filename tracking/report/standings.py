@@ -117,7 +117,9 @@ def standings(
 
 def refused(records: Sequence[RunRecord], condition: Condition) -> dict[str, dict[str, list[str]]]:
     """Differences that keep runs from being compared, by workload and tag; empty for none."""
-    return differences(trials(records, condition=condition)) if condition == Condition.TIME else {}
+    if condition != Condition.TIME:
+        return {}
+    return differences(trials(records, condition=condition), beside=records)
 
 
 def headline(found: Sequence[Standing], condition: Condition) -> Standing | None:

@@ -248,7 +248,7 @@ def time_to_target(
     """
     condition = condition or _only_condition(records)
     if unit == "seconds" and not mixed_machines:
-        check_one_machine(trials(records, condition=condition))
+        check_one_machine(trials(records, condition=condition), beside=records)
     times: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     rows = trial_times(records, targets, split, unit, condition=condition)
     for workload, optimizer, _, value in rows.itertuples(index=False):

@@ -18,7 +18,7 @@ from timetrial.tracking.report.results import Results
 from timetrial.tracking.report.section import Section, Text
 from timetrial.tracking.report.standings import CONTROL, Standing, refused
 from timetrial.tracking.report.summary import left_out_text
-from timetrial.tracking.scores.machines import differences, left_out
+from timetrial.tracking.scores.machines import AT_ONCE, differences, left_out
 from timetrial.tracking.scores.targets import CONDITIONS, trials
 from timetrial.tracking.scores.uncertainty import ENOUGH_TRIALS
 
@@ -70,10 +70,11 @@ def _limit(records: Sequence[RunRecord], found: Sequence[Standing], condition: C
     if mixed := refused(records, condition):
         workload, tags = next(iter(mixed.items()))
         machines = "; ".join(f"{tag}: {', '.join(values)}" for tag, values in tags.items())
+        how = "at once on one machine" if set(tags) == {AT_ONCE} else "on different machines"
         return (
-            f"There are no scores under {control}: runs of {workload} were timed on different "
-            f"machines ({machines}) and their seconds are not comparable; --mixed-machines "
-            "compares them anyway."
+            f"There are no scores under {control}: runs of {workload} were timed {how} "
+            f"({machines}) and their seconds are not comparable; --mixed-machines compares them "
+            "anyway."
         )
     return f"There are no runs under {control}." if records else ""
 
@@ -117,6 +118,9 @@ def _few(records: Sequence[RunRecord]) -> str:
 
 
 def _machines(records: Sequence[RunRecord]) -> str:
-    if not differences(records):
+    found = {tag for tags in differences(records).values() for tag in tags}
+    causes = ["come from different machines"] if found - {AT_ONCE} else []
+    causes += ["shared cores or GPUs at the same time"] if AT_ONCE in found else []
+    if not causes:
         return ""
-    return "The runs come from different machines: their seconds are not comparable."
+    return f"The runs {' and '.join(causes)}: their seconds are not comparable."

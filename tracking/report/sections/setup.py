@@ -1,4 +1,4 @@
-"""Setup: budgets and targets, settings of the optimizers, hardware and versions.
+"""Setup: budgets and targets, settings of the optimizers, pools of machines, hardware, versions.
 
 Pure: from results to text, cells and numbers.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 import pandas as pd
 
@@ -21,13 +22,16 @@ from timetrial.tracking.report.standings import SHOWN
 from timetrial.tracking.report.style import metric_name
 from timetrial.tracking.scores.targets import CONDITIONS
 
+_UUID_LENGTH: Final = 12  # GPU- or MIG- and eight digits, as CUDA accepts them
+
 
 def section(results: Results) -> Section:
-    """Budgets and targets, settings, hardware and versions."""
+    """Budgets and targets, settings, pools of machines, hardware and versions."""
     settings = settings_frame(results.records)
     tables = [
         budget_table(results),
         configuration_table(results.records),
+        pool_table(results.records),
         settings_table(settings, len(results.records)),
     ]
     nothing = [Text("Nothing was recorded about hardware and versions.")]
@@ -111,6 +115,58 @@ def configuration_table(records: Sequence[RunRecord]) -> Table:
     ]  # fmt: skip
     heads = header("optimizer", "settings")
     return Table("configurations", "Settings", heads, body, kind="fit left")
+
+
+def pool_table(records: Sequence[RunRecord]) -> Table:
+    """Hosts of every pool: runs, GPUs, cores, and seconds per step as ratios to the pool's.
+
+    One row per host; above the hosts of a pool, if there are several, one for all of them.
+    """
+    pools: dict[str, dict[str, dict[str, RunRecord]]] = {}
+    for run in records:
+        if pool := run.tags.get(schema.POOL):
+            hosts = pools.setdefault(pool, {})
+            hosts.setdefault(run.tags.get(schema.HOST, "unknown"), {})[run.run_id] = run
+    body = []
+    for pool, hosts in sorted(pools.items()):
+        if len(hosts) > 1:
+            everything = [run for runs in hosts.values() for run in runs.values()]
+            body.append([name_cell(pool), Cell(f"all {len(hosts)}"), *_pool_cells(everything)])
+        body += [
+            [name_cell(pool), Cell(host), *_pool_cells(list(runs.values()))]
+            for host, runs in sorted(hosts.items())
+        ]
+    title = "Pools: machines whose seconds compare"
+    names = ("pool", "host", "runs", "GPUs", "cores", "admission ratio")
+    return Table("pools", title, header(*names), body, kind="fit left")
+
+
+def _pool_cells(runs: Sequence[RunRecord]) -> list[Cell]:
+    """Number, GPUs, cores and admission ratios of some runs of a pool."""
+    gpus = {gpu for run in runs for gpu in run.tags.get(schema.GPU_UUID, "").split(",") if gpu}
+    cores = {text for run in runs if (text := run.tags.get(schema.CPU_AFFINITY))}
+    ratios = [ratio for run in runs if math.isfinite(ratio := _admission_ratio(run))]
+    span = f"{min(ratios):.3f} to {max(ratios):.3f}" if ratios else "–"
+    names = sorted({gpu[:_UUID_LENGTH] for gpu in gpus})
+    return [
+        Cell(f"{len(runs):,}"),
+        Cell(str(len(gpus) or "–"), _few(names)),
+        Cell(_few(sorted(cores))),
+        Cell(span),
+    ]
+
+
+def _admission_ratio(run: RunRecord) -> float:
+    """The recorded ratio; NaN if there is none, or another text."""
+    try:
+        return float(run.tags.get(schema.ADMISSION_RATIO, ""))
+    except ValueError:
+        return math.nan
+
+
+def _few(texts: Sequence[str]) -> str:
+    """The first four texts, and how many more there are."""
+    return ", ".join(texts[:4]) + (f" and {len(texts) - 4} more" if len(texts) > 4 else "")
 
 
 def settings_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
