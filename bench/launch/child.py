@@ -6,10 +6,8 @@ it inside a process of their engine.
 
 from __future__ import annotations
 
-import ctypes
-import functools
+import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -17,13 +15,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Final
 
+from timetrial.bench.launch import begin
+
 RESTARTS: Final = 3
 """Restarts of a worker whose process was killed."""
 
 POLL_SECONDS: Final = 0.05
-
-_END_WITH_PARENT: Final = 1
-"""PR_SET_PDEATHSIG of Linux's <sys/prctl.h>."""
 
 
 def start(
@@ -33,7 +30,8 @@ def start(
     environment: Mapping[str, str] | None = None,
     cores: Sequence[int] = (),
     directory: str | None = None,
-    prepare: Callable[[], object] | None = None,
+    ignored: Sequence[int] = (),
+    ends_with_parent: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Starts ``timetrial COMMAND``.
 
@@ -45,42 +43,22 @@ def start(
         environment: further variables of the process.
         cores: numbers of the cores it may use; empty allows all of this process.
         directory: working directory; None takes that of this process.
-        prepare: called in the new process before Python starts.
+        ignored: signals that it ignores.
+        ends_with_parent: kill it when this thread ends, or its process; on Linux only.
     """
-
-    def ready() -> None:
-        if cores:
-            os.sched_setaffinity(0, cores)
-        if prepare is not None:
-            prepare()
-
+    words = [sys.executable, "-m", "timetrial", *command]
+    if cores or ignored or ends_with_parent:
+        parent = os.getpid() if ends_with_parent else 0
+        wanted = {"ignored": list(ignored), "cores": list(cores), "parent": parent}
+        words = [sys.executable, "-I", "-S", begin.__file__, json.dumps(wanted), *words]
     return subprocess.Popen(
-        [sys.executable, "-m", "timetrial", *command],
+        words,
         process_group=0,
         env={**os.environ, **(environment or {})},
-        preexec_fn=ready if cores or prepare is not None else None,
         cwd=directory,
         stdout=output,
         stderr=output,
     )
-
-
-def ending_with_parent() -> Callable[[], object] | None:
-    """Returns a ``prepare`` after which the process is killed when its parent ends; Linux only."""
-    if sys.platform != "linux":
-        return None
-    control = ctypes.CDLL(None).prctl  # looked up before the fork
-    return functools.partial(control, _END_WITH_PARENT, int(signal.SIGKILL))
-
-
-def ignoring(*numbers: int) -> Callable[[], object]:
-    """Returns a ``prepare`` after which the process ignores signals."""
-
-    def prepare() -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-
-    return prepare
 
 
 class Child:

@@ -230,6 +230,7 @@ def connected(settings: RaySettings, *, prints: bool) -> Iterator[Any]:
     Raises:
         UserError: there is no cluster at the address, or it does not answer.
     """
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # Ray would leave lines of workers out
     import ray
 
     if ray.is_initialized():

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
-from timetrial.bench.launch.child import Child, ending_with_parent, start
+from timetrial.bench.launch.child import Child, start
 from timetrial.framework.errors import UserError
 from timetrial.framework.files import make_directory
 from timetrial.tracking.record import schema
@@ -111,7 +111,7 @@ class Seat:
             environment={**order.environment, **environment},
             cores=cores,
             directory=order.directory,
-            prepare=ending_with_parent(),
+            ends_with_parent=True,
         )
 
 

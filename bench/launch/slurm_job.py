@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from timetrial.bench.launch.child import Child, ignoring, start
+from timetrial.bench.launch.child import Child, start
 from timetrial.framework.files import make_directory
 
 
@@ -65,7 +65,7 @@ class Work:
                 output,
                 environment=_threads(),
                 directory=self.directory,
-                prepare=ignoring(signal.SIGUSR2, signal.SIGTERM, signal.SIGINT),
+                ignored=(signal.SIGUSR2, signal.SIGTERM, signal.SIGINT),
             )
 
         def end(number: int, frame: FrameType | None) -> None:

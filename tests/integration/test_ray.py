@@ -38,7 +38,9 @@ class Place:
 
     def bench(self, root: Path, name: str, *more: str) -> Any:
         """Starts the race on the cluster; its log is in ``root``."""
-        engine = ["launcher=ray", f"launcher.address={self.cluster.address}", *more]
+        engine = ["launcher=ray", *more]
+        if not any("address" in word for word in more):
+            engine.append(f"launcher.address={self.cluster.address}")
         variables = {**launched.environment(self.site), **LOCAL}
         return launched.start(
             ["bench", *self.words(root, name), *engine], variables, root.with_suffix(".log")
