@@ -168,7 +168,6 @@ def test_a_study_on_the_cluster(place: Place, tmp_path: Path):
     ("words", "message"),
     [
         (["launcher.gpus=2"], "expected a node with 1 CPU and 2 GPU, got a cluster of"),
-        (["launcher.pool=h100"], "expected a node with 1 CPU and pool:h100, got a cluster of"),
         (["launcher.address=127.0.0.1:1"], "expected the answer of a Ray cluster (ray start)"),
     ],
 )
