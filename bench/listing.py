@@ -19,6 +19,7 @@ from typing import Any
 import jax
 
 from timetrial.bench.docstrings import attribute_texts
+from timetrial.bench.launch.launchers import LAUNCHERS
 from timetrial.bench.planning import obstacles
 from timetrial.bench.suite import load_suite, presets, suites
 from timetrial.framework import config as configuration
@@ -34,12 +35,14 @@ from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.weights import PUBLISHED, is_fetched
 from timetrial.workloads import WORKLOADS
 
+_REGISTRIES: tuple[Registry[Any], ...] = (WORKLOADS, OPTIMIZERS, LAUNCHERS)
+
 Lines = Sequence[Sequence[str]]
 """Rows of a table without rules: name first, text last."""
 
 
 def listing() -> str:
-    """Workloads, optimizers, suites and presets with one line each; plug-ins with their origin."""
+    """All names with one line each; plug-ins with their origin."""
     return _texts(_sections())
 
 
@@ -59,6 +62,7 @@ def _sections() -> dict[str, Lines]:
         "suites that cannot run here": [(name, why) for name, why in barred.items() if why],
         "presets": [(name, _header(files[name])) for name in files if not missing[name]],
         "presets that cannot run here": [(name, why) for name, why in missing.items() if why],
+        "launchers": _entry_lines(LAUNCHERS),
         "published weights": [(f"timetrial fetch {name}", _fetched(name)) for name in PUBLISHED],
     }
 
@@ -74,7 +78,7 @@ def _fetched(name: str) -> str:
 
 
 def describe(name: str) -> str:
-    """Details of a workload, optimizer, suite or preset; of all that have the name.
+    """Details of a workload, optimizer, launcher, suite or preset; of all that have the name.
 
     The name of a section, ``workload`` or ``workloads``, gives its lines.
 
@@ -82,7 +86,7 @@ def describe(name: str) -> str:
         UserError: an unknown name (with the nearest known one), or an unusable plug-in.
     """
     found, broken = [], []
-    if name.rstrip("s") in ("workload", "optimizer", "suite", "preset"):
+    if name.rstrip("s") in ("workload", "optimizer", "suite", "preset", "launcher"):
         start = f"{name.rstrip('s')}s"
         chosen = {key: lines for key, lines in _sections().items() if key.startswith(start)}
         if start == "workloads":
@@ -90,7 +94,7 @@ def describe(name: str) -> str:
                 (each, _role_counts(WORKLOADS[each])) for each in WORKLOADS.built_in
             ]
         found.append(_texts(chosen))
-    for registry in (WORKLOADS, OPTIMIZERS):
+    for registry in _REGISTRIES:
         if name in registry:
             try:
                 found.append(_entry_text(registry, name))
@@ -105,7 +109,7 @@ def describe(name: str) -> str:
     if broken and not found:
         raise broken[-1]
     if not found:
-        known = [*WORKLOADS, *OPTIMIZERS, *suites(), *presets()]
+        known = [*WORKLOADS, *OPTIMIZERS, *LAUNCHERS, *suites(), *presets()]
         raise ConfigError(configuration.unknown("name", name, known))
     return "\n\n".join(found)
 

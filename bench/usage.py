@@ -5,6 +5,8 @@ Boundary: text only; completion reads the keys of a command from its text.
 
 from __future__ import annotations
 
+from timetrial.bench.usage_launching import LAUNCHER
+
 TOP = """\
 Races optimizers on fixed workloads under a fixed budget, and records every run in MLflow.
 """
@@ -67,15 +69,6 @@ examples:
   timetrial train workload=flights_dlrm optimizer=./mine.py:make optimizer.lr=1e-3
 """
 
-LAUNCHER = """
-  launcher=NAME           who makes the runs: local (default), ray, slurm, or a plug-in's
-  launcher.workers=N      number of workers (default: 1, this process; 0: one per GPU or core)
-  launcher.gpus=N         GPUs of each worker     launcher.cpus=N   cores of each worker
-  launcher.pool=NAME      pool of identical machines, for time budgets (timetrial pool)
-  tracking.queue=URL      database of the workers' claims: postgresql://..., or sqlite:///PATH for
-                          one machine (default: that of tracking.uri, or queue.db in the root)
-"""
-
 BENCH = (
     """\
 Races the optimizers of a suite, then scores the race and writes the report. Finished runs are not
@@ -97,6 +90,8 @@ examples:
   timetrial bench suite=mini optimizers=[adam,velo] seeds=[0]
   timetrial bench suite=quick conditions=[step] launcher=local launcher.workers=2
   timetrial bench suite=paper-step --plan --price 2.5
+  timetrial bench suite=paper-step launcher=ray launcher.gpus=1 tracking.uri=postgresql://me@db/t
+  timetrial bench suite=paper-step launcher=slurm launcher.workers=9 tracking.uri=postgresql://db/t
 """
 
 TUNE = (
@@ -125,53 +120,6 @@ it, from checkpoints. Several workers, also on several machines, may share one s
 """
     + LAUNCHER
 )
-
-WORKER = """\
-Makes runs of a race until none is left, beside other workers on any machine that reaches the store
-and the queue. Each run is made by one worker; the run of a dead worker goes on in another one, from
-its checkpoint where both reach tracking.root. Start as many as you like, at any time.
-
-  suite=, optimizers=, workloads=, seeds=, conditions=, calibrations=, tracking.KEY
-                          the race, as in timetrial bench; the same for all workers
-  tracking.queue=URL      database of the claims (default: as in timetrial bench)
-  worker.pool=NAME        pool of identical machines of this one; makes its time budgets comparable
-  worker.gpus=N           refuse to begin unless JAX sees N GPUs
-  worker.heartbeat_seconds=S    pause between two signs of life (default: 15); a worker counts as
-                          dead after four missed ones
-"""
-
-WORKER_EXAMPLES = """\
-examples:
-  timetrial worker suite=quick conditions=[step]
-  timetrial worker suite=paper-step tracking.uri=postgresql://me@db/timetrial worker.gpus=1
-"""
-
-STATUS = """\
-Shows a race by several workers: which runs are running, where and for how long, and which failed.
-
-  suite=, tracking.experiment=, tracking.root=, tracking.uri=, tracking.queue=
-                          the race, as in timetrial bench
-"""
-
-STATUS_EXAMPLES = """\
-examples:
-  timetrial status suite=quick
-  timetrial status suite=paper-step tracking.uri=postgresql://me@db/timetrial --all
-"""
-
-CANCEL = """\
-Ends the workers of a race on all machines within a minute. Their runs are saved; the same command
-continues the race later.
-
-  suite=, tracking.experiment=, tracking.root=, tracking.uri=, tracking.queue=
-                          the race, as in timetrial bench
-"""
-
-CANCEL_EXAMPLES = """\
-examples:
-  timetrial cancel suite=quick
-  timetrial cancel suite=paper-step tracking.uri=postgresql://me@db/timetrial --forget
-"""
 
 TUNE_EXAMPLES = """\
 examples:
@@ -307,8 +255,8 @@ examples:
 """
 
 LIST = """\
-Lists workloads, optimizers, suites and presets, one line each. With NAME: the details of one; for
-an optimizer or workload, every setting with its type, range, default and meaning.
+Lists workloads, optimizers, suites, presets and launchers, one line each. With NAME: the details of
+one; of an optimizer, workload or launcher every setting with its type, range, default and meaning.
 """
 
 LIST_EXAMPLES = """\

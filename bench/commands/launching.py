@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from timetrial.bench import usage
+from timetrial.bench import usage_launching as usage
 from timetrial.bench.commands.command import (
     CONTINUES,
     Command,

@@ -82,7 +82,9 @@ def _raced(
     print_left_out(suite)
     logs = Path(tracking.root).absolute() / "logs" / own_name(tracking.experiment)
     with Display() as display, _following(queue, planner, display):
-        display.line(f"{chosen.launcher.workers} workers by launcher {chosen.name}; logs in {logs}")
+        workers = chosen.launcher.workers or "as many"
+        room = "" if chosen.launcher.workers else " as there is room for"
+        display.line(f"{workers} workers{room} by launcher {chosen.name}; logs in {logs}")
         chosen.launcher.launch(command, logs)
     deliver_again(store, tracking)
     report(suite, tracking, store, include_suspect=include_suspect)

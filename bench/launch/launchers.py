@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from timetrial.bench.launch.local import Local, LocalSettings
+from timetrial.bench.launch.ray import Ray, RaySettings
+from timetrial.bench.launch.slurm import Slurm, SlurmSettings
 from timetrial.framework import config as configuration
 from timetrial.framework.config import ConfigError
 from timetrial.framework.convert import convert
@@ -28,7 +30,7 @@ class Launcher(Protocol):
 
     Attributes:
         leaves_machine: True if workers run on other machines; store and queue are then checked.
-        workers: number of workers.
+        workers: number of workers; 0 for as many as there is room for.
     """
 
     leaves_machine: bool
@@ -56,6 +58,8 @@ LAUNCHERS: Registry[LauncherEntry] = Registry(
     LauncherEntry,
     {
         "local": LauncherEntry("processes on this machine", LocalSettings, Local),
+        "ray": LauncherEntry("actors on a Ray cluster", RaySettings, Ray),
+        "slurm": LauncherEntry("a job array of Slurm", SlurmSettings, Slurm),
     },
 )
 """All launchers by name, those of installed packages included (``timetrial.launchers``)."""

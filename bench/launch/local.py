@@ -8,23 +8,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import IO
 
+from timetrial.bench.launch.child import POLL_SECONDS, RESTARTS, start
 from timetrial.bench.launch.slots import Slot, slots_here
 from timetrial.framework.errors import Interrupted, InterruptedAgain, UserError
 from timetrial.framework.files import make_directory
 from timetrial.framework.signals import noted
-
-RESTARTS: Final = 3
-"""Restarts of a worker whose process was killed."""
-
-POLL_SECONDS: Final = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +66,9 @@ class Local:
         with contextlib.ExitStack() as stack:
             outputs = [self._output(stack, logs, slot) for slot in self._slots]
             starts = [
-                functools.partial(start, command, slot, output)
+                functools.partial(
+                    start, command, output, environment=slot.environment, cores=slot.cores
+                )
                 for slot, output in zip(self._slots, outputs, strict=True)
             ]
             codes = run_all(starts)
@@ -87,23 +83,6 @@ class Local:
             return None
         make_directory(logs)
         return stack.enter_context((logs / f"worker-{slot.index}.log").open("ab"))
-
-
-def start(command: Sequence[str], slot: Slot, output: IO[bytes] | None) -> subprocess.Popen[bytes]:
-    """Starts ``timetrial COMMAND`` in a slot.
-
-    It is in a process group of its own: what a terminal sends reaches it through this process.
-    """
-    words = [sys.executable, "-m", "timetrial", *command]
-    bind = functools.partial(os.sched_setaffinity, 0, slot.cores) if slot.cores else None
-    return subprocess.Popen(
-        words,
-        process_group=0,
-        env={**os.environ, **slot.environment},
-        preexec_fn=bind,
-        stdout=output,
-        stderr=output,
-    )
 
 
 def run_all(starts: Sequence[Callable[[], subprocess.Popen[bytes]]]) -> list[int]:

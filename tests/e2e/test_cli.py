@@ -19,6 +19,7 @@ from command_line import Outcome, command_line
 import timetrial as api
 from timetrial.bench import cli, completion, invocation, usage
 from timetrial.bench.commands import COMMANDS
+from timetrial.bench.launch.launchers import LAUNCHERS
 from timetrial.bench.metatrain.config import Command
 from timetrial.bench.suite import Suite, load_run
 from timetrial.bench.tune.settings import load_plan
@@ -232,12 +233,14 @@ def test_the_keys_in_the_help_of_train_are_its_settings():
     names = {"budget": Budget, "stop": Stop, "train": Train, "tracking": Tracking, "hosts": Hosts}
     known = {f"{part}.{key}" for part, cls in names.items() for key in hints(cls)}
     known |= {key for key in hints(type(config)) if key not in names} | {"preset"}
-    known.remove("budget.also_seconds")  # of suites only
+    known -= {"budget.also_seconds", "tracking.queue"}  # of suites only
     assert set(completion.keys(usage.TRAIN)) == known
 
 
 def test_the_keys_in_the_help_of_bench_are_settings_of_a_suite():
-    assert set(completion.keys(usage.BENCH)) <= {*hints(Suite), "suite"}
+    launchers = {key for entry in LAUNCHERS.built_in.values() for key in hints(entry.settings)}
+    known = {*hints(Suite), "suite", "launcher", "tracking.queue", "tracking.uri"}
+    assert set(completion.keys(usage.BENCH)) <= known | {f"launcher.{key}" for key in launchers}
 
 
 def test_the_keys_in_the_help_of_metatrain_are_its_settings():

@@ -21,6 +21,8 @@ ONLY_IN = {
     "mlflow": ("tracking/store/", "tracking/read/"),
     "optuna": ("bench/tune/",),
     "yaml": ("framework/yaml_files.py",),
+    "ray": ("bench/launch/ray",),
+    "submitit": ("bench/launch/slurm",),
     "learned_optimization": ("optimizers/adapters/", "benchmarks/"),
 }
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
