@@ -14,7 +14,8 @@ from timetrial.tracking.record.environment import process_is_gone, process_tags
 
 def this_worker() -> str:
     """The identity of this process."""
-    return json.dumps({schema.HOST: socket.gethostname(), **process_tags()})
+    process = {key: text for key, text in process_tags().items() if key != schema.STARTED_MS}
+    return json.dumps({schema.HOST: socket.gethostname(), **process})
 
 
 def this_host() -> str:

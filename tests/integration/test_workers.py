@@ -19,6 +19,7 @@ import tiny_cli
 import yaml
 from command_line import command_line
 
+from timetrial.bench import cli
 from timetrial.bench.launch import admission as admissions
 from timetrial.bench.launch.graph import Job
 from timetrial.bench.launch.places import check_reachable, open_queue, queue_uri
@@ -45,13 +46,31 @@ seeds: [0, 1]
 """
 
 
+def write_suite(directory: Path) -> None:
+    (directory / "p").mkdir()
+    preset = "workload: {name: tiny, step_hint: 30, eval_every_steps: 5}\nbudget: {steps: 30}\n"
+    (directory / "p" / "tiny.yaml").write_text(preset)
+    (directory / "s.yaml").write_text(SUITE)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
+    """Every metric of the four runs, made by ``timetrial bench`` one after the other."""
+    root = tmp_path_factory.mktemp("alone")
+    write_suite(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setitem(WORKLOADS, "tiny", None)
+        tiny_cli.register()
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(["bench", *words()])
+        return numbers(runs())
+
+
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A suite of four runs of the tiny workload in the working directory."""
-    (tmp_path / "p").mkdir()
-    preset = "workload: {name: tiny, step_hint: 30, eval_every_steps: 5}\nbudget: {steps: 30}\n"
-    (tmp_path / "p" / "tiny.yaml").write_text(preset)
-    (tmp_path / "s.yaml").write_text(SUITE)
+    write_suite(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(WORKLOADS, "tiny", None)
     tiny_cli.register()
@@ -113,17 +132,15 @@ def has_checkpoint(root: str = "runs") -> bool:
     return any(Path(root, "checkpoints").glob("*/*/[1-9]*"))
 
 
-def test_workers_make_the_same_race_as_bench_alone(call):
-    assert call("bench", *words("alone")).code == 0
+def test_workers_make_the_same_race_as_bench_alone(call, alone: dict):
     outcome = call("worker", *words("shared"))
     assert outcome.code == 0, outcome.err
     assert "[4/4] tiny heavy_ball seed 1" in outcome.err
-    assert numbers(runs("shared")) == numbers(runs("alone"))
+    assert numbers(runs("shared")) == alone
     assert {run.tags[schema.SUITE] for run in runs("shared")} == {"s"}
 
     again = call("worker", *words("shared"))
     assert (again.code, again.err) == (0, "")
-    assert call("bench", *words("shared")).code == 0  # the record is one and the same
     assert len(runs("shared")) == 4
 
 
@@ -175,8 +192,7 @@ def test_a_run_that_this_machine_reads_otherwise_is_left_to_others(call):
         assert opened.counts()[WAITING] == 1
 
 
-def test_the_run_of_a_killed_worker_goes_on_in_another_from_its_checkpoint(call):
-    assert call("bench", *words("alone")).code == 0
+def test_the_run_of_a_killed_worker_goes_on_in_another_from_its_checkpoint(call, alone: dict):
     with worker(step_seconds=0.3) as first:
         wait_until(lambda: first.poll() is not None or has_checkpoint())
         assert first.poll() is None, first.stderr and first.stderr.read()
@@ -187,13 +203,12 @@ def test_the_run_of_a_killed_worker_goes_on_in_another_from_its_checkpoint(call)
     assert outcome.code == 0, outcome.err
     assert "its worker died; another one continues it" in outcome.err
     assert "continues at update" in outcome.err
-    assert numbers(runs()) == numbers(runs("alone"))
+    assert numbers(runs()) == alone
     assert not [run for run in runs() if run.status != Status.FINISHED]
     assert killed.tags[schema.CONFIG_HASH] in numbers(runs())
 
 
-def test_a_frozen_worker_loses_its_run_and_spoils_nothing(call):
-    assert call("bench", *words("alone")).code == 0
+def test_a_frozen_worker_loses_its_run_and_spoils_nothing(call, alone: dict):
     beat = "worker.heartbeat_seconds=0.3"
     with worker(beat, step_seconds=0.3) as frozen:
         wait_until(lambda: frozen.poll() is not None or has_checkpoint())
@@ -204,7 +219,7 @@ def test_a_frozen_worker_loses_its_run_and_spoils_nothing(call):
         frozen.send_signal(signal.SIGCONT)
         _, err = frozen.communicate(timeout=120)
     assert "another worker has taken it over" in err
-    assert numbers(runs()) == numbers(runs("alone"))
+    assert numbers(runs()) == alone
     (other,) = [run for run in runs() if run.status != Status.FINISHED]
     assert other.status == Status.KILLED
     store = open_store(root=Path("runs"), create=False)
