@@ -68,12 +68,21 @@ def check_reachable(tracking: Tracking, launcher: str) -> None:
         )
 
 
-def check_shared(storage: str, launcher: str) -> None:
-    """Refuses the storage of a study that lies in a file of this machine.
+def check_shared(storage: str, tracking: Tracking, launcher: str) -> None:
+    """Refuses the storage of a study in a file of this machine, or in the store's own database.
 
     Raises:
-        UserError: it is a file.
+        UserError: it is a file, or the tables of MLflow and Optuna would meet.
     """
+    store = resolve_uri(tracking.uri, Path(tracking.root).absolute())
+    if (
+        scheme(storage) == scheme(store)
+        and storage.partition("://")[2] == store.partition("://")[2]
+    ):
+        raise UserError(
+            f"study.storage: expected another database than tracking.uri, got {masked(storage)} for "
+            "both; MLflow and Optuna name tables alike"
+        )
     if scheme(storage) in ("sqlite", "journal", ""):
         raise UserError(
             f"launcher={launcher}: expected study.storage=postgresql://..., which every machine "

@@ -49,7 +49,7 @@ def tune(overrides: Sequence[str], chosen: Chosen | None = None, export: Path | 
     plan = load_plan(overrides)
     if chosen is not None and chosen.launcher.leaves_machine:
         check_reachable(plan.config.tracking, chosen.name)
-        check_shared(plan.storage, chosen.name)
+        check_shared(plan.storage, plan.config.tracking, chosen.name)
     if export is not None and not export.absolute().parent.is_dir():
         raise UserError(f"--export: expected a file in a directory that exists, got {export}")
     store, database, study = opened(plan)

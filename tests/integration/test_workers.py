@@ -22,13 +22,14 @@ from command_line import command_line
 from timetrial.bench import cli
 from timetrial.bench.launch import admission as admissions
 from timetrial.bench.launch.graph import Job
-from timetrial.bench.launch.places import check_reachable, open_queue, queue_uri
+from timetrial.bench.launch.places import check_reachable, check_shared, open_queue, queue_uri
 from timetrial.bench.launch.pool import Pool, PoolCalibration, save_pool
 from timetrial.bench.launch.queue import Queue
 from timetrial.bench.launch.tables import FAILED, FINISHED, RUNNING, WAITING
 from timetrial.bench.launch.worker import split
 from timetrial.bench.suite import load_suite
 from timetrial.framework.config import Tracking
+from timetrial.framework.errors import UserError
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Status
 from timetrial.tracking.read.runs import load_runs
@@ -324,6 +325,15 @@ def test_a_server_keeps_no_queue(call):
     outcome = call("worker", *words(), "tracking.uri=http://127.0.0.1:9")
     assert outcome.code == 2
     assert "tracking.queue: expected postgresql://" in outcome.err
+
+
+def test_a_study_does_not_share_the_database_of_the_store():
+    tracking = Tracking(uri="postgresql://me@db/t")
+    with pytest.raises(UserError, match="expected another database than tracking.uri"):
+        check_shared("postgresql+psycopg://me@db/t", tracking, "ray")
+    with pytest.raises(UserError, match="a file of this one"):
+        check_shared("sqlite:///studies.db", tracking, "ray")
+    check_shared("postgresql://me@db/studies", tracking, "ray")
 
 
 @pytest.mark.parametrize("file", ["kubernetes.yaml", "skypilot.yaml"])
