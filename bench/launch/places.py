@@ -17,6 +17,7 @@ from timetrial.framework.config import Tracking
 from timetrial.framework.errors import UserError
 from timetrial.framework.files import make_directory, make_private_file
 from timetrial.framework.secrets import masked
+from timetrial.tracking.store.client import with_driver
 from timetrial.tracking.store.opening import resolve_uri
 from timetrial.tracking.store.sqlite_file import scheme, sqlite_path
 
@@ -80,8 +81,8 @@ def check_shared(storage: str, tracking: Tracking, launcher: str) -> None:
         and storage.partition("://")[2] == store.partition("://")[2]
     ):
         raise UserError(
-            f"study.storage: expected another database than tracking.uri, got {masked(storage)} for "
-            "both; MLflow and Optuna name tables alike"
+            f"study.storage: expected another database than tracking.uri, got {masked(storage)} "
+            "for both; MLflow and Optuna name tables alike"
         )
     if scheme(storage) in ("sqlite", "journal", ""):
         raise UserError(
@@ -112,8 +113,7 @@ def open_queue(tracking: Tracking) -> Queue:
 def _engine(uri: str) -> sa.Engine:
     path = sqlite_path(uri)
     if path is None:
-        driver = uri.replace("postgresql://", "postgresql+psycopg://", 1)
-        return sa.create_engine(driver, pool_pre_ping=True)
+        return sa.create_engine(with_driver(uri), pool_pre_ping=True)
     make_directory(path.parent)
     make_private_file(path)
     engine = sa.create_engine(uri, connect_args={"timeout": 60})

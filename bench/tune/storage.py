@@ -23,6 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from timetrial.framework.errors import UserError
 from timetrial.framework.files import make_directory, make_private_file, owner_only
 from timetrial.framework.secrets import masked
+from timetrial.tracking.store.client import with_driver
 
 ALLOWED = (
     "sqlite:///PATH, postgresql://USER@HOST:PORT/NAME, another database of SQLAlchemy, "
@@ -88,7 +89,7 @@ def check_storage(url: str) -> None:
     import sqlalchemy
 
     with _storage_errors(shown):
-        engine = sqlalchemy.create_engine(_with_driver(url))
+        engine = sqlalchemy.create_engine(with_driver(url))
         engine.connect().close()
         engine.dispose()
 
@@ -104,7 +105,7 @@ def open_storage(url: str, heartbeat_seconds: int) -> Database:
     kind = _kind(url, shown)
     if kind == "journal":
         return _open_journal(_file(url, "journal:", shown), shown)
-    url = _with_driver(url)
+    url = with_driver(url)
     lock = _file_lock(_file(url, "sqlite:///", shown)) if kind == "sqlite" else _database_lock(url)
     lock = _told(lock, shown)
     with lock(), warnings.catch_warnings():
@@ -123,10 +124,6 @@ def _kind(url: str, shown: str) -> str:
         return urlsplit(url).scheme.partition("+")[0]
     except ValueError as error:
         raise UserError(f"study.storage: expected {ALLOWED}; got {shown!r}") from error
-
-
-def _with_driver(url: str) -> str:
-    return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ Boundary: the only module for MLflow's environment settings.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 import tempfile
@@ -38,6 +39,17 @@ def prepare_environment() -> None:
     """Sets MLflow's settings that are not set yet."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+
+
+def with_driver(uri: str) -> str:
+    """The address of a PostgreSQL server with the driver that this package's extra installs.
+
+    SQLAlchemy before 2.1 takes another one by default. An address with a driver keeps it, and so
+    does one without where that driver is missing.
+    """
+    if importlib.util.find_spec("psycopg") is None:
+        return uri
+    return uri.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 def make_client(uri: str) -> MlflowClient:

@@ -26,7 +26,7 @@ from timetrial.framework.secrets import masked
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.journal import DIRECTORIES
 from timetrial.tracking.store import sqlite_file
-from timetrial.tracking.store.client import make_client, prepare_environment
+from timetrial.tracking.store.client import make_client, prepare_environment, with_driver
 from timetrial.tracking.store.connection import Connection
 from timetrial.tracking.store.errors import (
     DamagedStoreError,
@@ -220,6 +220,7 @@ def _connection(uri: str, root: Path, database: Path | None, create: bool) -> Co
 
 def _connect(uri: str) -> MlflowClient:
     """An open client of a server or a database."""
+    uri = with_driver(uri)
     with store_errors(uri, hint=_HINT):
         if sqlite_file.scheme(uri) in _DATABASES:
             import sqlalchemy
