@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from timetrial.bench.doctor.command import compiled_text
 from timetrial.framework.compilation import Source, compile_ahead, quiet_cache, without_cache
 from timetrial.framework.compiled_files import (
     compiled_root,
@@ -204,3 +205,9 @@ def test_the_entries_used_longest_ago_are_removed_first(tmp_path: Path):
     prune(tmp_path, most_bytes=250)
     assert sorted(path.name for path in tmp_path.rglob("entry*")) == ["entry2", "entry3"]
     prune(tmp_path / "missing", most_bytes=0)
+
+
+def test_the_doctor_names_the_directory_and_its_size(cache: Path):
+    compile_ahead(constant(9.0), SHAPE, {})
+    assert compiled_text(str(cache)).startswith(f"{cache}, 1 programs, ")
+    assert compiled_text(None) == "not kept: every process compiles its programs"
