@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import warnings
@@ -42,6 +43,15 @@ def test_equal_programs_share_one_executable_and_others_do_not():
     assert second.source is Source.SHARED
     assert compile_ahead(constant(3.0), SHAPE, known).function is not first.function
     assert compile_ahead(constant(2.0), (jnp.zeros(4),), known).function is not first.function
+
+
+def test_one_number_in_a_large_constant_makes_another_program():
+    weights = np.ones(100_000, np.float32)
+    other = weights.copy()
+    other[50_000] = 2
+    large = [jnp.asarray(each) for each in (weights, other)]
+    keys = [compile_ahead(lambda x, w=w: x.sum() + w * x[0], SHAPE, {}).key for w in large]
+    assert keys[0] != keys[1]
 
 
 def test_programs_that_use_different_arguments_of_one_shape_are_different():
@@ -211,3 +221,16 @@ def test_the_doctor_names_the_directory_and_its_size(cache: Path):
     compile_ahead(constant(9.0), SHAPE, {})
     assert compiled_text(str(cache)).startswith(f"{cache}, 1 programs, ")
     assert compiled_text(None) == "not kept: every process compiles its programs"
+
+
+def test_an_entry_that_does_not_fit_on_the_disk_leaves_nothing_behind(cache: Path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))  # Python ignores SIGXFSZ
+    try:
+        found = compile_ahead(constant(10.0), SHAPE, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert found.source is Source.COMPILED
+    assert not list(cache.glob("*-cache"))
+    sources = [compile_ahead(constant(10.0), SHAPE, {}).source for _ in range(2)]
+    assert sources == [Source.COMPILED, Source.CACHE]
