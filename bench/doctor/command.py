@@ -164,7 +164,7 @@ def compiled_text(directory: str | None) -> str:
     if not directory or not enabled:
         return "not kept: every process compiles its programs"
     count, size = size_of(Path(directory))
-    return f"{directory}, {count} programs, {size / 2**20:.0f} MiB"
+    return f"{directory}, {count} programs, {size / 2**20:.1f} MiB"
 
 
 def line(finding: Finding) -> str:
