@@ -22,6 +22,7 @@ from timetrial.bench.commands import COMMANDS, Command
 from timetrial.bench.invocation import program, version
 from timetrial.bench.terminal import mask_output
 from timetrial.framework import signals
+from timetrial.framework.compiled_files import use_compiled_files
 from timetrial.framework.errors import UserError
 
 
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             import argcomplete
 
             argcomplete.autocomplete(parser())
+        if arguments is None:  # this process is ours, and has not imported JAX
+            use_compiled_files(os.environ)
         _show_warnings()
         code = _exit_code(given)
         if arguments is None:  # this process ends now

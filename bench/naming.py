@@ -118,6 +118,8 @@ def end_tags(result: RunResult | None) -> dict[str, str]:
     }
     if result.not_finite:
         tags[schema.NOT_FINITE] = result.not_finite
+    if result.compile_sources:
+        tags[schema.COMPILE_SOURCES] = ", ".join(result.compile_sources)
     return tags | ({schema.SECONDS_SUSPECT: result.doubt} if result.doubt else {})
 
 

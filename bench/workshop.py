@@ -28,7 +28,8 @@ class Workshop:
     """Builds workloads and compiled programs, and keeps the last of each for the next run.
 
     Runs that differ only in the seed share one compiled program. Suites make such runs one after
-    the other. Memory never holds more than one program.
+    the other. Memory never holds more than one program, and the one before it while it compiles.
+    A run that is charged for its compilation shares nothing.
 
     Args:
         workloads: workload entries by name.
@@ -66,10 +67,9 @@ class Workshop:
             entry = self.optimizers[config.optimizer.name]
             with settings_errors("optimizer"):
                 optimizer = entry.build(config.optimizer.settings, horizon, workload)
-            known = self._program if self._program and self._program[0][3] == config.train else None
-            shared = known is not None and known[1].workload is workload
-            if known is not None and shared and optimizer.step is None:
-                program = known[1].with_optimizer(optimizer)
+            known = self._shareable(config, workload)
+            if known is not None and optimizer.step is None:
+                program = known.with_optimizer(optimizer)
             else:
                 devices = of_run(config.train, workload.devices)
                 parts = config.train.microbatches
@@ -77,6 +77,13 @@ class Workshop:
                 program = make(workload, optimizer, devices, parts)
             self._program = (key, program)
         return self._program[1]
+
+    def _shareable(self, config: RunConfig, workload: Workload) -> Program | None:
+        """The last program, if one of this configuration may share its functions."""
+        if self._program is None or config.budget.charge_compile:
+            return None
+        key, program = self._program
+        return program if key[3] == config.train and program.workload is workload else None
 
 
 @contextmanager

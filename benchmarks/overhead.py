@@ -18,6 +18,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from benchmarks.machine import watched
 from timetrial.bench.experiment import default_callbacks, fit, header, saving
 from timetrial.bench.suite import load_run
 from timetrial.bench.workshop import Workshop, prepare
@@ -92,7 +93,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=11, help="pairs (default: 11)")
     options = parser.parse_args()
     names = [f"workload={options.workload}", f"optimizer={options.optimizer}"]
-    found = compare(names, options.steps, options.repeats)
+    with watched() as machine:
+        found = compare(names, options.steps, options.repeats)
     ratios = [f / b for f, b in zip(found["fit"], found["bare"], strict=True)]
     ratio = statistics.median(ratios)
     print(f"{options.workload} with {options.optimizer}, {options.steps} steps x {options.repeats}")
@@ -100,6 +102,7 @@ def main() -> None:
     print(f"  Trainer.fit  {statistics.median(found['fit']):8.3f} ms per step (median)")
     print(f"  ratio        {ratio:8.3f} (median of pairs; {min(ratios):.3f} to {max(ratios):.3f})")
     print(f"  goal         {GOAL:8.3f}")
+    print(machine.text)
     sys.exit(ratio > GOAL)
 
 

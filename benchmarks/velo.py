@@ -35,6 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks.machine import spread, watched
 from timetrial.optimizers.velo import layout, velo
 
 PyTree = Any
@@ -159,17 +160,18 @@ def race(tree: str, repeats: int, *, reference: bool) -> list[Contestant]:
 
 
 def table(tree: str, contestants: Sequence[Contestant]) -> str:
-    """The measurements, one line for each optimizer, medians over the turns."""
+    """The measurements, one line for each optimizer: medians over the turns, spread of CPU time."""
     adam = statistics.median(contestants[0].cpu_seconds)
     lines = [
-        f"{tree:<10} {'optimizer':<22} {'CPU ms':>9} {'x Adam':>7} {'wall ms':>9} "
+        f"{tree:<10} {'optimizer':<22} {'CPU ms':>9} {'spread':>7} {'x Adam':>7} {'wall ms':>9} "
         f"{'compile s':>10} {'temp MB':>8}"
     ]
     for one in contestants:
         cpu = statistics.median(one.cpu_seconds)
         wall = statistics.median(one.wall_seconds)
         lines.append(
-            f"{'':<10} {one.name:<22} {1e3 * cpu:9.2f} {cpu / adam:7.1f} {1e3 * wall:9.2f} "
+            f"{'':<10} {one.name:<22} {1e3 * cpu:9.2f} {spread(one.cpu_seconds):7.0%} "
+            f"{cpu / adam:7.1f} {1e3 * wall:9.2f} "
             f"{one.compile_seconds:10.1f} {one.temporary_bytes / 1e6:8.1f}"
         )
     return "\n".join(lines)
@@ -191,8 +193,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.reference and importlib.util.find_spec("learned_optimization") is None:
         parser.error("--reference: learned_optimization is not importable in this environment")
     print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}, CPU time of all threads")
-    for tree in options.tree or TREES:
-        print(table(tree, race(tree, options.repeats, reference=options.reference)), flush=True)
+    with watched() as machine:
+        for tree in options.tree or TREES:
+            print(table(tree, race(tree, options.repeats, reference=options.reference)), flush=True)
+    print(machine.text)
     return 0
 
 

@@ -48,6 +48,8 @@ class RunResult:
         doubt: why the charged seconds are not credible, as a sentence; "" if they are.
         memory: memory of one device that the run needed; None if unknown.
         not_finite: what made the run diverge, as in ``callbacks.StopIfDiverged``; "" otherwise.
+        compile_sources: where the executables came from, as in ``compilation.Source``; none where
+            nothing was compiled.
     """
 
     reason: StopReason
@@ -59,6 +61,7 @@ class RunResult:
     doubt: str = ""
     memory: Memory | None = None
     not_finite: str = ""
+    compile_sources: tuple[str, ...] = ()
 
     @property
     def train_seconds(self) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from timetrial.framework import hosts, memory
+from timetrial.framework.compilation import Executable, Key, Source, compile_ahead, quiet_cache
 from timetrial.framework.devices import Devices
 from timetrial.framework.entries import Optimizer
 from timetrial.framework.feed import Feed
@@ -50,6 +51,7 @@ class Program:
 
     Attributes:
         compiled: True when the update and the evaluation are compiled.
+        sources: where the executables of the last ``compile`` came from.
         memory: memory that the run needs, once compiled; None without compilation.
         finite_params: False if parameters of the last evaluation were NaN or infinite.
         waits: True when ``train_step`` returns after the update has ended.
@@ -89,14 +91,22 @@ class Program:
         self._eval_step: Any = None
         self._all_finite: Any = None
         self._update_bytes = self._eval_bytes = 0
+        self.sources: set[Source] = set()
+        self._known: dict[Key, Executable] = {}  # of the program before, until compiled
+        self._made: dict[Key, Executable] = {}
 
     def with_optimizer(self, optimizer: Optimizer) -> Program:
-        """A program of the same workload; shares all functions independent of the optimizer."""
+        """A program of the same workload; shares all functions independent of the optimizer.
+
+        It also shares those that turn out to be the same, such as the update of an optimizer whose
+        number of steps is a part of its state.
+        """
         program = Program(self.workload, optimizer, self.devices, self.microbatches)
         if program.places.params == self.places.params:
             program._init_model = self._init_model
             program._eval_step, program._eval_bytes = self._eval_step, self._eval_bytes
             program._all_finite = self._all_finite
+        program._known = self._made
         return program
 
     @functools.cached_property
@@ -131,8 +141,9 @@ class Program:
             model = self._init_model.eval_shape(*keys)
             shapes = (*model, self._init_optimizer.eval_shape(model[0]))
             Memory(memory.bytes_of(shapes), 0, self.devices.limit).check()
-        params, model_state, key = self._init_model(*keys)
-        opt_state = self._init_optimizer(params)
+        with quiet_cache():
+            params, model_state, key = self._init_model(*keys)
+            opt_state = self._init_optimizer(params)
         step = jax.device_put(np.zeros((), np.int32), self.devices.whole)
         return TrainState(step, params, model_state, opt_state, key)
 
@@ -151,6 +162,8 @@ class Program:
         Raises:
             ConfigError: the batches cannot be divided among the devices.
         """
+        shared = self._train_step is not None or self._eval_step is not None
+        self.sources = {Source.SHARED} if shared and self.compiled else set()
         if self._train_step is None:
             self._compile_update(state, inputs)
         if self._eval_step is None:
@@ -169,6 +182,7 @@ class Program:
         if self.compiled and self.memory is None:
             temporaries = max(self._update_bytes, self._eval_bytes)
             self.memory = Memory(memory.bytes_of(state), temporaries, self.devices.limit)
+        self._known = {}
 
     def _compile_update(self, state: TrainState, inputs: Inputs) -> None:
         batch, places, devices = self.workload.batch_spec(), self.places, self.devices
@@ -224,9 +238,17 @@ class Program:
         if not self.compiled:  # compiled functions take JAX arrays, never NumPy's
             return lambda *values: function(*jax.tree.map(jnp.asarray, values)), 0
         donated = () if donate is None else donate
-        jitted = jax.jit(function, donate_argnums=donated, in_shardings=given, out_shardings=made)
-        compiled = jitted.lower(*arguments).compile()
-        return compiled, memory.temporary_bytes(compiled)
+        executable = compile_ahead(
+            function,
+            arguments,
+            self._known,
+            donate_argnums=donated,
+            in_shardings=given,
+            out_shardings=made,
+        )
+        self._made[executable.key] = executable
+        self.sources.add(executable.source)
+        return executable.function, memory.temporary_bytes(executable.function)
 
     def train_step(
         self, state: TrainState, batch: Batch, inputs: Inputs

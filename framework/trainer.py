@@ -17,6 +17,7 @@ import numpy as np
 from timetrial.framework.budget import Budget, StopReason
 from timetrial.framework.callbacks import Callback, StepInfo
 from timetrial.framework.clock import TRAIN, Clock
+from timetrial.framework.compilation import without_cache
 from timetrial.framework.errors import Interrupted
 from timetrial.framework.feed import Feed, is_ready
 from timetrial.framework.hosts import SIGNAL, Agreed, Team, read
@@ -103,8 +104,7 @@ class Trainer:
         # Batches are made ahead during compilation and the first evaluation.
         feed = self.program.feed(self.seed, step)
         try:
-            with self.clock.charge(TRAIN if self.budget.charge_compile else "compile"):
-                self.program.compile(state, self._inputs(step))
+            self._compile(state, step)
             with self.clock.charge("log"):
                 for callback in self.callbacks:
                     callback.on_fit_start(self._info(step))
@@ -120,13 +120,23 @@ class Trainer:
             self._pause(state, step, reason, last=True)
             seconds = self.clock.accounts()
             evaluations, stalled = tuple(self._evaluations), self._stalled_updates
-            result = RunResult(reason, step, seconds, evaluations, state, stalled)
+            sources = tuple(sorted(self.program.sources))
+            result = RunResult(
+                reason, step, seconds, evaluations, state, stalled, compile_sources=sources
+            )
             return result
         finally:
             with contextlib.ExitStack() as ending:  # calls every callback, even when one raises
                 ending.callback(feed.close)
                 for callback in reversed(self.callbacks):
                     ending.callback(callback.on_fit_end, result)
+
+    def _compile(self, state: TrainState, step: int) -> None:
+        """Compiles the program; charged seconds are those of a whole compilation."""
+        charged = self.budget.charge_compile
+        cache = without_cache() if charged else contextlib.nullcontext()
+        with self.clock.charge(TRAIN if charged else "compile"), cache:
+            self.program.compile(state, self._inputs(step))
 
     def _train(
         self, state: TrainState, step: int, feed: Feed

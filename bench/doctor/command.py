@@ -29,6 +29,7 @@ from timetrial.bench.doctor.steps import step_findings
 from timetrial.bench.listing import missing_entries
 from timetrial.bench.suite import Suite
 from timetrial.bench.workshop import Workshop
+from timetrial.framework.compiled_files import size_of
 from timetrial.framework.config import Tracking
 from timetrial.framework.errors import UserError
 from timetrial.framework.gpus import OTHER_PROCESSES, gpus_in_use, visible_gpus
@@ -148,12 +149,22 @@ def description(tracking: Tracking) -> dict[str, str]:
         f"({tags[schema.DEVICE_PLATFORM]})",
         "versions": ", ".join(f"{name} {tags[schema.VERSION_PREFIX + name]}" for name in names),
         "root": str(Path(tracking.root).absolute()),
+        "compiled": compiled_text(jax.config.jax_compilation_cache_dir),  # type: ignore[attr-defined]
     }
     for gpu in visible_gpus():
         found[f"gpu {gpu.ordinal}"] = (
             f"{gpu.name}, {gpu.memory_bytes / GIB:.0f} GiB, driver {gpu.driver}"
         )
     return found
+
+
+def compiled_text(directory: str | None) -> str:
+    """Where JAX keeps compiled programs, and how many; "not kept" without a directory."""
+    enabled = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    if not directory or not enabled:
+        return "not kept: every process compiles its programs"
+    count, size = size_of(Path(directory))
+    return f"{directory}, {count} programs, {size / 2**20:.1f} MiB"
 
 
 def line(finding: Finding) -> str:

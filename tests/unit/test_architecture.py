@@ -158,3 +158,11 @@ def test_help_does_not_wait_for_jax_or_mlflow():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"jax", "mlflow", "pandas", "flax"} & set(loaded)
+
+
+def test_lists_do_not_wait_for_tables_or_transforms():
+    code = "import sys, timetrial.bench.listing; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"mlflow", "pandas", "matplotlib", "scipy.fft", "optuna"} & set(loaded)

@@ -58,6 +58,7 @@ STOP_REASON: Final = "stop_reason"  # name of a StopReason, set at the end
 DIVERGED: Final = "diverged"  # "true" or "false", set at the end
 ERROR: Final = "error"  # why a run failed, in one line, set at the end
 NOT_FINITE: Final = "not_finite"  # of a diverged run: loss, gradient, parameters, metric NAME
+COMPILE_SOURCES: Final = "compile_sources"  # of executables, set at the end: "compilation, ..."
 SECONDS_SUSPECT: Final = "seconds_suspect"  # why the seconds are not credible, set at the end
 
 # Tags of a run on a machine of a pool; absent otherwise.
@@ -98,7 +99,7 @@ NOT_SETTINGS: Final = frozenset(
     {*REQUIRED_TAGS, OPTIMIZER_NAME, LEARNED, COLOR, LEARNING_RATES, CONFIG_HASH, SETS_TIME_BUDGET}
     | {SETS_TARGETS, EVALUATED_AT, STOP_REASON, DIVERGED, SECONDS_SUSPECT, ERROR, DESCRIBED}
     | {BOOT, PID_NAMESPACE, PID, PROCESS_START, STARTED_MS, ENDED_MS, GPU_UUID, ADMISSION_RATIO}
-    | {SUPERSEDED_BY}
+    | {SUPERSEDED_BY, COMPILE_SOURCES}
 )
 NOT_SETTINGS_PREFIXES: Final = ("mlflow.", "spool", "journal")  # tags of store and journal
 

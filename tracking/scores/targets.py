@@ -19,10 +19,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
-import pandas as pd
 
 from timetrial.framework.budget import TARGET_SHARE
 from timetrial.framework.records import RunRecord
@@ -31,6 +30,9 @@ from timetrial.tracking.record import schema
 from timetrial.tracking.scores.evaluations import MetricValues, first_hit, metric_values
 from timetrial.tracking.scores.evaluations import evaluations_of as evaluations_of
 from timetrial.tracking.scores.machines import check_one_machine, suspect
+
+if TYPE_CHECKING:  # importing pandas takes 0.2 s, and few commands make tables
+    import pandas as pd
 
 Unit = Literal["seconds", "steps"]
 
@@ -143,6 +145,8 @@ def target_table(
         ValueError: unknown condition, ``at`` out of range, or the runs of a workload disagree on
             its metric, direction or given target.
     """
+    import pandas as pd
+
     levels = optimizer_levels(records, split=split, condition=condition, at=at, setters=setters)
     directions = _directions(records, condition)
     given = given_targets(records, split, condition)
@@ -215,6 +219,8 @@ def trial_times(
         ValueError: unknown condition or unit, or runs of two conditions and none chosen.
     """
     _check("unit", unit, tuple(UNITS.values()))
+    import pandas as pd
+
     condition = condition or _only_condition(records)
     goals = {str(workload): float(target) for workload, target in targets.items()}
     rows = [
@@ -246,6 +252,8 @@ def time_to_target(
         MixedMachinesError: ``unit`` is seconds, runs of one workload that count were timed on
             different machines, and ``mixed_machines`` is False.
     """
+    import pandas as pd
+
     condition = condition or _only_condition(records)
     if unit == "seconds" and not mixed_machines:
         check_one_machine(trials(records, condition=condition), beside=records)
