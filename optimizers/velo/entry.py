@@ -19,6 +19,7 @@ from timetrial.framework.paths import UserPath
 from timetrial.framework.ranges import check
 from timetrial.framework.spaces import Range, Space
 from timetrial.optimizers.velo import accumulation_steps, velo
+from timetrial.optimizers.velo.tiling.kernels import KERNELS
 from timetrial.optimizers.velo.weights import (
     Weights,
     WeightsError,
@@ -48,6 +49,7 @@ class VeloFeedSettings:
             they have been fetched (``timetrial fetch velo``), otherwise the embedded ones.
         weight_decay: L2 regularisation inside the optimizer, >= 0.
         max_training_steps: longer trainings accumulate gradients, >= 1; see ``velo``.
+        kernels: auto, plain or pallas; see ``velo``.
         weights_sha256: digest of the file of the weights; part of the run's identity. Filled in
             by default, checked if given.
     """
@@ -55,10 +57,13 @@ class VeloFeedSettings:
     weights: UserPath = dataclasses.field(default_factory=best_available)
     weight_decay: float = 0.0
     max_training_steps: int = PAPER_MAX_TRAINING_STEPS
+    kernels: str = "auto"
     weights_sha256: str = ""
 
     def __post_init__(self) -> None:
         check(self, weight_decay=">= 0", max_training_steps=">= 1")
+        if self.kernels not in KERNELS:
+            raise ValueError(f"kernels: expected {', '.join(KERNELS)}, got {self.kernels}")
         if not self.weights:
             raise ValueError("weights: expected google, embedded or a path, got nothing")
         found = load(self.weights).sha256
@@ -176,6 +181,7 @@ def _make(settings: VeloFeedSettings, horizon: Horizon) -> optax.GradientTransfo
         meta_params=load(settings.weights).meta_params,
         weight_decay=settings.weight_decay,
         max_training_steps=settings.max_training_steps,
+        kernels=settings.kernels,
     )
 
 

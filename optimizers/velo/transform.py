@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -46,6 +46,7 @@ from timetrial.optimizers import calls
 from timetrial.optimizers.velo import core
 from timetrial.optimizers.velo.loss_features import LossState, init_loss_state, update_loss_state
 from timetrial.optimizers.velo.network import MetaParameters, read_meta_parameters
+from timetrial.optimizers.velo.tiling.kernels import KERNELS, chosen
 from timetrial.optimizers.velo.tiling.tiles import Tiling, make_tiling
 
 PyTree = Any
@@ -101,6 +102,7 @@ def velo(
     meta_params: Mapping[str, Any],
     weight_decay: float = 0.0,
     max_training_steps: int = MAX_TRAINING_STEPS,
+    kernels: str = "auto",
 ) -> optax.GradientTransformationExtraArgs:
     """The learned optimizer VeLO; the module's docstring describes it.
 
@@ -117,6 +119,10 @@ def velo(
             is built inside a function that is differentiated or vmapped over them.
         weight_decay: w >= 0.
         max_training_steps: updates above which gradients are accumulated, >= 1.
+        kernels: how tiles are read. ``auto``: by Pallas kernels on a single GPU where they
+            compile and the weights are concrete, else by plain XLA. ``plain``: never by kernels,
+            which have no derivative. ``pallas``: always; interpreted, hence slow, on a CPU.
+            Results differ by float error.
 
     Raises:
         ValueError: an argument is out of range.
@@ -126,6 +132,8 @@ def velo(
     calls.check_numbers("velo", weight_decay, **steps)
     theta = read_meta_parameters(meta_params)
     merged = accumulation_steps(num_steps, max_training_steps)
+    if kernels not in KERNELS:
+        raise ValueError(f"kernels: expected {', '.join(KERNELS)}, got {kernels!r}")
 
     def update(
         grads: PyTree,
@@ -138,7 +146,8 @@ def velo(
     ) -> tuple[PyTree, VeloState]:
         del extra
         call = calls.read_call("velo", grads, params, value, weight_decay, remaining_fraction)
-        changes, state = _accumulated(theta, merged, state, call)
+        once = functools.partial(_update_once, theta, chosen(kernels, theta))
+        changes, state = _accumulated(once, merged, state, call)
         updates = [calls.rounded(x, change) for x, change in zip(call.params, changes, strict=True)]
         return jax.tree.unflatten(jax.tree.structure(params), updates), state
 
@@ -181,10 +190,10 @@ def tensor_averages(state: VeloState, params: PyTree) -> PyTree:
 
 
 def _update_once(
-    theta: MetaParameters, state: VeloState, call: calls.Call
+    theta: MetaParameters, pallas: bool, state: VeloState, call: calls.Call
 ) -> tuple[list[jax.Array], VeloState]:
     """One update of the network itself; float32 changes of all leaves."""
-    tiling = _tiling(call.params)
+    tiling = _tiling(call.params, pallas)
     if call.remaining is None:
         fraction = state.updates.astype(jnp.float32) / state.num_steps.astype(jnp.float32)
     else:
@@ -202,19 +211,22 @@ def _update_once(
 
 
 def _accumulated(
-    theta: MetaParameters, merged: int, state: VeloState, call: calls.Call
+    once: Callable[[VeloState, calls.Call], tuple[list[jax.Array], VeloState]],
+    merged: int,
+    state: VeloState,
+    call: calls.Call,
 ) -> tuple[list[jax.Array], VeloState]:
     """Updates at every ``merged``-th call, with the means of gradients and losses since."""
     waiting = state.accumulator
     if waiting is None:
-        return _update_once(theta, state, call)
+        return once(state, call)
     held, treedef = jax.tree.flatten(waiting.grads)
     sums = [a + g.astype(jnp.float32) for a, g in zip(held, call.grads, strict=True)]
     total = waiting.loss + call.loss
 
     def apply() -> tuple[list[jax.Array], VeloState]:
         means = call._replace(grads=[a / merged for a in sums], loss=total / merged)
-        steps, new = _update_once(theta, state, means)
+        steps, new = once(state, means)
         return steps, new._replace(accumulator=jax.tree.map(jnp.zeros_like, waiting))
 
     def wait() -> tuple[list[jax.Array], VeloState]:
@@ -226,5 +238,5 @@ def _accumulated(
     return made
 
 
-def _tiling(leaves: Sequence[Any]) -> Tiling:
-    return make_tiling(tuple(jnp.shape(leaf) for leaf in leaves))
+def _tiling(leaves: Sequence[Any], pallas: bool = False) -> Tiling:
+    return make_tiling(tuple(jnp.shape(leaf) for leaf in leaves), pallas=pallas)
