@@ -15,7 +15,7 @@ import math
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 from unittest import mock
 
@@ -72,15 +72,15 @@ class Counts:
     """Counts of one compiled program.
 
     Attributes:
-        gigabytes: bytes read and written by all kernels.
-        temporary_gigabytes: memory beside arguments and results.
+        bytes: read and written by all kernels.
+        temporary_bytes: memory beside arguments and results.
         kernels: launched instructions.
         most_operands: of the kernel that has most of them.
         compile_seconds: CPU time.
     """
 
-    gigabytes: float
-    temporary_gigabytes: float
+    bytes: float
+    temporary_bytes: int
     kernels: int
     most_operands: int
     compile_seconds: float
@@ -118,26 +118,31 @@ def count(target: str, function: Callable[..., Any], *arguments: PyTree, **optio
     (module,) = compiled.runtime_executable().hlo_modules()
     client = jax.devices("cpu")[0].client
     cost = jaxlib._jax.hlo_module_cost_analysis(client, module)
-    kernels = list(_custom_calls(module.to_string()))
+    program = module.to_string()
     return Counts(
-        gigabytes=(cost["bytes accessed"] + sum(kernels)) / 1e9,
-        temporary_gigabytes=compiled.memory_analysis().temp_size_in_bytes / 1e9,
-        kernels=sum(launches(module.to_string()).values()),
-        most_operands=_most_operands(module.to_string()),
+        bytes=cost["bytes accessed"] + custom_call_bytes(program),
+        temporary_bytes=compiled.memory_analysis().temp_size_in_bytes,
+        kernels=sum(launches(program).values()),
+        most_operands=most_operands(program),
         compile_seconds=seconds,
     )
 
 
-def _custom_calls(text: str) -> Iterator[int]:
-    """Bytes of operands and results of every custom call of a program."""
-    sizes = {name: _size(shape) for name, shape, _, _ in _RESULT.findall(text)}
-    for name, _, opcode, operands in _RESULT.findall(text):
-        if opcode == "custom-call":
-            yield sizes[name] + sum(sizes[one] for one in _names(operands))
+def custom_call_bytes(program: str) -> int:
+    """Bytes of operands and results of all custom calls, among them Pallas kernels.
+
+    Args:
+        program: text of an optimized HLO module.
+    """
+    found = _RESULT.findall(program)
+    sizes = {name: _size(shape) for name, shape, _, _ in found}
+    calls = [(name, operands) for name, _, opcode, operands in found if opcode == "custom-call"]
+    return sum(sizes[one] for name, operands in calls for one in (name, *_names(operands)))
 
 
-def _most_operands(text: str) -> int:
-    entry = text[text.index("\nENTRY") :]
+def most_operands(program: str) -> int:
+    """Operands of the kernel that has most of them."""
+    entry = program[program.index("\nENTRY") :]
     launched = (found for found in _RESULT.findall(entry) if found[2] in ("fusion", "custom-call"))
     return max(len(_names(operands)) for _, _, _, operands in launched)
 

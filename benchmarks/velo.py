@@ -26,6 +26,7 @@ import dataclasses
 import importlib
 import importlib.util
 import json
+import math
 import pathlib
 import statistics
 import sys
@@ -82,13 +83,18 @@ def random_weights(hidden_size: int = 512, bank_size: int = 256) -> dict[str, An
     return layout.nest(flat)
 
 
+def tree_shapes(name: str) -> dict[str, list[int]]:
+    """Shapes of the tensors of a model."""
+    shapes: dict[str, list[int]] = json.loads(_SHAPES.read_text())[name]["shapes"]
+    return shapes
+
+
 def random_tree(name: str, seed: int) -> dict[str, jax.Array]:
     """Random tensors with the shapes of a model."""
     rng = np.random.default_rng(seed)
-    shapes = json.loads(_SHAPES.read_text())[name]["shapes"]
     return {
         tensor: jnp.asarray(0.05 * rng.standard_normal(shape), jnp.float32)
-        for tensor, shape in shapes.items()
+        for tensor, shape in tree_shapes(name).items()
     }
 
 
@@ -184,32 +190,40 @@ def table(tree: str, contestants: Sequence[Contestant]) -> str:
     return "\n".join(lines)
 
 
-def counted(tree: str, target: str) -> str:
-    """What XLA compiles for a GPU that is not here, one line for each optimizer."""
-    params = random_tree(tree, 0)
-    size = sum(x.size for x in params.values())
-    weights = random_weights()
+def counted(tree: str, target: str) -> dict[str, ahead.Counts]:
+    """What XLA compiles for a GPU that is not here, by optimizer."""
+    params, weights = random_tree(tree, 0), random_weights()
     optimizers = {
         "optax.adam": optax.adam(1e-3),
         "velo, plain": velo(_NUM_STEPS, meta_params=weights, kernels="plain"),
         "velo, pallas": velo(_NUM_STEPS, meta_params=weights, kernels="pallas"),
     }
+    return {
+        name: ahead.count(
+            target,
+            step_of(tx),
+            *(params, jax.eval_shape(tx.init, params), params),
+            donate_argnums=(1, 2),
+        )
+        for name, tx in optimizers.items()
+    }
+
+
+def table_of_counts(tree: str, target: str) -> str:
+    """``counted``, one line for each optimizer."""
+    sizes = [math.prod(shape) for shape in tree_shapes(tree).values()]
     lines = [
         f"{tree:<10} {'optimizer':<22} {'bytes/parameter':>15} {'temp MB':>8} {'kernels':>8} "
         f"{'most operands':>14} {'compile s':>10}"
     ]
-    for name, tx in optimizers.items():
-        state = jax.eval_shape(tx.init, params)
-        step = step_of(tx)
-        found = ahead.count(target, step, params, state, params, donate_argnums=(1, 2))
+    for name, found in counted(tree, target).items():
         lines.append(
-            f"{'':<10} {name:<22} {1e9 * found.gigabytes / size:15.1f} "
-            f"{1e3 * found.temporary_gigabytes:8.1f} {found.kernels:8d} "
+            f"{'':<10} {name:<22} {found.bytes / sum(sizes):15.1f} "
+            f"{found.temporary_bytes / 1e6:8.1f} {found.kernels:8d} "
             f"{found.most_operands:14d} {found.compile_seconds:10.1f}"
         )
-    return "\n".join(
-        [*lines, f"{'':<10} each with one kernel per tensor ({len(params)}) that adds the change"]
-    )
+    note = f"of VeLO's kernels, {len(sizes)} add the change to one tensor each"
+    return "\n".join([*lines, f"{'':<10} {note}"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -234,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if wanted := ahead.missing():
             parser.error(f"--compile-for: compiling for a GPU needs: {wanted}")
         for tree in options.tree or TREES:
-            print(counted(tree, options.compile_for), flush=True)
+            print(table_of_counts(tree, options.compile_for), flush=True)
         return 0
     print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}, CPU time of all threads")
     for tree in options.tree or TREES:

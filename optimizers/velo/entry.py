@@ -19,7 +19,7 @@ from timetrial.framework.paths import UserPath
 from timetrial.framework.ranges import check
 from timetrial.framework.spaces import Range, Space
 from timetrial.optimizers.velo import accumulation_steps, velo
-from timetrial.optimizers.velo.tiling.kernels import KERNELS
+from timetrial.optimizers.velo.tiling.kernels import check_choice
 from timetrial.optimizers.velo.weights import (
     Weights,
     WeightsError,
@@ -62,8 +62,7 @@ class VeloFeedSettings:
 
     def __post_init__(self) -> None:
         check(self, weight_decay=">= 0", max_training_steps=">= 1")
-        if self.kernels not in KERNELS:
-            raise ValueError(f"kernels: expected {', '.join(KERNELS)}, got {self.kernels}")
+        check_choice(self.kernels)
         if not self.weights:
             raise ValueError("weights: expected google, embedded or a path, got nothing")
         found = load(self.weights).sha256

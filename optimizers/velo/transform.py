@@ -23,6 +23,11 @@ to twice the largest mean, as any outlier is). A NaN gradient makes its tensor N
 and all tensors at the next. Stop the run when the loss is not finite. Gradients are clipped to
 [-1000, 1000].
 
+**Kernels.** With ``kernels="auto"`` Pallas kernels read the tiles on a single NVIDIA GPU where they
+compile; plain XLA does elsewhere and where the weights are traced. ``plain`` forbids kernels, which
+have no derivative; ``pallas`` demands them, interpreted and slow on a CPU. Results differ by float
+error; the state does not depend on the choice.
+
 **State.** Only the averages grow with the model: 4 float32 per parameter (5 to 7 for vectors). They
 are stored as tiles (see ``tiling``) whose number and order depend on all the shapes;
 ``tensor_averages`` gives them by tensor. Leaves without elements stay as they are.
@@ -46,7 +51,7 @@ from timetrial.optimizers import calls
 from timetrial.optimizers.velo import core
 from timetrial.optimizers.velo.loss_features import LossState, init_loss_state, update_loss_state
 from timetrial.optimizers.velo.network import MetaParameters, read_meta_parameters
-from timetrial.optimizers.velo.tiling.kernels import KERNELS, chosen
+from timetrial.optimizers.velo.tiling.kernels import check_choice, chosen
 from timetrial.optimizers.velo.tiling.tiles import Tiling, make_tiling
 
 PyTree = Any
@@ -119,10 +124,7 @@ def velo(
             is built inside a function that is differentiated or vmapped over them.
         weight_decay: w >= 0.
         max_training_steps: updates above which gradients are accumulated, >= 1.
-        kernels: how tiles are read. ``auto``: by Pallas kernels on a single GPU where they
-            compile and the weights are concrete, else by plain XLA. ``plain``: never by kernels,
-            which have no derivative. ``pallas``: always; interpreted, hence slow, on a CPU.
-            Results differ by float error.
+        kernels: auto, plain or pallas.
 
     Raises:
         ValueError: an argument is out of range.
@@ -132,8 +134,7 @@ def velo(
     calls.check_numbers("velo", weight_decay, **steps)
     theta = read_meta_parameters(meta_params)
     merged = accumulation_steps(num_steps, max_training_steps)
-    if kernels not in KERNELS:
-        raise ValueError(f"kernels: expected {', '.join(KERNELS)}, got {kernels!r}")
+    check_choice(kernels)
 
     def update(
         grads: PyTree,

@@ -85,7 +85,7 @@ def test_auto_is_plain_and_warns_where_kernels_fail(single_gpu, monkeypatch, mis
 def test_other_settings_are_refused():
     with pytest.raises(ValueError, match="kernels: expected auto, plain, pallas, got 'triton'"):
         velo(10, meta_params=WEIGHTS, kernels="triton")
-    with pytest.raises(ValueError, match="kernels: expected auto, plain, pallas, got on"):
+    with pytest.raises(ValueError, match="kernels: expected auto, plain, pallas, got 'on'"):
         VeloSettings(weights="embedded", kernels="on")
 
 

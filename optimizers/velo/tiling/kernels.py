@@ -75,6 +75,12 @@ def launch(kernel: Kernel, state: PyTree, inputs: PyTree, found: PyTree) -> tupl
     return done
 
 
+def check_choice(kernels: str) -> None:
+    """Raises a ValueError unless it is one of ``KERNELS``."""
+    if kernels not in KERNELS:
+        raise ValueError(f"kernels: expected {', '.join(KERNELS)}, got {kernels!r}")
+
+
 def chosen(kernels: str, weights: PyTree) -> bool:
     """Whether an update that is traced now takes Pallas kernels.
 
