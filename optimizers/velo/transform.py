@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -132,9 +132,8 @@ def velo(
     """
     steps = {"num_steps": num_steps, "max_training_steps": max_training_steps}
     calls.check_numbers("velo", weight_decay, **steps)
-    theta = read_meta_parameters(meta_params)
-    merged = accumulation_steps(num_steps, max_training_steps)
     check_choice(kernels)
+    theta, merged = read_meta_parameters(meta_params), accumulation_steps(**steps)
 
     def update(
         grads: PyTree,
@@ -143,18 +142,15 @@ def velo(
         *,
         value: Any = None,
         remaining_fraction: Any = None,
-        **extra: Any,
+        **_: Any,
     ) -> tuple[PyTree, VeloState]:
-        del extra
         call = calls.read_call("velo", grads, params, value, weight_decay, remaining_fraction)
-        once = functools.partial(_update_once, theta, chosen(kernels, theta))
-        changes, state = _accumulated(once, merged, state, call)
-        updates = [calls.rounded(x, change) for x, change in zip(call.params, changes, strict=True)]
+        changes, state = _accumulated(theta, chosen(kernels, theta), merged, state, call)
+        updates = [calls.rounded(*both) for both in zip(call.params, changes, strict=True)]
         return jax.tree.unflatten(jax.tree.structure(params), updates), state
 
-    return optax.GradientTransformationExtraArgs(
-        functools.partial(_init, theta, num_steps // merged, merged > 1), update
-    )
+    init = functools.partial(_init, theta, num_steps // merged, merged > 1)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _init(theta: MetaParameters, num_steps: int, accumulates: bool, params: PyTree) -> VeloState:
@@ -212,22 +208,19 @@ def _update_once(
 
 
 def _accumulated(
-    once: Callable[[VeloState, calls.Call], tuple[list[jax.Array], VeloState]],
-    merged: int,
-    state: VeloState,
-    call: calls.Call,
+    theta: MetaParameters, pallas: bool, merged: int, state: VeloState, call: calls.Call
 ) -> tuple[list[jax.Array], VeloState]:
     """Updates at every ``merged``-th call, with the means of gradients and losses since."""
     waiting = state.accumulator
     if waiting is None:
-        return once(state, call)
+        return _update_once(theta, pallas, state, call)
     held, treedef = jax.tree.flatten(waiting.grads)
     sums = [a + g.astype(jnp.float32) for a, g in zip(held, call.grads, strict=True)]
     total = waiting.loss + call.loss
 
     def apply() -> tuple[list[jax.Array], VeloState]:
         means = call._replace(grads=[a / merged for a in sums], loss=total / merged)
-        steps, new = once(state, means)
+        steps, new = _update_once(theta, pallas, state, means)
         return steps, new._replace(accumulator=jax.tree.map(jnp.zeros_like, waiting))
 
     def wait() -> tuple[list[jax.Array], VeloState]:
