@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,7 @@ from timetrial.framework.paths import UserPath
 from timetrial.framework.ranges import check
 from timetrial.framework.spaces import Range, Space
 from timetrial.optimizers.velo import accumulation_steps, velo
-from timetrial.optimizers.velo.tiling.kernels import check_choice
+from timetrial.optimizers.velo.tiling.kernels import KERNELS
 from timetrial.optimizers.velo.weights import (
     Weights,
     WeightsError,
@@ -49,7 +50,6 @@ class VeloFeedSettings:
             they have been fetched (``timetrial fetch velo``), otherwise the embedded ones.
         weight_decay: L2 regularisation inside the optimizer, >= 0.
         max_training_steps: longer trainings accumulate gradients, >= 1; see ``velo``.
-        kernels: auto, plain or pallas; see ``velo``.
         weights_sha256: digest of the file of the weights; part of the run's identity. Filled in
             by default, checked if given.
     """
@@ -57,12 +57,10 @@ class VeloFeedSettings:
     weights: UserPath = dataclasses.field(default_factory=best_available)
     weight_decay: float = 0.0
     max_training_steps: int = PAPER_MAX_TRAINING_STEPS
-    kernels: str = "auto"
     weights_sha256: str = ""
 
     def __post_init__(self) -> None:
         check(self, weight_decay=">= 0", max_training_steps=">= 1")
-        check_choice(self.kernels)
         if not self.weights:
             raise ValueError("weights: expected google, embedded or a path, got nothing")
         found = load(self.weights).sha256
@@ -180,8 +178,22 @@ def _make(settings: VeloFeedSettings, horizon: Horizon) -> optax.GradientTransfo
         meta_params=load(settings.weights).meta_params,
         weight_decay=settings.weight_decay,
         max_training_steps=settings.max_training_steps,
-        kernels=settings.kernels,
+        kernels=chosen_kernels(),
     )
+
+
+def chosen_kernels() -> str:
+    """``kernels`` of ``velo``, from the environment variable TIMETRIAL_KERNELS; else ``auto``.
+
+    No setting: results differ by float error, so it does not belong to the identity of a run.
+
+    Raises:
+        UserError: another word.
+    """
+    found = os.environ.get("TIMETRIAL_KERNELS") or "auto"
+    if found not in KERNELS:
+        raise UserError(f"TIMETRIAL_KERNELS: expected {', '.join(KERNELS)}, got {found!r}")
+    return found
 
 
 def notes(settings: VeloFeedSettings, horizon: Horizon) -> Mapping[str, str]:
@@ -195,6 +207,8 @@ def notes(settings: VeloFeedSettings, horizon: Horizon) -> Mapping[str, str]:
         "velo.accumulation_steps": str(merged),
         **_origin(settings.weights).tags(),
     }
+    if chosen_kernels() != "auto":
+        tags["velo.kernels"] = chosen_kernels()
     if merged > 1:
         tags["warning"] = (
             f"VeLO is built for {steps} steps, more than max_training_steps = "

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import velo_theta
 
+from timetrial.framework.entries import Horizon
+from timetrial.framework.errors import UserError
 from timetrial.optimizers.velo import velo
-from timetrial.optimizers.velo.entry import VeloSettings
+from timetrial.optimizers.velo.entry import VeloSettings, make_velo, notes
 from timetrial.optimizers.velo.tiling import kernels
 
 WEIGHTS = velo_theta.nested(velo_theta.theta_from_seed(7, 8, 4))
@@ -82,11 +84,27 @@ def test_auto_is_plain_and_warns_where_kernels_fail(single_gpu, monkeypatch, mis
     assert not kernels.chosen("auto", WEIGHTS)  # tried and told once
 
 
-def test_other_settings_are_refused():
+def test_other_words_are_refused(monkeypatch):
     with pytest.raises(ValueError, match="kernels: expected auto, plain, pallas, got 'triton'"):
         velo(10, meta_params=WEIGHTS, kernels="triton")
-    with pytest.raises(ValueError, match="kernels: expected auto, plain, pallas, got 'on'"):
-        VeloSettings(weights="embedded", kernels="on")
+    monkeypatch.setenv("TIMETRIAL_KERNELS", "on")
+    with pytest.raises(
+        UserError, match="TIMETRIAL_KERNELS: expected auto, plain, pallas, got 'on'"
+    ):
+        make_velo(VeloSettings(weights="embedded"), Horizon(10, 10))
+
+
+@pytest.mark.parametrize("word", ["plain", "pallas"])
+def test_the_environment_chooses_for_a_run_and_its_tags_tell(monkeypatch, word):
+    settings, horizon = VeloSettings(weights="embedded"), Horizon(10, 10)
+    assert "velo.kernels" not in notes(settings, horizon)
+    monkeypatch.setenv("TIMETRIAL_KERNELS", word)
+    assert notes(settings, horizon)["velo.kernels"] == word
+    params = jnp.ones(3)
+    tx = make_velo(settings, horizon)
+    state = tx.init(params)
+    program = jax.make_jaxpr(lambda g, s, p: tx.update(g, s, p, value=1.0))(params, state, params)
+    assert ("pallas_call" in str(program)) == (word == "pallas")
 
 
 def test_kernels_under_vmap_are_the_plain_update():
