@@ -83,7 +83,7 @@ bench-race: $(DEV) ## Measure a race by phases, without and with compiled progra
 bench-checkpoints: $(DEV) ## Measure what checkpoints cost (args='--largest 10000' for 10 GB)
 	@$(BIN)/python -m benchmarks.checkpoints $(args)
 
-bench-velo: $(DEV) ## Measure VeLO's update against Adam's: time, compilation, memory
+bench-velo: $(DEV) ## Measure VeLO's update against Adam's: time, compilation, memory (args='--compile-for h100': counts)
 	@$(BIN)/python -m benchmarks.velo $(args)
 
 bench-celo2: $(DEV) ## Measure Celo2's update against Adam's (args='--orthogonalize')

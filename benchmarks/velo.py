@@ -12,6 +12,9 @@ copies donated buffers of Adam; factors are relative to Adam without donation. C
 threads of the process. VeLO has random weights of the released sizes (H=512, K=256): time does not
 depend on their values.
 
+Option ``--compile-for h100`` runs nothing: it compiles the steps for that GPU and counts bytes,
+kernels and temporary memory (``ahead`` says what it needs).
+
 Option ``--reference`` also runs VeLO of google/learned_optimization, if that is importable; expect
 minutes of compilation and gigabytes of memory.
 """
@@ -23,6 +26,7 @@ import dataclasses
 import importlib
 import importlib.util
 import json
+import math
 import pathlib
 import statistics
 import sys
@@ -35,6 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks import ahead
 from benchmarks.machine import spread, watched
 from timetrial.optimizers.velo import layout, velo
 
@@ -79,13 +84,18 @@ def random_weights(hidden_size: int = 512, bank_size: int = 256) -> dict[str, An
     return layout.nest(flat)
 
 
+def tree_shapes(name: str) -> dict[str, list[int]]:
+    """Shapes of the tensors of a model."""
+    shapes: dict[str, list[int]] = json.loads(_SHAPES.read_text())[name]["shapes"]
+    return shapes
+
+
 def random_tree(name: str, seed: int) -> dict[str, jax.Array]:
     """Random tensors with the shapes of a model."""
     rng = np.random.default_rng(seed)
-    shapes = json.loads(_SHAPES.read_text())[name]["shapes"]
     return {
         tensor: jnp.asarray(0.05 * rng.standard_normal(shape), jnp.float32)
-        for tensor, shape in shapes.items()
+        for tensor, shape in tree_shapes(name).items()
     }
 
 
@@ -102,6 +112,17 @@ def contestant(
     return Contestant(name, compiled, params, state, seconds, temporary)
 
 
+def step_of(tx: optax.GradientTransformation) -> Step:
+    """An update that is added to the parameters."""
+    tx = optax.with_extra_args_support(tx)
+
+    def step(grads: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
+        updates, state = tx.update(grads, state, params, value=jnp.float32(1.0))
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
 def optax_contestant(
     name: str,
     tx: optax.GradientTransformation,
@@ -111,14 +132,8 @@ def optax_contestant(
     donate: bool = True,
 ) -> Contestant:
     """An optax optimizer as a contestant."""
-    tx = optax.with_extra_args_support(tx)
-
-    def step(grads: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
-        updates, state = tx.update(grads, state, params, value=jnp.float32(1.0))
-        return optax.apply_updates(params, updates), state
-
     mine = jax.tree.map(jnp.copy, params)
-    return contestant(name, step, grads, tx.init(params), mine, donate=donate)
+    return contestant(name, step_of(tx), grads, tx.init(params), mine, donate=donate)
 
 
 def reference_contestant(grads: PyTree, params: PyTree) -> Contestant:
@@ -177,6 +192,42 @@ def table(tree: str, contestants: Sequence[Contestant]) -> str:
     return "\n".join(lines)
 
 
+def counted(tree: str, target: str) -> dict[str, ahead.Counts]:
+    """What XLA compiles for a GPU that is not here, by optimizer."""
+    params, weights = random_tree(tree, 0), random_weights()
+    optimizers = {
+        "optax.adam": optax.adam(1e-3),
+        "velo, plain": velo(_NUM_STEPS, meta_params=weights, kernels="plain"),
+        "velo, pallas": velo(_NUM_STEPS, meta_params=weights, kernels="pallas"),
+    }
+    return {
+        name: ahead.count(
+            target,
+            step_of(tx),
+            *(params, jax.eval_shape(tx.init, params), params),
+            donate_argnums=(1, 2),
+        )
+        for name, tx in optimizers.items()
+    }
+
+
+def table_of_counts(tree: str, target: str) -> str:
+    """``counted``, one line for each optimizer."""
+    sizes = [math.prod(shape) for shape in tree_shapes(tree).values()]
+    lines = [
+        f"{tree:<10} {'optimizer':<22} {'bytes/parameter':>15} {'temp MB':>8} {'kernels':>8} "
+        f"{'most operands':>14} {'compile s':>10}"
+    ]
+    for name, found in counted(tree, target).items():
+        lines.append(
+            f"{'':<10} {name:<22} {found.bytes / sum(sizes):15.1f} "
+            f"{found.temporary_bytes / 1e6:8.1f} {found.kernels:8d} "
+            f"{found.most_operands:14d} {found.compile_seconds:10.1f}"
+        )
+    note = f"of VeLO's kernels, {len(sizes)} add the change to one tensor each"
+    return "\n".join([*lines, f"{'':<10} {note}"])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -187,11 +238,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--reference", action="store_true", help="also run google/learned_optimization"
     )
+    parser.add_argument(
+        "--compile-for", choices=ahead.TARGETS, help="count what is compiled for this GPU"
+    )
     options = parser.parse_args(arguments)
     if options.repeats < 1:
         parser.error(f"--repeats: expected a whole number >= 1, got {options.repeats}")
     if options.reference and importlib.util.find_spec("learned_optimization") is None:
         parser.error("--reference: learned_optimization is not importable in this environment")
+    if options.compile_for:
+        if wanted := ahead.missing():
+            parser.error(f"--compile-for: compiling for a GPU needs: {wanted}")
+        for tree in options.tree or TREES:
+            print(table_of_counts(tree, options.compile_for), flush=True)
+        return 0
     print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}, CPU time of all threads")
     with watched() as machine:
         for tree in options.tree or TREES:

@@ -127,12 +127,15 @@ def optimizer(name: str, *, weights: str = "random") -> optax.GradientTransforma
     """Adam with the paper's settings, or VeLO of the released sizes.
 
     Args:
-        name: one of ``OPTIMIZER_NAMES``, or another optimizer of the registry.
+        name: one of ``OPTIMIZER_NAMES``, or another optimizer of the registry. velo_plain: VeLO
+            with random weights, without Pallas kernels.
         weights: VeLO's. random: of the released sizes; time and memory do not depend on values.
             embedded: the small ones that ship, which train.
     """
+    if name == "velo_plain":
+        return velo(10_000, meta_params=random_weights(), kernels="plain")
     if name == "velo" and weights == "random":
-        return velo(10_000, meta_params=random_weights())
+        return velo(10_000, meta_params=random_weights(), kernels="auto")
     entry = OPTIMIZERS[name]
     settings = entry.settings(**({"weights": weights} if name == "velo" else {}))
     made: optax.GradientTransformation = entry.make(settings, Horizon(200, 200))

@@ -22,6 +22,7 @@ GROUPS: Final = (
     "bf16",
     "float32",
     "again",
+    "plain",
 )
 """Groups of parts, in order of importance."""
 
@@ -102,6 +103,11 @@ def _group(group: str, dry: bool, names: tuple[str, ...]) -> list[Part]:
             Part(group, "again", {**_measured(name, "adam", "tf32"), "reduced": dry}, 90)
             for name in (names[-1:] if dry else names)
         ]
+    if group == "plain":
+        return [
+            _measurement(group, name, "velo_plain", "tf32", dry)
+            for name in (names[-1:] if dry else names)
+        ]
     return _measurements(group, dry, names)
 
 
@@ -110,18 +116,17 @@ def _measurements(precision: str, dry: bool, names: tuple[str, ...]) -> list[Par
     optimizers = ("adam",) if precision == "float32" else ("adam", "velo")
     if dry and precision != "tf32":
         names, optimizers = names[-1:], ("adam",)
-    size = {"reduced": dry, "updates": DRY_UPDATES if dry else UPDATES}
     return [
-        Part(
-            precision,
-            "measure",
-            {**_measured(name, optimizer, precision), **size},
-            120,
-            cached=not dry,
-        )
+        _measurement(precision, name, optimizer, precision, dry)
         for name in names
         for optimizer in optimizers
     ]
+
+
+def _measurement(group: str, name: str, optimizer: str, precision: str, dry: bool) -> Part:
+    size = {"reduced": dry, "updates": DRY_UPDATES if dry else UPDATES}
+    arguments = {**_measured(name, optimizer, precision), **size}
+    return Part(group, "measure", arguments, 120, cached=not dry)
 
 
 def _measured(name: str, optimizer: str, precision: str) -> dict[str, str]:

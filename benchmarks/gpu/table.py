@@ -85,7 +85,7 @@ def step_table(parts: Sequence[Record]) -> str:
     for (name, optimizer, precision), one in measured.items():
         result, case = one["result"], CASES[name]
         adam = measured.get((name, "adam", precision))
-        is_velo = optimizer == "velo"
+        is_velo = optimizer.startswith("velo")
         ratio = result["step_ms"] / adam["result"]["step_ms"] if is_velo and adam else None
         low, high = result["spread_ms"]
         share = result["share_of_peak"]

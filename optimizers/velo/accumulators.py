@@ -11,7 +11,7 @@ https://arxiv.org/abs/1804.04235.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -124,6 +124,7 @@ def accumulate(
         (grads, params, jnp.asarray(group.rows), jnp.asarray(group.columns)),
         chunk=group.chunk,
         live=live,
+        kernel=_accumulate_kernel if group.pallas else None,
     )
     if isinstance(state, VectorState):
         squares = (grads * grads + _TINY)[:, None]
@@ -176,6 +177,43 @@ def _accumulate_tiles(
         columns=squares.sum(1),
     )
     return (momentum, rms), sums
+
+
+def _accumulate_kernel(averages: Any, inputs: Any, new: Any, sums: TileSums) -> None:
+    """The Pallas kernel of ``_accumulate_tiles``; its arguments are references to one tile."""
+    grads, params, rows, columns = (x[...] for x in inputs)
+    down, across = (jax.lax.broadcasted_iota(jnp.int32, grads.shape, axis) for axis in (0, 1))
+    mask = (down < rows) & (across < columns)
+    count = jnp.maximum(rows * columns, 1).astype(jnp.float32)
+    squares = grads * grads
+    momenta = []
+    for i, decay in enumerate(DECAYS):
+        momenta.append(float(decay) * averages[0][i] + float(1 - decay) * grads)
+        new[0][i] = momenta[i]
+    rms = float(RMS_DECAY) * averages[1][...] + float(1 - RMS_DECAY) * squares
+    new[1][...] = rms
+
+    def total(x: jax.Array) -> jax.Array:
+        return x.sum(0).sum(0)
+
+    for i, x in enumerate([*momenta, rms]):
+        sums.averages[i] = total(x)
+        sums.spread[i] = total(jnp.where(mask, (x - total(x) / count) ** 2, 0.0))
+    inverse = jnp.where(mask, 1.0 / (rms + 1e-6), 0.0)
+    squared_inputs = [
+        squares,
+        jnp.clip(grads, -0.1, 0.1) ** 2,
+        *(m**2 for m in momenta),
+        rms**2,
+        *(m**2 * inverse for m in momenta),
+        inverse,
+        squares * inverse,
+    ]
+    for i, x in enumerate(squared_inputs):
+        sums.inputs[i] = total(x)
+    sums.params[...] = total(params * params)
+    sums.rows[...] = squares.sum(1)
+    sums.columns[...] = squares.sum(0)
 
 
 def _average(old: jax.Array, new: jax.Array, axis: int) -> jax.Array:

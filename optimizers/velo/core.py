@@ -135,11 +135,12 @@ def pack_all(
         live: see ``over_tiles``.
     """
     groups = tiling.groups
-    clipped = [
-        jnp.clip(g.astype(jnp.float32), -_LARGEST_GRADIENT, _LARGEST_GRADIENT) for g in grads
-    ]
     packed_params = [group.pack(params) for group in groups]
-    packed_grads = [group.pack(clipped) for group in groups]
+    if any(group.pallas for group in groups):  # one operation for all tensors
+        packed_grads = [_clip(group.pack(grads)) for group in groups]
+    else:  # on a CPU it costs nothing in the copy of each tensor
+        clipped = [_clip(g) for g in grads]
+        packed_grads = [group.pack(clipped) for group in groups]
     updated = [
         accumulators.accumulate(*one, live)
         for one in zip(groups, averages, packed_grads, packed_params, strict=True)
@@ -151,6 +152,10 @@ def pack_all(
             packed_grads, packed_params, updated, factors, strict=True
         )
     ]
+
+
+def _clip(x: jax.Array) -> jax.Array:
+    return jnp.clip(x.astype(jnp.float32), -_LARGEST_GRADIENT, _LARGEST_GRADIENT)
 
 
 def changes(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ from timetrial.framework.paths import UserPath
 from timetrial.framework.ranges import check
 from timetrial.framework.spaces import Range, Space
 from timetrial.optimizers.velo import accumulation_steps, velo
+from timetrial.optimizers.velo.tiling.kernels import KERNELS
 from timetrial.optimizers.velo.weights import (
     Weights,
     WeightsError,
@@ -176,7 +178,22 @@ def _make(settings: VeloFeedSettings, horizon: Horizon) -> optax.GradientTransfo
         meta_params=load(settings.weights).meta_params,
         weight_decay=settings.weight_decay,
         max_training_steps=settings.max_training_steps,
+        kernels=chosen_kernels(),
     )
+
+
+def chosen_kernels() -> str:
+    """``kernels`` of ``velo``, from the environment variable TIMETRIAL_KERNELS; else ``plain``.
+
+    No setting: results differ by float error, so it does not belong to the identity of a run.
+
+    Raises:
+        UserError: another word.
+    """
+    found = os.environ.get("TIMETRIAL_KERNELS") or "plain"
+    if found not in KERNELS:
+        raise UserError(f"TIMETRIAL_KERNELS: expected {', '.join(KERNELS)}, got {found!r}")
+    return found
 
 
 def notes(settings: VeloFeedSettings, horizon: Horizon) -> Mapping[str, str]:
@@ -190,6 +207,8 @@ def notes(settings: VeloFeedSettings, horizon: Horizon) -> Mapping[str, str]:
         "velo.accumulation_steps": str(merged),
         **_origin(settings.weights).tags(),
     }
+    if chosen_kernels() != "plain":
+        tags["velo.kernels"] = chosen_kernels()
     if merged > 1:
         tags["warning"] = (
             f"VeLO is built for {steps} steps, more than max_training_steps = "

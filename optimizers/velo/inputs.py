@@ -118,6 +118,7 @@ def second_moments(group: Group, packed: Packed, live: jax.Array) -> jax.Array:
         (packed.grads, packed.averages.momentum, scale_sources(group, packed), masks),
         chunk=group.chunk,
         live=live,
+        kernel=_scaled_kernel if group.pallas else None,
     )
     direct = mean(group, packed.sums.inputs)
     scaled = mean(group, more)
@@ -148,6 +149,34 @@ def _scaled_tiles(state: tuple[()], inputs: tuple[Any, ...]) -> tuple[tuple[()],
         squares += [jnp.where(mask, diagonal**2, 0.0)]
         squares += [jnp.where(mask, jax.lax.rsqrt(diagonal + 1e-8) ** 2, 0.0)]
     return state, jnp.concatenate([x.sum((2, 3)) for x in squares], 1)
+
+
+def scale(sources: tuple[Any, ...], i: int) -> tuple[jax.Array, jax.Array]:
+    """Part i of ``scales`` in a Pallas kernel, (rows, columns), from references to one tile."""
+    if len(sources) == 1:
+        diagonal = sources[0][i]
+        return jax.lax.rsqrt(jnp.maximum(diagonal + 1e-9, 1e-9)), jax.lax.rsqrt(diagonal)
+    rows, columns = sources
+    both = rows[i][:, None] * columns[i][None, :]
+    return both, both
+
+
+def _scaled_kernel(state: Any, inputs: Any, new: Any, sums: Any) -> None:
+    """The Pallas kernel of ``_scaled_tiles``; its arguments are references to one tile."""
+    del state, new
+    grads, momentum, sources, (rows, columns) = inputs
+    g = grads[...]
+    for i in range(3):
+        gradient, of_momentum = scale(sources, i)
+        squares = [(g * gradient) ** 2, (momentum[i] * of_momentum) ** 2]
+        if len(sources) == 1:
+            across = jax.lax.broadcasted_iota(jnp.int32, g.shape, 1)
+            mask = (across < columns[...]) & (rows[...] > 0)
+            diagonal = sources[0][i]
+            squares += [jnp.where(mask, diagonal**2, 0.0)]
+            squares += [jnp.where(mask, jax.lax.rsqrt(diagonal + 1e-8) ** 2, 0.0)]
+        for j, x in enumerate(squares):
+            sums[3 * j + i] = x.sum(0).sum(0)
 
 
 def _factor_moments(group: Group, state: FactoredState) -> list[jax.Array]:

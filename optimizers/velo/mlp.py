@@ -12,15 +12,16 @@ https://arxiv.org/abs/2211.09760.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from timetrial.optimizers.velo.accumulators import TensorState, VectorState
-from timetrial.optimizers.velo.inputs import Packed, scale_sources, scales
-from timetrial.optimizers.velo.layout import MLP_WIDTH
+from timetrial.optimizers.velo.inputs import Packed, scale, scale_sources, scales
+from timetrial.optimizers.velo.layout import MLP_OUTPUTS, MLP_WIDTH
 from timetrial.optimizers.velo.network import MlpWeights
 from timetrial.optimizers.velo.tiling.chunks import over_tiles
 from timetrial.optimizers.velo.tiling.lines import beside_tiles
@@ -28,7 +29,29 @@ from timetrial.optimizers.velo.tiling.tiles import Blocks, Group
 
 _STEP = 1e-3
 _EXPONENT = 1e-3
+_B0, _W1, _B1, _W2, _B2, _SIZE = np.cumsum([120, 4, 16, 4, 12, 3]).tolist()
+"""Places in ``flat``, the numbers of one tensor, of which the first are the 30 x 4 of layer 0."""
+
 _ROW, _COLUMN, _RS_ROW, _RS_COLUMN = (slice(i, i + 3) for i in (15, 18, 21, 24))
+
+Weight = Callable[[int], jax.Array]
+
+
+class Elements(NamedTuple):
+    """What the network sees of some elements of tensors, all of one shape.
+
+    Attributes:
+        params, grads, rms: before the step; the gradient clipped; the new average of its square.
+        momentum: three averages of the gradient.
+        gradient_scales, momentum_scales: three factors each; see ``scales``.
+    """
+
+    params: jax.Array
+    grads: jax.Array
+    momentum: Sequence[jax.Array]
+    rms: jax.Array
+    gradient_scales: Sequence[jax.Array]
+    momentum_scales: Sequence[jax.Array]
 
 
 def changes(
@@ -63,45 +86,85 @@ def changes(
         _offset_sources(group, packed.averages, w0),
         jnp.take(flat, group.tensor, axis=0),
     )
-    made, _ = over_tiles(_change_tiles, packed.params, inputs, chunk=group.chunk, live=live)
+    made, _ = over_tiles(
+        _change_tiles,
+        packed.params,
+        inputs,
+        chunk=group.chunk,
+        live=live,
+        kernel=_change_kernel if group.pallas else None,
+    )
     return made
 
 
 def _change_tiles(params: jax.Array, inputs: tuple[Any, ...]) -> tuple[jax.Array, tuple[()]]:
     grads, momentum, rms, sources, offset_sources, flat = inputs
-    parts = jnp.split(flat, np.cumsum([120, 4, 16, 4, 12, 3]), axis=1)
-    shapes = [(30, 4), (4,), (4, 4), (4,), (4, 3), (3,), ()]
-    w0, b0, w1, b1, w2, b2, step_size = (
-        p.reshape(-1, *shape)[..., None, None] for p, shape in zip(parts, shapes, strict=True)
-    )
     gradient, of_momentum = scales(sources)
-    root = jax.lax.rsqrt(rms + 1e-6)
-    clipped = jnp.clip(grads, -0.1, 0.1)
+    w0 = flat[:, :120].reshape(-1, 30, 4)[..., None, None]
+    step = _step(
+        Elements(params, grads, _decays(momentum), rms, _decays(gradient), _decays(of_momentum)),
+        _offsets(offset_sources, w0),
+        lambda i: flat[:, i, None, None],
+    )
+    return (params - step) - params, ()
+
+
+def _decays(x: jax.Array) -> list[jax.Array]:
+    return [x[:, i] for i in range(3)]
+
+
+def _change_kernel(state: Any, inputs: Any, new: Any, found: Any) -> None:
+    """The Pallas kernel of ``_change_tiles``; its arguments are references to one tile."""
+    del found
+    grads, momentum, rms, sources, offset_sources, flat = inputs
+    params = state[...]
+    gradient, of_momentum = zip(*(scale(sources, i) for i in range(3)), strict=True)
+    step = _step(
+        Elements(
+            params, grads[...], [momentum[i] for i in range(3)], rms[...], gradient, of_momentum
+        ),
+        _kernel_offsets(offset_sources, flat),
+        lambda i: flat[i],
+    )
+    new[...] = (params - step) - params
+
+
+def _step(x: Elements, offsets: Sequence[jax.Array], weight: Weight) -> jax.Array:
+    """Runs the network on some elements.
+
+    Args:
+        x: the elements.
+        offsets: part of row and column inputs in each unit of the first layer.
+        weight: maps the place of a number in ``flat`` to that number, to be broadcast.
+    """
+    root = jax.lax.rsqrt(x.rms + 1e-6)
+    clipped = jnp.clip(x.grads, -0.1, 0.1)
 
     def hidden(h: int, offset: jax.Array) -> jax.Array:
         """Unit h of the first layer; factors that inputs share are taken out of the sums."""
-        w = w0[:, :, h]
-        y = offset + b0[:, h] + clipped * w[:, 1] + params * w[:, 2]
-        y = y + rms * w[:, 6] + root * w[:, 10]
-        factor = w[:, 0] + root * w[:, 14]
-        for i in range(3):
-            factor = factor + gradient[:, i] * w[:, 11 + i]
-            per_momentum = w[:, 3 + i] + root * w[:, 7 + i] + of_momentum[:, i] * w[:, 27 + i]
-            y = y + momentum[:, i] * per_momentum
-        return jax.nn.relu(y + grads * factor)
 
-    def affine(x: list[jax.Array], weight: jax.Array, bias: jax.Array, unit: int) -> jax.Array:
-        y = bias[:, unit]
+        def w(i: int) -> jax.Array:
+            return weight(MLP_WIDTH * i + h)
+
+        y = offset + weight(_B0 + h) + clipped * w(1) + x.params * w(2)
+        y = y + x.rms * w(6) + root * w(10)
+        factor = w(0) + root * w(14)
+        for i in range(3):
+            factor = factor + x.gradient_scales[i] * w(11 + i)
+            per_momentum = w(3 + i) + root * w(7 + i) + x.momentum_scales[i] * w(27 + i)
+            y = y + x.momentum[i] * per_momentum
+        return jax.nn.relu(y + x.grads * factor)
+
+    def affine(x: list[jax.Array], first: int, bias: int, width: int, unit: int) -> jax.Array:
+        y = weight(bias + unit)
         for k, z in enumerate(x):
-            y = y + z * weight[:, k, unit]
+            y = y + z * weight(first + width * k + unit)
         return y
 
-    offsets = _offsets(offset_sources, w0)
-    x = [hidden(h, offset) for h, offset in enumerate(offsets)]
-    x = [jax.nn.relu(affine(x, w1, b1, unit)) for unit in range(MLP_WIDTH)]
-    direction, magnitude = (affine(x, w2, b2, unit) for unit in range(2))
-    step = step_size * (direction * jnp.exp(_EXPONENT * magnitude))
-    return (params - step) - params, ()
+    units = [hidden(h, offset) for h, offset in enumerate(offsets)]
+    units = [jax.nn.relu(affine(units, _W1, _B1, MLP_WIDTH, unit)) for unit in range(MLP_WIDTH)]
+    direction, magnitude = (affine(units, _W2, _B2, MLP_OUTPUTS, unit) for unit in range(2))
+    return weight(_SIZE) * (direction * jnp.exp(_EXPONENT * magnitude))
 
 
 def _offset_sources(group: Group, state: TensorState, w0: jax.Array) -> tuple[jax.Array, ...]:
@@ -132,3 +195,23 @@ def _offsets(sources: tuple[jax.Array, ...], w0: jax.Array) -> list[jax.Array]:
     root = jax.lax.rsqrt(diagonal + 1e-8)
     direct, inverse = w0[:, _ROW] + w0[:, _COLUMN], w0[:, _RS_ROW] + w0[:, _RS_COLUMN]
     return [(diagonal * direct[:, :, h] + root * inverse[:, :, h]).sum(1) for h in range(MLP_WIDTH)]
+
+
+def _kernel_offsets(sources: tuple[Any, ...], flat: Any) -> list[jax.Array]:
+    """``_offsets`` in a Pallas kernel, (rows, columns), from references to one tile."""
+    if len(sources) == 2:
+        rows, columns = sources
+        return [rows[h][:, None] + columns[h][None, :] for h in range(MLP_WIDTH)]
+    (diagonal,) = sources
+
+    def offset(h: int) -> jax.Array:
+        total = jnp.zeros(diagonal.shape[1:], jnp.float32)
+        for i in range(3):
+            row, column, rs_row, rs_column = (
+                flat[MLP_WIDTH * (s.start + i) + h] for s in (_ROW, _COLUMN, _RS_ROW, _RS_COLUMN)
+            )
+            root = jax.lax.rsqrt(diagonal[i] + 1e-8)
+            total = total + (diagonal[i] * (row + column) + root * (rs_row + rs_column))
+        return total
+
+    return [offset(h) for h in range(MLP_WIDTH)]

@@ -23,6 +23,11 @@ to twice the largest mean, as any outlier is). A NaN gradient makes its tensor N
 and all tensors at the next. Stop the run when the loss is not finite. Gradients are clipped to
 [-1000, 1000].
 
+**Kernels.** With ``kernels="auto"`` Pallas kernels read the tiles on a single NVIDIA GPU where they
+compile; plain XLA does elsewhere and where the weights are traced. ``plain`` forbids kernels, which
+have no derivative; ``pallas`` demands them, interpreted and slow on a CPU. Results differ by float
+error; the state does not depend on the choice.
+
 **State.** Only the averages grow with the model: 4 float32 per parameter (5 to 7 for vectors). They
 are stored as tiles (see ``tiling``) whose number and order depend on all the shapes;
 ``tensor_averages`` gives them by tensor. Leaves without elements stay as they are.
@@ -46,6 +51,7 @@ from timetrial.optimizers import calls
 from timetrial.optimizers.velo import core
 from timetrial.optimizers.velo.loss_features import LossState, init_loss_state, update_loss_state
 from timetrial.optimizers.velo.network import MetaParameters, read_meta_parameters
+from timetrial.optimizers.velo.tiling.kernels import check_choice, chosen
 from timetrial.optimizers.velo.tiling.tiles import Tiling, make_tiling
 
 PyTree = Any
@@ -101,6 +107,7 @@ def velo(
     meta_params: Mapping[str, Any],
     weight_decay: float = 0.0,
     max_training_steps: int = MAX_TRAINING_STEPS,
+    kernels: str = "plain",
 ) -> optax.GradientTransformationExtraArgs:
     """The learned optimizer VeLO; the module's docstring describes it.
 
@@ -117,6 +124,7 @@ def velo(
             is built inside a function that is differentiated or vmapped over them.
         weight_decay: w >= 0.
         max_training_steps: updates above which gradients are accumulated, >= 1.
+        kernels: auto, plain or pallas.
 
     Raises:
         ValueError: an argument is out of range.
@@ -124,8 +132,8 @@ def velo(
     """
     steps = {"num_steps": num_steps, "max_training_steps": max_training_steps}
     calls.check_numbers("velo", weight_decay, **steps)
-    theta = read_meta_parameters(meta_params)
-    merged = accumulation_steps(num_steps, max_training_steps)
+    check_choice(kernels)
+    theta, merged = read_meta_parameters(meta_params), accumulation_steps(**steps)
 
     def update(
         grads: PyTree,
@@ -134,17 +142,15 @@ def velo(
         *,
         value: Any = None,
         remaining_fraction: Any = None,
-        **extra: Any,
+        **_: Any,
     ) -> tuple[PyTree, VeloState]:
-        del extra
         call = calls.read_call("velo", grads, params, value, weight_decay, remaining_fraction)
-        changes, state = _accumulated(theta, merged, state, call)
-        updates = [calls.rounded(x, change) for x, change in zip(call.params, changes, strict=True)]
+        changes, state = _accumulated(theta, chosen(kernels, theta), merged, state, call)
+        updates = [calls.rounded(*both) for both in zip(call.params, changes, strict=True)]
         return jax.tree.unflatten(jax.tree.structure(params), updates), state
 
-    return optax.GradientTransformationExtraArgs(
-        functools.partial(_init, theta, num_steps // merged, merged > 1), update
-    )
+    init = functools.partial(_init, theta, num_steps // merged, merged > 1)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _init(theta: MetaParameters, num_steps: int, accumulates: bool, params: PyTree) -> VeloState:
@@ -181,10 +187,10 @@ def tensor_averages(state: VeloState, params: PyTree) -> PyTree:
 
 
 def _update_once(
-    theta: MetaParameters, state: VeloState, call: calls.Call
+    theta: MetaParameters, pallas: bool, state: VeloState, call: calls.Call
 ) -> tuple[list[jax.Array], VeloState]:
     """One update of the network itself; float32 changes of all leaves."""
-    tiling = _tiling(call.params)
+    tiling = _tiling(call.params, pallas)
     if call.remaining is None:
         fraction = state.updates.astype(jnp.float32) / state.num_steps.astype(jnp.float32)
     else:
@@ -202,19 +208,19 @@ def _update_once(
 
 
 def _accumulated(
-    theta: MetaParameters, merged: int, state: VeloState, call: calls.Call
+    theta: MetaParameters, pallas: bool, merged: int, state: VeloState, call: calls.Call
 ) -> tuple[list[jax.Array], VeloState]:
     """Updates at every ``merged``-th call, with the means of gradients and losses since."""
     waiting = state.accumulator
     if waiting is None:
-        return _update_once(theta, state, call)
+        return _update_once(theta, pallas, state, call)
     held, treedef = jax.tree.flatten(waiting.grads)
     sums = [a + g.astype(jnp.float32) for a, g in zip(held, call.grads, strict=True)]
     total = waiting.loss + call.loss
 
     def apply() -> tuple[list[jax.Array], VeloState]:
         means = call._replace(grads=[a / merged for a in sums], loss=total / merged)
-        steps, new = _update_once(theta, state, means)
+        steps, new = _update_once(theta, pallas, state, means)
         return steps, new._replace(accumulator=jax.tree.map(jnp.zeros_like, waiting))
 
     def wait() -> tuple[list[jax.Array], VeloState]:
@@ -226,5 +232,5 @@ def _accumulated(
     return made
 
 
-def _tiling(leaves: Sequence[Any]) -> Tiling:
-    return make_tiling(tuple(jnp.shape(leaf) for leaf in leaves))
+def _tiling(leaves: Sequence[Any], pallas: bool = False) -> Tiling:
+    return make_tiling(tuple(jnp.shape(leaf) for leaf in leaves), pallas=pallas)

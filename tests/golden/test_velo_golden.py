@@ -61,15 +61,11 @@ class Case:
             errors.append(worst / displacement if displacement > 0 else worst)
         return float(np.max(errors))
 
-    def transformation(self) -> optax.GradientTransformationExtraArgs:
-        if self.meta["kind"] == "hyperv2":
-            return velo(self.meta["num_steps"], meta_params=self.weights, max_training_steps=10**9)
-        return velo(
-            self.meta["num_steps"],
-            meta_params=self.weights,
-            weight_decay=self.meta["weight_decay"],
-            max_training_steps=self.meta["max_training_steps"],
-        )
+    def transformation(self, kernels: str) -> optax.GradientTransformationExtraArgs:
+        more: dict[str, Any] = {"max_training_steps": 10**9}
+        if self.meta["kind"] != "hyperv2":
+            more = {key: self.meta[key] for key in ("weight_decay", "max_training_steps")}
+        return velo(self.meta["num_steps"], meta_params=self.weights, kernels=kernels, **more)
 
 
 def cases(*kinds: str) -> list[Any]:
@@ -78,6 +74,16 @@ def cases(*kinds: str) -> list[Any]:
         meta = json.loads(np.load(file)["meta_json"].tobytes())
         if not kinds or meta["kind"] in kinds:
             found.append(pytest.param(file, id=file.stem))
+    return found
+
+
+def both_ways(*kinds: str) -> list[Any]:
+    """Every file with plain XLA, and with Pallas kernels, which a CPU interprets."""
+    found = []
+    for file in cases(*kinds):
+        slow = () if file.id.startswith("case2") else pytest.mark.slow
+        found.append(pytest.param(*file.values, "plain", id=f"{file.id}-plain"))
+        found.append(pytest.param(*file.values, "pallas", id=f"{file.id}-pallas", marks=slow))
     return found
 
 
@@ -97,11 +103,11 @@ def test_the_weights_are_those_of_the_file(file):
         assert total == pytest.approx(case.meta["theta_checksum"]["sum"], rel=1e-9)
 
 
-@pytest.mark.parametrize("file", cases())
-def test_end_to_end(file):
+@pytest.mark.parametrize(("file", "kernels"), both_ways())
+def test_end_to_end(file, kernels):
     case = Case(file)
     tolerance = 2e-3 if case.meta["num_steps"] <= 2000 else 1e-1
-    tx = case.transformation()
+    tx = case.transformation(kernels)
     params, state = case.params, tx.init(case.params)
     update = jax.jit(lambda g, s, p, loss: tx.update(g, s, p, value=loss))
     for t in range(case.length):
@@ -149,11 +155,12 @@ def compare_state(case: Case, state: Any, params: Any, tolerance: float) -> None
         np.testing.assert_allclose(value, case[f"final_loss_buffer/{name}"], rtol=tolerance)
 
 
-@pytest.mark.parametrize("file", cases("hyperv2"))
-def test_with_the_loss_features_of_the_file(file):
+@pytest.mark.parametrize(("file", "kernels"), both_ways("hyperv2"))
+def test_with_the_loss_features_of_the_file(file, kernels):
     case = Case(file)
     theta = network.read_meta_parameters(case.weights)
-    plan = tiles.make_tiling(tuple(case.params[n].shape for n in case.names))
+    shapes = tuple(case.params[n].shape for n in case.names)
+    plan = tiles.make_tiling(shapes, pallas=kernels == "pallas")
     state = core.init_state(theta, plan)
     leaves = [case.params[n] for n in case.names]
     update = jax.jit(

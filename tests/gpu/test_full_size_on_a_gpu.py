@@ -69,8 +69,9 @@ def test_bfloat16_is_close_to_float32(name: str):
     assert cosine > 0.98
 
 
-def test_every_update_of_velo_on_the_device_is_that_of_the_cpu(monkeypatch):
-    """The device takes all tiles at once, the CPU a few at a time."""
+@pytest.mark.parametrize("kernels", ["plain", "pallas"])
+def test_every_update_of_velo_on_the_device_is_that_of_the_cpu(monkeypatch, kernels: str):
+    """The device takes all tiles at once or runs Pallas kernels, the CPU takes a few at a time."""
     shapes = {"table": (300, 64), "kernel": (3, 3, 8, 16), "bias": (16,), "scale": ()}
     rng = np.random.default_rng(0)
     params, grads = (
@@ -81,9 +82,9 @@ def test_every_update_of_velo_on_the_device_is_that_of_the_cpu(monkeypatch):
         for _ in range(2)
     )
 
-    def changed(backend: str, device: jax.Device) -> dict[str, np.ndarray]:
+    def changed(backend: str, device: jax.Device, kernels: str) -> dict[str, np.ndarray]:
         monkeypatch.setattr(jax, "default_backend", lambda: backend)
-        tx = velo(100, meta_params=cases.random_weights(32, 16))
+        tx = velo(100, meta_params=cases.random_weights(32, 16), kernels=kernels)
         with jax.default_device(device), jax.default_matmul_precision("float32"):
             now = jax.tree.map(jnp.asarray, params)
             state = tx.init(now)
@@ -93,8 +94,9 @@ def test_every_update_of_velo_on_the_device_is_that_of_the_cpu(monkeypatch):
                 now = jax.tree.map(jnp.add, now, changes)
         return {key: np.asarray(now[key]) - params[key] for key in params}
 
-    cpu = changed("cpu", jax.devices("cpu")[0])
-    device = changed("gpu", jax.local_devices()[0])
+    cpu = changed("cpu", jax.devices("cpu")[0], "plain")
+    interpreted = DRY and kernels == "pallas"
+    device = changed("cpu" if interpreted else "gpu", jax.local_devices()[0], kernels)
     for key in shapes:
         assert np.abs(cpu[key]).max() > 0
         np.testing.assert_allclose(

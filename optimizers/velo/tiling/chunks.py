@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
+from timetrial.optimizers.velo.tiling.kernels import Kernel, launch
+
 PyTree = Any
 State = TypeVar("State")
 Found = TypeVar("Found")
@@ -26,6 +28,7 @@ def over_tiles(
     *,
     chunk: int,
     live: jax.Array,
+    kernel: Kernel | None = None,
 ) -> tuple[State, Found]:
     """Applies a function that treats every tile by itself.
 
@@ -36,10 +39,13 @@ def over_tiles(
         inputs: arrays to read.
         chunk: tiles to take at a time on a CPU; divides their number.
         live: scalar bool, always true, which the compiler cannot prove.
+        kernel: Pallas kernel of the same function, used instead of it.
 
     Returns:
         The new state and the further results of all tiles.
     """
+    if kernel is not None:
+        return launch(kernel, state, inputs, jax.eval_shape(function, state, inputs)[1])
     tiles = jax.tree.leaves((state, inputs))[0].shape[0]
     if jax.default_backend() != "cpu":
         made: tuple[State, Found] = jax.lax.optimization_barrier(function(state, inputs))

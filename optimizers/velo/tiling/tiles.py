@@ -75,6 +75,7 @@ class Group:
         sizes: (tensors,) number of elements.
         chunk: tiles that a CPU works on together; it divides the number of tiles, to which empty
             ones are added at the end.
+        pallas: whether Pallas kernels work on the tiles.
         tensor: (tiles,) tensor of each tile, counted within the group.
         rows, columns: (tiles,) size of the part inside the matrix, 0 for empty tiles.
         sum_tensor: sums over the tiles of the same tensor.
@@ -87,6 +88,7 @@ class Group:
     swapped: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
     sizes: Indices
     chunk: int
+    pallas: bool
     tensor: Indices
     rows: Indices
     columns: Indices
@@ -112,6 +114,8 @@ class Group:
             flat = [leaves[v.leaf].astype(jnp.float32).reshape(-1) for v in self.views]
             index = self._flat_index()
             return jnp.take(jnp.concatenate(flat), index, mode="fill", fill_value=0)
+        if self.pallas:
+            return self._concatenated(leaves)
         out = jnp.zeros((self.tiles, *self.tile), jnp.float32)
         first = 0
         for v in self.views:
@@ -119,6 +123,12 @@ class Group:
             out = jax.lax.dynamic_update_slice_in_dim(out, x, first, 0)
             first += x.shape[0]
         return out
+
+    def _concatenated(self, leaves: Sequence[jax.Array]) -> jax.Array:
+        """The same in one operation, which is one kernel of a GPU."""
+        cut = [v.cut(leaves[v.leaf].astype(jnp.float32), self.tile) for v in self.views]
+        empty = jnp.zeros((self.tiles - sum(len(x) for x in cut), *self.tile), jnp.float32)
+        return jnp.concatenate([*cut, empty])
 
     def _flat_index(self) -> Indices:
         """Index of every tile element in the vectors laid end to end; past the end for padding."""
@@ -162,6 +172,7 @@ def make_tiling(
     shapes: tuple[Shape, ...],
     matrix_tiles: tuple[Shape, ...] = MATRIX_TILES,
     vector_tile: Shape = VECTOR_TILE,
+    pallas: bool = False,
 ) -> Tiling:
     """Chooses the storage of tensors of the given shapes.
 
@@ -169,17 +180,19 @@ def make_tiling(
         shapes: of the tensors, in order of leaves.
         matrix_tiles: tile shapes to choose from.
         vector_tile: tile shape of vectors, (1, any).
+        pallas: let Pallas kernels work on the tiles; the sides of tiles must be powers of two.
     """
+    group_of = functools.partial(_group, pallas=pallas)
     views = [view(leaf, shape) for leaf, shape in enumerate(shapes) if math.prod(shape) > 0]
     vectors = [v for v in views if len(v.shape) < 2]
     matrices = [v for v in views if len(v.shape) >= 2]
-    groups = [_group(vectors, vector_tile, factored=False)] if vectors else []
+    groups = [group_of(vectors, vector_tile, factored=False)] if vectors else []
     together = [v for v in matrices if not _divisible(v)]
     for tile, members in _assign(together, matrix_tiles).items():
-        groups.append(_group(members, tile, factored=True))
+        groups.append(group_of(members, tile, factored=True))
     for v in filter(_divisible, matrices):
         tile = min(matrix_tiles, key=functools.partial(_cost, v))
-        groups.append(_group([v], tile, factored=True))
+        groups.append(group_of([v], tile, factored=True))
     leaves = np.array([v.leaf for g in groups for v in g.views], np.int32)
     position = np.argsort(leaves).astype(np.int32)
     rank = np.argsort(position).astype(np.int32)
@@ -220,7 +233,7 @@ def _assign(
     return assigned
 
 
-def _group(views: Sequence[TensorView], tile: Shape, *, factored: bool) -> Group:
+def _group(views: Sequence[TensorView], tile: Shape, *, factored: bool, pallas: bool) -> Group:
     where = [
         (i, b, r, c)
         for i, v in enumerate(views)
@@ -250,6 +263,7 @@ def _group(views: Sequence[TensorView], tile: Shape, *, factored: bool) -> Group
         swapped=np.array([v.swapped for v in views]),
         sizes=np.array([math.prod(v.shape) for v in views], np.int32),
         chunk=chunk,
+        pallas=pallas,
         tensor=padded(tensor),
         rows=padded(rows),
         columns=padded(columns),
