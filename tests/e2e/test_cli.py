@@ -382,7 +382,7 @@ def test_an_ignored_hangup_stays_ignored(tmp_path: Path):
     assert run_python(code, "list", cwd=tmp_path).code == 0
 
 
-CONTINUES = {"train", "bench", "data", "tune", "metatrain", "fetch", "sync", "replay"}
+CONTINUES = {"train", "bench", "worker", "data", "tune", "metatrain", "fetch", "sync", "replay"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -35,6 +35,7 @@ OWN_TAGS |= {
     schema.STARTED_MS,
     schema.ENDED_MS,
     schema.END_TAGS,
+    schema.COMPILE_SOURCES,
     schema.GIT_COMMIT,  # of the code, which may be committed meanwhile
     schema.GIT_DIRTY,
     "mlflow.runName",
