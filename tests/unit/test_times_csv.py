@@ -207,3 +207,10 @@ def test_bad_files_of_targets_are_refused(tmp_path: Path, name: str, text: str):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match="targets"):
         named_targets(str(tmp_path / name))
+
+
+def test_a_wide_table_with_both_names_takes_the_submission(tmp_path: Path):
+    path = tmp_path / "times.csv"
+    path.write_text("submission,optimizer,a\nx,adam,3\ny,adam,5\n")
+    source = records_from_times(path)
+    assert [(run.optimizer, run.workload) for run in source.records] == [("x", "a"), ("y", "a")]

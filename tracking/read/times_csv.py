@@ -92,8 +92,10 @@ def _long(table: pd.DataFrame) -> pd.DataFrame:
     workloads = [name for name in table if name not in (*names, "score")]
     if not names or not workloads or {"workload", "value"} & set(table):
         return table
-    long = table.rename(columns={names[0]: "optimizer"}).melt(
-        "optimizer", workloads, var_name="workload", ignore_index=False
+    long = (
+        table.drop(columns=names[1:])
+        .rename(columns={names[0]: "optimizer"})
+        .melt("optimizer", workloads, var_name="workload", ignore_index=False)
     )
     return long[long["value"].str.strip() != ""].sort_index(kind="stable")
 
