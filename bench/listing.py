@@ -35,7 +35,7 @@ from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.weights import PUBLISHED, is_fetched
 from timetrial.workloads import WORKLOADS
 
-_REGISTRIES: tuple[Registry[Any], ...] = (WORKLOADS, OPTIMIZERS, LAUNCHERS)
+_REGISTRIES: tuple[Registry[Any], ...] = (LAUNCHERS, WORKLOADS, OPTIMIZERS)
 
 Lines = Sequence[Sequence[str]]
 """Rows of a table without rules: name first, text last."""

@@ -45,6 +45,12 @@ def pytest_runtest_setup(item: Any) -> None:
     mlflow_tables.install()
 
 
+def pytest_runtest_teardown(item: Any, nextitem: Any) -> None:
+    """Forgets a store that MLflow has put into the environment, before the next file."""
+    if nextitem is None or nextitem.path != item.path:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 def pytest_unconfigure(config: Any) -> None:
     """Removes the compiled programs of this session."""
     if hasattr(config, "compiled"):

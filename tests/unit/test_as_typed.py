@@ -273,7 +273,7 @@ def test_a_configuration_that_was_recorded_by_an_earlier_version_reads_back(tmp_
     written = configuration.to_yaml(config)
     assert written.partition("optimizer:")[0] == RECORDED.partition("optimizer:")[0]
     later = "train:\n  microbatches: 1\n  devices: null\n  shard: auto\n"
-    saving = "  checkpoint_minutes: 10.0\n  final_checkpoint: true\n"
+    saving = "  queue: null\n  checkpoint_minutes: 10.0\n  final_checkpoint: true\n"
     assert later in written
     assert saving in written
     written = written.replace(saving, "")

@@ -93,9 +93,9 @@ def suggestions(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> list[dict[s
     monkeypatch.setattr(StudyPlan, "minimized", True)
     database = open_storage("sqlite:///studies.db", 15)
     study = ledger.open_study(plan, database)
-    ledger.settle(study, database, plan)
     found = []
     for _ in range(plan.trials):
+        ledger.settle(study, database, plan)
         claimed = ledger.claim(study, database, plan)
         assert claimed is not None
         found.append(ledger.suggested(claimed, plan))
