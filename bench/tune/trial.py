@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
+from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
 from timetrial.bench.claims import TakenError
@@ -85,20 +86,29 @@ def make_trial(
         text = f"{ledger.ERROR}: {reason_of(error)}"
     finally:
         with held():
-            tell(claimed, study, ending, value, text)
+            tell(claimed, study, database, ending, value, text)
         if text.partition(":")[0] != ledger.INTERRUPTED:
             tidy(plan.config, directory)
     return text
 
 
 def tell(
-    claimed: Claimed, study: optuna.Study, ending: TrialState, value: float | None, text: str
+    claimed: Claimed,
+    study: optuna.Study,
+    database: Database,
+    ending: TrialState,
+    value: float | None,
+    text: str,
 ) -> None:
     """Ends a trial in the storage; its outcome, if its state is ambiguous, is written first."""
     try:
         if ending is TrialState.FAIL or text == ledger.DIVERGED:
             claimed.trial.set_user_attr(ledger.OUTCOME, masked(text)[:2000])
-        study.tell(claimed.trial, value, state=ending)
+        if ending is TrialState.PRUNED or isinstance(study.sampler, TPESampler):
+            study.tell(claimed.trial, value, state=ending)  # optuna completes it, and its sampler
+        else:
+            values = None if value is None else [value]
+            database.storage.set_trial_state_values(claimed.trial_id, ending, values)
     except (ValueError, RuntimeError) as error:
         # So many heartbeats were missed that another worker claimed the point.
         _log.warning("trial %s has been given to another worker: %s", claimed.trial.number, error)
