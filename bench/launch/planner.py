@@ -99,7 +99,9 @@ class Planner:
 
     def _look_up_budgets(self) -> None:
         for workload in self.without_budget():
-            self._seconds[workload] = time_budget(self.suite, self._tracking, workload, self._store)
+            self._seconds[workload] = time_budget(
+                self.suite, self._tracking, workload, self._store, self._pool
+            )
 
     def _plan_identity(self) -> str:
         """Identity of what the runs are planned from; the same on every machine."""
