@@ -33,6 +33,7 @@ from timetrial.framework.callbacks import Watch
 from timetrial.framework.config import RunConfig
 from timetrial.framework.errors import InterruptedAgain, UserError
 from timetrial.framework.hosts import Hosts
+from timetrial.framework.overrides import split_off
 from timetrial.framework.signals import noted
 
 PATIENCE_SECONDS = 300
@@ -55,9 +56,8 @@ def split(words: Sequence[str]) -> tuple[Hosts, list[str]]:
     Raises:
         ConfigError: a key is unknown or a value is out of range.
     """
-    own = [word for word in words if word.startswith("hosts.")]
-    tree = configuration.parse(own).get("hosts", {})
-    return configuration.convert(tree, Hosts, "hosts"), [w for w in words if w not in own]
+    tree, rest = split_off(words, "hosts")
+    return configuration.convert(tree, Hosts, "hosts"), rest
 
 
 def join(hosts: Hosts) -> None:

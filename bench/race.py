@@ -31,14 +31,13 @@ from timetrial.bench.report import report, ui_command_line
 from timetrial.bench.resuming import is_over, run_directory, tidy
 from timetrial.bench.suite import Suite
 from timetrial.bench.syncing import deliver_again, opened
-from timetrial.bench.workshop import Workshop, guessed_program, lacks_steps
+from timetrial.bench.workshop import Workshop, guessed_program
 from timetrial.framework import config as configuration
 from timetrial.framework.config import RunConfig, Tracking
 from timetrial.framework.errors import UserError
 from timetrial.framework.records import Row, RunRecord, RunResult
 from timetrial.framework.signals import raise_interrupted
 from timetrial.framework.types import Condition, Status
-from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.read.runs import finished_configs, load_runs
 from timetrial.tracking.record import schema
 from timetrial.tracking.store.opening import Store
@@ -251,13 +250,13 @@ def make_runs(
     tags = {schema.SUITE: course.suite.name, **(tags or {})}
     failed: list[tuple[str, str]] = []
     due = [config for config in configs if configuration.digest(config) not in course.done]
-    taken: set[str] = set()
+    known, taken = Plan(plan or configs), set[str]()
     while due:
         left = [
             config
             for config in due
             if is_made_elsewhere(course, config, taken)
-            or not make_planned_run(course, config, plan or configs, tags, failed)
+            or not make_planned_run(course, config, known, tags, failed)
         ]
         taken |= {configuration.digest(config) for config in left}
         due = [config for config in left if configuration.digest(config) not in course.done]
@@ -289,7 +288,7 @@ def is_made_elsewhere(course: Course, config: RunConfig, taken: set[str]) -> boo
 def make_planned_run(
     course: Course,
     config: RunConfig,
-    plan: Sequence[RunConfig],
+    plan: Plan,
     tags: Mapping[str, str],
     failed: list[tuple[str, str]],
 ) -> bool:
@@ -303,10 +302,8 @@ def make_planned_run(
         failed: grows by name and error of a failed run.
     """
     digest = configuration.digest(config)
-    untold = lacks_steps(OPTIMIZERS[config.optimizer.name], config)
-    trials = Plan(plan).first_trials(config) if untold else []
     try:
-        made = course.maker.make(config, tags, trials, again=course.again)
+        made = course.maker.make(config, tags, plan.first_trials(config), again=course.again)
     except TakenError:
         return False
     if made.error:

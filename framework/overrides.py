@@ -21,6 +21,17 @@ CHOICES = ("workload", "optimizer")
 _LIMITS = ("steps", "seconds", "calibration")  # of the budget; a new one replaces the others
 
 
+def split_off(words: Sequence[str], name: str) -> tuple[Tree, list[str]]:
+    """The settings ``NAME.KEY=VALUE`` as a tree, and the other words; ``NAME=X`` is its key name.
+
+    Raises:
+        ConfigError: as for ``parse``.
+    """
+    own = [word for word in words if word.startswith((f"{name}.", f"{name}="))]
+    named = [word.replace(f"{name}=", f"{name}.name=", 1) for word in own]
+    return dict(parse(named).get(name, {})), [word for word in words if word not in own]
+
+
 def parse(overrides: Sequence[str]) -> Tree:
     """Turns ``["a.b=1", "c=x"]`` into ``{"a": {"b": "1"}, "c": "x"}``; values stay texts.
 

@@ -110,6 +110,12 @@ def export_argument(parser: Parser, text: str) -> None:
     parser.add_argument("--export", type=user_file, metavar="FILE", help=text)
 
 
+def busy_argument(parser: Parser) -> None:
+    """Adds ``--busy-machine``."""
+    text = "race time budgets beside other processes; repeat no runs with suspect seconds"
+    parser.add_argument("--busy-machine", action="store_true", help=text)
+
+
 def suspect_argument(parser: Parser) -> None:
     """Adds ``--include-suspect``."""
     text = "score runs whose seconds are suspect, too"

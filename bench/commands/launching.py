@@ -14,6 +14,7 @@ from timetrial.bench.commands.command import (
     Job,
     Options,
     Parser,
+    busy_argument,
     load_checked_suite,
     require_devices,
 )
@@ -42,11 +43,7 @@ def _worker(options: Options) -> Job:
 
 
 def _worker_arguments(parser: Parser) -> None:
-    parser.add_argument(
-        "--busy-machine",
-        action="store_true",
-        help="race time budgets beside other processes; repeat no runs with suspect seconds",
-    )
+    busy_argument(parser)
     parser.add_argument("--retry-failed", action="store_true", help="make failed runs once more")
     parser.add_argument("--launched", action="store_true", help=argparse.SUPPRESS)
 

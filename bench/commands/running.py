@@ -15,6 +15,7 @@ from timetrial.bench.commands.command import (
     Job,
     Options,
     Parser,
+    busy_argument,
     check_export,
     check_price,
     export_argument,
@@ -93,11 +94,7 @@ def _bench(options: Options) -> Job:
 
 def _bench_arguments(parser: Parser) -> None:
     plan_arguments(parser, "list the runs and their costs, run nothing")
-    parser.add_argument(
-        "--busy-machine",
-        action="store_true",
-        help="race time budgets beside other processes; repeat no runs with suspect seconds",
-    )
+    busy_argument(parser)
     suspect_argument(parser)
 
 

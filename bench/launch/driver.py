@@ -74,14 +74,16 @@ def _raced(
 ) -> int:
     with queue.lock():
         store = opened(tracking)
-    pool = getattr(chosen.settings, "pool", "")
-    planner = Planner(suite, tracking, store, queue, load_pool(pool) if pool else None)
+    name = getattr(chosen.settings, "pool", "")
+    pool = load_pool(name) if name else None
+    planner = Planner(suite, tracking, store, queue, pool)
     planner.plan(again=True)
     queue.retry_failed()
-    print(headline(suite, planned(suite, tracking, store)))
+    configs = planned(suite, tracking, store, pool)
+    print(headline(suite, configs))
     print_left_out(suite)
     logs = Path(tracking.root).absolute() / "logs" / own_name(tracking.experiment)
-    with Display() as display, _following(queue, planner, display):
+    with Display() as display, _following(queue, len(configs), display):
         workers = chosen.launcher.workers or "as many"
         room = "" if chosen.launcher.workers else " as there is room for"
         display.line(f"{workers} workers{room} by launcher {chosen.name}; logs in {logs}")
@@ -119,10 +121,9 @@ def check(chosen: Chosen, suite: Suite, tracking: Tracking) -> None:
 
 
 @contextlib.contextmanager
-def _following(queue: Queue, planner: Planner, display: Display) -> Iterator[None]:
+def _following(queue: Queue, planned_runs: int, display: Display) -> Iterator[None]:
     """Shows the progress of all workers from a thread, inside its ``with`` block."""
     ended = threading.Event()
-    total = planner.total()
 
     def follow() -> None:
         shown: dict[str, int] = {}
@@ -133,8 +134,9 @@ def _following(queue: Queue, planner: Planner, display: Display) -> Iterator[Non
                 continue
             if counts != shown:
                 shown = counts
-                display.at(counts[FINISHED] + counts[FAILED], max(total, sum(counts.values())))
-                display.line(progress_text(counts, max(total, sum(counts.values()))))
+                total = max(planned_runs, sum(counts.values()))
+                display.at(counts[FINISHED] + counts[FAILED], total)
+                display.line(progress_text(counts, total))
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()

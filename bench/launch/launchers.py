@@ -16,11 +16,11 @@ from typing import Any, Protocol
 from timetrial.bench.launch.local import Local, LocalSettings
 from timetrial.bench.launch.ray import Ray, RaySettings
 from timetrial.bench.launch.slurm import Slurm, SlurmSettings
-from timetrial.framework import config as configuration
 from timetrial.framework.config import ConfigError
 from timetrial.framework.convert import convert
 from timetrial.framework.entries import Entry
 from timetrial.framework.errors import UserError
+from timetrial.framework.overrides import split_off
 from timetrial.framework.registry import Registry
 from timetrial.framework.suggestions import unknown
 
@@ -110,9 +110,7 @@ def split(words: Sequence[str]) -> tuple[Chosen, list[str]]:
         ConfigError: the name or a key is unknown, or a value is out of range.
         PluginError: a launcher of another package cannot be used.
     """
-    own = [word for word in words if word.split("=")[0].split(".")[0] == "launcher"]
-    named = [word.replace("launcher=", "launcher.name=", 1) for word in own]
-    tree = dict(configuration.parse(named).get("launcher", {}))
+    tree, rest = split_off(words, "launcher")
     name = convert(tree.pop("name", "local"), str, "launcher")
     if name not in LAUNCHERS:
         raise ConfigError(unknown("launcher", name, list(LAUNCHERS)))
@@ -124,4 +122,4 @@ def split(words: Sequence[str]) -> tuple[Chosen, list[str]]:
         raise
     except ValueError as error:
         raise ConfigError(f"launcher={name}: {error}") from error
-    return Chosen(name, settings, launcher), [word for word in words if word not in own]
+    return Chosen(name, settings, launcher), rest

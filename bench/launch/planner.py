@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 
 from timetrial.bench import suite as suites
 from timetrial.bench.launch.graph import Job, graph
@@ -89,13 +88,6 @@ class Planner:
             suites.pacemaker(self.suite, self._tracking, name) for name in self.without_budget()
         )
         return {configuration.digest(reference) for reference in references}
-
-    def total(self) -> int:
-        """Number of runs of the whole race, those included that are not known yet."""
-        known: Mapping[str, float | None] = {
-            name: seconds or 1.0 for name, seconds in self._seconds.items()
-        }
-        return len(graph(self.suite, self._tracking, known, self._pool_tag))
 
     def _look_up_budgets(self) -> None:
         for workload in self.without_budget():

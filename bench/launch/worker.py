@@ -36,6 +36,7 @@ from timetrial.bench.workshop import Workshop
 from timetrial.framework import config as configuration
 from timetrial.framework.config import RunConfig, Tracking
 from timetrial.framework.errors import Interrupted, UserError
+from timetrial.framework.overrides import split_off
 from timetrial.framework.signals import raise_interrupted
 from timetrial.framework.types import Condition
 from timetrial.tracking.read.runs import is_finished
@@ -89,9 +90,7 @@ def split(words: Sequence[str]) -> tuple[WorkerSettings, list[str]]:
     Raises:
         ConfigError: a key is unknown or a value is out of range.
     """
-    own = [word for word in words if word.startswith("worker.")]
-    tree = configuration.parse(own).get("worker", {})
-    rest = [word for word in words if word not in own]
+    tree, rest = split_off(words, "worker")
     return configuration.convert(tree, WorkerSettings, "worker"), rest
 
 
@@ -242,7 +241,7 @@ class Worker:
         return claim
 
     def _take_back(self) -> None:
-        """Takes back the runs of dead workers, at most once per heartbeat."""
+        """Takes back the runs of dead workers, at most once a second."""
         now = time.monotonic()
         if now < self._next_look:
             return
