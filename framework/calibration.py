@@ -10,11 +10,9 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from timetrial.framework.checksums import seal
 from timetrial.framework.convert import convert
 from timetrial.framework.errors import ConfigError
-from timetrial.framework.files import write_atomically
-from timetrial.framework.yaml_files import read_yaml, yaml_of
+from timetrial.framework.yaml_files import read_yaml, write_sealed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +84,7 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         f"measured with {calibration.optimizer}.\n"
         "# To use it: timetrial train workload=... optimizer=... budget.calibration=FILE\n"
     )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, seal(head + yaml_of(dataclasses.asdict(calibration))))
-    except OSError as error:
-        raise ConfigError(f"calibration {path}: cannot be written ({error.strerror})") from error
+    write_sealed(path, head, dataclasses.asdict(calibration), "calibration")
 
 
 def load_calibration(path: Path) -> Calibration:

@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
-from timetrial.framework.checksums import unsealed
+from timetrial.framework.checksums import seal, unsealed
 from timetrial.framework.errors import ConfigError
+from timetrial.framework.files import write_atomically
 
 Tree = dict[str, Any]
 """Values by key; a value is a text, a list of values or another tree."""
@@ -178,3 +179,22 @@ def yaml_of(tree: Mapping[str, Any]) -> str:
     return yaml.dump(
         dict(tree), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf")
     )
+
+
+def write_sealed(path: Path, head: str, tree: Mapping[str, Any], what: str) -> None:
+    """Writes comment lines and a tree as YAML with its checksum; creates the directory.
+
+    Args:
+        path: the file.
+        head: lines that begin with ``#``.
+        tree: nested dicts of plain values.
+        what: kind and name of the file's content, for errors.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, seal(head + yaml_of(tree)))
+    except OSError as error:
+        raise ConfigError(f"{what} {path}: cannot be written ({error.strerror})") from error

@@ -12,13 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from timetrial.framework.checksums import seal
 from timetrial.framework.convert import convert
 from timetrial.framework.errors import ConfigError
-from timetrial.framework.files import write_atomically
 from timetrial.framework.paths import user_path
 from timetrial.framework.ranges import check
-from timetrial.framework.yaml_files import read_yaml, yaml_of
+from timetrial.framework.yaml_files import read_yaml, write_sealed, yaml_of
 from timetrial.tracking.record import schema
 
 DIRECTORY: Final = Path("pools")
@@ -195,8 +193,4 @@ def save_pool(pool: Pool, path: Path) -> None:
         f"# Pool {pool.name}: machines whose seconds compare with each other.\n"
         f"# Does a machine belong to it? timetrial pool {pool.name} --check\n"
     )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, seal(head + yaml_of(dataclasses.asdict(pool))))
-    except OSError as error:
-        raise ConfigError(f"pool {path}: cannot be written ({error.strerror})") from error
+    write_sealed(path, head, dataclasses.asdict(pool), "pool")
