@@ -67,7 +67,9 @@ class Planner:
             jobs = graph(self.suite, self._tracking, self._seconds, self._pool_tag)
             self._queue.add(jobs, identity)
             done = finished_configs(self._store, self._tracking.experiment)
-            self._queue.settle(done - self._due_references())
+            due = self._due_references()
+            self._queue.settle(done - due)
+            self._queue.reopen(due, self._pool_tag)
         return True
 
     def without_budget(self) -> list[str]:

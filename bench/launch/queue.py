@@ -230,6 +230,17 @@ class Queue:
         with self.engine.begin() as connection:
             return int(connection.execute(suspects.values(state=WAITING, repeats=1)).rowcount)
 
+    def reopen(self, digests: Iterable[str], pool: str) -> None:
+        """Lets finished runs of other machines wait for those of a pool."""
+        elsewhere = sa.update(RUNS).where(
+            self._mine,
+            RUNS.c.digest.in_(list(digests)),
+            RUNS.c.state == FINISHED,
+            RUNS.c.pool != pool,
+        )
+        with self.engine.begin() as connection:
+            connection.execute(elsewhere.values(state=WAITING, pool=pool))
+
     def settle(self, digests: Iterable[str]) -> None:
         """Marks waiting runs as finished that the record has already."""
         known = list(digests)

@@ -269,12 +269,8 @@ def test_a_cancelled_race_is_saved_and_goes_on_later(call):
     assert len(numbers(runs())) == 4
 
 
-@pytest.mark.parametrize("ratio", [1.01, 1.2])
-def test_only_admitted_machines_make_the_timed_runs_of_a_pool(
-    call, ratio: float, monkeypatch: pytest.MonkeyPatch
-):
-    """Refused, a worker makes nothing of the pool, not even the reference run."""
-    Path("s.yaml").write_text(SUITE + "conditions: [step, time]\n")
+def make_pool(monkeypatch: pytest.MonkeyPatch, ratio: float) -> Pool:
+    """A pool like this machine, whose steps take ``ratio`` times as long here."""
     here = dict.fromkeys(("device_platform", "device_kind", "host_cpu"), "x")
     versions = {"python": "3", "jax": "1", "jaxlib": "1"}
     settings = {"workload.step_hint": "30", "workload.eval_every_steps": "5"}
@@ -284,6 +280,16 @@ def test_only_admitted_machines_make_the_timed_runs_of_a_pool(
     save_pool(pool, Path("pools/lab.yaml"))
     monkeypatch.setattr(admissions, "machine_tags", lambda: pool.machine)
     monkeypatch.setattr(admissions, "measured_step_seconds", lambda program: 0.01 * ratio)
+    return pool
+
+
+@pytest.mark.parametrize("ratio", [1.01, 1.2])
+def test_only_admitted_machines_make_the_timed_runs_of_a_pool(
+    call, ratio: float, monkeypatch: pytest.MonkeyPatch
+):
+    """Refused, a worker makes nothing of the pool, not even the reference run."""
+    Path("s.yaml").write_text(SUITE + "conditions: [step, time]\n")
+    pool = make_pool(monkeypatch, ratio)
     outcome = call("worker", *words(), "--busy-machine", "worker.pool=lab")
     if ratio > 1.05:
         assert outcome.code == 1
@@ -295,6 +301,22 @@ def test_only_admitted_machines_make_the_timed_runs_of_a_pool(
     assert len(numbers(found)) == 4
     assert {run.tags["pool"] for run in found} == {pool.tag}
     assert {run.tags["admission_ratio"] for run in found} == {"1.0100"}
+
+
+def test_a_reference_run_of_another_machine_sets_no_seconds_of_a_pool(
+    call, monkeypatch: pytest.MonkeyPatch
+):
+    Path("s.yaml").write_text(SUITE + "conditions: [step, time]\n")
+    alone = ["seeds=[0]", "optimizers=[heavy_ball]", "--busy-machine"]
+    assert call("worker", *words(), *alone).code == 0
+    (other,) = runs()
+    pool = make_pool(monkeypatch, ratio=1.0)
+    outcome = call("worker", *words(), "--busy-machine", "worker.pool=lab", "seeds=[0]")
+    assert outcome.code == 0, outcome.err
+    mine = [run for run in runs() if run.tags.get("pool") == pool.tag]
+    (reference,) = [run for run in mine if schema.SETS_TIME_BUDGET in run.tags]
+    told = {run.config["budget.also_seconds"] for run in mine if run is not reference}
+    assert told == {str(reference.train_seconds)} != {str(other.train_seconds)}
 
 
 def test_status_of_a_race_without_workers_says_how_to_begin(call):
