@@ -243,17 +243,14 @@ class Queue:
 
     def settle(self, digests: Iterable[str]) -> None:
         """Marks waiting runs as finished that the record has already."""
-        known = list(digests)
+        known = [{"known": digest} for digest in digests]
+        # One row each, by the primary key: with lists of digests sqlite reads all waiting runs.
+        open_ = self._update(sa.bindparam("known", type_=sa.String)).where(
+            sa.or_(RUNS.c.state == WAITING, RUNS.c.state == BLOCKED), RUNS.c.repeats == 0
+        )
         with self.engine.begin() as connection:
-            for start in range(0, len(known), 500):
-                part = known[start : start + 500]
-                open_ = sa.update(RUNS).where(
-                    self._mine,
-                    RUNS.c.digest.in_(part),
-                    RUNS.c.state.in_((WAITING, BLOCKED)),
-                    RUNS.c.repeats == 0,
-                )
-                connection.execute(open_.values(state=FINISHED))
+            if known:
+                connection.execute(open_.values(state=FINISHED), known)
             self._unblock(connection)
 
     def counts(self) -> dict[str, int]:
@@ -297,7 +294,7 @@ class Queue:
             return sa.literal(self._clock(), sa.Float(53))
         return sa.literal_column(_CLOCKS[self.engine.dialect.name], sa.Float(53))
 
-    def _update(self, digest: str) -> sa.Update:
+    def _update(self, digest: str | sa.BindParameter[str]) -> sa.Update:
         return sa.update(RUNS).where(self._mine, RUNS.c.digest == digest)
 
     def _held(self, claim: Claim) -> sa.Update:

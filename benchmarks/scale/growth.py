@@ -38,17 +38,17 @@ def costs(runs: int, root: Path, database: str | None) -> tuple[int, dict[str, f
     with _timed(used, "costs of --plan"):
         planned_lengths(suite, tracking)
     with open_queue(tracking) as queue:
-        queue.forget()
-        with _timed(used, "add"):
-            queue.add(jobs, "plan")
-        running = [queue.claim(f"w{n}") for n in range(min(500, len(jobs) // 2))]
-        assert None not in running
-        for name, call in (("counts", queue.counts), ("entries", queue.entries)):
-            for _ in range(REPEATS):
+        for _ in range(REPEATS):
+            queue.forget()
+            with _timed(used, "add"):
+                queue.add(jobs, "plan")
+            running = [queue.claim(f"w{n}") for n in range(min(500, len(jobs) // 2))]
+            assert None not in running
+            for name, call in (("counts", queue.counts), ("entries", queue.entries)):
                 with _timed(used, name):
                     call()
-        with _timed(used, "settle all"):
-            queue.settle(job.digest for job in jobs)
+            with _timed(used, "settle all"):
+                queue.settle(job.digest for job in jobs)
         queue.forget()
         queue.add(jobs, "plan")
         for half in range(len(jobs) // 2):  # an old queue: half of it is over
