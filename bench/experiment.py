@@ -72,6 +72,7 @@ def run(
     directory: Path | None = None,
     again: bool = False,
     owner: Owner | None = None,
+    aside: bool = False,
 ) -> RunResult:
     """Makes one run; records it in a journal, mirrored to the store, and saves it.
 
@@ -86,6 +87,7 @@ def run(
         directory: directory of the run's checkpoints; None, or a foreign optimizer, saves nothing.
         again: begin another run if the one in the directory is over; else its result is returned.
         owner: claim of the run that other machines respect.
+        aside: send its start and its end to a local store beside other work, in a thread.
 
     Raises:
         TakenError: another process makes the run.
@@ -102,7 +104,7 @@ def run(
         if isinstance(attempt.setup, Setup) and attempt.origin.over:
             return result_of(attempt.setup, attempt.origin)
         signalled = _first_of(stack.enter_context(noted()), owner)
-        recording = recording_of(store, attempt, workshop, tags or {})
+        recording = recording_of(store, attempt, workshop, tags or {}, aside=aside)
         with ended(recording, attempt, owner) as results, errors_of_plugins("during the run"):
             results.append(trained(attempt, recording, watch, callbacks, signalled))
         if number := signalled():  # it came after the last update
@@ -200,7 +202,12 @@ def origin_of(config: RunConfig, directory: Path | None, *, again: bool) -> Cont
 
 
 def recording_of(
-    store: Store | None, attempt: Attempt, workshop: Workshop, tags: Mapping[str, str]
+    store: Store | None,
+    attempt: Attempt,
+    workshop: Workshop,
+    tags: Mapping[str, str],
+    *,
+    aside: bool = False,
 ) -> Recording | Unrecorded:
     """Starts the record of a run, or continues it; keeps none without a store."""
     origin, directory = attempt.origin, attempt.directory
@@ -212,11 +219,12 @@ def recording_of(
         with errors_of_plugins("while the run was described"):
             head = header(attempt.config, attempt.setup, workshop, tags)
         if directory is None:
-            return start_recording(store, head)
+            return start_recording(store, head, aside=aside)
         announce = functools.partial(note_journal, directory)
-        return start_recording(store, head, resumable=True, announce=announce)
+        return start_recording(store, head, resumable=True, announce=announce, aside=aside)
     tags = {schema.RESUMED_AT: str(origin.step), **host_tags(), **process_tags(), **tags}
-    return resume_recording(store, origin.journal.name, origin.offset, tags)
+    journal, offset = origin.journal.name, origin.offset
+    return resume_recording(store, journal, offset, tags, aside=aside)
 
 
 class EndIfInterrupted(cb.Callback):

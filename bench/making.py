@@ -52,11 +52,13 @@ class Maker:
         store: store of the record.
         workshop: keeps workload and program for the next run.
         display: progress.
+        aside: as for ``experiment.run``; the caller settles the store's connection.
     """
 
     store: Store
     workshop: Workshop
     display: Display
+    aside: bool = False
 
     def make(
         self,
@@ -113,6 +115,7 @@ class Maker:
                 directory=directory,
                 again=again,
                 owner=owner,
+                aside=self.aside,
             )
         except AlreadyFinishedError:
             return Made()

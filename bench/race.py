@@ -135,10 +135,8 @@ def race(
     expected = sum(suite.expected_seconds(c.workload.name) for c in configs) / len(configs)
     with raise_interrupted(), Display(expected_seconds=expected) as display:
         display.race(len(configs), skipped)
-        course = Course(suite, tracking, done, Maker(store, Workshop(), display))
-        failed = make_planned(course)
-        if repeat_suspect and Condition.TIME in suite.conditions:
-            failed += make_suspect_again(course)
+        maker = Maker(store, Workshop(), display, aside=True)
+        failed = make_all(Course(suite, tracking, done, maker), repeat_suspect)
     deliver_again(store, tracking)
     report(suite, tracking, store, include_suspect=include_suspect)
     for failed_run, error in failed:
@@ -173,6 +171,17 @@ class Course:
     def display(self) -> Display:
         """Progress of the race."""
         return self.maker.display
+
+
+def make_all(course: Course, repeat_suspect: bool) -> list[tuple[str, str]]:
+    """Makes the missing runs, and suspect ones once more; names and errors of failed ones."""
+    try:
+        failed = make_planned(course)
+        if repeat_suspect and Condition.TIME in course.suite.conditions:
+            failed += make_suspect_again(course)
+    finally:
+        course.store.connection.settle()
+    return failed
 
 
 def make_planned(course: Course) -> list[tuple[str, str]]:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import threading
+import time as clocks
 from typing import Any
 
 import pytest
@@ -127,3 +131,51 @@ def test_no_request_is_made_when_the_time_of_an_attempt_is_over():
     assert isinstance(store.attempt(slow, seconds=15.0), OutageError)
     assert requests == 4
     assert store.client is not None  # outside of an attempt there is no limit
+
+
+def test_any_use_waits_for_what_is_done_aside_in_its_order():
+    store, done = connection(Time()), []
+    go = threading.Event()
+
+    def first() -> None:
+        go.wait(10)
+        assert store.attempt(lambda: done.append(store.client and "first")) is None
+
+    store.later(first)
+    store.later(lambda: done.append("second"))
+    assert done == []  # neither call has waited
+    threading.Timer(0.05, go.set).start()
+    _ = store.client
+    done.append("used")
+    assert done == ["first", "second", "used"]
+
+
+def test_an_error_aside_is_raised_once_by_the_next_use():
+    def broken() -> None:
+        raise RuntimeError("a mistake of ours")
+
+    store = connection(Time())
+    store.later(broken)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        store.attempt(lambda: None)
+    assert store.attempt(lambda: None) is None
+
+
+def test_a_signal_leaves_what_is_done_aside_two_seconds():
+    time, asked = Time(), []
+    store = connection(time)
+
+    def requests() -> None:
+        while len(asked) < 1000:
+            clocks.sleep(0.02)
+            time.seconds += 0.5
+            asked.append(store.client)
+
+    answers = []
+    store.later(lambda: answers.append(store.attempt(requests, seconds=60.0)))
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        store.settle()
+    assert 4 <= len(asked) <= 30
+    assert isinstance(answers[0], OutageError)
+    assert store.client is not None  # later uses have their time again

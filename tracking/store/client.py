@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from timetrial.tracking.store.sqlite_file import sqlite_path
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -72,8 +74,11 @@ def make_client(uri: str) -> MlflowClient:
 
 
 @contextlib.contextmanager
-def once() -> Iterator[None]:
-    """Sends each request inside the block once, whatever the settings of the user."""
+def once(uri: str) -> Iterator[None]:
+    """Sends each request to a store inside the block once, whatever the settings of the user."""
+    if sqlite_path(uri) is not None:  # no request, and other threads may read the environment
+        yield
+        return
     with _settings({_RETRIES: "0"}):
         yield
 

@@ -1,6 +1,6 @@
 """The connection to a store: opened at first use, and left alone for a while when it fails.
 
-Boundary: time and attempts; the caller supplies what connects, checks and sends.
+Boundary: time, attempts and a thread; the caller supplies what connects, checks and sends.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, Literal
 
 from timetrial.framework.errors import UserError
+from timetrial.framework.signals import held
 from timetrial.tracking.store.errors import OutageError
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ REST_FACTOR: Final = 9.0
 LONGEST_PAUSE_SECONDS: Final = 600.0
 SHORT_PAUSE_SECONDS: Final = 5.0
 """An urgent attempt is made in spite of a pause that ends within these seconds."""
+
+BRIEF_SECONDS: Final = 2.0
+"""Longest time of further requests after a second signal."""
 
 
 Part = Literal["runs", "artifacts", "lists"]
@@ -62,6 +67,51 @@ class Connection:
         self._deadline = math.inf
         self._outages: dict[Part, UserError] = {}
         self._paused_until: dict[Part, float] = {}
+        self._under_way: threading.Event | None = None
+        self._inside = threading.local()
+        self._thread_deadline = math.inf
+        self._thread_error: BaseException | None = None
+
+    def later(self, action: Callable[[], object]) -> None:
+        """Runs an action in a thread, after earlier ones; any other use waits for its end."""
+        earlier, ended = self._under_way, threading.Event()
+
+        def work() -> None:
+            if earlier is not None:
+                earlier.wait()
+            self._inside.thread = True
+            try:
+                action()
+            except BaseException as error:
+                self._thread_error = error
+            finally:
+                ended.set()
+
+        self._under_way = ended
+        threading.Thread(target=work, name="tracking store").start()
+
+    def settle(self) -> None:
+        """Waits for the actions of ``later``; raises what they raised.
+
+        Raises:
+            KeyboardInterrupt: a signal came; the actions had ``BRIEF_SECONDS`` to end.
+        """
+        ended = self._under_way
+        if ended is None or hasattr(self._inside, "thread"):
+            return
+        try:
+            ended.wait()
+        except KeyboardInterrupt:
+            self._thread_deadline = self._now() + BRIEF_SECONDS
+            with held():
+                ended.wait()
+            raise
+        finally:
+            if ended.is_set():
+                self._under_way, self._thread_deadline = None, math.inf
+        error, self._thread_error = self._thread_error, None
+        if error is not None:
+            raise error
 
     @property
     def client(self) -> MlflowClient:
@@ -70,7 +120,8 @@ class Connection:
         Raises:
             OutageError: the store cannot be opened, or the time of an attempt is over.
         """
-        if self._now() > self._deadline:
+        self.settle()
+        if self._now() > min(self._deadline, self._thread_deadline):
             raise OutageError("tracking store: too slow; the rest is sent later")
         if self._client is None:
             self._client = self._connect()
@@ -106,6 +157,7 @@ class Connection:
         Raises:
             UserError: the action fails for another reason than an outage.
         """
+        self.settle()
         left = self._paused_until.get(part, 0.0) - self._now()
         if part in self._outages and left > (SHORT_PAUSE_SECONDS if urgent else 0):
             return self._outages[part]

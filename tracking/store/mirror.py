@@ -46,9 +46,6 @@ SLOW_SECONDS: Final = 1.0
 CLOSE_SECONDS: Final = 60.0
 """Longest time of requests at the end of a run."""
 
-BRIEF_SECONDS: Final = 2.0
-"""The same after a second signal."""
-
 
 class Mirror(Callback):
     """Sends one journal to a store: at evaluations, and the rest at the end.
@@ -101,6 +98,10 @@ class Mirror(Callback):
     def is_claimed(self) -> bool:
         """False when another process sends this journal."""
         return self._claim.held
+
+    def on_fit_start(self, info: StepInfo) -> None:
+        """Waits for requests of another thread: the seconds of training begin."""
+        self._store.connection.settle()
 
     def on_eval_end(self, info: StepInfo, metrics: Metrics, state: TrainState) -> None:
         self.flush()

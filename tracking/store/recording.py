@@ -14,8 +14,10 @@ from timetrial.framework.signals import held
 from timetrial.framework.types import Status
 from timetrial.tracking.record.journal import RunHeader
 from timetrial.tracking.record.tracker import JournalTracker, resume_run, start_run
-from timetrial.tracking.store.mirror import BRIEF_SECONDS, Mirror
+from timetrial.tracking.store.connection import BRIEF_SECONDS
+from timetrial.tracking.store.mirror import Mirror
 from timetrial.tracking.store.opening import Store
+from timetrial.tracking.store.sqlite_file import sqlite_path
 
 
 class Recording:
@@ -27,6 +29,8 @@ class Recording:
         resumable: True when the run has checkpoints. MLflow then receives only rows before the
             last one, because a resumed run repeats the others.
         flush_seconds: minimum seconds between two requests to MLflow.
+        aside: make the requests before the training and after the end in a thread, beside other
+            work; for a store in a file of this machine.
 
     Attributes:
         path: the journal.
@@ -42,6 +46,7 @@ class Recording:
         *,
         resumable: bool = False,
         flush_seconds: float = 5.0,
+        aside: bool = False,
     ) -> None:
         self.path = tracker.path
         self.run_id = tracker.run_id
@@ -49,7 +54,11 @@ class Recording:
         self._tracker = tracker
         until = (lambda: tracker.saved_offset) if resumable else None
         self.mirror = Mirror(store, tracker.path, flush_seconds=flush_seconds, until=until)
-        self.mirror.flush()
+        self._connection = store.connection if aside and sqlite_path(store.uri) else None
+        if self._connection is not None:
+            self._connection.later(self.mirror.flush)
+        else:
+            self.mirror.flush()
 
     @property
     def offset(self) -> int:
@@ -85,6 +94,9 @@ class Recording:
         Raises:
             Interrupted: the second signal.
         """
+        if self._connection is not None:
+            self._connection.later(self.mirror.close)
+            return
         try:
             self.mirror.close()
         except KeyboardInterrupt:
@@ -135,6 +147,7 @@ def start_recording(
     resumable: bool = False,
     flush_seconds: float = 5.0,
     announce: Callable[[Path], None] = lambda path: None,
+    aside: bool = False,
 ) -> Recording:
     """Starts the record of a new run; the arguments are those of ``start_run`` and ``Recording``.
 
@@ -142,10 +155,12 @@ def start_recording(
         TrackingError: a required tag is missing, or the journal is not writable.
     """
     tracker = start_run(store.journals, header, announce)
-    return Recording(store, tracker, resumable=resumable, flush_seconds=flush_seconds)
+    return Recording(store, tracker, resumable=resumable, flush_seconds=flush_seconds, aside=aside)
 
 
-def resume_recording(store: Store, journal: str, offset: int, tags: Mapping[str, str]) -> Recording:
+def resume_recording(
+    store: Store, journal: str, offset: int, tags: Mapping[str, str], *, aside: bool = False
+) -> Recording:
     """Continues the record of a run from a checkpoint.
 
     Args:
@@ -153,8 +168,10 @@ def resume_recording(store: Store, journal: str, offset: int, tags: Mapping[str,
         journal: file name of its journal.
         offset: offset of the checkpoint in the journal, in bytes.
         tags: tags of the new process.
+        aside: as for ``Recording``.
 
     Raises:
         TrackingError: the journal is missing, shorter than the offset, or not writable.
     """
-    return Recording(store, resume_run(store.journals / journal, offset, tags), resumable=True)
+    tracker = resume_run(store.journals / journal, offset, tags)
+    return Recording(store, tracker, resumable=True, aside=aside)

@@ -134,7 +134,7 @@ class RunWriter:
             run = sole_run(self._store, experiment_id, *self._mark)
             if run is None:
                 name = self._header.run_name
-                with once():
+                with once(self._store.uri):
                     self._client.create_run(experiment_id, self._started_ms, self._tags, name)
                 run = sole_run(self._store, experiment_id, *self._mark)
             elif self._resumed:
