@@ -88,8 +88,8 @@ def test_a_place_that_looks_like_a_setting_is_a_place(timetrial: Call, tmp_path:
     ("file", "rules"),
     [
         ("v05_external_tuning", "algoperf-v05"),
-        ("v2_self_tuning", "algoperf-self"),
-        ("v2_self_tuning_first", "v2-self"),
+        pytest.param("v2_self_tuning", "algoperf-self", marks=pytest.mark.slow),
+        pytest.param("v2_self_tuning_first", "v2-self", marks=pytest.mark.slow),
     ],
 )
 def test_published_leaderboards_follow_from_their_tables_as_they_are(

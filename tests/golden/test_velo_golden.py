@@ -77,12 +77,16 @@ def cases(*kinds: str) -> list[Any]:
     return found
 
 
-def both_ways(*kinds: str) -> list[Any]:
-    """Every file with plain XLA, and with Pallas kernels, which a CPU interprets."""
+def both_ways(*kinds: str, fast: str = "") -> list[Any]:
+    """Every file with plain XLA, and with Pallas kernels, which a CPU interprets.
+
+    Files whose names do not begin with ``fast`` are slow.
+    """
     found = []
     for file in cases(*kinds):
-        slow = () if file.id.startswith("case2") else pytest.mark.slow
-        found.append(pytest.param(*file.values, "plain", id=f"{file.id}-plain"))
+        marks = () if file.id.startswith(fast) else pytest.mark.slow
+        slow = marks if file.id.startswith(fast or "case2") else pytest.mark.slow
+        found.append(pytest.param(*file.values, "plain", id=f"{file.id}-plain", marks=marks))
         found.append(pytest.param(*file.values, "pallas", id=f"{file.id}-pallas", marks=slow))
     return found
 
@@ -155,7 +159,7 @@ def compare_state(case: Case, state: Any, params: Any, tolerance: float) -> None
         np.testing.assert_allclose(value, case[f"final_loss_buffer/{name}"], rtol=tolerance)
 
 
-@pytest.mark.parametrize(("file", "kernels"), both_ways("hyperv2"))
+@pytest.mark.parametrize(("file", "kernels"), both_ways("hyperv2", fast="case1"))
 def test_with_the_loss_features_of_the_file(file, kernels):
     case = Case(file)
     theta = network.read_meta_parameters(case.weights)

@@ -81,7 +81,9 @@ def board(out: Path) -> pd.DataFrame:
     return pd.read_csv(out / "leaderboard.csv", index_col="submission")
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if "self" in name else ()) for name in RULES]
+)
 def test_the_published_leaderboards_follow_from_times(name: str, tmp_path: Path):
     times, theirs = golden(name)
     write_csv(tmp_path / "times.csv", times)

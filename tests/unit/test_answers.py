@@ -608,6 +608,7 @@ def bare(records: Sequence[RunRecord]) -> Results:
     )
 
 
+@pytest.mark.slow
 def test_equal_optimizers_are_seldom_told_apart():
     """Six equal optimizers: a false statement in at most 5 % of the answers; 40 races."""
     false = {"quality": 0, "speed": 0, "prompt": 0}
