@@ -233,4 +233,5 @@ def _accumulated(
 
 
 def _tiling(leaves: Sequence[Any], pallas: bool = False) -> Tiling:
-    return make_tiling(tuple(jnp.shape(leaf) for leaf in leaves), pallas=pallas)
+    shapes = tuple(jnp.shape(leaf) for leaf in leaves)
+    return make_tiling(shapes, pallas=pallas, divide=jax.device_count() > 1)

@@ -173,6 +173,7 @@ def make_tiling(
     matrix_tiles: tuple[Shape, ...] = MATRIX_TILES,
     vector_tile: Shape = VECTOR_TILE,
     pallas: bool = False,
+    divide: bool = True,
 ) -> Tiling:
     """Chooses the storage of tensors of the given shapes.
 
@@ -181,16 +182,18 @@ def make_tiling(
         matrix_tiles: tile shapes to choose from.
         vector_tile: tile shape of vectors, (1, any).
         pallas: let Pallas kernels work on the tiles; the sides of tiles must be powers of two.
+        divide: give each tensor that may be divided among devices a group of its own.
     """
     group_of = functools.partial(_group, pallas=pallas)
     views = [view(leaf, shape) for leaf, shape in enumerate(shapes) if math.prod(shape) > 0]
     vectors = [v for v in views if len(v.shape) < 2]
     matrices = [v for v in views if len(v.shape) >= 2]
     groups = [group_of(vectors, vector_tile, factored=False)] if vectors else []
-    together = [v for v in matrices if not _divisible(v)]
+    apart = [v for v in matrices if divide and _divisible(v)]
+    together = [v for v in matrices if v not in apart]
     for tile, members in _assign(together, matrix_tiles).items():
         groups.append(group_of(members, tile, factored=True))
-    for v in filter(_divisible, matrices):
+    for v in apart:
         tile = min(matrix_tiles, key=functools.partial(_cost, v))
         groups.append(group_of([v], tile, factored=True))
     leaves = np.array([v.leaf for g in groups for v in g.views], np.int32)
