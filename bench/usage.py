@@ -8,7 +8,8 @@ from __future__ import annotations
 from timetrial.bench.usage_launching import LAUNCHER
 
 TOP = """\
-Races optimizers on fixed workloads under a fixed budget, and records every run in MLflow.
+Races optimizers on fixed workloads under a fixed budget, and records every run in MLflow. Without a
+command it says what to do next, from what is recorded.
 """
 
 START = """\
@@ -262,7 +263,22 @@ one; of an optimizer, workload or launcher every setting with its type, range, d
 LIST_EXAMPLES = """\
 examples:
   timetrial list
+  timetrial list optimizers
   timetrial list adam
+"""
+
+NEXT = """\
+Says what to do next, from what is recorded: the first command where nothing is, how to continue a
+race or a study that is half done, where its report is, and what is newer than the report. The same
+as `timetrial` without a command. Reads local files only: it answers while MLflow is out of reach.
+
+  tracking.root=DIR       directory of the runs (default: runs)
+"""
+
+NEXT_EXAMPLES = """\
+examples:
+  timetrial
+  timetrial next tracking.root=/data/runs
 """
 
 CHECK = """\
@@ -329,6 +345,24 @@ Sending a run twice changes nothing. Exit code 1: a run is left, or MLflow is ou
   tracking.root=, tracking.uri=    as in timetrial train
 """
 
+UI_EXAMPLES = """\
+examples:
+  timetrial ui
+  timetrial ui suite=mini --port 5001
+"""
+
+FETCH_EXAMPLES = """\
+examples:
+  timetrial fetch velo
+  timetrial fetch celo2 --from ~/Downloads/theta.state
+"""
+
+SYNC_EXAMPLES = """\
+examples:
+  timetrial sync
+  timetrial sync tracking.root=/data/runs tracking.uri=http://127.0.0.1:5000
+"""
+
 DATA = """\
 Prepares, verifies and lists the data sets of the full-size workloads: imagenet_resnet, fastmri,
 ogbg, criteo1tb. They need the extra [data], and raw files that you download yourself.
@@ -356,6 +390,10 @@ Prints the completion script of a shell. It completes commands, options, keys an
 """
 
 COMPLETION_EXAMPLES = """\
+examples:
+  timetrial completion bash
+  timetrial completion fish
+
 to switch it on, in the start-up file of the shell:
   bash, zsh    eval "$(timetrial completion bash)"     (or zsh)
   fish         timetrial completion fish | source

@@ -24,8 +24,7 @@ from timetrial.bench.metatrain.config import Command
 from timetrial.bench.suite import Suite, load_run
 from timetrial.bench.tune.settings import load_plan
 from timetrial.framework.budget import Budget
-from timetrial.framework.config import Stop, Tracking, hints
-from timetrial.framework.devices import Train
+from timetrial.framework.config import Stop, Tracking, Train, hints
 from timetrial.framework.hosts import Hosts
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.metatraining.settings import RULES
@@ -213,6 +212,11 @@ def examples() -> list[str]:
     return list(dict.fromkeys(found))
 
 
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.summary])
+def test_every_command_shows_an_example(name: str):
+    assert any(line.split()[1:2] == [name] for line in examples())
+
+
 @pytest.mark.parametrize("line", examples())
 def test_every_example_in_the_help_is_understood(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -254,11 +258,23 @@ def test_the_version_says_where_the_program_is(timetrial):
     assert done.out.startswith(f"timetrial {api.__version__} from {Path(api.__file__).parent} ")
 
 
-def test_without_a_command_the_help_is_shown(timetrial):
-    done = timetrial()
+def test_the_help_shows_every_command_but_old_names(timetrial):
+    done = timetrial("--help")
     assert done.code == 0
     assert "make one run" in done.out
     assert "replay" not in done.out
+
+
+def test_without_a_command_the_next_one_is_said(
+    timetrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    done = timetrial()
+    assert done.code == 0
+    assert done == timetrial("next")
+    assert "Nothing is recorded in runs/ yet." in done.out
+    assert " bench\n" in done.out.splitlines(keepends=True)[2]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_list_names_everything(timetrial):
@@ -378,7 +394,7 @@ def test_a_signal_during_imports_or_opening_is_one_line_and_leaves_no_file(
 
 def test_an_ignored_hangup_stays_ignored(tmp_path: Path):
     code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-    code += SIGNALLED.format(module="numpy", number=int(signal.SIGHUP))
+    code += SIGNALLED.format(module="timetrial.bench.listing", number=int(signal.SIGHUP))
     assert run_python(code, "list", cwd=tmp_path).code == 0
 
 
