@@ -22,6 +22,7 @@ from timetrial.bench.naming import label, run_name
 from timetrial.bench.obstacles import obstacles
 from timetrial.bench.progress import duration
 from timetrial.bench.suite import Suite
+from timetrial.bench.terminal import say
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import Budget
 from timetrial.framework.calibration import Calibration, load_calibration
@@ -194,7 +195,7 @@ def headline(suite: Suite, configs: Sequence[RunConfig]) -> str:
 def print_left_out(suite: Suite) -> None:
     """Prints a line for each optimizer that cannot run here."""
     for name, reason in suite.left_out().items():
-        print(f"left out: {name}: {reason}")
+        say(f"left out: {name}: {reason}")
 
 
 def budget_text(config: RunConfig, seconds: float | None) -> str:

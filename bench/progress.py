@@ -6,9 +6,7 @@ Boundary: numbers in, text out. Timed code only stores the latest numbers; a thr
 from __future__ import annotations
 
 import dataclasses
-import functools
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,6 +27,7 @@ from rich.table import Column
 from rich.text import Text
 
 from timetrial.bench.naming import run_name
+from timetrial.bench.terminal import wrapped
 from timetrial.framework.budget import StopReason
 from timetrial.framework.callbacks import StepInfo, Watch
 from timetrial.framework.config import RunConfig
@@ -87,18 +86,6 @@ def fitted(name: str, width: int) -> str:
         kept[kept.index(max(kept))] -= 1
     cut = zip(words, kept, strict=True)
     return " ".join(word if size == len(word) else f"{word[: size - 1]}…" for word, size in cut)
-
-
-def wrapped(text: str, width: int) -> str:
-    """The lines of a text, broken between words within a width; a longer word stays whole."""
-    wrap = functools.partial(
-        textwrap.fill,
-        width=max(20, width),
-        subsequent_indent="  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return "\n".join(map(wrap, text.split("\n")))
 
 
 class _LiveBars(Bars):

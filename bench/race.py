@@ -33,6 +33,7 @@ from timetrial.bench.report import report, ui_command_line
 from timetrial.bench.resuming import is_over, run_directory, tidy
 from timetrial.bench.suite import Suite
 from timetrial.bench.syncing import deliver_again, opened
+from timetrial.bench.terminal import say
 from timetrial.bench.workshop import Workshop, guessed_program
 from timetrial.framework import config as configuration
 from timetrial.framework.config import RunConfig, Tracking
@@ -135,10 +136,10 @@ def race(
     configs = planned(suite, tracking, store)
     note(store.root, begun_race(suite, tracking, configs, typed))
     skipped = sum(configuration.digest(config) in done for config in configs)
-    print(headline(suite, configs))
+    say(headline(suite, configs))
     print_left_out(suite)
     if skipped:
-        print(
+        say(
             f"{skipped} of {len(configs)} runs are recorded in {tracking.experiment!r} already "
             "and are not repeated"
         )

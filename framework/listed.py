@@ -45,6 +45,7 @@ class BuiltIn(MutableMapping[str, E]):
     def __init__(self, package: str, declared: Mapping[str, E | Listed]) -> None:
         self._package = package
         self._declared = dict(declared)
+        self._first = dict(declared)
         self._imported: dict[str, E] = {}
 
     def __getitem__(self, name: str) -> E:
@@ -58,7 +59,8 @@ class BuiltIn(MutableMapping[str, E]):
         return self._imported[name]
 
     def __setitem__(self, name: str, entry: E) -> None:
-        self._declared[name] = entry
+        again = name in self._imported and entry is self._imported[name]
+        self._declared[name] = self._first[name] if again else entry
 
     def __delitem__(self, name: str) -> None:
         del self._declared[name]

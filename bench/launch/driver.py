@@ -25,6 +25,7 @@ from timetrial.bench.progress import Display
 from timetrial.bench.report import report
 from timetrial.bench.suite import Suite
 from timetrial.bench.syncing import deliver_again, opened
+from timetrial.bench.terminal import say
 from timetrial.framework.config import Tracking
 from timetrial.framework.errors import UserError
 from timetrial.framework.paths import own_name
@@ -86,7 +87,7 @@ def _raced(
     queue.retry_failed()
     configs = planned(suite, tracking, store, pool)
     note(store.root, begun_race(suite, tracking, configs, typed))
-    print(headline(suite, configs))
+    say(headline(suite, configs))
     print_left_out(suite)
     logs = Path(tracking.root).absolute() / "logs" / own_name(tracking.experiment)
     with Display() as display, _following(queue, len(configs), display):

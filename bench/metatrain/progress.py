@@ -19,8 +19,8 @@ from timetrial.bench.progress import (
     PLAIN_LINE_EVERY_SECONDS,
     duration,
     growing_bar,
-    wrapped,
 )
+from timetrial.bench.terminal import wrapped
 
 
 class TrainingDisplay:

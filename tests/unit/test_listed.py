@@ -53,6 +53,10 @@ def test_an_entry_is_imported_once_and_can_be_replaced():
     assert entries.listed("a") == Listed("lion:LION", "Lion", available)
     with pytest.raises(AttributeError):
         entries["b"]
+    own, entries["a"] = entries["a"], OPTIMIZERS["adam"]
+    assert entries.listed("a") == listed_entry(OPTIMIZERS["adam"])
+    entries["a"] = own
+    assert entries.listed("a").place == "lion:LION"
     entries["b"] = OPTIMIZERS["adam"]
     assert entries.listed("b") == listed_entry(OPTIMIZERS["adam"])
     del entries["a"]

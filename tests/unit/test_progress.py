@@ -9,6 +9,7 @@ import pytest
 from timetrial.bench import progress
 from timetrial.bench.progress import Display, duration
 from timetrial.bench.suite import load_run
+from timetrial.bench.terminal import wrapped
 from timetrial.framework.budget import StopReason
 from timetrial.framework.callbacks import StepInfo, Watch
 from timetrial.framework.config import RunConfig
@@ -187,11 +188,11 @@ def test_lines_are_broken_between_words_and_addresses_stay_whole():
     text = (
         "[11/84] flights_dlrm adam seed 2: FAILED, see https://example.org/a-long/address/of-a-page"
     )
-    lines = progress.wrapped(text, 40).split("\n")
+    lines = wrapped(text, 40).split("\n")
     assert all(len(line) <= 40 or "https" in line for line in lines)
     assert lines[-1] == "  https://example.org/a-long/address/of-a-page"
     assert " ".join(line.strip() for line in lines) == text
-    assert progress.wrapped("  one\ntwo", 40) == "  one\ntwo"
+    assert wrapped("  one\ntwo", 40) == "  one\ntwo"
 
 
 def test_the_total_is_never_less_than_what_its_last_run_has_left(
