@@ -16,6 +16,10 @@ from pathlib import Path
 from timetrial.framework.source import FILE, FILLED
 
 SHELLS = ("bash", "zsh", "fish")
+
+SECTIONS = ("workloads", "optimizers", "suites", "presets", "launchers", "weights")
+"""Sections of ``timetrial list``."""
+
 _BENCH = Path(__file__).parent
 _KEY = re.compile(r"(?<![\w.])([a-z_]+(?:\.[a-z_]+)?)=")
 _CHOICES = {"workload": ("workloads", "WORKLOADS"), "optimizer": ("optimizers", "OPTIMIZERS")}
@@ -69,8 +73,9 @@ def keys(text: str) -> list[str]:
 
 
 def listed() -> list[str]:
-    """Names of all workloads, optimizers, suites and presets, plug-ins included."""
-    return [name for key in ("workload", "optimizer", "suite", "preset") for name in _names(key)]
+    """Sections, and names of all workloads, optimizers, suites and presets, plug-ins included."""
+    names = [name for key in ("workload", "optimizer", "suite", "preset") for name in _names(key)]
+    return [*SECTIONS, *names]
 
 
 def workloads() -> list[str]:

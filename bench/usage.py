@@ -255,32 +255,6 @@ examples:
   timetrial compare mine baseline --from mine/journals theirs/journals
 """
 
-LIST = """\
-Lists workloads, optimizers, suites, presets and launchers, one line each. With NAME: the details of
-one; of an optimizer, workload or launcher every setting with its type, range, default and meaning.
-"""
-
-LIST_EXAMPLES = """\
-examples:
-  timetrial list
-  timetrial list optimizers
-  timetrial list adam
-"""
-
-NEXT = """\
-Says what to do next, from what is recorded: the first command where nothing is, how to continue a
-race or a study that is half done, where its report is, and what is newer than the report. The same
-as `timetrial` without a command. Reads local files only: it answers while MLflow is out of reach.
-
-  tracking.root=DIR       directory of the runs (default: runs)
-"""
-
-NEXT_EXAMPLES = """\
-examples:
-  timetrial
-  timetrial next tracking.root=/data/runs
-"""
-
 CHECK = """\
 Runs the contract tests on an optimizer or a workload: of this package, of another package, or of
 your own file or module. The tests ship with the package. An optimizer that passes is measured:
@@ -383,18 +357,4 @@ examples:
   timetrial data prepare ogbg --source ~/downloads
   timetrial data prepare criteo1tb --source /raw/criteo --workers 16 --data /fast/data
   timetrial data verify ogbg
-"""
-
-COMPLETION = """\
-Prints the completion script of a shell. It completes commands, options, keys and names.
-"""
-
-COMPLETION_EXAMPLES = """\
-examples:
-  timetrial completion bash
-  timetrial completion fish
-
-to switch it on, in the start-up file of the shell:
-  bash, zsh    eval "$(timetrial completion bash)"     (or zsh)
-  fish         timetrial completion fish | source
 """

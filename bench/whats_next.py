@@ -16,6 +16,7 @@ from typing import Final
 from timetrial.bench.begun import Begun, notes
 from timetrial.bench.invocation import program
 from timetrial.bench.states import Progress, progress
+from timetrial.bench.terminal import say
 from timetrial.framework import config as configuration
 from timetrial.framework.config import Tracking
 from timetrial.framework.errors import UserError
@@ -61,6 +62,13 @@ def tracking_of(words: Sequence[str]) -> Tracking:
     return given.tracking
 
 
+def show_next(tracking: Tracking) -> int:
+    """Prints what to do next; commands stay on one line, so that they can be copied."""
+    for line in whats_next(tracking).split("\n"):
+        print(line) if line.startswith("  ") else say(line)
+    return 0
+
+
 def whats_next(tracking: Tracking) -> str:
     """What to do next, in words.
 
@@ -76,6 +84,10 @@ def whats_next(tracking: Tracking) -> str:
     other = _reports(root)
     if not found and not begun and not damaged:
         parts = [NOTHING.format(root=shown, program=program()).rstrip(), *_others(other)]
+        if os.environ.get("MLFLOW_TRACKING_URI"):
+            parts.append(
+                f"runs in the store of $MLFLOW_TRACKING_URI\n  see       {_command(['ui'])}"
+            )
         return "\n\n".join(parts) + "\n" + help_text
     states = sorted(progress(found, begun), key=lambda state: (state.complete, -state.latest_ms))
     count = f"{len(found):,} run{'' if len(found) == 1 else 's'} recorded in {shown}"
@@ -84,7 +96,7 @@ def whats_next(tracking: Tracking) -> str:
         parts.append(f"and {len(states) - MOST_SHOWN} more races, studies or experiments")
     else:
         parts += _others(other)
-    return "\n\n".join([*parts, *_troubles(found, damaged, tracking)]) + "\n" + help_text
+    return "\n\n".join([*parts, *_troubles(found, damaged, begun, tracking)]) + "\n" + help_text
 
 
 def _recorded(root: Path) -> tuple[list[Glance], list[Path]]:
@@ -174,10 +186,14 @@ def _place(begun: Begun, tracking: Tracking, *, with_suite: bool = True) -> tupl
     return tuple(given)
 
 
-def _troubles(found: Sequence[Glance], damaged: Sequence[Path], tracking: Tracking) -> list[str]:
+def _troubles(
+    found: Sequence[Glance], damaged: Sequence[Path], begun: Sequence[Begun], tracking: Tracking
+) -> list[str]:
     """What is wrong with the record, each with its remedy."""
-    root = [] if tracking.root == Tracking().root else [f"tracking.root={tracking.root}"]
-    sync = _command(["sync", *root])
+    words = [word for word in (begun[0].words if begun else ()) if word.startswith("tracking.uri=")]
+    if tracking.root != Tracking().root:
+        words.append(f"tracking.root={tracking.root}")
+    sync = _command(["sync", *words])
     parts = []
     if damaged:
         names = ", ".join(path.name for path in damaged[:MOST_SHOWN])

@@ -56,10 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cases = {words or "(nothing)": (words, dict(os.environ)) for words in COMMANDS}
     cases["completion"] = ("", completing())
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
-    with watched():
+    with watched() as machine:
         for _ in range(options.rounds):
             for name, (words, environment) in cases.items():
                 times[name].append(once(words, environment))
+    print(machine.text)
     print(f"median of {options.rounds} rounds (range); goal {GOAL_SECONDS} s of wall time, idle")
     for name, found in times.items():
         cpu, wall = zip(*found, strict=True)

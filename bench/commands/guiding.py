@@ -5,17 +5,18 @@ Boundary: options in, a job out; the other modules of ``bench`` do the work.
 
 from __future__ import annotations
 
-from timetrial.bench import completion, usage
+from timetrial.bench import completion
+from timetrial.bench import usage_guiding as usage
 from timetrial.bench.commands.command import Command, Job, Options, Parser, show
 
 # Each prepare function imports its own modules; see ``running``.
 
 
 def _next(options: Options) -> Job:
-    from timetrial.bench.whats_next import tracking_of, whats_next
+    from timetrial.bench.whats_next import show_next, tracking_of
 
     tracking = tracking_of(options.overrides)
-    return lambda: show(whats_next(tracking))
+    return lambda: show_next(tracking)
 
 
 def _list(options: Options) -> Job:

@@ -338,8 +338,15 @@ def test_a_suite_goes_on_after_kill_9_and_does_not_count_the_half_run(tmp_path: 
     wait_for_rows(tmp_path, process)
     process.kill()
     process.communicate()
-    done = timetrial(*words, f"tracking.root={tmp_path}")
+    words.append(f"tracking.root={tmp_path}")
+    told = timetrial("next", words[-1]).out
+    assert "race quick: 0 of 1 runs finished, 1 interrupted" in told
+    assert f"bench {shlex.join(words[1:])}\n" in told
+    done = timetrial(*words)
     assert done.code == 0, done.err
+    told = timetrial("next", words[-1]).out
+    assert "race quick: its run finished" in told
+    assert f"report    {tmp_path}/reports/quick/report.html" in told
     runs = records(tmp_path, "timetrial-quick")
     assert [run.status for run in runs] == ["FINISHED"]  # in the journal of the killed one
     assert "recorded" not in done.out.split("report")[0].split("\n")[1]
@@ -520,6 +527,8 @@ NO_JAX = ("jax", "numpy", "mlflow", "pandas", "flax")
         ("timetrial bench suite=mi", {"mini "}),
         ("timetrial calibrate flig", {"flights_dlrm "}),
         ("timetrial list heavy", {"heavy_ball "}),
+        ("timetrial list opt", {"optimizers "}),
+        ("timetrial ne", {"next "}),
         ("timetrial report --pap", {"--paper "}),
     ],
 )

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from timetrial.bench.completion import SECTIONS
 from timetrial.bench.listing import role_counts
 from timetrial.bench.obstacles import has_accelerator
 from timetrial.framework.entries import OptimizerEntry, available
@@ -24,8 +25,7 @@ HEAVY = ("jax", "jaxlib", "flax", "optax", "mlflow", "optuna", "numpy", "pandas"
 LIGHT = [
     ["--help"],
     ["list"],
-    *(["list", what] for what in ("workloads", "optimizers", "suites", "presets", "launchers")),
-    ["list", "weights"],
+    *(["list", section] for section in SECTIONS),
     ["completion", "bash"],
 ]
 

@@ -1,7 +1,14 @@
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
+import os
 import re
+import struct
+import subprocess
+import sys
+import termios
 import time
 
 import pytest
@@ -172,6 +179,47 @@ def test_the_bar_keeps_its_width_and_the_line_fits(
     assert len(title) <= columns or columns >= 120
     assert run.startswith("fas" if columns >= 120 else "run ")
     assert ("loss 0.5000" in run) == (columns >= 80)
+
+
+ON_A_TERMINAL = """
+import time
+from timetrial.bench.progress import Display
+from timetrial.bench.suite import load_run
+from timetrial.bench.terminal import say
+from timetrial.framework.callbacks import StepInfo
+
+say("suite quick: 4 workloads x 8 optimizers x 3 seeds, step budgets: 84 runs, about 7 min")
+with Display() as display:
+    display.race(total=84, skipped=10)
+    watch = display.run(load_run(["workload=fashion_mnist_resnet", "optimizer=velo", "seed=2"]))
+    watch.on_step_end(StepInfo(50, 0.1, 0.25, 50, {"loss": 0.5}))
+    time.sleep(0.6)
+    display.failed(RuntimeError("out of memory: 17179869184 bytes are too many for this device"))
+"""
+
+
+def test_on_a_terminal_of_40_columns_no_line_is_longer():
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    environment = {k: v for k, v in environment.items() if k not in ("COLUMNS", "LINES")}
+    command = [sys.executable, "-c", ON_A_TERMINAL]
+    process = subprocess.Popen(
+        command, stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True
+    )
+    os.close(slave)
+    written = b""
+    with contextlib.suppress(OSError):  # the end, on Linux
+        while part := os.read(master, 65536):
+            written += part
+    os.close(master)
+    assert process.wait() == 0, written
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", written.decode())
+    lines = [x for x in re.split(r"\x1b\[[0-9;?]*[a-zA-Z]|[\r\n]+", plain) if x.strip()]
+    assert max(map(len, lines)) <= 40
+    assert any(re.match(r"fashion_mnist_res\S*… velo\[\w+\] seed 2", line) for line in lines)
+    assert any(re.match("run +[━╸╺]{10,} +25% step 50", line) for line in lines)
+    assert "  x 3 seeds, step budgets: 84 runs," in lines
 
 
 @pytest.mark.parametrize("width", [14, 20, 40, 100])

@@ -81,12 +81,18 @@ def commands(text: str) -> list[list[str]]:
     return words
 
 
-def test_with_nothing_recorded_the_first_command_is_said(tmp_path: Path):
+def test_with_nothing_recorded_the_first_command_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for root in (tmp_path / "none", tmp_path):
         text = text_of(root)
         assert text.startswith(f"Nothing is recorded in {root}/ yet. The first command:\n")
         assert commands(text)[0] == ["bench"]
         assert ["report", "--paper"] in commands(text)
+        assert "MLFLOW" not in text
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert ["ui"] in commands(text_of(tmp_path))
 
 
 def test_a_race_half_done_says_how_far_it_is_and_how_it_continues(tmp_path: Path):
@@ -175,7 +181,8 @@ def test_single_runs_continue_by_their_command(tmp_path: Path):
 
 
 def test_damage_is_said_with_its_remedy_and_stops_nothing(tmp_path: Path):
-    note(tmp_path, race(["a", "b"]))
+    elsewhere = "tracking.uri=http://127.0.0.1:1"
+    note(tmp_path, race(["a", "b"], ("bench", elsewhere)))
     record(tmp_path, "a", sent=False)
     for name, content in {"x": b"", "y": b"\x00\xff" * 9, "z": b'{"kind": "run"}\n'}.items():
         (tmp_path / "journals" / f"{name}.jsonl").write_bytes(content)
@@ -186,7 +193,7 @@ def test_damage_is_said_with_its_remedy_and_stops_nothing(tmp_path: Path):
     assert "race quick: 1 of 2 runs finished\n" in text
     assert "damaged journals: 3 (x.jsonl, y.jsonl, z.jsonl)" in text
     assert "runs that MLflow has not: 1" in text
-    assert commands(text)[-1] == ["sync", f"tracking.root={tmp_path}"]
+    assert commands(text)[-1] == ["sync", elsewhere, f"tracking.root={tmp_path}"]
 
 
 def test_a_root_that_cannot_be_read_is_one_line(tmp_path: Path):
