@@ -33,18 +33,20 @@ class Progress:
     Attributes:
         begun: the command; without words where no note tells it.
         counts: number of runs that are finished, running, failed, interrupted; 0 of the others.
+        unfinished: keys of the runs that have not finished.
         last_ms: end of the last run of its race, study or experiment, in ms since 1970; 0 without
             one.
     """
 
     begun: Begun
     counts: Mapping[str, int]
+    unfinished: tuple[str, ...]
     last_ms: int
 
     @property
     def complete(self) -> bool:
         """Whether every run has finished."""
-        return self.counts["finished"] == len(self.begun.runs)
+        return not self.unfinished
 
     @property
     def latest_ms(self) -> int:
@@ -80,14 +82,17 @@ def progress(found: Sequence[Glance], begun: Sequence[Begun]) -> list[Progress]:
         by_experiment[run.experiment].append(run)
     states: list[Progress] = []
     told: set[tuple[str, str, str]] = set()
+    single: set[tuple[str, str]] = set()
     for one in begun:
         state = _progress(one, by_experiment[one.experiment])
         if one.what == "run":
             states += [] if state.complete else [state]
+            single |= {(one.experiment, key) for key in one.runs}
         elif _identity(one) not in told or not state.complete:
             states.append(state)
         told.add(_identity(one))
-    return states + [state for state in _without_note(runs) if _identity(state.begun) not in told]
+    others = [run for run in runs if (run.experiment, _key("run", run)) not in single]
+    return states + [s for s in _without_note(others) if _identity(s.begun) not in told]
 
 
 def _identity(begun: Begun) -> tuple[str, str, str]:
@@ -135,4 +140,5 @@ def _progress(begun: Begun, runs: Sequence[Glance]) -> Progress:
         if (key := _key(begun.what, run)) in expected:
             best[key] = min(best.get(key, run.status), run.status, key=order.index)
     counts = collections.Counter(_WORDS[status] for status in best.values())
-    return Progress(begun, counts, max((run.ended_ms for run in runs), default=0))
+    left = tuple(key for key in begun.runs if best.get(key) is not Status.FINISHED)
+    return Progress(begun, counts, left, max((run.ended_ms for run in runs), default=0))

@@ -20,6 +20,7 @@ from timetrial.bench.terminal import say
 from timetrial.framework import config as configuration
 from timetrial.framework.config import Tracking
 from timetrial.framework.errors import UserError
+from timetrial.framework.types import Status
 from timetrial.tracking.read.glance import Glance, glances
 
 MOST_SHOWN: Final = 3
@@ -63,9 +64,16 @@ def tracking_of(words: Sequence[str]) -> Tracking:
 
 
 def show_next(tracking: Tracking) -> int:
-    """Prints what to do next; commands stay on one line, so that they can be copied."""
-    for line in whats_next(tracking).split("\n"):
-        print(line) if line.startswith("  ") else say(line)
+    """Prints what to do next; commands stay on one line, so that they can be copied.
+
+    Names in records may be a stranger's: control characters in them are not printed.
+    """
+    for found in whats_next(tracking).split("\n"):
+        line = "".join(character if character.isprintable() else "?" for character in found)
+        if line.startswith("  "):
+            print(line)
+        else:
+            say(line)
     return 0
 
 
@@ -131,7 +139,7 @@ def _advice(state: Progress, tracking: Tracking, reports: dict[str, Path]) -> st
     if not state.complete:
         if state.counts["running"]:
             lines.append("  another process makes it now; after an interruption:")
-        lines.append(f"  continue  {_command(_continued(state.begun, tracking))}")
+        lines.append(f"  continue  {_continue(state, tracking)}")
     if state.begun.what == "race":
         lines += _about_report(state, tracking, reports)
     if state.complete:
@@ -152,7 +160,15 @@ def _about_report(state: Progress, tracking: Tracking, reports: dict[str, Path])
 
 
 def _command(words: Sequence[str]) -> str:
-    return f"{program()} {shlex.join(words)}" if words else "the same command"
+    return f"{program()} {shlex.join(words)}"
+
+
+def _continue(state: Progress, tracking: Tracking) -> str:
+    """The command that continues; where it is not known, the runs that it would make."""
+    if words := _continued(state.begun, tracking):
+        return _command(words)
+    more = ", ..." if len(state.unfinished) > MOST_SHOWN else ""
+    return f"the same command ({'; '.join(state.unfinished[:MOST_SHOWN])}{more})"
 
 
 def _continued(begun: Begun, tracking: Tracking) -> tuple[str, ...]:
@@ -199,6 +215,7 @@ def _troubles(
         names = ", ".join(path.name for path in damaged[:MOST_SHOWN])
         more = ", ..." if len(damaged) > MOST_SHOWN else ""
         parts.append(f"damaged journals: {len(damaged)} ({names}{more})\n  details   {sync}")
-    if unsent := sum(bool(run.ended_ms) and not run.sent for run in found):
+    ended = (Status.FINISHED, Status.FAILED)  # others continue, and are sent then
+    if unsent := sum(run.status in ended and not run.sent for run in found):
         parts.append(f"runs that MLflow has not: {unsent}\n  send      {sync}")
     return parts

@@ -18,7 +18,7 @@ from recorded import ROWS, TAGS
 from timetrial.bench import begun, cli
 from timetrial.bench.begun import Begun, forget, note, notes, run_key
 from timetrial.bench.states import progress
-from timetrial.bench.whats_next import tracking_of, whats_next
+from timetrial.bench.whats_next import show_next, tracking_of, whats_next
 from timetrial.framework.config import Tracking
 from timetrial.framework.errors import ConfigError, UserError
 from timetrial.framework.types import Status
@@ -170,14 +170,25 @@ def test_single_runs_continue_by_their_command(tmp_path: Path):
     words = ("train", "workload=flights_dlrm", "optimizer=adam")
     one = Begun("run", "a", "timetrial", words, (run_key("a", "step"),))
     note(tmp_path, one)
-    record(tmp_path, "a", Status.KILLED, experiment="timetrial")
+    record(tmp_path, "a", Status.KILLED, experiment="timetrial", sent=False)
     record(tmp_path, "b", experiment="timetrial")
     text = text_of(tmp_path)
     assert "run a: interrupted\n" in text
-    assert "single runs in timetrial: 1 of 2 recorded runs finished, 1 interrupted" in text
+    assert "single runs in timetrial: its recorded run finished" in text
     assert list(words) in commands(text)
+    assert "MLflow has not" not in text
     forget(tmp_path, one)
-    assert "run a" not in text_of(tmp_path)
+    text = text_of(tmp_path)
+    assert "single runs in timetrial: 1 of 2 recorded runs finished, 1 interrupted" in text
+    assert "  continue  the same command (a, step)" in text
+
+
+def test_names_of_a_stranger_print_no_control_characters(tmp_path: Path, capsys):
+    record(tmp_path, "a\x1b[2J", Status.KILLED, experiment="x\x1b]0;y\x07\n")
+    assert show_next(Tracking(root=str(tmp_path))) == 0
+    out = capsys.readouterr().out
+    assert out.replace("\n", "").isprintable()
+    assert "a?[2J" in out
 
 
 def test_damage_is_said_with_its_remedy_and_stops_nothing(tmp_path: Path):
