@@ -38,7 +38,8 @@ class Begun:
         name: name of its suite, study or run.
         experiment: experiment of the runs.
         words: what was typed after ``timetrial``; credentials are masked.
-        runs: a key for each run, see ``run_key``; of a study the numbers of its points.
+        runs: a key for each run: in a race ``run_key``, of a study the numbers of its points, of a
+            single run the digest of its configuration.
         begun_ms: when it was last begun, in ms since 1970.
     """
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from timetrial.bench import suite as suites
-from timetrial.bench.begun import Begun, forget, note, run_key
+from timetrial.bench.begun import Begun, forget, note
 from timetrial.bench.claims import TakenError, is_taken
 from timetrial.bench.experiment import run
 from timetrial.bench.launch.graph import Plan
@@ -70,8 +70,8 @@ def train(config: RunConfig, *, again: bool = False, typed: Sequence[str] = ()) 
         )
         show_evaluation(record.evaluations[-1])
         return 0
-    key = run_key(run_name(config), config.budget.condition)
-    begun = Begun("run", run_name(config), tracking.experiment, tuple(typed), (key,))
+    digest = configuration.digest(config)
+    begun = Begun("run", run_name(config), tracking.experiment, tuple(typed), (digest,))
     note(store.root, begun)
     with raise_interrupted(), Display() as display:
         display.race(total=1, skipped=0)

@@ -33,7 +33,7 @@ class Progress:
     Attributes:
         begun: the command; without words where no note tells it.
         counts: number of runs that are finished, running, failed, interrupted; 0 of the others.
-        unfinished: keys of the runs that have not finished.
+        unfinished: names of the runs that have not finished; their keys where none has begun.
         last_ms: end of the last run of its race, study or experiment, in ms since 1970; 0 without
             one.
     """
@@ -127,6 +127,8 @@ def _keys(what: What, runs: Sequence[Glance]) -> tuple[str, ...]:
 def _key(what: What, run: Glance) -> str:
     if what == "study":
         return run.tags.get(schema.POINT, "")
+    if what == "run" and schema.CONFIG_HASH in run.tags:  # any setting may differ
+        return run.tags[schema.CONFIG_HASH]
     return run_key(run.name, run.tags.get(schema.CONDITION, ""))
 
 
@@ -140,5 +142,11 @@ def _progress(begun: Begun, runs: Sequence[Glance]) -> Progress:
         if (key := _key(begun.what, run)) in expected:
             best[key] = min(best.get(key, run.status), run.status, key=order.index)
     counts = collections.Counter(_WORDS[status] for status in best.values())
-    left = tuple(key for key in begun.runs if best.get(key) is not Status.FINISHED)
-    return Progress(begun, counts, left, max((run.ended_ms for run in runs), default=0))
+    names = {_key(begun.what, run): run.name for run in runs}
+    left = [key for key in begun.runs if best.get(key) is not Status.FINISHED]
+    return Progress(
+        begun,
+        counts,
+        tuple(names.get(key, key) for key in left),
+        max((run.ended_ms for run in runs), default=0),
+    )

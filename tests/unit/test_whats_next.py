@@ -168,10 +168,10 @@ def test_a_study_counts_the_points_of_its_trials(tmp_path: Path):
 
 def test_single_runs_continue_by_their_command(tmp_path: Path):
     words = ("train", "workload=flights_dlrm", "optimizer=adam")
-    one = Begun("run", "a", "timetrial", words, (run_key("a", "step"),))
+    one = Begun("run", "a", "timetrial", words, ("d1",))
     note(tmp_path, one)
-    record(tmp_path, "a", Status.KILLED, experiment="timetrial", sent=False)
-    record(tmp_path, "b", experiment="timetrial")
+    record(tmp_path, "a", Status.KILLED, experiment="timetrial", sent=False, config_hash="d1")
+    record(tmp_path, "a", experiment="timetrial", config_hash="d2")  # of another setting
     text = text_of(tmp_path)
     assert "run a: interrupted\n" in text
     assert "single runs in timetrial: its recorded run finished" in text
@@ -180,7 +180,7 @@ def test_single_runs_continue_by_their_command(tmp_path: Path):
     forget(tmp_path, one)
     text = text_of(tmp_path)
     assert "single runs in timetrial: 1 of 2 recorded runs finished, 1 interrupted" in text
-    assert "  continue  the same command (a, step)" in text
+    assert "  continue  the same command (a)" in text
 
 
 def test_names_of_a_stranger_print_no_control_characters(tmp_path: Path, capsys):
