@@ -26,7 +26,7 @@ from timetrial.framework.config import ConfigError
 from timetrial.framework.entries import Entry, OptimizerEntry, WorkloadEntry
 from timetrial.framework.errors import UserError, reason_of
 from timetrial.framework.ranges import ranges_of
-from timetrial.framework.registry import PluginError, Registry
+from timetrial.framework.registry import Plugin, PluginError, Registry
 from timetrial.framework.roles import Role, tensors
 from timetrial.framework.spaces import OneOf, Range
 from timetrial.optimizers import OPTIMIZERS
@@ -47,9 +47,11 @@ def listing() -> str:
 def _entry_sections(registry: Registry[Any]) -> dict[str, Lines]:
     """The entries of a registry, those apart that cannot run here."""
     what = f"{registry.what}s"
-    barred = {name: unavailable(registry, name) for name in registry}
+    plugins = registry.plugins()
+    names = dict.fromkeys([*registry.built_in, *(plugin.name for plugin in plugins)])
+    barred = {name: unavailable(registry, name) for name in names}
     return {
-        what: [line for line in _entry_lines(registry) if not barred.get(line[0])],
+        what: [line for line in _entry_lines(registry, plugins) if not barred.get(line[0])],
         f"{what} that cannot run here": [(name, why) for name, why in barred.items() if why],
     }
 
@@ -73,8 +75,14 @@ def _suites() -> dict[str, Lines]:
 
 
 def _presets() -> dict[str, Lines]:
-    files = presets()
-    return _file_sections("presets", files, _header, lambda name: missing_entries(files[name]))
+    files, barred_by = presets(), functools.cache(_barred_by)
+    return _file_sections(
+        "presets", files, _header, lambda name: missing_entries(files[name], barred_by)
+    )
+
+
+def _barred_by(what: str, name: str) -> str:
+    return unavailable(WORKLOADS if what == WORKLOADS.what else OPTIMIZERS, name)
 
 
 def _weights() -> dict[str, Lines]:
@@ -140,13 +148,13 @@ def describe(name: str) -> str:
     return "\n\n".join(found)
 
 
-def _entry_lines(registry: Registry[Any]) -> Lines:
+def _entry_lines(registry: Registry[Any], plugins: Sequence[Plugin]) -> Lines:
     """Name, origin and summary of every entry; for an unusable plug-in, its error."""
     lines = [
         (name, registry.origin(name), registry.listed(name).line)
         for name in (*registry.built_in, *registry.adapters)
     ]
-    for plugin in registry.plugins():
+    for plugin in plugins:
         if plugin.name in registry.built_in:
             text = f"refused: {plugin.name} is the name of a built-in {registry.what}"
         else:
@@ -166,8 +174,14 @@ def unavailable(registry: Registry[Any], name: str) -> str:
         return ""
 
 
-def missing_entries(path: Path) -> str:
-    """Missing entries of a preset, in words; "" if none is missing."""
+def missing_entries(path: Path, barred_by: Callable[[str, str], str] | None = None) -> str:
+    """Missing entries of a preset, in words; "" if none is missing.
+
+    Args:
+        path: the preset.
+        barred_by: why an entry cannot run here, by kind and name; None looks.
+    """
+    barred_by = barred_by or _barred_by
     try:
         tree = configuration.read_preset(path)
     except UserError as error:
@@ -180,7 +194,7 @@ def missing_entries(path: Path) -> str:
     lacking = [f"{registry.what} {name}" for registry, name in wanted if name not in registry]
     if lacking:
         return f"needs {' and '.join(lacking)}, which is not installed"
-    barred = [f"{registry.what} {name}" for registry, name in wanted if unavailable(registry, name)]
+    barred = [f"{what.what} {name}" for what, name in wanted if barred_by(what.what, name)]
     return f"{barred[0]} cannot run here" if barred else ""
 
 

@@ -144,9 +144,5 @@ def _progress(begun: Begun, runs: Sequence[Glance]) -> Progress:
     counts = collections.Counter(_WORDS[status] for status in best.values())
     names = {_key(begun.what, run): run.name for run in runs}
     left = [key for key in begun.runs if best.get(key) is not Status.FINISHED]
-    return Progress(
-        begun,
-        counts,
-        tuple(names.get(key, key) for key in left),
-        max((run.ended_ms for run in runs), default=0),
-    )
+    unfinished = tuple(names.get(key, key) for key in left)
+    return Progress(begun, counts, unfinished, max((run.ended_ms for run in runs), default=0))
