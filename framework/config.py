@@ -12,7 +12,7 @@ import math
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from timetrial.framework.budget import Budget
 from timetrial.framework.calibration import check_fits, load_calibration
@@ -27,8 +27,8 @@ from timetrial.framework.convert import (
 from timetrial.framework.entries import Entry, OptimizerEntry
 from timetrial.framework.errors import ConfigError
 from timetrial.framework.overrides import CHOICES, file_of, merge, parse, read_preset
+from timetrial.framework.parallel import Train
 from timetrial.framework.paths import UserPath, UserUri
-from timetrial.framework.ranges import one_of
 from timetrial.framework.suggestions import unknown
 from timetrial.framework.types import Split
 from timetrial.framework.yaml_files import Tree, read_yaml, yaml_of
@@ -39,7 +39,6 @@ __all__ = [
     "RunConfig",
     "Stop",
     "Tracking",
-    "Train",
     "Tree",
     "calibrated_seconds",
     "construct",
@@ -70,34 +69,6 @@ class Choice:
 
     name: str
     settings: Any
-
-
-Shard = Literal["auto", "always", "never"]
-"""Allowed values of ``train.shard``."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Train:
-    """How updates are computed; affects results by float error only.
-
-    Attributes:
-        microbatches: equal parts of each batch, computed one after the other to save memory, >= 1.
-            Batch norm and dropout then see the parts: their results differ.
-        devices: devices of each host, >= 1; null takes what the workload asks for (all devices,
-            one for mini workloads).
-        shard: large parameters and their state on several devices: ``always`` divided, ``never``,
-            or ``auto``: where they do not fit otherwise.
-    """
-
-    microbatches: int = 1
-    devices: int | None = None
-    shard: Shard = "auto"
-
-    def __post_init__(self) -> None:
-        for name, value in (("microbatches", self.microbatches), ("devices", self.devices)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: expected a whole number >= 1, got {value}")
-        one_of(self, shard=Shard)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,9 +18,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from timetrial.framework import memory
-from timetrial.framework.config import Train
 from timetrial.framework.errors import ConfigError
 from timetrial.framework.feed import AHEAD
+from timetrial.framework.parallel import Train
 from timetrial.framework.types import PyTree
 from timetrial.framework.workload import WHOLE, Batch, Share
 

@@ -24,8 +24,9 @@ from timetrial.bench.metatrain.config import Command
 from timetrial.bench.suite import Suite, load_run
 from timetrial.bench.tune.settings import load_plan
 from timetrial.framework.budget import Budget
-from timetrial.framework.config import Stop, Tracking, Train, hints
+from timetrial.framework.config import Stop, Tracking, hints
 from timetrial.framework.hosts import Hosts
+from timetrial.framework.parallel import Train
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.metatraining.settings import RULES
 from timetrial.tracking.read.runs import load_runs
