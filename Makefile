@@ -7,7 +7,7 @@ DEV := $(VENV)/.installed-dev
 suite ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench test test-slow test-gpu gpu gpu-dry ui dashboard report lint typecheck check fuzz soak bench-overhead bench-checkpoints bench-race bench-velo bench-celo2 bench-scoring bench-report bench-metatrain bench-data bench-steps bench-records bench-scale pictures wheel clean
+.PHONY: help install bench test test-slow test-gpu gpu gpu-dry ui dashboard report lint typecheck check fuzz soak bench-overhead bench-commands bench-checkpoints bench-race bench-velo bench-celo2 bench-scoring bench-report bench-metatrain bench-data bench-steps bench-records bench-scale pictures wheel clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ fuzz: $(DEV) ## Feed 9,000 damaged files to every loader, half an hour (args='--
 
 bench-overhead: $(DEV) ## Measure what the training loop costs over a bare loop
 	@$(BIN)/python -m benchmarks.overhead $(args)
+
+bench-commands: $(DEV) ## Measure the commands that answer at once: help, lists, completion (args='--rounds 25')
+	@$(BIN)/python -m benchmarks.commands $(args)
 
 bench-race: $(DEV) ## Measure a race by phases, without and with compiled programs on disk (args='seeds=[0]')
 	@$(BIN)/python -m benchmarks.race $(args)

@@ -91,12 +91,13 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """Parses arguments; unlike argparse, allows ``key=value`` words on both sides of an option."""
     _check_text(arguments)
     _check_command(arguments)
-    options, rest = parser().parse_known_args(arguments or ["--help"])
+    options, rest = parser().parse_known_args(arguments or ["next"])
     others = [word for word in rest if word.startswith("-") or "=" not in word]
     if others or (rest and not hasattr(options, "overrides")):
         raise UserError(f"unrecognized arguments: {_cut(' '.join(others or rest))}")
     if rest:
         options.overrides += rest
+    options.typed = tuple(arguments)
     return options
 
 

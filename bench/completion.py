@@ -16,6 +16,10 @@ from pathlib import Path
 from timetrial.framework.source import FILE, FILLED
 
 SHELLS = ("bash", "zsh", "fish")
+
+SECTIONS = ("workloads", "optimizers", "suites", "presets", "launchers", "weights")
+"""Sections of ``timetrial list``."""
+
 _BENCH = Path(__file__).parent
 _KEY = re.compile(r"(?<![\w.])([a-z_]+(?:\.[a-z_]+)?)=")
 _CHOICES = {"workload": ("workloads", "WORKLOADS"), "optimizer": ("optimizers", "OPTIMIZERS")}
@@ -69,8 +73,9 @@ def keys(text: str) -> list[str]:
 
 
 def listed() -> list[str]:
-    """Names of all workloads, optimizers, suites and presets, plug-ins included."""
-    return [name for key in ("workload", "optimizer", "suite", "preset") for name in _names(key)]
+    """Sections, and names of all workloads, optimizers, suites and presets, plug-ins included."""
+    names = [name for key in ("workload", "optimizer", "suite", "preset") for name in _names(key)]
+    return [*SECTIONS, *names]
 
 
 def workloads() -> list[str]:
@@ -98,7 +103,7 @@ def _settings_keys(text: str, chosen: dict[str, str]) -> Iterator[str]:
         if choice not in keys(text):
             continue
         entry = _registry(room, registry).get(chosen.get(choice, ""))
-        found = _settings_of(entry, _source(room)) if entry is not None else []
+        found = _settings_at(entry, room) if entry is not None else []
         if target := FILE.fullmatch(chosen.get(choice, "")):
             found = _settings_in(Path(os.path.expanduser(target["path"])), target["name"])
         yield from (f"{choice}.{field}" for field in found)
@@ -129,6 +134,14 @@ def _registry(room: str, registry: str) -> dict[str, ast.expr]:
     literals = [node for node in ast.walk(found[0]) if isinstance(node, ast.Dict)] if found else []
     pairs = [pair for node in literals for pair in zip(node.keys, node.values, strict=True)]
     return {str(key.value): value for key, value in pairs if isinstance(key, ast.Constant)}
+
+
+def _settings_at(listed: ast.expr, room: str) -> list[str]:
+    """Settings of a built-in entry, from its ``Listed("module:NAME", ...)``."""
+    if not (isinstance(listed, ast.Call) and isinstance(listed.args[0], ast.Constant)):
+        return []
+    module, _, name = str(listed.args[0].value).partition(":")
+    return _settings_of(ast.Name(name), _source(f"{room}.{module}"))
 
 
 def _settings_of(entry: ast.expr, module: ast.Module) -> list[str]:

@@ -43,8 +43,9 @@ from timetrial.framework.records import RunResult, Tracker
 from timetrial.framework.saving import Checkpoint, check_maker, ending_of, maker, restore
 from timetrial.framework.secrets import masked
 from timetrial.framework.signals import errors_of_plugins, held, noted
+from timetrial.framework.state import TrainState
 from timetrial.framework.trainer import Earlier, Trainer
-from timetrial.framework.types import Status, TrainState
+from timetrial.framework.types import Status
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import host_tags, process_tags
 from timetrial.tracking.record.evaluations_file import evaluations_in

@@ -1,38 +1,36 @@
 """The command ``timetrial list``: all names, or the details of one.
 
-Boundary: text only; loads plug-ins and lists broken ones with their error.
+Boundary: text only; loads plug-ins and lists broken ones with their error. Lists load no JAX unless
+a plug-in does; the details of one optimizer or workload do.
 """
 
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
+import functools
 import json
 import textwrap
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from timetrial.bench.docstrings import attribute_texts
 from timetrial.bench.launch.launchers import LAUNCHERS
-from timetrial.bench.planning import obstacles
+from timetrial.bench.obstacles import obstacles
 from timetrial.bench.suite import load_suite, presets, suites
 from timetrial.framework import config as configuration
 from timetrial.framework.config import ConfigError
 from timetrial.framework.entries import Entry, OptimizerEntry, WorkloadEntry
 from timetrial.framework.errors import UserError, reason_of
 from timetrial.framework.ranges import ranges_of
-from timetrial.framework.registry import PluginError, Registry
+from timetrial.framework.registry import Plugin, PluginError, Registry
 from timetrial.framework.roles import Role, tensors
 from timetrial.framework.spaces import OneOf, Range
-from timetrial.framework.types import Direction
 from timetrial.optimizers import OPTIMIZERS
-from timetrial.optimizers.weights import PUBLISHED, is_fetched
+from timetrial.optimizers.weights.catalogue import PUBLISHED, is_fetched
 from timetrial.workloads import WORKLOADS
 
 _REGISTRIES: tuple[Registry[Any], ...] = (LAUNCHERS, WORKLOADS, OPTIMIZERS)
@@ -43,28 +41,65 @@ Lines = Sequence[Sequence[str]]
 
 def listing() -> str:
     """All names with one line each; plug-ins with their origin."""
-    return _texts(_sections())
+    return _texts({title: lines for make in _SECTIONS.values() for title, lines in make().items()})
 
 
-def _sections() -> dict[str, Lines]:
-    """The lines of every section by its title."""
-    files = presets()
-    missing = {name: missing_entries(path) for name, path in files.items()}
-    apart = {name: unavailable(WORKLOADS, name) for name in WORKLOADS}
-    barred = {name: _obstacles(name) for name in suites()}
-    kept_out = {name: unavailable(OPTIMIZERS, name) for name in OPTIMIZERS}
+def _entry_sections(registry: Registry[Any]) -> dict[str, Lines]:
+    """The entries of a registry, those apart that cannot run here."""
+    what = f"{registry.what}s"
+    plugins = registry.plugins()
+    names = dict.fromkeys([*registry.built_in, *(plugin.name for plugin in plugins)])
+    barred = {name: unavailable(registry, name) for name in names}
     return {
-        "workloads": [line for line in _entry_lines(WORKLOADS) if not apart[line[0]]],
-        "workloads that cannot run here": [(name, why) for name, why in apart.items() if why],
-        "optimizers": [line for line in _entry_lines(OPTIMIZERS) if not kept_out.get(line[0])],
-        "optimizers that cannot run here": [(n, why) for n, why in kept_out.items() if why],
-        "suites": [(name, _summary(path)) for name, path in suites().items() if not barred[name]],
-        "suites that cannot run here": [(name, why) for name, why in barred.items() if why],
-        "presets": [(name, _header(files[name])) for name in files if not missing[name]],
-        "presets that cannot run here": [(name, why) for name, why in missing.items() if why],
-        "launchers": _entry_lines(LAUNCHERS),
-        "published weights": [(f"timetrial fetch {name}", _fetched(name)) for name in PUBLISHED],
+        what: [line for line in _entry_lines(registry, plugins) if not barred.get(line[0])],
+        f"{what} that cannot run here": [(name, why) for name, why in barred.items() if why],
     }
+
+
+def _file_sections(
+    what: str,
+    files: Mapping[str, Path],
+    line: Callable[[Path], str],
+    lacking: Callable[[str], str],
+) -> dict[str, Lines]:
+    """Suites or presets, those apart that cannot run here."""
+    barred = {name: lacking(name) for name in files}
+    return {
+        what: [(name, line(path)) for name, path in files.items() if not barred[name]],
+        f"{what} that cannot run here": [(name, why) for name, why in barred.items() if why],
+    }
+
+
+def _suites() -> dict[str, Lines]:
+    return _file_sections("suites", suites(), _summary, _obstacles)
+
+
+def _presets() -> dict[str, Lines]:
+    files, barred_by = presets(), functools.cache(_barred_by)
+    return _file_sections(
+        "presets", files, _header, lambda name: missing_entries(files[name], barred_by)
+    )
+
+
+def _barred_by(what: str, name: str) -> str:
+    return unavailable(WORKLOADS if what == WORKLOADS.what else OPTIMIZERS, name)
+
+
+def _weights() -> dict[str, Lines]:
+    return {
+        "published weights": [(f"timetrial fetch {name}", _fetched(name)) for name in PUBLISHED]
+    }
+
+
+_SECTIONS: dict[str, Callable[[], dict[str, Lines]]] = {
+    "workload": functools.partial(_entry_sections, WORKLOADS),
+    "optimizer": functools.partial(_entry_sections, OPTIMIZERS),
+    "suite": _suites,
+    "preset": _presets,
+    "launcher": functools.partial(_entry_sections, LAUNCHERS),
+    "weight": _weights,
+}
+"""What makes the lines of a section, by its name in the singular."""
 
 
 def _texts(sections: dict[str, Lines]) -> str:
@@ -86,12 +121,11 @@ def describe(name: str) -> str:
         UserError: an unknown name (with the nearest known one), or an unusable plug-in.
     """
     found, broken = [], []
-    if name.rstrip("s") in ("workload", "optimizer", "suite", "preset", "launcher"):
-        start = f"{name.rstrip('s')}s"
-        chosen = {key: lines for key, lines in _sections().items() if key.startswith(start)}
-        if start == "workloads":
+    if (section := name.removesuffix("s")) in _SECTIONS:
+        chosen = _SECTIONS[section]()
+        if section == "workload":
             chosen["roles of tensors, and how many have them"] = [
-                (each, _role_counts(WORKLOADS[each])) for each in WORKLOADS.built_in
+                (each, WORKLOADS.listed(each).roles) for each in WORKLOADS.built_in
             ]
         found.append(_texts(chosen))
     for registry in _REGISTRIES:
@@ -114,18 +148,18 @@ def describe(name: str) -> str:
     return "\n\n".join(found)
 
 
-def _entry_lines(registry: Registry[Any]) -> Lines:
+def _entry_lines(registry: Registry[Any], plugins: Sequence[Plugin]) -> Lines:
     """Name, origin and summary of every entry; for an unusable plug-in, its error."""
     lines = [
-        (name, registry.origin(name), _summary_of(entry))
-        for name, entry in {**registry.built_in, **registry.adapters}.items()
+        (name, registry.origin(name), registry.listed(name).line)
+        for name in (*registry.built_in, *registry.adapters)
     ]
-    for plugin in registry.plugins():
+    for plugin in plugins:
         if plugin.name in registry.built_in:
             text = f"refused: {plugin.name} is the name of a built-in {registry.what}"
         else:
             try:
-                text = _summary_of(registry[plugin.name])
+                text = registry.listed(plugin.name).line
             except PluginError as error:
                 text = f"broken: {error.reason}"
         lines.append((plugin.name, plugin.origin, text))
@@ -135,27 +169,19 @@ def _entry_lines(registry: Registry[Any]) -> Lines:
 def unavailable(registry: Registry[Any], name: str) -> str:
     """The reason why an entry cannot run here; "" where it can or cannot be loaded."""
     try:
-        entry = registry[name]
-        return entry.unavailable() if isinstance(entry, WorkloadEntry | OptimizerEntry) else ""
+        return registry.listed(name).unavailable()
     except PluginError:
         return ""
 
 
-def _summary_of(entry: Entry[Any]) -> str:
-    """The summary; for a workload, with its metric if that can be read."""
-    if isinstance(entry, WorkloadEntry):
-        with contextlib.suppress(Exception):  # a plug-in may raise anything
-            return f"{entry.summary} ({_metric(entry)})"
-    return entry.summary
+def missing_entries(path: Path, barred_by: Callable[[str, str], str] | None = None) -> str:
+    """Missing entries of a preset, in words; "" if none is missing.
 
-
-def _metric(entry: WorkloadEntry) -> str:
-    better = "lower" if entry.direction is Direction.MINIMIZE else "higher"
-    return f"{entry.metric}, {better} is better"
-
-
-def missing_entries(path: Path) -> str:
-    """Missing entries of a preset, in words; "" if none is missing."""
+    Args:
+        path: the preset.
+        barred_by: why an entry cannot run here, by kind and name; None looks.
+    """
+    barred_by = barred_by or _barred_by
     try:
         tree = configuration.read_preset(path)
     except UserError as error:
@@ -168,7 +194,7 @@ def missing_entries(path: Path) -> str:
     lacking = [f"{registry.what} {name}" for registry, name in wanted if name not in registry]
     if lacking:
         return f"needs {' and '.join(lacking)}, which is not installed"
-    barred = [f"{registry.what} {name}" for registry, name in wanted if unavailable(registry, name)]
+    barred = [f"{what.what} {name}" for what, name in wanted if barred_by(what.what, name)]
     return f"{barred[0]} cannot run here" if barred else ""
 
 
@@ -231,13 +257,15 @@ def _optimizer_facts(entry: OptimizerEntry) -> Lines:
 
 
 def _workload_facts(entry: WorkloadEntry) -> Lines:
-    facts = [("metric", _metric(entry))]
+    facts = [("metric", entry.goal)]
     return [*facts, *((f"{split} target", f"{value:g}") for split, value in entry.targets.items())]
 
 
 def _roles(entry: WorkloadEntry) -> list[tuple[Role, str]]:
     """The role of every tensor, and its name and shape in words."""
     workload = (entry.without_data or entry.make)(entry.settings())
+    import jax  # only for the details of one workload
+
     params, _ = jax.eval_shape(workload.init, jax.random.key(0))
     roles, leaves = jax.tree.leaves(workload.roles(params)), jax.tree.leaves(params)
     sizes = [" x ".join(f"{size:,}" for size in leaf.shape) or "1" for leaf in leaves]
@@ -245,7 +273,8 @@ def _roles(entry: WorkloadEntry) -> list[tuple[Role, str]]:
     return list(zip(roles, names, strict=True))
 
 
-def _role_counts(entry: WorkloadEntry) -> str:
+def role_counts(entry: WorkloadEntry) -> str:
+    """The roles of a workload's tensors, and how many have them: ``hidden 7, head 1``."""
     counts = collections.Counter(role for role, _ in _roles(entry))
     return ", ".join(f"{role} {counts[role]}" for role in Role if counts[role])
 

@@ -13,13 +13,16 @@ import jax
 
 from timetrial.bench import lengths
 from timetrial.bench import suite as suites
+from timetrial.bench.begun import Begun, run_key
 from timetrial.bench.costs import Crew, Planned, cost_lines
 from timetrial.bench.launch.graph import ordered
 from timetrial.bench.launch.launchers import Chosen
 from timetrial.bench.launch.pool import Pool
 from timetrial.bench.naming import label, run_name
+from timetrial.bench.obstacles import obstacles
 from timetrial.bench.progress import duration
 from timetrial.bench.suite import Suite
+from timetrial.bench.terminal import say
 from timetrial.framework import config as configuration
 from timetrial.framework.budget import Budget
 from timetrial.framework.calibration import Calibration, load_calibration
@@ -29,7 +32,6 @@ from timetrial.framework.memory import bytes_of, in_words
 from timetrial.framework.records import RunRecord
 from timetrial.framework.types import Condition, Status
 from timetrial.optimizers import OPTIMIZERS
-from timetrial.optimizers.velo.weights import has_google_weights
 from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.errors import TrackingError
@@ -175,17 +177,6 @@ def state_bytes(workload: Choice, optimizer: Choice) -> int | None:
     return bytes_of((model, jax.eval_shape(tx.init, model[0])))
 
 
-def obstacles(suite: Suite) -> list[str]:
-    """What is missing on this machine for the runs of a suite, one line each."""
-    found = {name: WORKLOADS[name].unavailable() for name in suite.workloads}
-    reasons = [f"workload {name}: {reason}" for name, reason in found.items() if reason]
-    if "gpu" in suite.needs and jax.default_backend() == "cpu":
-        reasons.append("a GPU; needs=[] runs the suite without")
-    if "google_weights" in suite.needs and not has_google_weights():
-        reasons.append("Google's weights of VeLO, which timetrial fetch velo gets")
-    return reasons
-
-
 def headline(suite: Suite, configs: Sequence[RunConfig]) -> str:
     """A suite in one line, with its estimated length."""
     matrix = (
@@ -204,7 +195,7 @@ def headline(suite: Suite, configs: Sequence[RunConfig]) -> str:
 def print_left_out(suite: Suite) -> None:
     """Prints a line for each optimizer that cannot run here."""
     for name, reason in suite.left_out().items():
-        print(f"left out: {name}: {reason}")
+        say(f"left out: {name}: {reason}")
 
 
 def budget_text(config: RunConfig, seconds: float | None) -> str:
@@ -214,6 +205,14 @@ def budget_text(config: RunConfig, seconds: float | None) -> str:
         return f"{seconds:g} charged seconds" if own else "the time budget"
     more = "" if config.budget.also_seconds is None else ", and until the time budget is used up"
     return f"{config.budget.steps} steps{more}"
+
+
+def begun_race(
+    suite: Suite, tracking: Tracking, configs: Sequence[RunConfig], typed: Sequence[str]
+) -> Begun:
+    """The note of a race that begins; arguments as for ``planned`` and ``race``."""
+    keys = [run_key(run_name(config), config.budget.condition) for config in configs]
+    return Begun("race", suite.name, tracking.experiment, tuple(typed), tuple(keys))
 
 
 def planned(

@@ -1,12 +1,13 @@
-"""Progress of runs: live bars on a terminal, occasional lines elsewhere.
+"""Progress of runs: live bars on a terminal, a line per finished run or minute elsewhere.
 
-Boundary: numbers in, text out. Timed code only stores the latest numbers; a thread draws them.
+Boundary: numbers in, text out. Timed code only stores the latest numbers; a thread shows them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,8 +24,10 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 from rich.table import Column
+from rich.text import Text
 
 from timetrial.bench.naming import run_name
+from timetrial.bench.terminal import wrapped
 from timetrial.framework.budget import StopReason
 from timetrial.framework.callbacks import StepInfo, Watch
 from timetrial.framework.config import RunConfig
@@ -32,9 +35,9 @@ from timetrial.framework.errors import reason_of
 from timetrial.framework.records import RunResult
 
 REFRESH_PER_SECOND = 4
-PLAIN_LINE_EVERY_SECONDS = 30.0
+PLAIN_LINE_EVERY_SECONDS = 60.0
 WIDE, NARROW = 120, 80
-"""Terminal widths: from ``WIDE`` on descriptions are complete, below ``NARROW`` bars are short."""
+"""Terminal widths: from ``WIDE`` on a run is one line, below ``NARROW`` without its loss."""
 
 
 def duration(seconds: float) -> str:
@@ -50,43 +53,71 @@ def duration(seconds: float) -> str:
 @contextmanager
 def download_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """Shows a download; yields a function of (bytes so far, bytes in all)."""
+    console = Console(file=sys.stderr)
+    more = [TransferSpeedColumn(), TimeRemainingColumn()] if console.width >= NARROW else []
     with Bars(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=40),
+        growing_bar(),
         DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(file=sys.stderr),
+        *more,
+        console=console,
         transient=True,
+        expand=True,
     ) as bars:
         task = bars.add_task(title, total=None, visible=False)
         yield lambda done, total: bars.update(task, completed=done, total=total, visible=True)
+
+
+def growing_bar() -> BarColumn:
+    """A bar that fills the width that the other columns leave."""
+    return BarColumn(bar_width=None, table_column=Column(min_width=3, ratio=1))
+
+
+def fitted(name: str, width: int) -> str:
+    """The words of a name within a width; the longest ones lose their ends.
+
+    Args:
+        name: words with a space between.
+        width: characters to keep within, as far as two of each word allow.
+    """
+    words = name.split(" ")
+    kept = [len(word) for word in words]
+    while sum(kept) + len(words) - 1 > width and max(kept) > 2:
+        kept[kept.index(max(kept))] -= 1
+    cut = zip(words, kept, strict=True)
+    return " ".join(word if size == len(word) else f"{word[: size - 1]}…" for word, size in cut)
 
 
 class _LiveBars(Bars):
     """Bars that read the latest numbers before each drawing."""
 
     before_drawing: Callable[[], None] = staticmethod(lambda: None)
+    title = ""
+    """A line above the bars, as far as it fits."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         self.before_drawing()
+        if self.title:
+            yield Text(fitted(self.title, self.console.width), no_wrap=True, overflow="ellipsis")
         yield from super().get_renderables()
 
 
 def _bars(console: Console) -> _LiveBars:
-    """Description, bar, numbers; on a narrow terminal the description is cut, not the bar."""
-    wide = console.width >= WIDE
-    length = Column(no_wrap=True, overflow="ellipsis", width=44 if wide else None, ratio=1)
-    bar = 24 if console.width >= NARROW else 10
+    """Description, bar, numbers; on all but wide terminals the run's name is a line above."""
+    length = Column(no_wrap=True, overflow="ellipsis", width=44 if console.width >= WIDE else None)
     return _LiveBars(
         TextColumn("{task.description}", markup=False, table_column=length),
-        BarColumn(bar_width=bar, table_column=Column(min_width=bar)),
-        TextColumn("{task.percentage:>3.0f}% {task.fields[text]}", markup=False),
+        BarColumn(bar_width=24) if console.width >= WIDE else growing_bar(),
+        TextColumn(
+            "{task.percentage:>3.0f}% {task.fields[text]}",
+            markup=False,
+            table_column=Column(no_wrap=True, overflow="ellipsis"),
+        ),
         console=console,
         refresh_per_second=REFRESH_PER_SECOND,
         disable=not console.is_terminal,
         transient=True,
-        expand=not wide,
+        expand=console.width < WIDE,
     )
 
 
@@ -105,7 +136,11 @@ class Display:
         self._bars.before_drawing = self._draw
         self._expected_seconds = expected_seconds
         self._total = self._done = self._made = 0
-        self._started = self._last_line = time.monotonic()
+        self._started = time.monotonic()
+        self._last_line = float("-inf")
+        self._ended = threading.Event()
+        self._printing = threading.RLock()
+        self._minutes = threading.Thread(target=self._tell_minutes, daemon=True)
         self._training_since: float | None = None
         self._race_bar: TaskID | None = None
         self._run_bar: TaskID | None = None
@@ -114,14 +149,38 @@ class Display:
 
     def __enter__(self) -> Display:
         self._bars.start()
+        if not self._live:
+            self._minutes.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._bars.stop()
+        self._ended.set()
+        if not self._live:
+            self._minutes.join()
 
     def line(self, text: str) -> None:
-        """Prints a line above the bars."""
-        self._console.print(text, soft_wrap=True, markup=False)
+        """Prints a line; on a terminal above the bars, and between words on the next line."""
+        with self._printing:
+            self._last_line = time.monotonic()
+            if self._live:
+                text = wrapped(text, self._console.width)
+            self._console.print(text, soft_wrap=True, markup=False)
+
+    def _tell_minutes(self) -> None:
+        while not self._ended.wait(PLAIN_LINE_EVERY_SECONDS / 4):
+            self._tell_minute()
+
+    def _tell_minute(self) -> None:
+        """Without a terminal: prints how far the run is, a minute after the last line."""
+        with self._printing:
+            config, info = self._config, self._latest
+            silent = time.monotonic() - self._last_line
+            if self._live or self._run_bar is None or silent < PLAIN_LINE_EVERY_SECONDS:
+                return
+            assert config is not None
+            how = "compiling" if info is None else f"{info.used:.0%}, {self._run_text(info)}"
+            self.line(f"{self._count(self._done + 1)}{run_name(config)}: {how}")
 
     def race(self, total: int, skipped: int) -> None:
         """Starts a race of ``total`` runs; ``skipped`` of them are recorded already."""
@@ -149,11 +208,20 @@ class Display:
     def run(self, config: RunConfig) -> Watch:
         """Starts a run; returns its progress hooks."""
         self._config, self._latest, self._training_since = config, None, None
-        self._last_line = time.monotonic()
-        self._run_bar = self._bars.add_task(run_name(config), total=1.0, text="compiling")
-        if not self._live:
-            self.line(f"{self._count(self._done + 1)}{run_name(config)}: started")
+        name = run_name(config)
+        self._bars.title = name if self._console.width < WIDE else ""
+        self._run_bar = self._bars.add_task(
+            "run" if self._bars.title else name, total=1.0, text="compiling"
+        )
+        self._tell_start()
         return Watch(self._on_step, self._on_eval, self._note)
+
+    def _tell_start(self) -> None:
+        """Without a terminal: prints that a run starts, unless a line was printed just before."""
+        if self._live or time.monotonic() - self._last_line < PLAIN_LINE_EVERY_SECONDS:
+            return
+        assert self._config is not None
+        self.line(f"{self._count(self._done + 1)}{run_name(self._config)}: started")
 
     def _note(self, line: str) -> None:
         assert self._config is not None
@@ -192,7 +260,7 @@ class Display:
         self.line(f"{name}: {outcome}{_left(self._race_seconds_left())}")
         if self._run_bar is not None:
             self._bars.remove_task(self._run_bar)
-            self._run_bar = None
+            self._run_bar, self._bars.title = None, ""
         self._draw()
 
     def _count(self, number: int) -> str:
@@ -206,12 +274,9 @@ class Display:
         now = time.monotonic()
         if self._training_since is None:  # the first evaluation comes after compilation
             self._training_since = now
-        if not self._live and now - self._last_line > PLAIN_LINE_EVERY_SECONDS:
-            self._last_line = now
-            assert self._config is not None
-            losses = {"loss": metrics.get("train/loss", float("nan"))}
-            self._latest = at = dataclasses.replace(info, metrics=losses)
-            self.line(f"{run_name(self._config)}: {at.used:.0%}, {self._run_text(at)}")
+        losses = {"loss": metrics.get("train/loss", float("nan"))}
+        self._latest = dataclasses.replace(info, metrics=losses)
+        self._tell_minute()
 
     def _draw(self) -> None:
         """Updates both bars."""

@@ -12,14 +12,16 @@ import time
 from collections.abc import Mapping, Sequence
 
 from timetrial.bench import suite as suites
+from timetrial.bench.begun import Begun, forget, note
 from timetrial.bench.claims import TakenError, is_taken
 from timetrial.bench.experiment import run
 from timetrial.bench.launch.graph import Plan
 from timetrial.bench.making import Maker
 from timetrial.bench.naming import run_name
+from timetrial.bench.obstacles import obstacles
 from timetrial.bench.planning import (
+    begun_race,
     headline,
-    obstacles,
     planned,
     print_left_out,
     runs_of,
@@ -31,6 +33,7 @@ from timetrial.bench.report import report, ui_command_line
 from timetrial.bench.resuming import is_over, run_directory, tidy
 from timetrial.bench.suite import Suite
 from timetrial.bench.syncing import deliver_again, opened
+from timetrial.bench.terminal import say
 from timetrial.bench.workshop import Workshop, guessed_program
 from timetrial.framework import config as configuration
 from timetrial.framework.config import RunConfig, Tracking
@@ -48,12 +51,13 @@ POLL_SECONDS = 1.0
 NO_TIME_BUDGET = "its reference run failed or diverged, and only a finished one sets the seconds"
 
 
-def train(config: RunConfig, *, again: bool = False) -> int:
+def train(config: RunConfig, *, again: bool = False, typed: Sequence[str] = ()) -> int:
     """Makes one run, or continues it; the command ``timetrial train``.
 
     Args:
         config: configuration of the run.
         again: make it once more if it is recorded as finished.
+        typed: the words of the command, for ``timetrial`` without one.
     """
     workshop, tracking = Workshop(), config.tracking
     guessed_program(config, workshop)  # raises bad settings before anything is written
@@ -66,6 +70,9 @@ def train(config: RunConfig, *, again: bool = False) -> int:
         )
         show_evaluation(record.evaluations[-1])
         return 0
+    digest = configuration.digest(config)
+    begun = Begun("run", run_name(config), tracking.experiment, tuple(typed), (digest,))
+    note(store.root, begun)
     with raise_interrupted(), Display() as display:
         display.race(total=1, skipped=0)
         directory = run_directory(config)
@@ -73,6 +80,7 @@ def train(config: RunConfig, *, again: bool = False) -> int:
         result = run(config, store, workshop, watch=watch, directory=directory, again=again)
         tidy(config, directory)
         display.done(result, workshop.workload(config.workload).metric)
+    forget(store.root, begun)
     show_result(result, store, tracking)
     return 0
 
@@ -103,6 +111,7 @@ def race(
     *,
     repeat_suspect: bool = True,
     include_suspect: bool = False,
+    typed: Sequence[str] = (),
 ) -> int:
     """Makes every run of the suite that is not recorded as finished, then scores and reports.
 
@@ -115,6 +124,7 @@ def race(
         repeat_suspect: at the end, make runs under a time budget once more if their seconds are
             suspect.
         include_suspect: score runs whose seconds are suspect, too.
+        typed: the words of the command, for ``timetrial`` without one.
 
     Returns:
         The exit code: 1 when a run failed.
@@ -124,11 +134,12 @@ def race(
     store = opened(tracking)
     done = finished_configs(store, tracking.experiment)
     configs = planned(suite, tracking, store)
+    note(store.root, begun_race(suite, tracking, configs, typed))
     skipped = sum(configuration.digest(config) in done for config in configs)
-    print(headline(suite, configs))
+    say(headline(suite, configs))
     print_left_out(suite)
     if skipped:
-        print(
+        say(
             f"{skipped} of {len(configs)} runs are recorded in {tracking.experiment!r} already "
             "and are not repeated"
         )

@@ -154,7 +154,9 @@ class Suite:
 
     def left_out(self) -> dict[str, str]:
         """The optimizers that cannot run here, each with the reason."""
-        reasons = {name: OPTIMIZERS[name].unavailable() for name in self._named() if name != HPO}
+        reasons = {
+            name: OPTIMIZERS.listed(name).unavailable() for name in self._named() if name != HPO
+        }
         return {name: reason for name, reason in reasons.items() if reason}
 
     def _named(self) -> tuple[str, ...]:
@@ -195,9 +197,22 @@ def _check_entries(
     registry: Registry[Any], names: Sequence[str], words: Sequence[str] = ()
 ) -> None:
     """Checks names of a registry, or of ``words``; a plug-in must be usable."""
-    unknown = [name for name in names if name not in words and registry.get(name) is None]
+    unknown = [name for name in names if name not in words and not _is_usable(registry, name)]
     if unknown or not names:
         _check_names(f"{registry.what}s", registry.what, unknown, [*registry, *words])
+
+
+def _is_usable(registry: Registry[Any], name: str) -> bool:
+    """Whether a name is known; imports plug-ins, and no entry of this package.
+
+    Raises:
+        PluginError: the plug-in of this name is not usable.
+    """
+    try:
+        registry.listed(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _check_names(key: str, what: str, names: Sequence[str], known: Collection[str]) -> None:

@@ -1,11 +1,14 @@
-"""Masks credentials in everything that the program prints.
+"""What the program prints: credentials masked, sentences broken between words.
 
-Boundary: wraps ``sys.stdout`` and ``sys.stderr``; ``framework.secrets`` finds the credentials.
+Boundary: texts and streams; ``framework.secrets`` finds the credentials, ``progress`` draws bars.
 """
 
 from __future__ import annotations
 
+import functools
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable
 from typing import Any, TextIO, cast
 
@@ -38,3 +41,20 @@ def mask_output() -> None:
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, MaskedStream):
             setattr(sys, name, cast(TextIO, MaskedStream(stream)))
+
+
+def wrapped(text: str, width: int) -> str:
+    """The lines of a text, broken between words within a width; a longer word stays whole."""
+    wrap = functools.partial(
+        textwrap.fill,
+        width=max(20, width),
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(map(wrap, text.split("\n")))
+
+
+def say(text: str) -> None:
+    """Prints sentences: on a terminal broken between words, elsewhere as they are."""
+    print(wrapped(text, shutil.get_terminal_size().columns) if sys.stdout.isatty() else text)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from timetrial.bench.usage_launching import LAUNCHER
 
 TOP = """\
-Races optimizers on fixed workloads under a fixed budget, and records every run in MLflow.
+Races optimizers on fixed workloads under a fixed budget, and records every run in MLflow. Without a
+command it says what to do next, from what is recorded.
 """
 
 START = """\
@@ -254,17 +255,6 @@ examples:
   timetrial compare mine baseline --from mine/journals theirs/journals
 """
 
-LIST = """\
-Lists workloads, optimizers, suites, presets and launchers, one line each. With NAME: the details of
-one; of an optimizer, workload or launcher every setting with its type, range, default and meaning.
-"""
-
-LIST_EXAMPLES = """\
-examples:
-  timetrial list
-  timetrial list adam
-"""
-
 CHECK = """\
 Runs the contract tests on an optimizer or a workload: of this package, of another package, or of
 your own file or module. The tests ship with the package. An optimizer that passes is measured:
@@ -329,6 +319,24 @@ Sending a run twice changes nothing. Exit code 1: a run is left, or MLflow is ou
   tracking.root=, tracking.uri=    as in timetrial train
 """
 
+UI_EXAMPLES = """\
+examples:
+  timetrial ui
+  timetrial ui suite=mini --port 5001
+"""
+
+FETCH_EXAMPLES = """\
+examples:
+  timetrial fetch velo
+  timetrial fetch celo2 --from ~/Downloads/theta.state
+"""
+
+SYNC_EXAMPLES = """\
+examples:
+  timetrial sync
+  timetrial sync tracking.root=/data/runs tracking.uri=http://127.0.0.1:5000
+"""
+
 DATA = """\
 Prepares, verifies and lists the data sets of the full-size workloads: imagenet_resnet, fastmri,
 ogbg, criteo1tb. They need the extra [data], and raw files that you download yourself.
@@ -349,14 +357,4 @@ examples:
   timetrial data prepare ogbg --source ~/downloads
   timetrial data prepare criteo1tb --source /raw/criteo --workers 16 --data /fast/data
   timetrial data verify ogbg
-"""
-
-COMPLETION = """\
-Prints the completion script of a shell. It completes commands, options, keys and names.
-"""
-
-COMPLETION_EXAMPLES = """\
-to switch it on, in the start-up file of the shell:
-  bash, zsh    eval "$(timetrial completion bash)"     (or zsh)
-  fish         timetrial completion fish | source
 """

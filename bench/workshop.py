@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from timetrial.bench.timing.estimate import estimate_steps
 from timetrial.framework.checkpoint import Saved
 from timetrial.framework.config import Choice, ConfigError, RunConfig
-from timetrial.framework.devices import Train, of_run
+from timetrial.framework.devices import of_run
 from timetrial.framework.entries import Entry, Horizon, OptimizerEntry
 from timetrial.framework.hosts import first_hosts
+from timetrial.framework.parallel import Train
 from timetrial.framework.signals import errors_of_plugins
 from timetrial.framework.step import Program
 from timetrial.framework.whole_step import WholeStepProgram

@@ -28,7 +28,7 @@ from timetrial.bench.resuming import run_directory
 from timetrial.bench.workshop import Workshop
 from timetrial.framework.checkpoint import Checkpoints, Saved
 from timetrial.framework.files import write_atomically
-from timetrial.framework.types import TrainState
+from timetrial.framework.state import TrainState
 from timetrial.tracking.read.runs import load_runs
 from timetrial.tracking.store.opening import open_store
 

@@ -39,7 +39,8 @@ import numpy as np
 import optax
 
 from benchmarks import algoperf_models, reduced
-from timetrial.framework.types import PyTree, TrainState
+from timetrial.framework.state import TrainState
+from timetrial.framework.types import PyTree
 from timetrial.framework.update import make_train_step
 
 GOALS: Mapping[str, float] = {"plain": 1.02, "algoperf": 1.0}

@@ -8,12 +8,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from timetrial.framework.budget import StopReason
-from timetrial.framework.memory import Memory
 from timetrial.framework.records import Row, RunResult, Tracker
-from timetrial.framework.types import Direction, Metrics, TrainState
+from timetrial.framework.types import Direction, Metrics
+
+if TYPE_CHECKING:  # they load JAX
+    from timetrial.framework.memory import Memory
+    from timetrial.framework.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,7 +34,7 @@ from timetrial.framework.errors import UserError
 from timetrial.framework.files import make_private_directory, write_atomically
 from timetrial.framework.hosts import first_hosts
 from timetrial.framework.packing import described, read_arrays, recorded, save_args, split
-from timetrial.framework.types import TrainState
+from timetrial.framework.state import TrainState
 
 if TYPE_CHECKING:
     import orbax.checkpoint as ocp

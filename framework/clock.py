@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
-import jax
-
 from timetrial.framework.meter import Meter
 from timetrial.framework.types import PyTree
 
@@ -31,6 +29,13 @@ def charged(accounts: Mapping[str, float]) -> float:
     return accounts.get(TRAIN, 0.0) + accounts.get(DATA_WAIT, 0.0)
 
 
+def _block_until_ready() -> Callable[[PyTree], object]:
+    """JAX's function; readers of records import this module without JAX."""
+    import jax
+
+    return jax.block_until_ready
+
+
 class Clock:
     """Books wall time to accounts: ``compile``, ``train``, ``data_wait``, ``eval``, ``log``, ....
 
@@ -41,7 +46,7 @@ class Clock:
 
     Args:
         now: returns seconds on a monotonic clock; replaced in tests.
-        wait: blocks until arrays are computed; replaced in tests.
+        wait: blocks until arrays are computed (default: JAX's function); replaced in tests.
         account: charged first, and outside every ``charge`` block (mostly set-up).
         cpu: returns the CPU seconds of this process, all threads together; replaced in tests.
         meter: observes the machine while charged time runs; it is read outside charged time.
@@ -50,13 +55,13 @@ class Clock:
     def __init__(
         self,
         now: Callable[[], float] = time.perf_counter,
-        wait: Callable[[PyTree], object] = jax.block_until_ready,
+        wait: Callable[[PyTree], object] | None = None,
         account: str = "other",
         cpu: Callable[[], float] = time.process_time,
         meter: Meter | None = None,
     ) -> None:
         self._now = now
-        self._wait = wait
+        self._wait = wait or _block_until_ready()
         self._cpu = cpu
         self._account = account
         self._since = now()

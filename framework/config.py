@@ -24,10 +24,10 @@ from timetrial.framework.convert import (
     refused,
     unknown_keys,
 )
-from timetrial.framework.devices import Train
 from timetrial.framework.entries import Entry, OptimizerEntry
 from timetrial.framework.errors import ConfigError
 from timetrial.framework.overrides import CHOICES, file_of, merge, parse, read_preset
+from timetrial.framework.parallel import Train
 from timetrial.framework.paths import UserPath, UserUri
 from timetrial.framework.suggestions import unknown
 from timetrial.framework.types import Split

@@ -10,9 +10,8 @@ whole batch. One device takes the same path.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import jax
 import numpy as np
@@ -21,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from timetrial.framework import memory
 from timetrial.framework.errors import ConfigError
 from timetrial.framework.feed import AHEAD
-from timetrial.framework.ranges import one_of
+from timetrial.framework.parallel import Train
 from timetrial.framework.types import PyTree
 from timetrial.framework.workload import WHOLE, Batch, Share
 
@@ -30,33 +29,6 @@ AXIS: Final = "data"
 
 LARGE: Final = 2**20
 """Elements from which an array may be divided among devices."""
-
-Shard = Literal["auto", "always", "never"]
-"""Allowed values of ``train.shard``."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Train:
-    """How updates are computed; affects results by float error only.
-
-    Attributes:
-        microbatches: equal parts of each batch, computed one after the other to save memory, >= 1.
-            Batch norm and dropout then see the parts: their results differ.
-        devices: devices of each host, >= 1; null takes what the workload asks for (all devices,
-            one for mini workloads).
-        shard: large parameters and their state on several devices: ``always`` divided, ``never``,
-            or ``auto``: where they do not fit otherwise.
-    """
-
-    microbatches: int = 1
-    devices: int | None = None
-    shard: Shard = "auto"
-
-    def __post_init__(self) -> None:
-        for name, value in (("microbatches", self.microbatches), ("devices", self.devices)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: expected a whole number >= 1, got {value}")
-        one_of(self, shard=Shard)
 
 
 class Devices:

@@ -5,24 +5,33 @@ Boundary: data only; ``framework.registry`` looks up names.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 import re
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
-
-import jax
-import optax
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from timetrial.framework.errors import ConfigError
 from timetrial.framework.roles import Roles, roles_by_name
 from timetrial.framework.spaces import Space
-from timetrial.framework.types import Direction, PyTree, Split, TrainState
-from timetrial.framework.workload import Batch, Workload
+from timetrial.framework.types import Direction, PyTree, Split
+
+if TYPE_CHECKING:  # they load JAX, which lists of entries do not need
+    import jax
+    import optax
+
+    from timetrial.framework.state import TrainState
+    from timetrial.framework.workload import Batch, Workload
 
 T = TypeVar("T")
+
+
+def available() -> str:
+    """The ``unavailable`` of an entry that can run everywhere."""
+    return ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +62,11 @@ class Entry(Generic[T]):
             )
         if not callable(self.make):
             raise TypeError(f"make: expected a function, got {self.make!r}")
+
+    @property
+    def line(self) -> str:
+        """Its line in lists."""
+        return self.summary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +150,7 @@ class Optimizer:
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerEntry(Entry[optax.GradientTransformation]):
+class OptimizerEntry(Entry["optax.GradientTransformation"]):
     """One optimizer; ``make(settings, horizon)`` builds its optax transformation.
 
     Attributes:
@@ -185,7 +199,7 @@ class OptimizerEntry(Entry[optax.GradientTransformation]):
     sets_targets: bool = True
     learned: bool = False
     color: str = ""
-    unavailable: Callable[[], str] = lambda: ""
+    unavailable: Callable[[], str] = available
     step: Callable[[Any, Horizon, Workload], WholeStep] | None = None
     workload_settings: Callable[[Any], Mapping[str, float]] = lambda settings: {}
 
@@ -210,13 +224,15 @@ class OptimizerEntry(Entry[optax.GradientTransformation]):
     def build(self, settings: Any, horizon: Horizon, workload: Workload | None = None) -> Optimizer:
         """The optimizer for one training; ``workload`` matters only where ``step`` is given."""
         if self.step is not None and workload is not None:
-            return Optimizer(optax.identity(), step=self.step(settings, horizon, workload))
+            from optax import identity
+
+            return Optimizer(identity(), step=self.step(settings, horizon, workload))
         tx = self.make(settings, horizon)
         return Optimizer(tx, self.takes, self.eval_params, self.norm_refresh)
 
 
 @dataclasses.dataclass(frozen=True)
-class WorkloadEntry(Entry[Workload]):
+class WorkloadEntry(Entry["Workload"]):
     """One workload; ``make(settings)`` builds it. Its class gives metric and direction.
 
     Attributes:
@@ -228,12 +244,25 @@ class WorkloadEntry(Entry[Workload]):
     """
 
     targets: Mapping[Split, float] = dataclasses.field(default_factory=dict)
-    unavailable: Callable[[], str] = lambda: ""
+    unavailable: Callable[[], str] = available
     without_data: Callable[[Any], Workload] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_takes(self.make, "settings")
+
+    @property
+    def line(self) -> str:
+        """Its line in lists: the summary, with the metric if that can be read."""
+        with contextlib.suppress(Exception):  # a plug-in may raise anything
+            return f"{self.summary} ({self.goal})"
+        return self.summary
+
+    @property
+    def goal(self) -> str:
+        """Metric and direction in words."""
+        better = "lower" if self.direction is Direction.MINIMIZE else "higher"
+        return f"{self.metric}, {better} is better"
 
     @property
     def metric(self) -> str:

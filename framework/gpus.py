@@ -12,8 +12,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import jax
-
 METRICS: Final = (
     "utilization_percentage",
     "memory_usage_megabytes",
@@ -63,6 +61,8 @@ def visible_gpus() -> list[Gpu]:
 
 def gpus_in_use() -> list[Gpu]:
     """The GPU of JAX's default device; none on another platform."""
+    import jax  # the settings of launchers are read without
+
     if jax.default_backend() != "gpu":
         return []
     ordinal = jax.local_devices()[0].local_hardware_id
@@ -71,6 +71,8 @@ def gpus_in_use() -> list[Gpu]:
 
 def gpus_of_process() -> list[Gpu]:
     """The GPUs of all JAX devices of this process; none on another platform."""
+    import jax
+
     if jax.default_backend() != "gpu":
         return []
     ordinals = {device.local_hardware_id for device in jax.local_devices()}

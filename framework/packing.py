@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from timetrial.framework.types import TrainState
+from timetrial.framework.state import TrainState
 
 PACKED_BYTES: Final = 2**20
 """Smaller arrays are packed."""

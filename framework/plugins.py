@@ -10,10 +10,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
-import optax
-
 from timetrial.framework.entries import Entry, Horizon, OptimizerEntry
-from timetrial.framework.signature import is_filled, optimizer_of, parameters_of
+from timetrial.framework.signature import (
+    is_filled,
+    is_transformation,
+    optimizer_of,
+    parameters_of,
+)
 from timetrial.framework.source import Source
 
 E = TypeVar("E", bound=Entry[Any])
@@ -70,7 +73,7 @@ def _entry_made(found: Any, kind: type[E], by_signature: bool) -> E | None:
         raise
     if isinstance(made, kind):
         return made
-    if by_signature and isinstance(made, optax.GradientTransformation):
+    if by_signature and is_transformation(made):
         return None
     more = "; an optax transformation will do, too" if by_signature else ""
     raise TypeError(f"expected it to return {_a(kind)}, got {type(made).__name__}{more}")

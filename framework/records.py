@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from timetrial.framework.budget import StopReason
 from timetrial.framework.clock import charged
-from timetrial.framework.memory import Memory
-from timetrial.framework.types import Condition, Direction, Status, TrainState
+from timetrial.framework.types import Condition, Direction, Status
+
+if TYPE_CHECKING:  # they load JAX, which readers of records do not need
+    from timetrial.framework.memory import Memory
+    from timetrial.framework.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)

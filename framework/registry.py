@@ -1,6 +1,6 @@
 """Registries: entries by name, built in, from plug-ins or files, or as ``package.module:entry``.
 
-Boundary: imports a plug-in only at the lookup of its name; reads the entry points of installed
+Boundary: imports an entry only at the lookup of its name; reads the entry points of installed
 packages only for names that are not built in. ``plugins`` makes entries of what it finds.
 """
 
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from timetrial.framework.entries import Entry
 from timetrial.framework.errors import UserError
+from timetrial.framework.listed import BuiltIn, Listed, listed_entry
 from timetrial.framework.plugins import entry_of, identified
 from timetrial.framework.source import FILE, find, is_target, reason
 
@@ -42,6 +43,20 @@ class Plugin:
     origin: str
 
 
+def declared_points(group: str) -> Iterator[tuple[metadata.EntryPoint, str]]:
+    """The entry points of a group, each with its distribution and version; imports nothing.
+
+    Unlike with ``importlib.metadata.entry_points``, damaged metadata hide one package only.
+    """
+    for distribution in metadata.distributions():
+        try:
+            points = distribution.entry_points.select(group=group)
+            origin = f"{distribution.name} {distribution.version}" if points else ""
+        except Exception:  # damaged metadata of any package
+            continue
+        yield from ((point, origin) for point in points)
+
+
 class Registry(MutableMapping[str, E]):
     """Entries by name, as a mapping; iterates over built-in names, then those of plug-ins.
 
@@ -52,9 +67,9 @@ class Registry(MutableMapping[str, E]):
     Args:
         what: ``optimizer`` or ``workload``.
         kind: class of the entries.
-        built_in: entries of this package.
-        adapters: entries of this package that run code of others, named in their settings. They
-            are found by name, but are not among all entries.
+        built_in: entries of this package, or what lists show of those to be imported.
+        adapters: likewise, entries that run code of others, named in their settings. They are
+            found by name, but are not among all entries.
 
     Raises:
         KeyError: at lookup, the name is unknown.
@@ -65,13 +80,14 @@ class Registry(MutableMapping[str, E]):
         self,
         what: str,
         kind: type[E],
-        built_in: Mapping[str, E],
-        adapters: Mapping[str, E] | None = None,
+        built_in: Mapping[str, E | Listed],
+        adapters: Mapping[str, E | Listed] | None = None,
     ) -> None:
         self.what = what
         self.kind = kind
-        self.built_in = dict(built_in)
-        self.adapters = dict(adapters or {})
+        package = f"timetrial.{what}s"
+        self.built_in: BuiltIn[E] = BuiltIn(package, built_in)
+        self.adapters: BuiltIn[E] = BuiltIn(package, adapters or {})
         self._loaded: dict[str, E] = {}
 
     def __getitem__(self, name: str) -> E:
@@ -111,16 +127,21 @@ class Registry(MutableMapping[str, E]):
     def plugins(self) -> list[Plugin]:
         """Plug-ins of installed packages, by name; imports nothing."""
         found: dict[tuple[str, str], Plugin] = {}
-        for distribution in metadata.distributions():
-            try:
-                points = distribution.entry_points.select(group=f"timetrial.{self.what}s")
-                origin = f"{distribution.name} {distribution.version}" if points else ""
-            except Exception:  # damaged metadata of any package
-                continue
-            for point in points:  # Python imports the first of two installations of a package
-                key = (point.name, origin.split(" ")[0])
-                found.setdefault(key, Plugin(point.name, point, origin))
+        for point, origin in declared_points(f"timetrial.{self.what}s"):
+            key = (point.name, origin.split(" ")[0])  # Python imports the first installation
+            found.setdefault(key, Plugin(point.name, point, origin))
         return [found[key] for key in sorted(found)]
+
+    def listed(self, name: str) -> Listed:
+        """What lists show of an entry; imports a plug-in, and nothing for other names.
+
+        Raises:
+            KeyError, PluginError: as a lookup.
+        """
+        for entries in (self.built_in, self.adapters):
+            if name in entries:
+                return entries.listed(name)
+        return listed_entry(self[name])
 
     def origin(self, name: str) -> str:
         """Origin of an entry: ``built in``, a distribution, or the name itself."""

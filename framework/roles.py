@@ -1,6 +1,7 @@
 """Roles of parameters: hidden matrix, convolution, embedding, head, norm, bias, scalar.
 
 Boundary: pure functions of names and shapes; workloads override them where names say too little.
+Lists of optimizers import it, so JAX is imported inside the functions.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ import math
 import re
 from collections.abc import Callable
 from typing import Any
-
-import jax
 
 from timetrial.framework.types import PyTree
 
@@ -51,7 +50,9 @@ def roles_by_name(params: PyTree) -> PyTree:
     more are ``CONVOLUTION``, but ``HIDDEN`` in attention layers, which split their heads, and
     ``BIAS`` where all axes but one have size 1 (class tokens).
     """
-    return jax.tree_util.tree_map_with_path(_role, params)
+    from jax.tree_util import tree_map_with_path
+
+    return tree_map_with_path(_role, params)
 
 
 def last_layer(roles: PyTree, layer: str) -> PyTree:
@@ -73,18 +74,24 @@ def last_layer(roles: PyTree, layer: str) -> PyTree:
         vector = found in (Role.BIAS, Role.SCALAR)
         return Role.HEAD if _names(path)[0] == head.lower() and not vector else found
 
-    return jax.tree_util.tree_map_with_path(role, roles)
+    from jax.tree_util import tree_map_with_path
+
+    return tree_map_with_path(role, roles)
 
 
 def tensors(params: PyTree) -> list[str]:
     """The name of every tensor, in the order of the leaves: ``Dense_0/kernel``."""
-    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    from jax.tree_util import keystr, tree_flatten_with_path
+
+    leaves = tree_flatten_with_path(params)[0]
+    return [keystr(path, simple=True, separator="/") for path, _ in leaves]
 
 
 def _names(path: tuple[Any, ...]) -> list[str]:
     """The parts of a path in lower case; Haiku joins several with slashes."""
-    parts = (jax.tree_util.keystr((key,), simple=True) for key in path)
+    from jax.tree_util import keystr
+
+    parts = (keystr((key,), simple=True) for key in path)
     return [name for part in parts for name in part.lower().split("/")] or [""]
 
 

@@ -30,7 +30,7 @@ from timetrial.framework.files import free_bytes, wait_for_room
 from timetrial.framework.hosts import first_hosts
 from timetrial.framework.packing import bytes_of
 from timetrial.framework.records import RunResult
-from timetrial.framework.types import TrainState
+from timetrial.framework.state import TrainState
 
 SHARE: Final = 0.01
 """Share of a run's time that saving at evaluations may take."""

@@ -17,13 +17,14 @@ import numbers
 import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Final
-
-import optax
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeGuard
 
 from timetrial.framework.entries import Horizon, OptimizerEntry
 from timetrial.framework.errors import UserError
 from timetrial.framework.source import FILLED, reason
+
+if TYPE_CHECKING:  # loads JAX
+    import optax
 
 RESERVED: Final = ("name", "file_sha256")
 """Keys below ``optimizer.`` that are taken."""
@@ -66,6 +67,13 @@ def optimizer_of(function: Callable[..., Any], summary: str) -> OptimizerEntry:
     )
 
 
+def is_transformation(made: object) -> TypeGuard[optax.GradientTransformation]:
+    """Whether an object is an optax transformation."""
+    import optax
+
+    return isinstance(made, optax.GradientTransformation)
+
+
 def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
     """The named parameters, with their annotations evaluated where that is possible."""
     try:
@@ -97,7 +105,7 @@ def _called(
         code = getattr(inspect.unwrap(function), "__code__", None)
         file = code.co_filename if code else ""
         raise UserError(f"optimizer: {shown} raised {reason(error, file)}") from error
-    if not isinstance(made, optax.GradientTransformation):
+    if not is_transformation(made):
         more = ""
         if isinstance(made, OptimizerEntry):
             more = ", which needs a function that can be called without arguments"

@@ -21,7 +21,8 @@ from timetrial.framework.devices import Devices
 from timetrial.framework.entries import Optimizer
 from timetrial.framework.feed import Feed
 from timetrial.framework.memory import Memory
-from timetrial.framework.types import Metrics, PyTree, Split, TrainState
+from timetrial.framework.state import TrainState
+from timetrial.framework.types import Metrics, PyTree, Split
 from timetrial.framework.update import Inputs, all_finite, make_norm_refresh, make_train_step
 from timetrial.framework.workload import Batch, Sums, Workload
 

@@ -22,8 +22,8 @@ from timetrial.framework.errors import Interrupted
 from timetrial.framework.feed import Feed, is_ready
 from timetrial.framework.hosts import SIGNAL, Agreed, Team, read
 from timetrial.framework.records import Row, RunResult
+from timetrial.framework.state import TrainState
 from timetrial.framework.step import Point, Program
-from timetrial.framework.types import TrainState
 from timetrial.framework.update import Inputs
 
 

@@ -1,17 +1,14 @@
-"""Basic types: trees, metrics, the training state, conditions, splits, directions.
+"""Basic types: trees, metrics, conditions, splits, directions.
 
-Boundary: data only; imports no other module of this package.
+Boundary: data only; imports neither JAX nor another module of this package.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import math
 from collections.abc import Iterable
 from typing import Any
-
-import jax
 
 PyTree = Any
 """Any nesting of dicts, tuples and dataclasses with arrays as leaves."""
@@ -19,26 +16,6 @@ PyTree = Any
 
 Metrics = dict[str, float]
 """Value by name; evaluated metrics are named ``"<split>/<metric>"``."""
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class TrainState:
-    """State of a training run: saved by checkpoints, donated by each update.
-
-    Attributes:
-        step: int32 scalar, number of updates made.
-        params: trainable parameters.
-        model_state: non-trainable variables (batch-norm statistics); ``{}`` without any.
-        opt_state: state of the optimizer.
-        key: PRNG key of the run; update ``t`` draws from ``fold_in(key, t)``.
-    """
-
-    step: jax.Array
-    params: PyTree
-    model_state: PyTree
-    opt_state: PyTree
-    key: jax.Array
 
 
 class Condition(enum.StrEnum):

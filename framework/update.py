@@ -15,7 +15,8 @@ import optax
 
 from timetrial.framework import extra_inputs
 from timetrial.framework.accumulation import loss_and_gradients
-from timetrial.framework.types import PyTree, TrainState
+from timetrial.framework.state import TrainState
+from timetrial.framework.types import PyTree
 from timetrial.framework.workload import Batch, Workload
 
 Inputs = Mapping[str, np.ndarray]

@@ -16,8 +16,9 @@ import numpy as np
 from timetrial.framework.devices import Devices
 from timetrial.framework.entries import Optimizer
 from timetrial.framework.errors import ConfigError
+from timetrial.framework.state import TrainState
 from timetrial.framework.step import Point, Program, key_data
-from timetrial.framework.types import Metrics, TrainState
+from timetrial.framework.types import Metrics
 from timetrial.framework.update import Inputs
 from timetrial.framework.workload import Batch, Workload
 

@@ -30,8 +30,8 @@ from small import AllFour, SmallDlrm, SmallUnet
 from timetrial.framework import checkpoint
 from timetrial.framework.devices import Devices
 from timetrial.framework.errors import ConfigError
+from timetrial.framework.state import TrainState
 from timetrial.framework.step import Program
-from timetrial.framework.types import TrainState
 from timetrial.optimizers.velo import accumulators, inputs, mlp, velo
 from timetrial.workloads import WORKLOADS
 

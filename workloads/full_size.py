@@ -21,16 +21,15 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from timetrial.framework.entries import WorkloadEntry
-from timetrial.framework.errors import UserError
 from timetrial.framework.machine import usable_cores
 from timetrial.framework.ranges import check, one_of
 from timetrial.framework.types import PyTree, Split
 from timetrial.framework.workload import WHOLE, Batch, Share, Sums, Workload
 from timetrial.workloads.data.libraries import require_libraries
+from timetrial.workloads.data.missing import missing
 from timetrial.workloads.data.parts import Batches, Evaluation, FiniteSource, Parts, Source, joined
 from timetrial.workloads.data.prepared import (
     data_directory,
-    is_prepared,
     load_manifest,
     manifest_digest,
 )
@@ -210,16 +209,5 @@ def entry(
         made.check_data()
         return made
 
-    def unavailable() -> str:
-        try:
-            require_libraries(f"workload {cls.name}")
-            root = data_directory()
-            missing = [name for name in cls.data_sets if not is_prepared(name, root)]
-        except UserError as error:
-            return str(error)
-        if not missing:
-            return ""
-        command = f"timetrial data prepare {cls.name} --source DIR"
-        return f"its data are not prepared in {root}; {command}"
-
+    unavailable = functools.partial(missing, cls.name, cls.data_sets)
     return WorkloadEntry(summary, settings, make, unavailable=unavailable, without_data=workload)

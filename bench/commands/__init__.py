@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from timetrial.bench.commands.command import Command
 from timetrial.bench.commands.datasets import DATA
+from timetrial.bench.commands.guiding import GUIDING
 from timetrial.bench.commands.launching import LAUNCHING
 from timetrial.bench.commands.pools import POOLS
 from timetrial.bench.commands.reading import READING
@@ -15,5 +16,5 @@ from timetrial.bench.commands.running import RUNNING
 
 __all__ = ["COMMANDS", "Command"]
 
-COMMANDS = {**RUNNING, **LAUNCHING, **POOLS, **DATA, **READING}
+COMMANDS = {**RUNNING, **LAUNCHING, **POOLS, **DATA, **READING, **GUIDING}
 """Every command by name, in the order of ``timetrial --help``."""

@@ -39,6 +39,7 @@ def _worker(options: Options) -> Job:
         settings,
         repeat_suspect=not options.busy_machine,
         retry_failed=options.retry_failed,
+        typed=() if options.launched else options.typed,
     )
 
 

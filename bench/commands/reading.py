@@ -1,4 +1,4 @@
-"""Commands that read records, list, check and set up: report, compare, list, doctor, ui, ...
+"""Commands that read records, check and set up: report, compare, check, doctor, ui, ...
 
 Boundary: options in, a job out; the other modules of ``bench`` do the work.
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from timetrial.bench import completion, usage
+from timetrial.bench import usage
 from timetrial.bench.commands.command import (
     CONTINUES,
     Command,
@@ -185,19 +185,6 @@ def _compare_arguments(parser: Parser) -> None:
     add("--mixed-machines", action="store_true", help="compare seconds of different machines, too")
 
 
-def _list(options: Options) -> Job:
-    from timetrial.bench.listing import describe, listing
-
-    if options.name is None:
-        return lambda: show(listing())
-    return lambda: show(describe(options.name))
-
-
-def _list_arguments(parser: Parser) -> None:
-    name = parser.add_argument("name", nargs="?", metavar="NAME", help="a listed name")
-    completion.complete(name, completion.listed)
-
-
 def _check(options: Options) -> Job:
     from timetrial.bench.check import check
 
@@ -248,7 +235,7 @@ def _ui_arguments(parser: Parser) -> None:
 def _fetch(options: Options) -> Job:
     from timetrial.bench.progress import download_bar
     from timetrial.framework.files import removed_on_error
-    from timetrial.optimizers.weights import PUBLISHED
+    from timetrial.optimizers.weights.catalogue import PUBLISHED
     from timetrial.optimizers.weights.fetch import fetch_published
 
     entry = PUBLISHED[options.what]
@@ -273,7 +260,7 @@ def _fetch(options: Options) -> Job:
 
 
 WEIGHTS = ("velo", "celo2", "celo2-base", "celo", "celo-adam")
-"""Names of published weights; those of ``optimizers.weights.PUBLISHED``, which loads JAX."""
+"""Names of published weights; those of ``optimizers.weights.PUBLISHED``, imported when needed."""
 
 
 def _fetch_arguments(parser: Parser) -> None:
@@ -314,14 +301,6 @@ def _sync_arguments(parser: Parser) -> None:
     )
 
 
-def _completion(options: Options) -> Job:
-    return lambda: show(completion.script(options.shell), end="")
-
-
-def _completion_arguments(parser: Parser) -> None:
-    parser.add_argument("shell", choices=completion.SHELLS)
-
-
 READING = {
     "report": Command(
         "score recorded runs and write the report",
@@ -338,14 +317,6 @@ READING = {
         usage.COMPARE_EXAMPLES,
         _compare_arguments,
     ),
-    "list": Command(
-        "list workloads, optimizers, suites and presets, or describe one",
-        _list,
-        usage.LIST,
-        usage.LIST_EXAMPLES,
-        _list_arguments,
-        overrides=False,
-    ),
     "check": Command(
         "run the contract tests on an optimizer or workload",
         _check,
@@ -359,12 +330,14 @@ READING = {
         usage.DOCTOR_EXAMPLES,
         _doctor_arguments,
     ),
-    "ui": Command("open the recorded runs in the MLflow UI", _ui, usage.UI, "", _ui_arguments),
+    "ui": Command(
+        "open the recorded runs in the MLflow UI", _ui, usage.UI, usage.UI_EXAMPLES, _ui_arguments
+    ),
     "fetch": Command(
         "download the published weights of a learned optimizer",
         _fetch,
         usage.FETCH,
-        "",
+        usage.FETCH_EXAMPLES,
         _fetch_arguments,
         overrides=False,
         interrupted="the same command continues the download",
@@ -373,17 +346,9 @@ READING = {
         "send runs to MLflow that it lacks",
         _sync,
         usage.SYNC,
-        "",
+        usage.SYNC_EXAMPLES,
         _sync_arguments,
         interrupted=CONTINUES,
     ),
     "replay": Command("", _sync, usage.SYNC, "", _sync_arguments, interrupted=CONTINUES),
-    "completion": Command(
-        "print the completion script of a shell",
-        _completion,
-        usage.COMPLETION,
-        usage.COMPLETION_EXAMPLES,
-        _completion_arguments,
-        overrides=False,
-    ),
 }

@@ -45,7 +45,7 @@ def _train(options: Options) -> Job:
     require_devices()
     if hosts.coordinator is not None:
         return lambda: train_together(config, again=options.again)
-    return lambda: train(config, again=options.again)
+    return lambda: train(config, again=options.again, typed=options.typed)
 
 
 def _train_arguments(parser: Parser) -> None:
@@ -82,6 +82,7 @@ def _bench(options: Options) -> Job:
             words,
             busy_machine=options.busy_machine,
             include_suspect=options.include_suspect,
+            typed=options.typed,
         )
     require_devices()
     return lambda: race(
@@ -89,6 +90,7 @@ def _bench(options: Options) -> Job:
         tracking,
         repeat_suspect=not options.busy_machine,
         include_suspect=options.include_suspect,
+        typed=options.typed,
     )
 
 
@@ -116,8 +118,8 @@ def _tune(options: Options) -> Job:
         return lambda: show_costs(plan, chosen, options.price)
     if chosen.is_default:
         require_devices()
-        return lambda: tune(words, export=options.export)
-    return lambda: tune(words, chosen, options.export)
+        return lambda: tune(words, export=options.export, typed=options.typed)
+    return lambda: tune(words, chosen, options.export, options.typed)
 
 
 def _tune_arguments(parser: Parser) -> None:

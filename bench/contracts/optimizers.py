@@ -25,9 +25,10 @@ from timetrial.framework.config import Choice, RunConfig
 from timetrial.framework.entries import Horizon, Optimizer, OptimizerEntry
 from timetrial.framework.extra_inputs import REMAINING_FRACTION, of_step, taken
 from timetrial.framework.records import RunResult
+from timetrial.framework.state import TrainState
 from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
-from timetrial.framework.types import Metrics, PyTree, TrainState
+from timetrial.framework.types import Metrics, PyTree
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.schedules import sampled
 from timetrial.workloads import WORKLOADS

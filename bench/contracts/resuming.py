@@ -14,7 +14,7 @@ import numpy as np
 
 from timetrial.bench.contracts import require
 from timetrial.framework.checkpoint import Checkpoints, Loaded, Saved
-from timetrial.framework.types import TrainState
+from timetrial.framework.state import TrainState
 
 
 def from_disk(state: TrainState, like: TrainState) -> TrainState:

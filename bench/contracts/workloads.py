@@ -23,8 +23,9 @@ from timetrial.bench.contracts import NotApplicableError, require
 from timetrial.bench.contracts.resuming import from_disk, require_equal
 from timetrial.framework.config import Choice
 from timetrial.framework.entries import WorkloadEntry
+from timetrial.framework.state import TrainState
 from timetrial.framework.step import weighted_mean
-from timetrial.framework.types import Direction, PyTree, Split, TrainState
+from timetrial.framework.types import Direction, PyTree, Split
 from timetrial.framework.update import make_train_step
 from timetrial.framework.workload import Batch, Workload, spec_of
 from timetrial.workloads import WORKLOADS

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from timetrial.workloads.data.catalogue import DATA_SETS, DataSet, free_space, size_text
-from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.errors import DataError
 from timetrial.workloads.data.libraries import missing_libraries
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
+from rich.progress import TextColumn
 
-from timetrial.bench.progress import PLAIN_LINE_EVERY_SECONDS, duration
+from timetrial.bench.progress import PLAIN_LINE_EVERY_SECONDS, duration, growing_bar
 from timetrial.framework.errors import UserError
 from timetrial.framework.machine import usable_cores
 from timetrial.workloads.data.catalogue import DataSet, free_space, size_text
@@ -136,17 +136,18 @@ class Estimate:
 def work_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """Shows work in bytes; yields a function of (done, total).
 
-    A bar on a terminal; elsewhere a line, at most every half minute.
+    A bar on a terminal; elsewhere a line, at most every minute.
     """
     console = Console(file=sys.stderr, highlight=False)
     estimate = Estimate()
     last = time.monotonic()
     with Bars(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
+        growing_bar(),
         TextColumn("{task.percentage:>3.0f}% {task.fields[text]}", markup=False),
         console=console,
         transient=True,
+        expand=True,
         disable=not console.is_terminal,
     ) as bars:
         task = bars.add_task(title, total=None, text="")

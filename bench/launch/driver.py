@@ -12,17 +12,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from timetrial.bench.begun import note
 from timetrial.bench.launch.launchers import Chosen
 from timetrial.bench.launch.places import check_reachable, open_queue
 from timetrial.bench.launch.planner import Planner
 from timetrial.bench.launch.pool import load_pool
 from timetrial.bench.launch.queue import Queue
 from timetrial.bench.launch.tables import FAILED, FINISHED, RUNNING
-from timetrial.bench.planning import headline, obstacles, planned, print_left_out
+from timetrial.bench.obstacles import obstacles
+from timetrial.bench.planning import begun_race, headline, planned, print_left_out
 from timetrial.bench.progress import Display
 from timetrial.bench.report import report
 from timetrial.bench.suite import Suite
 from timetrial.bench.syncing import deliver_again, opened
+from timetrial.bench.terminal import say
 from timetrial.framework.config import Tracking
 from timetrial.framework.errors import UserError
 from timetrial.framework.paths import own_name
@@ -40,6 +43,7 @@ def race_with(
     *,
     busy_machine: bool = False,
     include_suspect: bool = False,
+    typed: Sequence[str] = (),
 ) -> int:
     """Races a suite with the workers of a launcher; the arguments else are those of ``race``.
 
@@ -50,6 +54,7 @@ def race_with(
         words: the words that the suite was read from, for the workers.
         busy_machine: race time budgets beside other processes.
         include_suspect: score runs whose seconds are suspect, too.
+        typed: the words of this command, for ``timetrial`` without one.
 
     Returns:
         The exit code: 1 when a run failed or is missing.
@@ -61,7 +66,7 @@ def race_with(
     command = ["worker", *words, *chosen.worker_words(), "--launched"]
     command += ["--busy-machine"] if busy_machine else []
     with open_queue(tracking) as queue:
-        return _raced(chosen, suite, tracking, queue, command, include_suspect)
+        return _raced(chosen, suite, tracking, queue, command, include_suspect, typed)
 
 
 def _raced(
@@ -71,6 +76,7 @@ def _raced(
     queue: Queue,
     command: Sequence[str],
     include_suspect: bool,
+    typed: Sequence[str],
 ) -> int:
     with queue.lock():
         store = opened(tracking)
@@ -80,7 +86,8 @@ def _raced(
     planner.plan(again=True)
     queue.retry_failed()
     configs = planned(suite, tracking, store, pool)
-    print(headline(suite, configs))
+    note(store.root, begun_race(suite, tracking, configs, typed))
+    say(headline(suite, configs))
     print_left_out(suite)
     logs = Path(tracking.root).absolute() / "logs" / own_name(tracking.experiment)
     with Display() as display, _following(queue, len(configs), display):

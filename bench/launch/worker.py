@@ -18,6 +18,7 @@ from typing import Final
 import jax
 import sqlalchemy as sa
 
+from timetrial.bench.begun import note
 from timetrial.bench.claims import SupersededError, TakenError
 from timetrial.bench.launch.admission import admission, pool_tags
 from timetrial.bench.launch.identity import is_gone, this_host, this_worker, worker_text
@@ -28,6 +29,7 @@ from timetrial.bench.launch.pool import Pool, load_pool
 from timetrial.bench.launch.queue import HEARTBEAT_SECONDS, SILENT_HEARTBEATS, Queue
 from timetrial.bench.launch.tables import BLOCKED, FAILED, FINISHED, RUNNING, WAITING, Claim
 from timetrial.bench.making import Made, Maker
+from timetrial.bench.planning import begun_race, planned
 from timetrial.bench.progress import Display
 from timetrial.bench.resuming import is_over, named_journal, run_directory
 from timetrial.bench.suite import Suite
@@ -101,6 +103,7 @@ def work(
     *,
     repeat_suspect: bool = True,
     retry_failed: bool = False,
+    typed: Sequence[str] = (),
 ) -> int:
     """Makes runs of a race until none is left that this worker can make.
 
@@ -110,6 +113,7 @@ def work(
         settings: settings of the worker.
         repeat_suspect: at the end, make runs with suspect seconds once more.
         retry_failed: make failed runs once more.
+        typed: the words of the command, for ``timetrial`` without one; empty where it is launched.
 
     Returns:
         The exit code: 1 when a run failed.
@@ -120,7 +124,7 @@ def work(
             "CUDA_VISIBLE_DEVICES chooses them"
         )
     with open_queue(tracking) as queue:
-        return _worked(suite, tracking, settings, queue, repeat_suspect, retry_failed)
+        return _worked(suite, tracking, settings, queue, repeat_suspect, retry_failed, typed)
 
 
 def _worked(
@@ -130,12 +134,16 @@ def _worked(
     queue: Queue,
     repeat_suspect: bool,
     retry_failed: bool,
+    typed: Sequence[str],
 ) -> int:
     with queue.lock():  # one worker makes what a new database lacks
         store = opened(tracking)
     pool = load_pool(settings.pool) if settings.pool else None
     planner = Planner(suite, tracking, store, queue, pool)
     planner.plan(again=True)
+    if typed:
+        configs = planned(suite, tracking, store, pool)
+        note(store.root, begun_race(suite, tracking, configs, typed))
     if retry_failed:
         queue.retry_failed()
     repeat = repeat_suspect and Condition.TIME in suite.conditions

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from timetrial.bench.metatrain.recording import MetatrainRecording
 from timetrial.framework.records import Row
-from timetrial.framework.types import TrainState
+from timetrial.framework.state import TrainState
 from timetrial.optimizers.metatraining import outer
 from timetrial.optimizers.metatraining.outer import OuterStep
 from timetrial.optimizers.metatraining.settings import knobs

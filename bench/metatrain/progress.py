@@ -10,10 +10,17 @@ import time
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import Progress, TextColumn
+from rich.table import Column
 
 from timetrial.bench.metatrain.loop import OuterStepInfo
-from timetrial.bench.progress import PLAIN_LINE_EVERY_SECONDS, duration
+from timetrial.bench.progress import (
+    NARROW,
+    PLAIN_LINE_EVERY_SECONDS,
+    duration,
+    growing_bar,
+)
+from timetrial.bench.terminal import wrapped
 
 
 class TrainingDisplay:
@@ -29,11 +36,16 @@ class TrainingDisplay:
         self._live = self._console.is_terminal
         self._bars = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}% {task.fields[text]}", markup=False),
+            growing_bar(),
+            TextColumn(
+                "{task.percentage:>3.0f}% {task.fields[text]}",
+                markup=False,
+                table_column=Column(no_wrap=True, overflow="ellipsis"),
+            ),
             console=self._console,
             disable=not self._live,
             transient=True,
+            expand=True,
         )
         self._bar = self._bars.add_task("metatrain", total=1.0, text="")
         self._minutes = minutes
@@ -49,15 +61,20 @@ class TrainingDisplay:
 
     def line(self, text: str) -> None:
         """Prints a line."""
+        if self._live:
+            text = wrapped(text, self._console.width)
         self._console.print(text, soft_wrap=True, markup=False)
 
     def show(self, info: OuterStepInfo) -> None:
         """Shows one outer step."""
+        narrow = self._live and self._console.width < NARROW
         losses = [v for key, v in info.metrics.items() if key.startswith("batch/loss_")]
         text = f"outer step {info.step}/{info.steps}  loss {losses[0]:.3f}"
+        if narrow:
+            text = f"{info.step}/{info.steps}"
         if info.seconds_per_step is not None:
             text += f"  {duration((info.steps - info.step) * info.seconds_per_step)} left"
-        if self._minutes is not None:
+        if self._minutes is not None and not narrow:
             gone = time.monotonic() - self._started
             text += f" ({duration(max(0.0, 60 * self._minutes - gone))} left in this piece)"
         self._bars.update(self._bar, completed=info.step / info.steps, text=text)

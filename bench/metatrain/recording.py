@@ -19,7 +19,8 @@ from timetrial.framework.checkpoint import Checkpoints, Saved
 from timetrial.framework.files import wait_for_room
 from timetrial.framework.packing import bytes_of
 from timetrial.framework.records import Row
-from timetrial.framework.types import Condition, Direction, Status, TrainState
+from timetrial.framework.state import TrainState
+from timetrial.framework.types import Condition, Direction, Status
 from timetrial.framework.yaml_files import yaml_of
 from timetrial.optimizers.metatraining.stage import Stage
 from timetrial.tracking.record import schema

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import optuna
 
+from timetrial.bench.begun import Begun, note
 from timetrial.bench.launch.launchers import Chosen
 from timetrial.bench.launch.places import check_reachable, check_shared
 from timetrial.bench.sweeping import sweep
@@ -31,7 +32,12 @@ POLL_SECONDS = 1.0
 """Pause between two queries of the trials of other workers, in seconds."""
 
 
-def tune(overrides: Sequence[str], chosen: Chosen | None = None, export: Path | None = None) -> int:
+def tune(
+    overrides: Sequence[str],
+    chosen: Chosen | None = None,
+    export: Path | None = None,
+    typed: Sequence[str] = (),
+) -> int:
     """Makes the missing trials of a study, then summarises it.
 
     Args:
@@ -39,6 +45,7 @@ def tune(overrides: Sequence[str], chosen: Chosen | None = None, export: Path | 
         chosen: launcher of several workers; None works in this process. The same command may run
             on other machines.
         export: file for the best configuration, as a run preset.
+        typed: the words of the command, for ``timetrial`` without one.
 
     Returns:
         The exit code: 1 when a trial ended with an error or the study is not complete.
@@ -57,6 +64,9 @@ def tune(overrides: Sequence[str], chosen: Chosen | None = None, export: Path | 
         dead = ledger.settle(study, database, plan, retry_errors=True)
     found_dead(dead, plan, store)
     sweep(store.root)
+    points = tuple(map(str, range(plan.trials)))
+    experiment = plan.config.tracking.experiment
+    note(store.root, Begun("study", plan.name, experiment, tuple(typed), points))
     print(summary.headline(study, plan, database))
     if _shares_cores(chosen) and plan.config.budget.seconds is not None:
         print(

@@ -19,8 +19,9 @@ import numpy as np
 import optax
 
 from benchmarks.gpu import cases, hardware, kernels
+from timetrial.framework.state import TrainState
 from timetrial.framework.step import Program
-from timetrial.framework.types import PyTree, TrainState
+from timetrial.framework.types import PyTree
 from timetrial.framework.update import make_train_step
 from timetrial.framework.workload import Workload
 

@@ -25,7 +25,8 @@ from timetrial.framework.entries import Horizon
 from timetrial.framework.errors import Interrupted, UserError
 from timetrial.framework.roles import Role
 from timetrial.framework.source import reason, run_file
-from timetrial.framework.types import PyTree, TrainState
+from timetrial.framework.state import TrainState
+from timetrial.framework.types import PyTree
 from timetrial.framework.workload import Batch
 from timetrial.framework.workload import Workload as OurWorkload
 from timetrial.optimizers.adapters.algoperf_modules import (

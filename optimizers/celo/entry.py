@@ -6,7 +6,8 @@ Boundary: settings and entries of the registry; the optimizers are in ``optimize
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,16 +19,11 @@ from timetrial.framework.paths import UserPath
 from timetrial.framework.ranges import check
 from timetrial.framework.spaces import Range, Space
 from timetrial.optimizers.celo.transform import celo, celo_adam
-from timetrial.optimizers.weights import (
-    LearnedWeights,
-    WeightsError,
-    choice,
-    is_fetched,
-    load_celo,
-    load_celo_adam,
-    published,
-)
+from timetrial.optimizers.weights import choice
+from timetrial.optimizers.weights.catalogue import missing, published
+from timetrial.optimizers.weights.files import LearnedWeights, load_celo, load_celo_adam
 from timetrial.optimizers.weights.origins import PUBLISHED_ORIGINS, origin_of_file
+from timetrial.optimizers.weights.trees import WeightsError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,21 +93,6 @@ def _read(name: str, weights: str) -> LearnedWeights:
         raise UserError(f"optimizer.weights: {error}") from error
 
 
-def unavailable(settings: type[CeloSettings]) -> Callable[[], str]:
-    """``OptimizerEntry.unavailable``: whether the published weights are here and whole."""
-
-    def reason() -> str:
-        name = settings.published
-        try:
-            published(name)
-        except WeightsError as error:
-            fetch = f"its weights are not on this machine: timetrial fetch {name}"
-            return str(error) if is_fetched(name) else fetch
-        return ""
-
-    return reason
-
-
 def variant(settings: CeloSettings) -> str:
     """Name of the weights: ``celo[published]``, or the name of the file."""
     named = settings.weights == settings.published
@@ -171,7 +152,7 @@ CELO = OptimizerEntry(
     space=_SPACE,
     sets_targets=False,
     learned=True,
-    unavailable=unavailable(CeloSettings),
+    unavailable=functools.partial(missing, CeloSettings.published),
 )
 CELO_ADAM = OptimizerEntry(
     "Adam with Celo's learned schedule; reads AlgoPerf's sinv6 too",
@@ -184,5 +165,5 @@ CELO_ADAM = OptimizerEntry(
     space=_SPACE,
     sets_targets=False,
     learned=True,
-    unavailable=unavailable(CeloAdamSettings),
+    unavailable=functools.partial(missing, CeloAdamSettings.published),
 )

@@ -27,15 +27,11 @@ from timetrial.framework.spaces import Range, Space
 from timetrial.framework.types import PyTree
 from timetrial.optimizers.celo2.transform import scale_by_celo2
 from timetrial.optimizers.settings import CosineSettings
-from timetrial.optimizers.weights import (
-    LearnedWeights,
-    WeightsError,
-    choice,
-    is_fetched,
-    load_celo2,
-    published,
-)
+from timetrial.optimizers.weights import choice
+from timetrial.optimizers.weights.catalogue import is_fetched, published
+from timetrial.optimizers.weights.files import LearnedWeights, load_celo2
 from timetrial.optimizers.weights.origins import PUBLISHED_ORIGINS, Origin, origin_of_file
+from timetrial.optimizers.weights.trees import WeightsError
 
 EMBEDDED: Final[dict[str, tuple[str, str]]] = {
     "celo2": (

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from timetrial.framework.types import TrainState
+from timetrial.framework.state import TrainState
 from timetrial.optimizers.metatraining import estimator
 from timetrial.optimizers.metatraining.pairs import (
     Numbers,

@@ -10,13 +10,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from timetrial.framework.errors import UserError
 from timetrial.framework.paths import PathError, user_path
-from timetrial.optimizers.weights.files import LearnedWeights, load
 from timetrial.optimizers.weights.layouts import CELO, CELO2, CELO_ADAM, VELO, Layout
 from timetrial.optimizers.weights.trees import WeightsError
+
+if TYPE_CHECKING:  # loads NumPy, which lists of optimizers need not
+    from timetrial.optimizers.weights.files import LearnedWeights
 
 HUB = "https://huggingface.co"
 """The Hugging Face hub; ``HF_ENDPOINT`` names a mirror, as for the hub's own tools."""
@@ -175,7 +177,24 @@ def published(name: str) -> LearnedWeights:
             f"{entry.title}'s weights are not on this machine: run `timetrial fetch {name}`, or "
             f"download {entry.url} and run `timetrial fetch {name} --from FILE` or put it at {path}"
         )
+    from timetrial.optimizers.weights.files import load
+
     try:
         return load(path, entry.layout, source=name)
     except WeightsError as error:
         raise WeightsError(f"{error}; run `timetrial fetch {name}` to replace it") from None
+
+
+def missing(name: str) -> str:
+    """What is wrong with published weights on this machine, in one line; "" if nothing.
+
+    Args:
+        name: a name of ``PUBLISHED``.
+    """
+    if not is_fetched(name):
+        return f"its weights are not on this machine: timetrial fetch {name}"
+    try:
+        published(name)
+    except WeightsError as error:
+        return str(error)
+    return ""

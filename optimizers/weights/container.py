@@ -25,7 +25,6 @@ from typing import Any
 
 import msgpack
 import numpy as np
-from flax import serialization
 
 from timetrial.optimizers.weights.layouts import Layout, layout_of
 from timetrial.optimizers.weights.trees import Path, WeightsError, nest, show
@@ -279,6 +278,8 @@ def encode(
         gen_id, step = _checked_origin(*origin)
         # The step is an array of rank 0, as in VeLO's released file.
         tree = {"params": tree, "gen_id": gen_id, "step": np.asarray(step, np.int32)}
+    from flax import serialization  # loads JAX
+
     # In place, because a copy would have its keys sorted.
     data: bytes = serialization.msgpack_serialize(tree, in_place=True)
     return data

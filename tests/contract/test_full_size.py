@@ -15,8 +15,7 @@ from timetrial.framework.config import Choice
 from timetrial.framework.types import Split
 from timetrial.framework.workload import Batch, Share
 from timetrial.workloads import WORKLOADS
-from timetrial.workloads import full_size as full_size_workloads
-from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.errors import DataError
 from timetrial.workloads.imagenet_resnet import ImagenetResnetSettings
 
 pytestmark = needs_data
@@ -99,7 +98,7 @@ def test_without_data_a_workload_says_so_in_one_line(
         )
         with pytest.raises(DataError, match="expected a prepared data set, found none"):
             entry.make(entry.settings())
-    monkeypatch.setattr(full_size_workloads, "require_libraries", lacking)
+    monkeypatch.setattr("timetrial.workloads.data.missing.require_libraries", lacking)
     assert WORKLOADS["ogbg"].unavailable() == "workload ogbg: pip install 'timetrial[data]'"
 
 

@@ -13,7 +13,7 @@ from celo_theta import working_theta
 from timetrial.bench.contracts.optimizers import CHECKS, Check, Subject
 from timetrial.framework.config import Choice
 from timetrial.optimizers import OPTIMIZERS
-from timetrial.optimizers.weights import save
+from timetrial.optimizers.weights.files import save
 
 # The variants of VeLO make the same update as VeLO itself, and compile for as long; Celo does, too.
 # Celo2 is Celo2-base with an orthogonalization that a golden test compares.

@@ -25,8 +25,8 @@ from timetrial.bench.suite import Suite, load_run
 from timetrial.bench.tune.settings import load_plan
 from timetrial.framework.budget import Budget
 from timetrial.framework.config import Stop, Tracking, hints
-from timetrial.framework.devices import Train
 from timetrial.framework.hosts import Hosts
+from timetrial.framework.parallel import Train
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.optimizers.metatraining.settings import RULES
 from timetrial.tracking.read.runs import load_runs
@@ -213,6 +213,11 @@ def examples() -> list[str]:
     return list(dict.fromkeys(found))
 
 
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.summary])
+def test_every_command_shows_an_example(name: str):
+    assert any(line.split()[1:2] == [name] for line in examples())
+
+
 @pytest.mark.parametrize("line", examples())
 def test_every_example_in_the_help_is_understood(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -254,11 +259,23 @@ def test_the_version_says_where_the_program_is(timetrial):
     assert done.out.startswith(f"timetrial {api.__version__} from {Path(api.__file__).parent} ")
 
 
-def test_without_a_command_the_help_is_shown(timetrial):
-    done = timetrial()
+def test_the_help_shows_every_command_but_old_names(timetrial):
+    done = timetrial("--help")
     assert done.code == 0
     assert "make one run" in done.out
     assert "replay" not in done.out
+
+
+def test_without_a_command_the_next_one_is_said(
+    timetrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    done = timetrial()
+    assert done.code == 0
+    assert done == timetrial("next")
+    assert "Nothing is recorded in runs/ yet." in done.out
+    assert " bench\n" in done.out.splitlines(keepends=True)[2]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_list_names_everything(timetrial):
@@ -322,8 +339,15 @@ def test_a_suite_goes_on_after_kill_9_and_does_not_count_the_half_run(tmp_path: 
     wait_for_rows(tmp_path, process)
     process.kill()
     process.communicate()
-    done = timetrial(*words, f"tracking.root={tmp_path}")
+    words.append(f"tracking.root={tmp_path}")
+    told = timetrial("next", words[-1]).out
+    assert "race quick: 0 of 1 runs finished, 1 interrupted" in told
+    assert f"bench {shlex.join(words[1:])}\n" in told
+    done = timetrial(*words)
     assert done.code == 0, done.err
+    told = timetrial("next", words[-1]).out
+    assert "race quick: its run finished" in told
+    assert f"report    {tmp_path}/reports/quick/report.html" in told
     runs = records(tmp_path, "timetrial-quick")
     assert [run.status for run in runs] == ["FINISHED"]  # in the journal of the killed one
     assert "recorded" not in done.out.split("report")[0].split("\n")[1]
@@ -378,7 +402,7 @@ def test_a_signal_during_imports_or_opening_is_one_line_and_leaves_no_file(
 
 def test_an_ignored_hangup_stays_ignored(tmp_path: Path):
     code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-    code += SIGNALLED.format(module="numpy", number=int(signal.SIGHUP))
+    code += SIGNALLED.format(module="timetrial.bench.listing", number=int(signal.SIGHUP))
     assert run_python(code, "list", cwd=tmp_path).code == 0
 
 
@@ -504,6 +528,8 @@ NO_JAX = ("jax", "numpy", "mlflow", "pandas", "flax")
         ("timetrial bench suite=mi", {"mini "}),
         ("timetrial calibrate flig", {"flights_dlrm "}),
         ("timetrial list heavy", {"heavy_ball "}),
+        ("timetrial list opt", {"optimizers "}),
+        ("timetrial ne", {"next "}),
         ("timetrial report --pap", {"--paper "}),
     ],
 )

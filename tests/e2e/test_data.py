@@ -268,6 +268,5 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch, capsys)
             show(second * 10**7, 10**9)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "ogbg: 35% of 1.0 GB, 65 s left",
-        "ogbg: 70% of 1.0 GB, 30 s left",
+        "ogbg: 65% of 1.0 GB, 35 s left",
     ]

@@ -334,7 +334,7 @@ def _celo_loaders(name: str) -> list[Loader]:
     def write(directory: Path) -> None:
         from celo_theta import theta
 
-        from timetrial.optimizers.weights import save
+        from timetrial.optimizers.weights.files import save
 
         save(directory / "sealed.params", theta(name, 0, hidden_size=3))
 

@@ -20,7 +20,7 @@ import pytest
 
 from timetrial.optimizers.celo2 import scale_by_celo2, tensor_averages
 from timetrial.optimizers.celo2.network import SHAPES
-from timetrial.optimizers.weights import load_celo2
+from timetrial.optimizers.weights.files import load_celo2
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures" / "celo2"
 FILES = sorted(FIXTURES.glob("celo2_*.npz"))

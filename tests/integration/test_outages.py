@@ -23,9 +23,10 @@ from timetrial.framework.budget import Budget
 from timetrial.framework.callbacks import Callback, FeedRemainingFraction, StepInfo, Track
 from timetrial.framework.clock import Clock
 from timetrial.framework.config import Tracking
+from timetrial.framework.state import TrainState
 from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
-from timetrial.framework.types import Metrics, Status, TrainState
+from timetrial.framework.types import Metrics, Status
 from timetrial.tracking.read.runs import finished_configs, load_runs
 from timetrial.tracking.record.errors import TrackingError
 from timetrial.tracking.record.evaluations_file import decode

@@ -67,7 +67,7 @@ def test_others_read_the_reports_and_nothing_else(
         path.name: oct(stat.S_IMODE(path.stat().st_mode))
         for path in (root, *root.iterdir())
         if path.is_dir() and path.name not in ("reports", "checkpoints")
-    } == {"runs": "0o755", "journals": "0o700", "artifacts": "0o700"}
+    } == {"runs": "0o755", "journals": "0o700", "begun": "0o700", "artifacts": "0o700"}
 
 
 def test_the_log_of_an_open_database_has_its_mode(tmp_path: Path, umask: None):

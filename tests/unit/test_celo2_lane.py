@@ -19,7 +19,7 @@ from timetrial.optimizers.metatraining.celo2.files import load_start
 from timetrial.optimizers.metatraining.celo2.rule import Harness, by_adamw, celo2_rule
 from timetrial.optimizers.metatraining.scheduled import adamw_rule, schedule
 from timetrial.optimizers.metatraining.stage import robust
-from timetrial.optimizers.weights import save
+from timetrial.optimizers.weights.files import save
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "celo2"
 

@@ -13,7 +13,8 @@ from timetrial.bench.suite import load_run
 from timetrial.framework.entries import Horizon
 from timetrial.framework.errors import UserError
 from timetrial.optimizers import OPTIMIZERS
-from timetrial.optimizers.weights import PUBLISHED, save
+from timetrial.optimizers.weights.catalogue import PUBLISHED
+from timetrial.optimizers.weights.files import save
 from timetrial.optimizers.weights.origins import PUBLISHED_ORIGINS
 
 NAMES = {"celo": "celo", "celo_adam": "celo-adam"}

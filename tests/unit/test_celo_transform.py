@@ -14,7 +14,7 @@ from celo_reference import Celo, CeloAdam
 from celo_theta import theta
 
 from timetrial.optimizers.celo import celo, celo_adam
-from timetrial.optimizers.weights import WeightsError
+from timetrial.optimizers.weights.trees import WeightsError
 
 RULES = {"celo": celo, "celo_adam": celo_adam}
 REFERENCE = {"celo": Celo, "celo_adam": CeloAdam}

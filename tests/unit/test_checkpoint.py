@@ -36,9 +36,10 @@ from timetrial.framework.saving import (
     restore,
     states_of,
 )
+from timetrial.framework.state import TrainState
 from timetrial.framework.step import Program
 from timetrial.framework.trainer import Earlier, Trainer
-from timetrial.framework.types import Direction, TrainState
+from timetrial.framework.types import Direction
 from timetrial.optimizers import OPTIMIZERS
 from timetrial.tracking.record.journal import read_journal
 from timetrial.tracking.record.tracker import resume_run, start_run

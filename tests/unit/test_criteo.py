@@ -9,7 +9,7 @@ from raw_files import check_small_and_picklable, criteo_lines, needs_data, write
 
 from timetrial.framework.types import Split
 from timetrial.workloads.data import criteo, criteo_rows, criteo_text
-from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.errors import DataError
 from timetrial.workloads.data.parts import Evaluation, joined
 from timetrial.workloads.data.prepared import load_manifest
 from timetrial.workloads.data.preparing import Workshop

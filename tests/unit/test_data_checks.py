@@ -17,7 +17,7 @@ from timetrial.bench.data.untrained import EXPECTED, judged, untrained
 from timetrial.workloads.data import checks, criteo, criteo_text, fastmri, imagenet, ogbg
 from timetrial.workloads.data import record_checks as records
 from timetrial.workloads.data.catalogue import DATA_SETS, size_text
-from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.errors import DataError
 from timetrial.workloads.data.prepared import load_manifest, manifest_path
 
 pytestmark = needs_data

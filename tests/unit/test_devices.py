@@ -26,9 +26,10 @@ from timetrial.framework import callbacks as cb
 from timetrial.framework import config, hosts, machine, memory
 from timetrial.framework.accumulation import loss_and_gradients
 from timetrial.framework.budget import Budget
-from timetrial.framework.devices import Devices, Train, of_run
+from timetrial.framework.devices import Devices, of_run
 from timetrial.framework.errors import ConfigError, UserError
 from timetrial.framework.memory import Memory
+from timetrial.framework.parallel import Train
 from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
 from timetrial.framework.workload import Batch, Workload

@@ -18,9 +18,10 @@ from timetrial.framework import callbacks as cb
 from timetrial.framework.budget import Budget, StopReason
 from timetrial.framework.entries import EvalParams, Optimizer, current_params
 from timetrial.framework.records import RunResult
+from timetrial.framework.state import TrainState
 from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
-from timetrial.framework.types import PyTree, Split, TrainState
+from timetrial.framework.types import PyTree, Split
 from timetrial.framework.update import all_finite, make_train_step
 from timetrial.framework.workload import Batch, Sums
 

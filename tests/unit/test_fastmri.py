@@ -14,7 +14,7 @@ from raw_files import (
 
 from timetrial.framework.types import Split
 from timetrial.workloads.data import fastmri, fastmri_slices, kspace
-from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.errors import DataError
 from timetrial.workloads.data.parts import Evaluation, joined
 from timetrial.workloads.data.prepared import Records, load_manifest
 from timetrial.workloads.data.preparing import Workshop

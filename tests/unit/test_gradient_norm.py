@@ -8,7 +8,7 @@ import pytest
 from tiny import TinyWorkload
 
 from timetrial.framework import update as module
-from timetrial.framework.types import TrainState
+from timetrial.framework.state import TrainState
 
 
 @pytest.mark.parametrize("large", [False, True])

@@ -21,7 +21,7 @@ from timetrial.tracking.record.tables import MAX_BYTES, MAX_ROWS, read_checked
 from timetrial.tracking.scores.fixed_targets import named_targets
 from timetrial.workloads.data import arrays
 from timetrial.workloads.data.arrays import arrays_in, read_array
-from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.errors import DataError
 
 RUN = ["workload=flights_dlrm", "optimizer=adam"]
 

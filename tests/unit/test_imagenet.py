@@ -22,7 +22,7 @@ from raw_files import (
 
 from timetrial.framework.types import Split
 from timetrial.workloads.data import imagenet, imagenet_images, jpeg, resize
-from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.errors import DataError
 from timetrial.workloads.data.parts import Evaluation, joined
 from timetrial.workloads.data.prepared import Records, is_prepared, load_manifest
 from timetrial.workloads.data.preparing import Workshop

@@ -16,7 +16,7 @@ from raw_files import (
 from timetrial.framework.types import Split
 from timetrial.framework.workload import spec_of
 from timetrial.workloads.data import ogbg, ogbg_graphs
-from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.errors import DataError
 from timetrial.workloads.data.molecules import Capacity
 from timetrial.workloads.data.parts import Evaluation, Parts, joined
 from timetrial.workloads.data.prepared import Records, file_digest, load_manifest

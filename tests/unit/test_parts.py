@@ -10,7 +10,7 @@ import pytest
 from raw_files import needs_data
 
 from timetrial.workloads.data import libraries
-from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.errors import DataError
 from timetrial.workloads.data.parts import Evaluation, Parts, joined, part_range
 
 pytestmark = needs_data

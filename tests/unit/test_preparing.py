@@ -16,7 +16,7 @@ import pytest
 from raw_files import needs_data, write_criteo
 
 from timetrial.workloads.data import criteo, preparing, workers
-from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.errors import DataError
 from timetrial.workloads.data.prepared import (
     MANIFEST,
     Records,

@@ -16,9 +16,10 @@ from timetrial.framework import callbacks as cb
 from timetrial.framework.budget import Budget, StopReason
 from timetrial.framework.clock import Clock
 from timetrial.framework.records import Row, RunResult
+from timetrial.framework.state import TrainState
 from timetrial.framework.step import Program, weighted_mean
 from timetrial.framework.trainer import Trainer
-from timetrial.framework.types import Direction, Metrics, TrainState
+from timetrial.framework.types import Direction, Metrics
 
 
 class Recorder(cb.Callback):

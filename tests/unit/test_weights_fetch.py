@@ -20,7 +20,7 @@ from timetrial.bench.commands.reading import WEIGHTS
 from timetrial.framework.errors import UserError
 from timetrial.optimizers.velo.weights import container as velo_container
 from timetrial.optimizers.velo.weights import google_weights, google_weights_path
-from timetrial.optimizers.weights import PUBLISHED, published
+from timetrial.optimizers.weights.catalogue import PUBLISHED, published
 from timetrial.optimizers.weights.fetch import MAX_CARD_BYTES, Fetched, fetch_published
 from timetrial.optimizers.weights.place import FetchError
 

@@ -19,19 +19,16 @@ from velo_files import FAST, SMALL, tensor
 
 from timetrial.framework.errors import UserError
 from timetrial.optimizers.velo.weights import load_weights
-from timetrial.optimizers.weights import (
-    PUBLISHED,
+from timetrial.optimizers.weights import container, layouts, trees
+from timetrial.optimizers.weights.catalogue import PUBLISHED, published
+from timetrial.optimizers.weights.files import (
     LearnedWeights,
-    WeightsError,
-    container,
-    layouts,
     load_celo,
     load_celo2,
     load_celo_adam,
-    published,
     save,
-    trees,
 )
+from timetrial.optimizers.weights.trees import WeightsError
 
 SEED21 = pathlib.Path(__file__).parents[1] / "fixtures" / "celo2" / "container_seed21.theta_state"
 """Random weights of ours, written by flax from the reference's own structure."""

@@ -5,8 +5,10 @@ Boundary: files in, checked lines out; ``journal`` knows what the lines mean.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -118,6 +120,29 @@ def last_line(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return _last_line(file)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def last_lines(path: Path, kinds: Sequence[str]) -> list[bytes]:
+    """The whole lines of these kinds that end a journal, in order; reads the tail only.
+
+    Raises:
+        TrackingError: the file is unreadable.
+    """
+    begins = tuple(f'{{"kind": "{kind}"'.encode() for kind in kinds)
+    size = 65536
+    try:
+        with path.open("rb") as file:
+            end = end_of_last_line(file.fileno())
+            while True:
+                start = max(0, end - size)
+                file.seek(start)
+                lines = file.read(end - start).split(b"\n")[:-1]
+                found = list(itertools.takewhile(lambda line: line.startswith(begins), lines[::-1]))
+                if len(found) < len(lines) - (start > 0) or start == 0:
+                    return found[::-1]
+                size *= 4  # longer lines
     except OSError as error:
         raise _unreadable(path, error) from error
 

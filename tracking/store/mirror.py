@@ -15,7 +15,8 @@ from typing import Final
 
 from timetrial.framework.callbacks import Callback, StepInfo
 from timetrial.framework.errors import UserError
-from timetrial.framework.types import Metrics, Status, TrainState
+from timetrial.framework.state import TrainState
+from timetrial.framework.types import Metrics, Status
 from timetrial.tracking.record import schema
 from timetrial.tracking.record.environment import process_is_gone
 from timetrial.tracking.record.evaluations_file import evaluations_in

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from timetrial.workloads.data import criteo, fastmri, imagenet, ogbg
-from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.errors import DataError
 from timetrial.workloads.data.prepared import Manifest, is_prepared, load_manifest
 from timetrial.workloads.data.preparing import Workshop
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from timetrial.framework.machine import usable_cores
 from timetrial.workloads.data.catalogue import DataSet
-from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.errors import DataError
 from timetrial.workloads.data.prepared import file_digest
 from timetrial.workloads.data.record_checks import RECORD_CHECKS, Failed
 

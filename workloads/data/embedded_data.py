@@ -15,20 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from timetrial.framework.errors import UserError
 from timetrial.framework.paths import is_file_name
 from timetrial.framework.types import Split
 from timetrial.workloads.data.arrays import arrays_in
+from timetrial.workloads.data.errors import DataError
 
 DIRECTORY = Path(__file__).parents[1] / "embedded"
 """Directory of the files."""
 
 SPLITS = tuple(Split)
 """Splits in order; ``split`` arrays hold indices into this tuple."""
-
-
-class DataError(UserError, OSError):
-    """A data file is missing, unreadable or has a wrong digest."""
 
 
 @functools.cache

@@ -24,7 +24,7 @@ import numpy as np
 
 from timetrial.framework.types import Split
 from timetrial.workloads.data import preparing, workers
-from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.errors import DataError
 from timetrial.workloads.data.prepared import Manifest
 
 NAME: Final = "fastmri_knee/1.0.0"

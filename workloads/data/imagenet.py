@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from timetrial.workloads.data import preparing, workers
-from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.errors import DataError
 from timetrial.workloads.data.jpeg import decoded, rgb_jpeg
 from timetrial.workloads.data.prepared import Manifest
 

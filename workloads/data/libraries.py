@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Final
 
-from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.errors import DataError
 
 LIBRARIES: Final = (
     "tensorflow_datasets",

@@ -29,7 +29,7 @@ from timetrial.framework.files import write_atomically
 from timetrial.framework.types import Split
 from timetrial.workloads.data import preparing, workers
 from timetrial.workloads.data.arrays import read_array
-from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.errors import DataError
 from timetrial.workloads.data.molecules import Molecules
 from timetrial.workloads.data.prepared import Manifest, load_manifest
 

@@ -17,13 +17,14 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Final
 
 from timetrial.framework.paths import is_file_name, user_path
-from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.errors import DataError
 from timetrial.workloads.data.libraries import require_libraries
+
+if TYPE_CHECKING:  # lists of workloads need no arrays
+    import numpy as np
 
 MANIFEST: Final = "manifest.json"
 """Name of the manifest in the directory of a data set."""

@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 
 from timetrial.framework.files import write_atomically
 from timetrial.workloads.data import workers
-from timetrial.workloads.data.embedded_data import DataError
+from timetrial.workloads.data.errors import DataError
 from timetrial.workloads.data.prepared import (
     MANIFEST,
     Manifest,

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from timetrial.framework.errors import UserError
-from timetrial.optimizers.weights import LearnedWeights, WeightsError, load_celo2
+from timetrial.optimizers.weights.files import LearnedWeights, load_celo2
+from timetrial.optimizers.weights.trees import WeightsError
 
 EMBEDDED: Final = Path(__file__).parents[2] / "celo2" / "embedded" / "celo2_base.state"
 """The weights that ship."""

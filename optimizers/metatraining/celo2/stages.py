@@ -24,7 +24,7 @@ from timetrial.optimizers.metatraining.rules import Rule
 from timetrial.optimizers.metatraining.settings import Celo2MetatrainSettings
 from timetrial.optimizers.metatraining.stage import MakeStage, Selection, Stage, Vector
 from timetrial.optimizers.metatraining.validation import Validation
-from timetrial.optimizers.weights import save
+from timetrial.optimizers.weights.files import save
 
 LINEAR, FULL = "linear", "full"
 
