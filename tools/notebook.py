@@ -104,6 +104,7 @@ def _page_output(output: dict[str, Any]) -> str:
         inner = f'<img alt="plot" src="data:image/png;base64,{output["data"]["image/png"]}">'
     elif "text/html" in output["data"]:
         inner = re.sub(r"\s*\n\s*", "", "".join(output["data"]["text/html"]))
+        inner = re.sub(r'<a href="file:[^"]*">(.*?)</a>', r"<code>\1</code>", inner)
     else:
         inner = f"<pre>{html.escape(''.join(output['data']['text/plain']))}</pre>"
     return f'<div class="output">{inner}</div>'
