@@ -27,8 +27,7 @@ $(DEV): $(STAMP)
 	@touch $@
 
 $(DOCS): $(STAMP)
-	@echo "Installing what the documentation needs into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[ui,docs]'
+	@test $(DEV) -nt pyproject.toml || { echo "Installing what the documentation needs into $(VENV)"; $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[ui,docs]'; }
 	@touch $@
 
 install: $(STAMP) ## Set up the virtual environment (every other target does this by itself)
@@ -120,7 +119,7 @@ pictures: $(DEV) ## Make the README's pictures from a race of this code (root=DI
 	@$(BIN)/python tools/pictures.py docs $(if $(root),--root $(root))
 
 docs: $(DOCS) ## Build the documentation into site/, which reads from the disk; a broken link or reference fails
-	@PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict $(args)
+	@PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(args)
 	@echo "open site/index.html"
 
 docs-serve: $(DOCS) ## Show the documentation at http://127.0.0.1:8000 while you write
