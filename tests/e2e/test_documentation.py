@@ -110,6 +110,15 @@ def test_a_page_works_from_top_to_bottom(page: str, tmp_path: Path, installed: P
         assert text in (tmp_path / path).read_text()
 
 
+MARKED = [b for page in documentation.pages() for b in documentation.blocks(page) if b.reason]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", MARKED, ids=str)
+def test_a_block_that_is_not_run_is_listed(block: documentation.Block):
+    pytest.skip(f"{block} is checked, not run: {block.reason}")
+
+
 @pytest.mark.slow
 def test_the_notebook_runs_from_the_wheel(tmp_path: Path, installed: Path):
     shutil.copy(ROOT / "tools" / "notebook.py", tmp_path)
