@@ -106,9 +106,10 @@ def commands() -> str:
     import os
 
     os.environ["COLUMNS"] = "96"
-    from timetrial.bench import cli
+    from timetrial.bench import cli, invocation
     from timetrial.bench.commands import COMMANDS
 
+    here = invocation.program()  # how this installation is typed
     parser = cli.parser()
     (subs,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     lines = [
@@ -118,5 +119,6 @@ def commands() -> str:
     ]
     for name, command in COMMANDS.items():
         if command.summary:
-            lines += [f"## timetrial {name}\n", f"```text\n{subs.choices[name].format_help()}```\n"]
+            text = subs.choices[name].format_help().replace(f"{here} ", "timetrial ")
+            lines += [f"## timetrial {name}\n", f"```text\n{text}```\n"]
     return "\n".join(lines)
