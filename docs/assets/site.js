@@ -9,9 +9,11 @@ document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll(".md-typeset pre > code, .md-typeset__scrollwrap, .output").forEach((node) => {
     node.tabIndex = 0;  // what scrolls can be scrolled by keys
   });
-  new MutationObserver(() => {
-    document.querySelectorAll(".md-code__nav:not([aria-label])").forEach((node, place) => {
-      node.setAttribute("aria-label", `Code ${place + 1}`);
+  let count = 0;
+  const number = () =>
+    document.querySelectorAll(".md-code__nav:not([aria-label])").forEach((node) => {
+      node.setAttribute("aria-label", `Code block ${++count}`);
     });
-  }).observe(document.body, { childList: true, subtree: true });
+  new MutationObserver(number).observe(document.body, { childList: true, subtree: true });
+  number();
 });
