@@ -57,7 +57,8 @@ def tiny(words: list[str]) -> list[str]:
         timed = "budget.seconds" in given
         return [name, *kept, *([] if timed else [f"budget.steps={STEPS[name]}"])]
     if name == "bench" and "--plan" not in rest:
-        least = {"workloads": "[flights_dlrm]", "optimizers": "[adam,heavy_ball]", "seeds": "[0]"}
+        workload = "ogbg" if any(word.endswith("-fixture") for word in rest) else "flights_dlrm"
+        least = {"workloads": f"[{workload}]", "optimizers": "[adam,heavy_ball]", "seeds": "[0]"}
         return [name, *rest, *(f"{k}={v}" for k, v in least.items() if k not in given)]
     return words
 
@@ -85,7 +86,8 @@ def run_line(line: Line, folder: Path, installed: Path) -> None:
     done = subprocess.run(
         command,
         cwd=folder,
-        env=environment(folder, installed) | dict(line.environment),
+        env=environment(folder, installed)
+        | {k: v.replace("~", str(folder)) for k, v in line.environment},
         capture_output=True,
         text=True,
         check=False,
