@@ -1,6 +1,6 @@
 """README and docs: every block is known, every command is taken by the program, Python runs.
 
-``e2e/test_documentation.py`` runs the commands themselves, from the wheel.
+``e2e/test_pages.py`` runs the commands themselves, from the wheel.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def python_of(page: str) -> str:
 
 
 QUICK = [page for page in PAGES if python_of(page) and not TRAINS.search(python_of(page))]
-"""Pages whose code trains nothing; e2e/test_documentation.py runs that of all pages."""
+"""Pages whose code trains nothing; e2e/test_pages.py runs that of all pages."""
 
 
 @pytest.mark.parametrize("page", QUICK)
