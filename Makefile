@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
+DOCS := $(VENV)/.installed-docs
 suite ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench test test-slow test-gpu gpu gpu-dry ui dashboard report lint typecheck check fuzz soak bench-overhead bench-commands bench-checkpoints bench-race bench-velo bench-celo2 bench-scoring bench-report bench-metatrain bench-data bench-steps bench-records bench-scale pictures wheel clean
+.PHONY: help install bench test test-slow test-gpu gpu gpu-dry ui dashboard report lint typecheck check fuzz soak bench-overhead bench-commands bench-checkpoints bench-race bench-velo bench-celo2 bench-scoring bench-report bench-metatrain bench-data bench-steps bench-records bench-scale pictures docs docs-serve notebook wheel clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -23,6 +24,10 @@ $(STAMP): pyproject.toml
 $(DEV): $(STAMP)
 	@echo "Installing what the tests need into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[ui,dev]'
+	@touch $@
+
+$(DOCS): $(STAMP)
+	@test $(DEV) -nt pyproject.toml || { echo "Installing what the documentation needs into $(VENV)"; $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[ui,docs]'; }
 	@touch $@
 
 install: $(STAMP) ## Set up the virtual environment (every other target does this by itself)
@@ -115,6 +120,16 @@ bench-scale: $(DEV) ## Simulate a race of 10,000 runs on 500 workers (args='--da
 
 pictures: $(DEV) ## Make the README's pictures from a race of this code (root=DIR: from that race)
 	@$(BIN)/python tools/pictures.py docs $(if $(root),--root $(root))
+
+docs: $(DOCS) ## Build the documentation into site/, which reads from the disk; a broken link or reference fails
+	@PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(args)
+	@echo "open site/index.html"
+
+docs-serve: $(DOCS) ## Show the documentation at http://127.0.0.1:8000 while you write
+	@PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:8000 $(args)
+
+notebook: $(DEV) ## Run the notebook in docs/ and store its results
+	@PYTHONPATH=. $(BIN)/python tools/notebook.py docs/race-your-optimizer.ipynb
 
 wheel: $(DEV) ## Build the wheel into dist/
 	@rm -rf build

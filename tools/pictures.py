@@ -6,13 +6,14 @@ Boundary: build time only; races the quick suite with this code and with the emb
     python tools/pictures.py docs                    # a race of its own: about ten minutes
     python tools/pictures.py docs --root runs        # the race recorded there, completed if need be
 
-``pictures.json`` beside the pictures holds digests of the weights and presets that they show. A
-test compares it with those of the code.
+``pictures.json`` beside the pictures holds digests of the weights and presets that they show, and
+of the code that draws them. A test compares it with those of today.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import json
 import os
@@ -37,6 +38,20 @@ from timetrial.optimizers.velo.weights import embedded_weights
 SUITE: Final = "quick"
 PICTURES: Final = ("report.png", "curves.png", "mlflow.png")
 RECORD: Final = "pictures.json"
+DRAWN_BY: Final = (
+    "report/page.html",
+    "report/page.css",
+    "report/page.js",
+    "report/style.py",
+    "report/colors.py",
+    "report/plots.py",
+    "report/sections/overview.py",
+    "report/sections/curves.py",
+    "store/views.py",
+)
+"""Code below ``tracking/`` that decides how the pictures look."""
+
+_TRACKING: Final = Path(__file__).parents[1] / "tracking"
 
 _VIEW: Final = "fashion_mnist_resnet"  # the saved view of MLflow in the picture
 _PANEL: Final = "mlflow.assistant.panelOpen_v1"  # keys of MLflow 3.17 for a panel that
@@ -48,9 +63,10 @@ _DRAWN: Final = "document.querySelector('.main-svg .scatterlayer .trace') !== nu
 
 
 def shown() -> dict[str, Any]:
-    """Digests of the embedded weights, of the quick suite and of its presets (hex).
+    """Digests of the embedded weights, the quick suite, its presets and the drawing code (hex).
 
-    Comments and layout of the YAML files do not count.
+    Comments and layout of YAML files do not count, nor comments, docstrings and blank lines of
+    Python.
     """
     suite, _ = suites.load_suite([f"suite={SUITE}"])
     presets = {f"{suite.presets}/{name}": suite.preset(name) for name in suite.workloads}
@@ -58,7 +74,26 @@ def shown() -> dict[str, Any]:
         "weights": embedded_weights().sha256,
         "suite": _digest(read_yaml(suites.suites()[SUITE])),
         "presets": {_short(name): _digest(read_yaml(path)) for name, path in presets.items()},
+        "code": _digest([_code(_TRACKING / name) for name in DRAWN_BY]),
     }
+
+
+def _code(path: Path) -> str:
+    """A file as text; of Python without docstrings, blank lines and lines of comments.
+
+    Text, since syntax trees print differently in every version of Python.
+    """
+    text = path.read_text()
+    if path.suffix != ".py":
+        return text
+    left_out: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        if isinstance(node, kinds) and ast.get_docstring(node) is not None:
+            told = node.body[0]
+            left_out |= {*range(told.lineno, (told.end_lineno or told.lineno) + 1)}
+    lines = [line for n, line in enumerate(text.splitlines(), 1) if n not in left_out]
+    return "\n".join(line for line in lines if line.strip() and not line.strip().startswith("#"))
 
 
 def made(directory: Path) -> dict[str, str]:

@@ -2,51 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from wheel import ROOMS, ROOT, built, copy_sources, install, run
 
-ROOT = Path(__file__).parents[2]
-ROOMS = ("bench", "framework", "optimizers", "tracking", "workloads")
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "timetrial", *ROOMS)
 ALSO = {"timetrial/__init__.py", "timetrial/__main__.py", "timetrial/py.typed"}
-BUILD = "import sys, setuptools.build_meta as b; b.build_{0}(sys.argv[1])"
-
-
-def run(command: list[str], cwd: Path, path: Path | None = None) -> str:
-    """What a command prints, in an environment that knows no checkout."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "HOME")}
-    environment |= {"HOME": str(cwd)} | ({"PYTHONPATH": str(path)} if path else {})
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def built(kind: str, source: Path, into: Path) -> Path:
-    into.mkdir()
-    run([sys.executable, "-c", BUILD.format(kind), str(into)], source)
-    (made,) = into.iterdir()
-    return made
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the sources, so that nothing is built in the checkout."""
-    copy = tmp_path_factory.mktemp("source")
-    junk = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
-    for name in SOURCES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=junk)
-        else:
-            shutil.copy(ROOT / name, copy)
-    return copy
+    return copy_sources(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +26,7 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with nothing but the installed wheel; dependencies come from this Python."""
-    target = tmp_path_factory.mktemp("installed")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
-    run([*pip, "--no-index", "--target", str(target), str(wheel)], target.parent)
-    return target
+    return install(wheel, tmp_path_factory.mktemp("installed"))
 
 
 def names(wheel: Path) -> set[str]:

@@ -150,6 +150,10 @@ def test_the_picture_in_contributing_shows_the_arrows_there_are():
         (here, there) for here, there in found if there != "framework" and here != "bench"
     }
     assert set(re.findall(r"^    (\w+)$", picture, re.M)) | set(labels.values()) == set(PARTS)
+    diagram = (ROOT / "docs" / "architecture.svg").read_text()  # the same, for the site
+    shown = re.findall(r'data-arrow="(\w+) --> (\w+)"', diagram)
+    assert {(labels.get(one, one), labels.get(other, other)) for one, other in shown} == drawn
+    assert {name.split("/")[-1] for name in PARTS} <= set(re.findall(r">(\w+)</text>", diagram))
 
 
 def test_help_does_not_wait_for_jax_or_mlflow():

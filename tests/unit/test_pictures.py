@@ -1,4 +1,4 @@
-"""The README's pictures show the weights and presets of this code."""
+"""The README's pictures show the weights and presets of this code, and are drawn by it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,26 @@ def record() -> dict[str, Any]:
     return found
 
 
-def test_the_pictures_show_todays_weights_suite_and_presets(record: dict[str, Any]):
-    assert {key: record[key] for key in ("weights", "suite", "presets")} == pictures.shown(), RENEW
+def test_the_pictures_show_todays_weights_suite_presets_and_page(record: dict[str, Any]):
+    assert {key: record[key] for key in record if key != "pictures"} == pictures.shown(), RENEW
+
+
+def test_changed_drawing_code_changes_the_record_and_docstrings_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = pictures.shown()["code"]
+    shutil.copytree(ROOT / "tracking", tmp_path / "tracking")
+    monkeypatch.setattr(pictures, "_TRACKING", tmp_path / "tracking")
+    plots = tmp_path / "tracking" / "report" / "plots.py"
+    text = plots.read_text()
+    plots.write_text(f'"""Another docstring."""\n# a remark\n{text.split(chr(34) * 3, 2)[2]}')
+    assert pictures.shown()["code"] == before
+    plots.write_text(f"{text}\nWIDTH = 7\n")
+    assert pictures.shown()["code"] != before
+    plots.write_text(text)
+    page = tmp_path / "tracking" / "report" / "page.css"
+    page.write_text(page.read_text().replace("px", "em"))
+    assert pictures.shown()["code"] != before
 
 
 def test_no_picture_was_replaced_alone(record: dict[str, Any]):
