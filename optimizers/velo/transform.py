@@ -113,17 +113,16 @@ def velo(
     """The learned optimizer VeLO; the module's docstring describes it.
 
     ``update(grads, state, params, *, value, remaining_fraction=None)`` needs the parameters and
-    ``value``, the training loss of the gradients. It returns ``new_params - params`` in the dtype
-    of the parameters. There is no learning rate: the network sets the size of every step, and
-    schedules or clipping around it change what it was trained for.
+    ``value``, the training loss of the gradients. It returns ``new_params - params`` in their
+    dtype. There is no learning rate: the network sets the size of every step. Schedules or clipping
+    around it change what it was trained for.
 
     Args:
         num_steps: N, expected number of calls of ``update``, >= 1; more calls are allowed.
         meta_params: the learned weights, a nested mapping with the released names and shapes, for
             any LSTM width and bank size. Concrete arrays become constants of the program that
-            calls ``update`` (9 MB for the released sizes); traced ones do not, as when ``velo``
-            is built inside a function that is differentiated or vmapped over them. None takes
-            Google's if they have been fetched, otherwise the small ones of this package.
+            calls ``update`` (9 MB for the released sizes); traced ones do not, as in a function
+            that is differentiated over them. None: those of ``weights.find_weights``.
         weight_decay: w >= 0.
         max_training_steps: updates above which gradients are accumulated, >= 1.
         kernels: auto, plain or pallas.
@@ -135,9 +134,8 @@ def velo(
     steps = {"num_steps": num_steps, "max_training_steps": max_training_steps}
     calls.check_numbers("velo", weight_decay, **steps)
     check_choice(kernels)
-    if meta_params is None:
-        meta_params = find_weights().meta_params
-    theta, merged = read_meta_parameters(meta_params), accumulation_steps(**steps)
+    weights = find_weights().meta_params if meta_params is None else meta_params
+    theta, merged = read_meta_parameters(weights), accumulation_steps(**steps)
 
     def update(
         grads: PyTree,
