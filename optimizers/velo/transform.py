@@ -113,9 +113,8 @@ def velo(
     """The learned optimizer VeLO; the module's docstring describes it.
 
     ``update(grads, state, params, *, value, remaining_fraction=None)`` needs the parameters and
-    ``value``, the training loss of the gradients. It returns ``new_params - params`` in their
-    dtype. There is no learning rate: the network sets the size of every step. Schedules or clipping
-    around it change what it was trained for.
+    ``value``, the training loss. It returns ``new_params - params`` in their dtype. There is no
+    learning rate; schedules or clipping around it change what it was trained for.
 
     Args:
         num_steps: N, expected number of calls of ``update``, >= 1; more calls are allowed.
