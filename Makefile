@@ -7,7 +7,7 @@ DEV := $(VENV)/.installed-dev
 suite ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench test test-slow test-gpu gpu gpu-dry ui dashboard report lint typecheck check fuzz soak bench-overhead bench-checkpoints bench-race bench-velo bench-celo2 bench-scoring bench-report bench-metatrain bench-data bench-steps bench-records bench-scale pictures wheel clean
+.PHONY: help install bench test test-slow test-gpu gpu gpu-dry ui dashboard report access lint typecheck check fuzz soak bench-overhead bench-checkpoints bench-race bench-velo bench-celo2 bench-scoring bench-report bench-metatrain bench-data bench-steps bench-records bench-scale pictures wheel clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -59,6 +59,11 @@ dashboard: $(STAMP) ## Open the HPO studies in optuna-dashboard (storage=URL for
 
 report: $(STAMP) ## Write the report of the recorded runs again
 	@$(BIN)/timetrial report suite=$(suite) $(args)
+
+pages ?= runs/reports/$(suite)/report.html
+
+access: $(STAMP) ## Check pages with axe-core in Chromium (pages='site/*.html'; needs npm)
+	@$(BIN)/python tools/access.py $(pages)
 
 lint: $(DEV) ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
