@@ -104,6 +104,7 @@ def test_a_learned_optimizer_as_a_drop_in(play):
     assert all(0 < float(loss) < 0.3 for loss in losses.values())  # 0.41 before training
 
 
+@pytest.mark.slow
 def test_a_study(play, here: Path):
     told = play("study.py", "2", "10")
     assert "study flights_dlrm-adam-sobol-0: 2 complete" in told
