@@ -106,6 +106,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pages", nargs="+", type=Path, help="HTML files")
     options = parser.parse_args()
+    if missing := [str(page) for page in options.pages if not page.is_file()]:
+        parser.error(f"expected HTML files, found none at {', '.join(missing)}")
     browser()  # exits at once if there is none
     grave = 0
     for name, rules in found_on(options.pages):

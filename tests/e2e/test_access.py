@@ -84,6 +84,16 @@ def test_the_tool_finds_what_is_wrong(
     assert "10 serious or critical violations on 1 pages" in told
 
 
+def test_a_page_that_is_not_there_is_no_page_without_violations(
+    access: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "argv", ["access", "nowhere.html"])
+    with pytest.raises(SystemExit) as stopped:
+        access.main()
+    assert stopped.value.code == 2
+    assert "expected HTML files, found none at nowhere.html" in capsys.readouterr().err
+
+
 @pytest.fixture
 def page(access: ModuleType, folder: Path):
     """The race's report in a browser."""
