@@ -8,7 +8,7 @@ DOCS := $(VENV)/.installed-docs
 suite ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench test test-slow test-gpu gpu gpu-dry ui dashboard report lint typecheck check fuzz soak bench-overhead bench-commands bench-checkpoints bench-race bench-velo bench-celo2 bench-scoring bench-report bench-metatrain bench-data bench-steps bench-records bench-scale pictures docs docs-serve notebook wheel clean
+.PHONY: help install bench test test-lowest test-slow test-gpu gpu gpu-dry ui dashboard report access lint typecheck check fuzz soak bench-overhead bench-commands bench-checkpoints bench-race bench-velo bench-celo2 bench-scoring bench-report bench-metatrain bench-data bench-steps bench-records bench-scale pictures docs docs-serve notebook wheel clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -38,6 +38,16 @@ bench: $(STAMP) ## Race the optimizers: the quick suite, or suite=mini (make ben
 test: $(DEV) ## Run the tests
 	@$(BIN)/python -m pytest -m 'not slow and not gpu' $(args)
 
+LOWEST := .venv-lowest
+EXTRAS := --extra ui --extra data --extra slurm --extra postgres
+
+# New warnings of old libraries say nothing here; those of the newest fail in `make test`.
+test-lowest: ## Run unit and contract tests with the oldest dependencies that the metadata allow
+	@test -x $(LOWEST)/bin/uv || { $(PYTHON) -m venv $(LOWEST) && $(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv; }
+	@$(LOWEST)/bin/uv pip compile --quiet --python $(LOWEST)/bin/python --resolution lowest-direct $(EXTRAS) --output-file $(LOWEST)/lowest.txt pyproject.toml
+	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --constraints $(LOWEST)/lowest.txt --editable '.[ui,dev]'
+	@$(LOWEST)/bin/python -m pytest -m 'not slow and not gpu' -W ignore::DeprecationWarning $(or $(args),tests/contract tests/unit)
+
 test-slow: $(DEV) ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -m 'slow and not gpu' $(args)
 
@@ -64,6 +74,11 @@ dashboard: $(STAMP) ## Open the HPO studies in optuna-dashboard (storage=URL for
 
 report: $(STAMP) ## Write the report of the recorded runs again
 	@$(BIN)/timetrial report suite=$(suite) $(args)
+
+pages ?= runs/reports/$(suite)/report.html
+
+access: $(STAMP) ## Check pages with axe-core in Chromium (pages='site/*.html'; needs npm)
+	@$(BIN)/python tools/access.py $(pages)
 
 lint: $(DEV) ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -137,5 +152,5 @@ wheel: $(DEV) ## Build the wheel into dist/
 	@ls dist/*.whl
 
 clean: ## Remove the environment and every cache (recorded runs stay)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
+	rm -rf $(VENV) $(LOWEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -222,7 +222,7 @@ ADAM = OptimizerEntry(
     space=ADAMW_SPACE,
     learning_rates=AdamSettings.learning_rates,
     takes=(),
-    color="#0072b2",
+    color="#1f5eab",
 )
 NADAM = OptimizerEntry(
     "NAdam, warm-up + cosine, lr 1e-2",
@@ -231,7 +231,7 @@ NADAM = OptimizerEntry(
     space=_NADAM_SPACE,
     learning_rates=NadamSettings.learning_rates,
     takes=(),
-    color="#3fa7dd",
+    color="#0096e9",
 )
 NADAMW = OptimizerEntry(
     "NAdamW, warm-up + cosine, lr 1e-2, weight decay 4e-3",
@@ -240,7 +240,7 @@ NADAMW = OptimizerEntry(
     space=NADAMW_SPACE,
     learning_rates=NadamwSettings.learning_rates,
     takes=(),
-    color="#009e73",
+    color="#1b8e6e",
 )
 HEAVY_BALL = OptimizerEntry(
     "SGD with heavy-ball momentum 0.9, constant lr 5e-2",
@@ -249,7 +249,7 @@ HEAVY_BALL = OptimizerEntry(
     space=_MOMENTUM_SPACE,
     learning_rates=MomentumSettings.learning_rates,
     takes=(),
-    color="#e08f00",
+    color="#c97f11",
 )
 NESTEROV = OptimizerEntry(
     "SGD with Nesterov momentum 0.9, constant lr 5e-2",
@@ -258,5 +258,5 @@ NESTEROV = OptimizerEntry(
     space=_MOMENTUM_SPACE,
     learning_rates=MomentumSettings.learning_rates,
     takes=(),
-    color="#6b6f76",
+    color="#685d76",
 )

@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from timetrial.bench.by_words import race, tune
     from timetrial.bench.comparison import Comparison, compare
     from timetrial.bench.library import load_runs, score, train
     from timetrial.framework.budget import Budget, StopReason
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from timetrial.framework.types import Condition, Direction, Split, Status
     from timetrial.framework.workload import Workload
     from timetrial.optimizers.velo import velo
+    from timetrial.tracking.report.sections.runs import evaluation_frame
     from timetrial.workloads.supervised import supervised
 
 __version__ = "0.2.0"
@@ -53,14 +55,18 @@ __all__ = [
     "WorkloadEntry",
     "__version__",
     "compare",
+    "evaluation_frame",
     "load_runs",
+    "race",
     "score",
     "supervised",
     "train",
+    "tune",
     "velo",
 ]
 
 _HOMES = {
+    "bench.by_words": ("race", "tune"),
     "bench.comparison": ("Comparison", "compare"),
     "bench.library": ("load_runs", "score", "train"),
     "framework.budget": ("Budget", "StopReason"),
@@ -73,6 +79,7 @@ _HOMES = {
     "framework.types": ("Condition", "Direction", "Split", "Status"),
     "framework.workload": ("Workload",),
     "optimizers.velo": ("velo",),
+    "tracking.report.sections.runs": ("evaluation_frame",),
     "workloads.supervised": ("supervised",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

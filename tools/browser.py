@@ -10,7 +10,6 @@ import base64
 import itertools
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,14 @@ from typing import Any, Final
 
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _PATIENCE_SECONDS: Final = 120.0
+_TO_3_AND_4: Final = (  # where Chromium reads and writes; a shell takes no number above 9
+    "import fcntl, os, sys; move = lambda fd: fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10); "
+    "theirs = [move(fd) for fd in sys.argv[1:3]]; "
+    "[os.dup2(fd, number) for number, fd in enumerate(theirs, 3)]; "
+    "os.execv(sys.argv[3], sys.argv[3:])"
+)
+_KEYS: Final = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37,
+                "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}  # fmt: skip
 
 
 def browser() -> str:
@@ -28,7 +35,7 @@ def browser() -> str:
     named = [os.environ["CHROMIUM"]] if os.environ.get("CHROMIUM") else list(_NAMES)
     found = next(filter(None, map(shutil.which, named)), None)
     if found is None:
-        sys.exit(f"pictures: expected {' or '.join(named)} on PATH, or CHROMIUM=PATH")
+        sys.exit(f"expected {' or '.join(named)} on PATH, or CHROMIUM=PATH")
     return found
 
 
@@ -46,8 +53,7 @@ class Page:
             "--remote-debugging-pipe", f"--user-data-dir={self._profile.name}",
         ]  # fmt: skip
         self._process = subprocess.Popen(
-            f"exec {shlex.join(words)} 3<&{theirs_in} 4>&{theirs_out}",
-            shell=True,
+            [sys.executable, "-ISc", _TO_3_AND_4, str(theirs_in), str(theirs_out), *words],
             pass_fds=(theirs_in, theirs_out),
             stderr=subprocess.DEVNULL,
         )
@@ -58,10 +64,7 @@ class Page:
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         attached = self._call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
-        self._call(
-            "Emulation.setDeviceMetricsOverride",
-            width=size[0], height=size[1], deviceScaleFactor=1, mobile=False,
-        )  # fmt: skip
+        self.view(size)
 
     def __enter__(self) -> Page:
         return self
@@ -91,9 +94,30 @@ class Page:
                 raise TimeoutError(f"{address}: expected {until}")
             time.sleep(0.3)
 
+    def view(self, size: tuple[int, int], *, dark: bool = False) -> None:
+        """Sets width and height of the window in pixels, and its colour scheme."""
+        self._call(
+            "Emulation.setDeviceMetricsOverride",
+            width=size[0], height=size[1], deviceScaleFactor=1, mobile=False,
+        )  # fmt: skip
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._call("Emulation.setEmulatedMedia", features=[scheme])
+
+    def press(self, key: str) -> None:
+        """Presses and releases a key, by its name in the DOM, such as ``Tab`` or ``ArrowUp``."""
+        code = _KEYS[key]
+        text = {"text": "\r"} if key == "Enter" else {}
+        for kind in ("keyDown", "keyUp"):
+            self._call(
+                "Input.dispatchKeyEvent",
+                type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text,
+            )  # fmt: skip
+
     def run(self, script: str) -> Any:
-        """Value of a JavaScript expression; None if it fails."""
-        answer = self._call("Runtime.evaluate", expression=script, returnByValue=True)
+        """Value of a JavaScript expression, or of its promise; None if it fails."""
+        answer = self._call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         return answer["result"].get("value")
 
     def picture(self) -> bytes:

@@ -247,7 +247,7 @@ VELO = OptimizerEntry(
     notes=notes,
     space=_SPACE,
     learned=True,
-    color="#d1500a",
+    color="#ba4b1b",
 )
 VELO_SHORT = OptimizerEntry(
     "VeLO prompted with 75 % of the budget's steps; ends after them",
@@ -262,7 +262,7 @@ VELO_SHORT = OptimizerEntry(
     space=_SPACE,
     sets_targets=False,
     learned=True,
-    color="#c088a8",
+    color="#aa7fac",
 )
 VELO_FEED = OptimizerEntry(
     "VeLO fed the remaining share of the time budget, without an estimate of steps",

@@ -53,6 +53,7 @@ from timetrial.optimizers.velo.loss_features import LossState, init_loss_state, 
 from timetrial.optimizers.velo.network import MetaParameters, read_meta_parameters
 from timetrial.optimizers.velo.tiling.kernels import check_choice, chosen
 from timetrial.optimizers.velo.tiling.tiles import Tiling, make_tiling
+from timetrial.optimizers.velo.weights import find_weights
 
 PyTree = Any
 
@@ -104,7 +105,7 @@ def accumulation_steps(num_steps: int, max_training_steps: int = MAX_TRAINING_ST
 def velo(
     num_steps: int,
     *,
-    meta_params: Mapping[str, Any],
+    meta_params: Mapping[str, Any] | None = None,
     weight_decay: float = 0.0,
     max_training_steps: int = MAX_TRAINING_STEPS,
     kernels: str = "plain",
@@ -112,28 +113,28 @@ def velo(
     """The learned optimizer VeLO; the module's docstring describes it.
 
     ``update(grads, state, params, *, value, remaining_fraction=None)`` needs the parameters and
-    ``value``, the training loss of the gradients. It returns ``new_params - params`` in the dtype
-    of the parameters. There is no learning rate: the network sets the size of every step, and
-    schedules or clipping around it change what it was trained for.
+    ``value``, the training loss. It returns ``new_params - params`` in their dtype. There is no
+    learning rate; schedules or clipping around it change what it was trained for.
 
     Args:
         num_steps: N, expected number of calls of ``update``, >= 1; more calls are allowed.
         meta_params: the learned weights, a nested mapping with the released names and shapes, for
             any LSTM width and bank size. Concrete arrays become constants of the program that
-            calls ``update`` (9 MB for the released sizes); traced ones do not, as when ``velo``
-            is built inside a function that is differentiated or vmapped over them.
+            calls ``update`` (9 MB for the released sizes); traced ones do not, as in a function
+            that is differentiated over them. None: those of ``weights.find_weights``.
         weight_decay: w >= 0.
         max_training_steps: updates above which gradients are accumulated, >= 1.
         kernels: auto, plain or pallas.
 
     Raises:
         ValueError: an argument is out of range.
-        layout.WeightsError: ``meta_params`` is not a set of VeLO weights.
+        layout.WeightsError: ``meta_params`` is not a set of VeLO weights, or a file is damaged.
     """
     steps = {"num_steps": num_steps, "max_training_steps": max_training_steps}
     calls.check_numbers("velo", weight_decay, **steps)
     check_choice(kernels)
-    theta, merged = read_meta_parameters(meta_params), accumulation_steps(**steps)
+    weights = find_weights().meta_params if meta_params is None else meta_params
+    theta, merged = read_meta_parameters(weights), accumulation_steps(**steps)
 
     def update(
         grads: PyTree,

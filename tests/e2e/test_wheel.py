@@ -76,9 +76,9 @@ def test_its_commands_work_from_another_folder(installed: Path, tmp_path: Path):
 
 
 def test_the_example_runs_where_there_is_no_checkout(installed: Path, tmp_path: Path):
-    shutil.copy(ROOT / "examples" / "own_model.py", tmp_path)
-    printed = run([sys.executable, "-P", "own_model.py", "1"], tmp_path, installed)
-    assert printed.split()[1] == "won:"
+    shutil.copy(ROOT / "examples" / "compare.py", tmp_path)
+    printed = run([sys.executable, "-P", "compare.py", "20"], tmp_path, installed)
+    assert "runs/reports/comparison/report.html" in printed
     assert (tmp_path / "runs" / "mlflow.db").exists()
 
 
@@ -95,5 +95,5 @@ def test_it_installs_with_all_dependencies_into_an_empty_environment(wheel: Path
     words = ["train", "workload=flights_dlrm", "optimizer=adam", "budget.steps=20"]
     printed = run([program, *words], tmp_path)
     assert "venv/bin/timetrial ui" in printed
-    shutil.copy(ROOT / "examples" / "own_model.py", tmp_path)
-    assert " won: " in run([str(python), "own_model.py", "1"], tmp_path)
+    shutil.copy(ROOT / "examples" / "learned.py", tmp_path)
+    assert "velo: validation loss" in run([str(python), "learned.py", "50"], tmp_path)

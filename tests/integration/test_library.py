@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 
 import optax
@@ -23,8 +21,6 @@ from timetrial import (
     train,
 )
 from timetrial.framework.callbacks import StepInfo
-
-ROOT = Path(__file__).parents[2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,20 +102,3 @@ def test_what_cannot_be_run_is_refused_and_leaves_no_file(case: str, tmp_path: P
     with pytest.raises(UserError, match=message):
         train(**{"workload": TinyWorkload(), "optimizer": "adam", "root": tmp_path} | changed)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_example_trains_two_optimizers_in_40_lines(tmp_path: Path):
-    file = ROOT / "examples" / "own_model.py"
-    assert len(file.read_text().splitlines()) <= 40
-    done = subprocess.run(
-        [sys.executable, str(file), "1"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    runs = load_runs(root=tmp_path / "runs")
-    assert [(run.workload, run.status, run.condition) for run in runs] == [
-        ("sine", "FINISHED", "time")
-    ] * 2
-    losses = {run.optimizer: run.evaluations[-1].metrics["validation/loss"] for run in runs}
-    assert set(losses) == {"my_adam", "velo"}
-    assert done.stdout.startswith(f"{min(losses, key=losses.__getitem__)} won: ")
-    assert all(1 <= run.train_seconds < 60 for run in runs)

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from tiny import TinyWorkload
 
+import timetrial
 from timetrial.bench import cli
 from timetrial.framework.budget import Budget
 from timetrial.framework.entries import Horizon
 from timetrial.framework.step import Program
 from timetrial.framework.trainer import Trainer
+from timetrial.framework.yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -47,5 +49,16 @@ def test_it_names_every_make_target_it_uses_and_stays_short():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"make ([a-z-]+)", README):
         assert re.search(rf"^{target}:", makefile, re.M), target
-    assert len(README.splitlines()) <= 150
+    assert len(README.splitlines()) <= 120
     assert cli.parser().prog == "timetrial"
+
+
+def test_the_citation_names_this_version_and_the_paper():
+    citation = read_yaml(ROOT / "CITATION.cff")
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["version"] == timetrial.__version__
+    assert citation["license"] == "Apache-2.0"
+    assert {"message", "title", "authors"} <= set(citation)
+    (paper,) = citation["references"]
+    assert paper["url"] in README
+    assert "](CITATION.cff)" in README

@@ -560,8 +560,8 @@ def test_a_section_is_one_function(
     part = page[page.index('<section id="tides"') : page.index("<footer")]
     assert "<h2>High &lt;water&gt;</h2>" in part
     assert "<p>Springs &amp; neaps</p>" in part
-    assert 'aria-label="Tides by port"' in part
-    assert 'aria-label="Tides: Hull"' in part
+    assert '<caption id="table-tides" class="unseen">Tides by port</caption>' in part
+    assert 'aria-label="Tides: Hull. ' in part
     for name in ("tides.csv", "tides.txt", "tables/tides.tex", "tables/tides.md",
                  "plots/tides.png", "plots/tides.svg"):  # fmt: skip
         assert (tmp_path / name).stat().st_size
@@ -583,13 +583,14 @@ def test_every_part_of_every_section_is_on_disk_and_on_the_page(
         assert not section.menu or f'<a href="#{section.name}">{section.menu}</a>' in page
         assert f"<h2>{section.title}</h2>" in part or not section.title
         for table in section.tables:
-            assert f'aria-label="{table.title}"' in part
+            assert f'aria-labelledby="table-{table.name}"' in part
+            assert f'id="table-{table.name}" class="unseen">{escape(table.title)}</caption>' in part
             assert table.body
             assert str(escape(table.body[-1][0].text)) in part
             expected += [f"tables/{table.name}.{kind}" for kind in ("tex", "md")]
         for plot in section.plots:
             for panel in plot.panels:
-                assert f'aria-label="{plot.title}: {panel.title}"' in part
+                assert f'aria-label="{plot.title}: {panel.title}. ' in part
             expected += [f"plots/{plot.name}.{kind}" for kind in ("png", "svg")]
         for name, frame in section.frames.items():
             assert len(pd.read_csv(folder / f"{name}.csv")) == len(frame)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from velo_files import FAST, FIXTURES, SMALL, Arrays, arrays_of, tensor, tree_of
 
-from timetrial.optimizers.velo import layout
+from timetrial.optimizers.velo import layout, velo
 from timetrial.optimizers.velo.weights import (
     WeightsError,
     container,
@@ -251,6 +251,22 @@ def test_googles_weights_are_found_once_fetched(cache: pathlib.Path) -> None:
     google_weights_path().write_bytes(SMALL.read_bytes())
     assert find_weights().source == "google"
     assert google_weights().source == "google"
+
+
+def test_velo_without_weights_takes_what_is_found(cache: pathlib.Path) -> None:
+    def first_update(**weights: Any) -> Any:
+        tx = velo(10, **weights)
+        params = {"w": jnp.arange(6.0).reshape(2, 3)}
+        grads = {"w": jnp.ones((2, 3))}
+        return tx.update(grads, tx.init(params), params, value=1.0)[0]["w"]
+
+    embedded = first_update(meta_params=embedded_weights().meta_params)
+    np.testing.assert_array_equal(first_update(), embedded)
+    google_weights_path().parent.mkdir(parents=True)
+    google_weights_path().write_bytes(SMALL.read_bytes())
+    fetched = first_update(meta_params=load_weights(SMALL).meta_params)
+    np.testing.assert_array_equal(first_update(), fetched)
+    assert not np.array_equal(fetched, embedded)
 
 
 def test_damaged_weights_are_not_replaced_by_others(cache: pathlib.Path) -> None:

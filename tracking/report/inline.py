@@ -14,6 +14,9 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+import numpy as np
+
+from timetrial.tracking.report.cells import plain
 from timetrial.tracking.report.plots import (
     FULL,
     GRID,
@@ -41,7 +44,7 @@ def inline_svg(
         panel: the plot.
         looks: look of each optimizer; the page defines ``--c-<place>`` for each, in this order.
         name: prefix of the element's ids, unique on the page.
-        title: text alternative.
+        title: begin of the text alternative, which goes on with axes and last values.
         frame: size of the panel.
 
     Returns:
@@ -53,7 +56,15 @@ def inline_svg(
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
         points = _points(axes, panel, frame)
-    return _for_page(buffer.getvalue(), looks, name, title, points)
+    return _for_page(buffer.getvalue(), looks, name, in_words(panel, title), points)
+
+
+def in_words(panel: Panel, title: str) -> str:
+    """The text alternative of a panel: its title, its axes and the last value of each line."""
+    words = f"{title}. {panel.y_label} against {panel.x_label}".strip()
+    ends = {line.name: line.y[np.isfinite(line.y)][-1:] for line in panel.lines}
+    last = [f"{name} {plain(float(end[0]), 3)}" for name, end in ends.items() if len(end)]
+    return f"{words}. Last values: {', '.join(last)}." if last else f"{words}. No lines."
 
 
 def _points(axes: Axes, panel: Panel, frame: Frame) -> str:

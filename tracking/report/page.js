@@ -1,5 +1,6 @@
 // Links unfold what they lead to; legend buttons hide and show an optimizer in every plot; a tooltip
-// shows the point nearest to the pointer. Without this script all of the page can be read.
+// shows the point nearest to the pointer, or, with the arrow keys, one point of a line after the other.
+// Without this script all of the page can be read.
 (() => {
   const folds = [...document.querySelectorAll("details")];
   const unfold = () => {
@@ -81,11 +82,8 @@
     dot.setAttribute("r", 3.5);
     dot.setAttribute("class", "dot");
     const leave = () => { tip.style.display = dot.style.display = "none"; };
-    const show = event => {
+    const mark = found => {
       const box = svg.getBoundingClientRect();
-      const at = [(event.clientX - box.left) * width / box.width, (event.clientY - box.top) * height / box.height];
-      const found = nearest(plot, at);
-      if (!found) return leave();
       dot.setAttribute("cx", found.px);
       dot.setAttribute("cy", found.py);
       dot.style.display = tip.style.display = "block";
@@ -98,9 +96,42 @@
       tip.style.left = `${Math.max(4, Math.min(x + 12, innerWidth - tip.offsetWidth - 8)) + scrollX}px`;
       tip.style.top = `${(y > tip.offsetHeight + 16 ? y - tip.offsetHeight - 10 : y + 14) + scrollY}px`;
     };
+    const show = event => {
+      const box = svg.getBoundingClientRect();
+      const at = [(event.clientX - box.left) * width / box.width, (event.clientY - box.top) * height / box.height];
+      const found = nearest(plot, at);
+      if (!found) return leave();
+      mark(found);
+    };
     leave();
     svg.addEventListener("pointermove", show);
     svg.addEventListener("pointerdown", show);
     svg.addEventListener("pointerleave", leave);
+
+    const points = plot.series.map(one => one.x.flatMap((x, i) => {
+      if (x === null || one.y[i] === null) return [];
+      const [px, py] = place(plot, x, one.y[i]);
+      return Number.isFinite(px + py) ? [{ one, i, px, py }] : [];
+    }));
+    const drawn = () => points.filter(line => line.length && !hidden.has(line[0].one.slug));
+    let line = null, at = 0;
+    const keys = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+    svg.addEventListener("keydown", event => {
+      if (event.key === "Escape") return leave();
+      const lines = drawn(), step = keys[event.key];
+      if (!step || !lines.length) return;
+      event.preventDefault();
+      const known = lines.indexOf(line);
+      if (known < 0) { line = lines[0]; at = line.length - 1; }  // begins at the end of the first line
+      else {
+        line = lines[(known + step[0] + lines.length) % lines.length];
+        at = Math.max(0, Math.min(at + step[1], line.length - 1));
+      }
+      mark(line[at]);
+    });
+    svg.addEventListener("blur", leave);
+    svg.setAttribute("tabindex", "0");
+    svg.setAttribute("role", "application");
+    svg.setAttribute("aria-roledescription", "plot; arrow keys read its points");
   }
 })();

@@ -2,9 +2,9 @@
 
 Pure: from recorded facts to looks.
 
-Colours are those of Okabe and Ito, Color Universal Design, 2008, https://jfly.uni-koeln.de/color/
-(distinct with every kind of colour blindness), adjusted in lightness for either background, and
-three more that are as far from them and from each other.
+Colours start from those of Okabe and Ito, Color Universal Design, 2008,
+https://jfly.uni-koeln.de/color/, and three more. A search moved each a little, for the largest
+distance with every kind of colour vision among those of enough contrast, on either background.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from timetrial.tracking.report.colors import contrast, distance, mixed_with_whit
 from timetrial.tracking.report.entrants import Entrant, unrecorded
 
 _PALETTE: Final = (  # on light, on dark
-    ("#0072b2", "#4da3e0"),
-    ("#e08f00", "#f2b233"),
-    ("#3fa7dd", "#9ad4fb"),
-    ("#009e73", "#2cc79b"),
-    ("#6b6f76", "#9098a8"),
-    ("#d1500a", "#ff7d38"),
-    ("#c088a8", "#f8c8c8"),
-    ("#5b1a6b", "#a55af0"),
-    ("#46500a", "#d0fa78"),
-    ("#3d1f10", "#b87058"),
+    ("#1f5eab", "#5c94cb"),
+    ("#c97f11", "#feb413"),
+    ("#0096e9", "#a3c4ff"),
+    ("#1b8e6e", "#62bf83"),
+    ("#685d76", "#88918d"),
+    ("#ba4b1b", "#f38606"),
+    ("#aa7fac", "#dcc6c1"),
+    ("#68197b", "#b856ff"),
+    ("#2a4c2b", "#a6ff8e"),
+    ("#2e1300", "#bd7444"),
 )
 _NEAR: Final = 0.05  # colours at a smaller distance count as the same
-_LEAST_CONTRAST: Final = 1.6  # of a line on white
+_LEAST_CONTRAST: Final = 3.0  # of a line on the page: WCAG 2.1, success criterion 1.4.11
 _DARK_CONTRAST: Final = 4.5  # of a line on a dark background
+_LIGHT: Final = "#fbfbfa"
 _DARK: Final = "#1c1f23"
 
 _LABELS: Final = {
@@ -65,7 +66,7 @@ class Look:
 def looks(names: Iterable[str], entrants: Mapping[str, Entrant]) -> dict[str, Look]:
     """A look for each optimizer, in order of the names.
 
-    The colour is the recorded one, unless it is invisible on white or too near to another's for
+    The colour is the recorded one, unless it is faint on a light page or too near to another's for
     some kind of colour vision. The other optimizers take the free colours of the palette in order
     of their names, entrants first; when none is free, colours repeat with other dashes. Lines of
     learned optimizers are thick, those of prompted or fed variants dashed.
@@ -114,10 +115,8 @@ def _dashes(entrant: Entrant, lap: int) -> tuple[float, ...]:
 
 
 def _is_visible(color: str) -> bool:
-    """True for ``#rrggbb`` that stands out from a white page."""
-    return (
-        bool(re.fullmatch("#[0-9a-f]{6}", color)) and contrast(color, "#ffffff") > _LEAST_CONTRAST
-    )
+    """True for ``#rrggbb`` that stands out from a light page."""
+    return bool(re.fullmatch("#[0-9a-f]{6}", color)) and contrast(color, _LIGHT) >= _LEAST_CONTRAST
 
 
 def _is_taken(pair: tuple[str, str], colors: Mapping[str, tuple[str, str]]) -> bool:

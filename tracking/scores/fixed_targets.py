@@ -135,7 +135,8 @@ def _json_table(tree: object) -> pd.DataFrame:
     if not isinstance(tree, dict):
         raise ValueError("expected an object of workloads and numbers")
     if not isinstance(tree.get("workloads"), dict):
-        return pd.DataFrame({"workload": list(tree), "target": list(tree.values())})
+        targets = pd.Series(list(tree.values()), dtype=object)  # also numbers that fit no float
+        return pd.DataFrame({"workload": list(tree), "target": targets})
     rows = [
         (name, split, spec[f"{split}_target_value"])
         for name, spec in tree["workloads"].items()

@@ -144,7 +144,16 @@ def _run_numbers(listed: ListedRun) -> dict[str, object]:
 
 
 def evaluation_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Every evaluated value of every run, one row each, in order of the runs and steps."""
+    """Every evaluated value of every run, one row each, in order of the runs and steps.
+
+    Args:
+        records: runs, of any status, as ``load_runs`` returns them.
+
+    Returns:
+        Columns ``run_id``, ``condition``, ``workload``, ``optimizer``, ``seed``, ``status``,
+        ``step`` (updates made), ``train_seconds`` (charged seconds), ``split``, ``metric`` and
+        ``value``; the report's ``evaluations.csv`` has the same.
+    """
     names = ("run_id", "condition", "workload", "optimizer", "seed", "status")
     of_runs = pd.DataFrame([[getattr(run, name) for name in names] for run in records])
     steps, seconds, sizes, values = list[int](), list[float](), list[int](), list[float]()
