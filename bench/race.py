@@ -62,16 +62,17 @@ def train(config: RunConfig, *, again: bool = False, typed: Sequence[str] = ()) 
     workshop, tracking = Workshop(), config.tracking
     guessed_program(config, workshop)  # raises bad settings before anything is written
     store = opened(tracking)
+    digest = configuration.digest(config)
+    begun = Begun("run", run_name(config), tracking.experiment, tuple(typed), (digest,))
     record = None if again else finished_run(store, config)
     if record is not None:
+        forget(store.root, begun)  # of a command that was killed at its end
         print(
             f"{run_name(config)} is recorded as finished already, {record.step} steps, in run "
             f"{record.run_id}; --again makes it once more"
         )
         show_evaluation(record.evaluations[-1])
         return 0
-    digest = configuration.digest(config)
-    begun = Begun("run", run_name(config), tracking.experiment, tuple(typed), (digest,))
     note(store.root, begun)
     with raise_interrupted(), Display() as display:
         display.race(total=1, skipped=0)

@@ -76,6 +76,14 @@ def test_each_is_short_and_takes_public_names_only(script: str):
     assert {alias.name for node in ours for alias in node.names} <= set(timetrial.__all__)
 
 
+def test_a_model_data_and_the_comparison_take_ten_lines():
+    code = ast.parse((EXAMPLES / "compare.py").read_text())
+    first = next(node for node in code.body if ast.unparse(node).startswith("model ="))
+    last = code.body[-1].end_lineno
+    assert last is not None
+    assert last - first.lineno + 1 <= 10
+
+
 def test_a_comparison_and_its_runs_in_pandas(play, here: Path):
     told = play("compare.py", "60")
     assert f"report {here}/runs/reports/comparison/report.html" in told

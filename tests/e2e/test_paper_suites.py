@@ -8,7 +8,7 @@ import full_size
 import pytest
 from raw_files import needs_data
 
-from timetrial.bench import planning
+from timetrial.bench import obstacles
 from timetrial.bench.cli import main
 from timetrial.bench.suite import load_suite, plan
 from timetrial.framework.config import ConfigError, Tracking
@@ -119,7 +119,7 @@ def test_a_plan_says_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setenv("TIMETRIAL_DATA", str(tmp_path))
-    monkeypatch.setattr(planning, "has_google_weights", lambda: False)
+    monkeypatch.setattr(obstacles, "is_fetched", lambda name: False)
     monkeypatch.chdir(tmp_path)
     assert command("bench", "suite=paper-time", "--plan") == 1
     printed = capsys.readouterr().out

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import flax.linen as nn
@@ -143,27 +139,6 @@ def test_a_report_of_suspect_runs_only_is_written(root: Path, tmp_path: Path):
     timed += [dataclasses.replace(run, optimizer="b", tags={**run.tags, schema.LEARNED: "false"})
               for run in timed]  # fmt: skip
     assert write_report(timed, tmp_path, ReportOptions()).exists()
-
-
-def test_the_example_compares_in_ten_lines(tmp_path: Path):
-    file = ROOT / "examples" / "compare.py"
-    code = ast.parse(file.read_text())
-    first = next(node for node in code.body if "supervised(" in ast.unparse(node))
-    last = code.body[-1]
-    assert last.end_lineno is not None
-    assert last.end_lineno - first.lineno + 1 <= 10
-    done = subprocess.run(
-        [sys.executable, str(file), "0.2"],
-        cwd=tmp_path, capture_output=True, text=True, check=False, env=dict(os.environ),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    runs = load_runs("comparison", root=tmp_path / "runs")
-    assert len(runs) == 9
-    assert {run.status for run in runs} == {"FINISHED"}
-    page = tmp_path / "runs" / "reports" / "comparison" / "report.html"
-    assert f"report {page}" in done.stdout
-    for name in ("adam", "lion", "velo[embedded]"):
-        assert name in done.stdout
 
 
 class Noisy(nn.Module):

@@ -326,7 +326,8 @@ def test_bench_refuses_a_busy_machine_before_a_suite_with_time_budgets(
 ):
     raced: list[dict[str, object]] = []
     monkeypatch.setattr(
-        "timetrial.bench.race.race", lambda suite, tracking, **options: raced.append(options) or 0
+        "timetrial.bench.race.race",
+        lambda suite, tracking, typed, **options: raced.append(options) or 0,
     )
     on(monkeypatch, BUSY)
     assert called("bench", "suite=mine.yaml") == 2
