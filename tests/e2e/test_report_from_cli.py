@@ -116,6 +116,7 @@ def test_the_rules_are_named_and_what_nobody_ran_is_said(timetrial: Call):
     assert "algoperf-v2, 9 base workloads" in Path("new/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_r_max_replaces_that_of_the_rules_and_says_so(timetrial: Call, tmp_path: Path):
     out = timetrial("report --from times.csv rival.csv --rules v0.6 --r-max 2.5 --out a")
     assert "rules    algoperf-v0.6, 8 base workloads, r_max 2.5 instead of 4, times beyond 4" in out

@@ -42,6 +42,7 @@ MISSING = (
     r"expected a prepared data set",
     r"got a machine with 0 GPUs",
     r"make it with: timetrial calibrate ",
+    r"launcher=ray: expected the package ray",
 )
 """Errors of commands in marked blocks for want of what they have elsewhere: the last check."""
 

@@ -85,6 +85,7 @@ def same(one: Training, other: Training) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_the_harness_resumes_bitwise_and_exports(tmp_path: Path):
     ours = words(start="random", orthogonalize=True, vector_rate=2, steps=3, validate_every=3)
     _, where = config.read(ours)
