@@ -73,6 +73,15 @@ def growing_bar() -> BarColumn:
     return BarColumn(bar_width=None, table_column=Column(min_width=3, ratio=1))
 
 
+def numbers() -> TextColumn:
+    """The share that is done, and the task's field ``text``; cut where it does not fit."""
+    return TextColumn(
+        "{task.percentage:>3.0f}% {task.fields[text]}",
+        markup=False,
+        table_column=Column(no_wrap=True, overflow="ellipsis"),
+    )
+
+
 def fitted(name: str, width: int) -> str:
     """The words of a name within a width; the longest ones lose their ends.
 
@@ -108,11 +117,7 @@ def _bars(console: Console) -> _LiveBars:
     return _LiveBars(
         TextColumn("{task.description}", markup=False, table_column=length),
         BarColumn(bar_width=24) if console.width >= WIDE else growing_bar(),
-        TextColumn(
-            "{task.percentage:>3.0f}% {task.fields[text]}",
-            markup=False,
-            table_column=Column(no_wrap=True, overflow="ellipsis"),
-        ),
+        numbers(),
         console=console,
         refresh_per_second=REFRESH_PER_SECOND,
         disable=not console.is_terminal,

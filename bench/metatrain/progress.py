@@ -11,7 +11,6 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.progress import Progress, TextColumn
-from rich.table import Column
 
 from timetrial.bench.metatrain.loop import OuterStepInfo
 from timetrial.bench.progress import (
@@ -19,6 +18,7 @@ from timetrial.bench.progress import (
     PLAIN_LINE_EVERY_SECONDS,
     duration,
     growing_bar,
+    numbers,
 )
 from timetrial.bench.terminal import wrapped
 
@@ -37,11 +37,7 @@ class TrainingDisplay:
         self._bars = Progress(
             TextColumn("{task.description}"),
             growing_bar(),
-            TextColumn(
-                "{task.percentage:>3.0f}% {task.fields[text]}",
-                markup=False,
-                table_column=Column(no_wrap=True, overflow="ellipsis"),
-            ),
+            numbers(),
             console=self._console,
             disable=not self._live,
             transient=True,

@@ -189,8 +189,8 @@ def make_tiling(
     vectors = [v for v in views if len(v.shape) < 2]
     matrices = [v for v in views if len(v.shape) >= 2]
     groups = [group_of(vectors, vector_tile, factored=False)] if vectors else []
-    apart = [v for v in matrices if divide and _divisible(v)]
-    together = [v for v in matrices if v not in apart]
+    apart = list(filter(_divisible, matrices)) if divide else []
+    together = [v for v in matrices if not (divide and _divisible(v))]
     for tile, members in _assign(together, matrix_tiles).items():
         groups.append(group_of(members, tile, factored=True))
     for v in apart:
