@@ -107,7 +107,7 @@ def init_state(group: Group) -> TensorState:
 
 
 def accumulate(
-    group: Group, state: TensorState, grads: jax.Array, params: jax.Array, live: jax.Array
+    group: Group, state: TensorState, grads: jax.Array, params: jax.Array
 ) -> tuple[TensorState, TileSums]:
     """Updates the averages with a gradient.
 
@@ -116,14 +116,12 @@ def accumulate(
         state: averages before.
         grads: (tiles, rows, columns), clipped.
         params: (tiles, rows, columns).
-        live: see ``over_tiles``.
     """
     (momentum, rms), sums = over_tiles(
         _accumulate_tiles,
         (state.momentum, state.rms),
         (grads, params, jnp.asarray(group.rows), jnp.asarray(group.columns)),
         chunk=group.chunk,
-        live=live,
         kernel=_accumulate_kernel if group.pallas else None,
     )
     if isinstance(state, VectorState):

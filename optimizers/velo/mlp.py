@@ -23,7 +23,7 @@ from timetrial.optimizers.velo.accumulators import TensorState, VectorState
 from timetrial.optimizers.velo.inputs import Packed, scale, scale_sources, scales
 from timetrial.optimizers.velo.layout import MLP_OUTPUTS, MLP_WIDTH
 from timetrial.optimizers.velo.network import MlpWeights
-from timetrial.optimizers.velo.tiling.chunks import over_tiles
+from timetrial.optimizers.velo.tiling.chunks import at_once
 from timetrial.optimizers.velo.tiling.lines import beside_tiles
 from timetrial.optimizers.velo.tiling.tiles import Blocks, Group
 
@@ -70,7 +70,7 @@ def changes(
         moments: (n, 30) second moments of the inputs.
         weights: the MLP of every tensor.
         step_size: (n,) multiplier of the tensor's step.
-        live: see ``over_tiles``.
+        live: see ``at_once``.
 
     Returns:
         (tiles, rows, columns) new parameters less old ones.
@@ -86,18 +86,11 @@ def changes(
         _offset_sources(group, packed.averages, w0),
         jnp.take(flat, group.tensor, axis=0),
     )
-    made, _ = over_tiles(
-        _change_tiles,
-        packed.params,
-        inputs,
-        chunk=group.chunk,
-        live=live,
-        kernel=_change_kernel if group.pallas else None,
-    )
-    return made
+    kernel = _change_kernel if group.pallas else None
+    return at_once(_change_tiles, packed.params, inputs, live=live, kernel=kernel)
 
 
-def _change_tiles(params: jax.Array, inputs: tuple[Any, ...]) -> tuple[jax.Array, tuple[()]]:
+def _change_tiles(params: jax.Array, inputs: tuple[Any, ...]) -> jax.Array:
     grads, momentum, rms, sources, offset_sources, flat = inputs
     gradient, of_momentum = scales(sources)
     w0 = flat[:, :120].reshape(-1, 30, 4)[..., None, None]
@@ -106,7 +99,7 @@ def _change_tiles(params: jax.Array, inputs: tuple[Any, ...]) -> tuple[jax.Array
         _offsets(offset_sources, w0),
         lambda i: flat[:, i, None, None],
     )
-    return (params - step) - params, ()
+    return (params - step) - params
 
 
 def _decays(x: jax.Array) -> list[jax.Array]:

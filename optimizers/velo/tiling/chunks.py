@@ -8,6 +8,7 @@ kernel sees all tiles.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ def over_tiles(
     inputs: PyTree,
     *,
     chunk: int,
-    live: jax.Array,
+    live: jax.Array | None = None,
     kernel: Kernel | None = None,
 ) -> tuple[State, Found]:
     """Applies a function that treats every tile by itself.
@@ -38,7 +39,8 @@ def over_tiles(
         state: arrays to update, in place where the compiler can.
         inputs: arrays to read.
         chunk: tiles to take at a time on a CPU; divides their number.
-        live: scalar bool, always true, which the compiler cannot prove.
+        live: scalar bool, always true, which the compiler cannot prove: keeps the arithmetic of a
+            chunk apart from all else, on one core. ``None``: the compiler may divide it among cores.
         kernel: Pallas kernel of the same function, used instead of it.
 
     Returns:
@@ -51,8 +53,58 @@ def over_tiles(
         made: tuple[State, Found] = jax.lax.optimization_barrier(function(state, inputs))
         return made
     if tiles == chunk:
-        return _apart(function, state, inputs, live)
-    return _in_chunks(function, state, inputs, tiles, chunk)
+        return function(state, inputs) if live is None else _apart(function, state, inputs, live)
+    return _in_chunks(function, state, inputs, tiles, chunk, apart=live is not None)
+
+
+def at_once(
+    function: Callable[[State, PyTree], State],
+    state: State,
+    inputs: PyTree,
+    *,
+    live: jax.Array,
+    kernel: Kernel | None = None,
+) -> State:
+    """Applies a function that works element by element to all tiles, on all cores of a CPU.
+
+    Args:
+        function: maps the state and the inputs to the new state.
+        state: arrays to update, in place where the compiler can.
+        inputs: arrays to read.
+        live: scalar bool, always true, which the compiler cannot prove.
+        kernel: Pallas kernel of the same function, used instead of it.
+    """
+    if kernel is not None:
+        return launch(kernel, state, inputs, ())[0]
+    if jax.default_backend() != "cpu":
+        made: State = jax.lax.optimization_barrier(function(state, inputs))
+        return made
+    return _loop_of_one(function, state, inputs, live)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _loop_of_one(
+    function: Callable[[State, PyTree], State], state: State, inputs: PyTree, live: jax.Array
+) -> State:
+    """Calls the function as the body of a loop of one turn.
+
+    Unlike a branch, XLA's CPU compiler divides the operations of a loop among cores. It would move
+    what does not depend on the turn out of the loop; a selection by the turn prevents that.
+    """
+
+    def body(turn: jax.Array, state: State) -> State:
+        here = jax.tree.map(lambda x: jnp.where(turn >= 0, x, jnp.zeros_like(x)), inputs)
+        return function(state, here)
+
+    done: State = jax.lax.fori_loop(0, live.astype(jnp.int32), body, state)
+    return done
+
+
+@_loop_of_one.defjvp
+def _derivative(function: Any, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """That of the function: JAX transposes no loop whose turns it cannot count."""
+    made: tuple[Any, Any] = jax.jvp(function, primals[:2], tangents[:2])
+    return made
 
 
 def _in_chunks(
@@ -61,6 +113,8 @@ def _in_chunks(
     inputs: PyTree,
     tiles: int,
     chunk: int,
+    *,
+    apart: bool,
 ) -> tuple[State, Found]:
     shapes = jax.eval_shape(lambda s, x: function(*_slice((s, x), 0, chunk))[1], state, inputs)
     found = jax.tree.map(lambda x: jnp.zeros((tiles, *x.shape[1:]), x.dtype), shapes)
@@ -71,7 +125,7 @@ def _in_chunks(
         new: tuple[State, Found] = jax.tree.map(
             lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, i * chunk, 0),
             (state, found),
-            _apart(function, some, more, i >= 0),
+            _apart(function, some, more, i >= 0) if apart else function(some, more),
         )
         return new
 

@@ -36,7 +36,7 @@ VECTOR_TILE = (1, 256)
 LARGE = 2**20
 """Elements from which a tensor may be divided among devices."""
 
-_CHUNK_ELEMENTS = 8_192
+_CHUNK_ELEMENTS = 131_072
 _TILE_COST = 300
 _NEW_SHAPE_COST = 1_000_000
 
@@ -248,9 +248,10 @@ def _group(views: Sequence[TensorView], tile: Shape, *, factored: bool, pallas: 
     matrix = _number(tensor, batch)
     rows = np.minimum(tile[0], total_rows - down * tile[0]).astype(np.int32)
     columns = np.minimum(tile[1], total_columns - across * tile[1]).astype(np.int32)
-    tiles, chunk = len(tensor), max(1, _CHUNK_ELEMENTS // math.prod(tile))
-    chunk = min(chunk, tiles)
-    empty = -tiles % chunk
+    tiles = len(tensor)
+    chunks = -(-tiles * math.prod(tile) // _CHUNK_ELEMENTS)
+    chunk = -(-tiles // chunks)
+    empty = chunks * chunk - tiles
 
     def padded(x: Indices) -> Indices:
         return np.pad(x, (0, empty))
