@@ -107,7 +107,7 @@ def init_state(group: Group) -> TensorState:
 
 
 def accumulate(
-    group: Group, state: TensorState, grads: jax.Array, params: jax.Array
+    group: Group, state: TensorState, grads: jax.Array, params: jax.Array, live: jax.Array
 ) -> tuple[TensorState, TileSums]:
     """Updates the averages with a gradient.
 
@@ -116,14 +116,20 @@ def accumulate(
         state: averages before.
         grads: (tiles, rows, columns), clipped.
         params: (tiles, rows, columns).
+        live: see ``over_tiles``.
     """
-    (momentum, rms), sums = over_tiles(
-        _accumulate_tiles,
-        (state.momentum, state.rms),
-        (grads, params, jnp.asarray(group.rows), jnp.asarray(group.columns)),
-        chunk=group.chunk,
-        kernel=_accumulate_kernel if group.pallas else None,
-    )
+    inputs = (grads, params, jnp.asarray(group.rows), jnp.asarray(group.columns))
+    if group.pallas:
+        (momentum, rms), sums = over_tiles(
+            _accumulate_tiles,
+            (state.momentum, state.rms),
+            inputs,
+            chunk=group.chunk,
+            kernel=_accumulate_kernel,
+        )
+    else:
+        momentum, rms = _averages((state.momentum, state.rms), grads)
+        sums = over_tiles(_sums, (), (momentum, rms, *inputs), chunk=group.chunk)[1]
     if isinstance(state, VectorState):
         squares = (grads * grads + _TINY)[:, None]
         diagonal = _average(state.diagonal, squares, axis=1)
@@ -136,45 +142,58 @@ def accumulate(
     return FactoredState(momentum, rms, rows, columns), sums
 
 
+def _averages(old: tuple[jax.Array, jax.Array], grads: jax.Array) -> tuple[jax.Array, jax.Array]:
+    rms = RMS_DECAY * old[1] + (1 - RMS_DECAY) * (grads * grads)
+    return _average(old[0], grads[:, None], axis=1), rms
+
+
 def _accumulate_tiles(
-    averages: tuple[jax.Array, jax.Array],
-    inputs: tuple[jax.Array, jax.Array, jax.Array, jax.Array],
+    averages: tuple[jax.Array, jax.Array], inputs: tuple[jax.Array, ...]
 ) -> tuple[tuple[jax.Array, jax.Array], TileSums]:
-    grads, params, rows, columns = inputs
+    new = _averages(averages, inputs[0])
+    return new, _sums((), (*new, *inputs))[1]
+
+
+def _sums(state: tuple[()], inputs: tuple[jax.Array, ...]) -> tuple[tuple[()], TileSums]:
+    momentum, rms, grads, params, rows, columns = inputs
     mask = inside(rows, columns, grads.shape[1:])
     count = jnp.maximum(rows * columns, 1).astype(jnp.float32)[:, None]
     squares = grads * grads
-    momentum = _average(averages[0], grads[:, None], axis=1)
-    rms = RMS_DECAY * averages[1] + (1 - RMS_DECAY) * squares
 
     def total(x: jax.Array) -> jax.Array:
         return x.sum(-2).sum(-1).reshape(x.shape[0], -1)
 
+    def spread(x: jax.Array, totals: jax.Array) -> jax.Array:
+        """Sum of the squared differences from the mean of the tile."""
+        return total(jnp.where(mask[:, None], (x - (totals / count)[:, :, None, None]) ** 2, 0.0))
+
     both = [momentum, rms[:, None]]
     totals = [total(x) for x in both]
-    spreads = [
-        total(jnp.where(mask[:, None], (x - (s / count)[:, :, None, None]) ** 2, 0.0))
-        for x, s in zip(both, totals, strict=True)
-    ]
+    spreads = [spread(*one) for one in zip(both, totals, strict=True)]
+    # Without another pass: the sum of the squares is the spread and the square of the mean.
+    of_momentum, of_rms = (s + t * t / count for s, t in zip(spreads, totals, strict=True))
+    by_row = squares.sum(2)
     inverse = jnp.where(mask, 1.0 / (rms + 1e-6), 0.0)
-    squared_inputs = [
-        squares,
-        jnp.clip(grads, -0.1, 0.1) ** 2,
-        momentum**2,
-        rms**2,
-        momentum**2 * inverse[:, None],
-        inverse,
-        squares * inverse,
+    # The selection is the last operation: XLA sums products with a broadcast factor slowly.
+    scaled = jnp.where(mask[:, None], momentum * momentum * inverse[:, None], 0.0)
+    inputs_squared = [
+        by_row.sum(1, keepdims=True),
+        total(jnp.clip(grads, -0.1, 0.1) ** 2),
+        of_momentum,
+        of_rms,
+        total(scaled),
+        total(inverse),
+        total(squares * inverse),
     ]
     sums = TileSums(
         params=total(params * params)[:, 0],
         averages=jnp.concatenate(totals, 1),
         spread=jnp.concatenate(spreads, 1),
-        inputs=jnp.concatenate([total(x) for x in squared_inputs], 1),
-        rows=squares.sum(2),
+        inputs=jnp.concatenate(inputs_squared, 1),
+        rows=by_row,
         columns=squares.sum(1),
     )
-    return (momentum, rms), sums
+    return state, sums
 
 
 def _accumulate_kernel(averages: Any, inputs: Any, new: Any, sums: TileSums) -> None:

@@ -23,7 +23,7 @@ from timetrial.optimizers.velo.accumulators import TensorState, VectorState
 from timetrial.optimizers.velo.inputs import Packed, scale, scale_sources, scales
 from timetrial.optimizers.velo.layout import MLP_OUTPUTS, MLP_WIDTH
 from timetrial.optimizers.velo.network import MlpWeights
-from timetrial.optimizers.velo.tiling.chunks import at_once
+from timetrial.optimizers.velo.tiling.chunks import over_tiles
 from timetrial.optimizers.velo.tiling.lines import beside_tiles
 from timetrial.optimizers.velo.tiling.tiles import Blocks, Group
 
@@ -70,7 +70,7 @@ def changes(
         moments: (n, 30) second moments of the inputs.
         weights: the MLP of every tensor.
         step_size: (n,) multiplier of the tensor's step.
-        live: see ``at_once``.
+        live: see ``over_tiles``.
 
     Returns:
         (tiles, rows, columns) new parameters less old ones.
@@ -87,10 +87,12 @@ def changes(
         jnp.take(flat, group.tensor, axis=0),
     )
     kernel = _change_kernel if group.pallas else None
-    return at_once(_change_tiles, packed.params, inputs, live=live, kernel=kernel)
+    return over_tiles(
+        _change_tiles, packed.params, inputs, chunk=group.tiles, live=live, kernel=kernel
+    )[0]
 
 
-def _change_tiles(params: jax.Array, inputs: tuple[Any, ...]) -> jax.Array:
+def _change_tiles(params: jax.Array, inputs: tuple[Any, ...]) -> tuple[jax.Array, tuple[()]]:
     grads, momentum, rms, sources, offset_sources, flat = inputs
     gradient, of_momentum = scales(sources)
     w0 = flat[:, :120].reshape(-1, 30, 4)[..., None, None]
@@ -99,7 +101,7 @@ def _change_tiles(params: jax.Array, inputs: tuple[Any, ...]) -> jax.Array:
         _offsets(offset_sources, w0),
         lambda i: flat[:, i, None, None],
     )
-    return (params - step) - params
+    return (params - step) - params, ()
 
 
 def _decays(x: jax.Array) -> list[jax.Array]:

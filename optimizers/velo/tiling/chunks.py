@@ -39,8 +39,7 @@ def over_tiles(
         state: arrays to update, in place where the compiler can.
         inputs: arrays to read.
         chunk: tiles to take at a time on a CPU; divides their number.
-        live: scalar bool, always true, which the compiler cannot prove: keeps the arithmetic of a
-            chunk apart from all else, on one core. ``None``: the compiler may divide it among cores.
+        live: scalar bool, always true, which the compiler cannot prove.
         kernel: Pallas kernel of the same function, used instead of it.
 
     Returns:
@@ -55,56 +54,6 @@ def over_tiles(
     if tiles == chunk:
         return function(state, inputs) if live is None else _apart(function, state, inputs, live)
     return _in_chunks(function, state, inputs, tiles, chunk, apart=live is not None)
-
-
-def at_once(
-    function: Callable[[State, PyTree], State],
-    state: State,
-    inputs: PyTree,
-    *,
-    live: jax.Array,
-    kernel: Kernel | None = None,
-) -> State:
-    """Applies a function that works element by element to all tiles, on all cores of a CPU.
-
-    Args:
-        function: maps the state and the inputs to the new state.
-        state: arrays to update, in place where the compiler can.
-        inputs: arrays to read.
-        live: scalar bool, always true, which the compiler cannot prove.
-        kernel: Pallas kernel of the same function, used instead of it.
-    """
-    if kernel is not None:
-        return launch(kernel, state, inputs, ())[0]
-    if jax.default_backend() != "cpu":
-        made: State = jax.lax.optimization_barrier(function(state, inputs))
-        return made
-    return _loop_of_one(function, state, inputs, live)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _loop_of_one(
-    function: Callable[[State, PyTree], State], state: State, inputs: PyTree, live: jax.Array
-) -> State:
-    """Calls the function as the body of a loop of one turn.
-
-    Unlike a branch, XLA's CPU compiler divides the operations of a loop among cores. It would move
-    what does not depend on the turn out of the loop; a selection by the turn prevents that.
-    """
-
-    def body(turn: jax.Array, state: State) -> State:
-        here = jax.tree.map(lambda x: jnp.where(turn >= 0, x, jnp.zeros_like(x)), inputs)
-        return function(state, here)
-
-    done: State = jax.lax.fori_loop(0, live.astype(jnp.int32), body, state)
-    return done
-
-
-@_loop_of_one.defjvp
-def _derivative(function: Any, primals: Any, tangents: Any) -> tuple[Any, Any]:
-    """That of the function: JAX transposes no loop whose turns it cannot count."""
-    made: tuple[Any, Any] = jax.jvp(function, primals[:2], tangents[:2])
-    return made
 
 
 def _in_chunks(
@@ -137,23 +86,34 @@ def _slice(tree: PyTree, first: Any, chunk: int) -> PyTree:
     return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, chunk, 0), tree)
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _apart(
     function: Callable[[State, PyTree], tuple[State, Found]],
     state: State,
     inputs: PyTree,
     live: jax.Array,
 ) -> tuple[State, Found]:
-    """Calls the function as the branch of a conditional.
+    """Calls the function as the body of a loop of one turn.
 
     XLA's CPU compiler drops optimization barriers before it fuses. Without a boundary it merges
     the slices with the arithmetic, which is then not vectorised (7 times slower, measured), or
-    copies the arithmetic into every consumer.
+    copies the arithmetic into every consumer. It keeps the body of a loop apart and, unlike a
+    branch, divides its operations among cores. What does not depend on the turn it would move out
+    of the loop; a selection by the turn prevents that.
     """
 
-    def otherwise() -> tuple[State, Found]:
-        shapes = jax.eval_shape(function, state, inputs)
-        zeros: tuple[State, Found] = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return zeros
+    def body(turn: jax.Array, carry: tuple[State, Found]) -> tuple[State, Found]:
+        here = jax.tree.map(lambda x: jnp.where(turn >= 0, x, jnp.zeros_like(x)), inputs)
+        return function(carry[0], here)
 
-    made: tuple[State, Found] = jax.lax.cond(live, lambda: function(state, inputs), otherwise)
+    shapes = jax.eval_shape(function, state, inputs)[1]
+    found = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    done: tuple[State, Found] = jax.lax.fori_loop(0, live.astype(jnp.int32), body, (state, found))
+    return done
+
+
+@_apart.defjvp
+def _derivative(function: Any, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """That of the function: JAX transposes no loop whose turns it cannot count."""
+    made: tuple[Any, Any] = jax.jvp(function, primals[:2], tangents[:2])
     return made
