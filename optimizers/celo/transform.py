@@ -133,9 +133,9 @@ def _celo_changes(
         return steps, averages
     # A True that XLA cannot constant-fold, also for NaN.
     live = jnp.logical_not(rate < -jnp.inf)
-    packed = core.pack_all(tiling, averages, call.grads, call.params, live)
+    packed = core.pack_all(tiling, averages, call.grads, call.params)
     pairs = list(zip(tiling.groups, packed, strict=True))
-    moments = [second_moments(group, one, live) for group, one in pairs]
+    moments = [second_moments(group, one) for group, one in pairs]
     means = [accumulators.mean(group, one.sums.params) for group, one in pairs]
     square = core.by_leaf(tiling, means)
     weights = split_mlp(jnp.broadcast_to(bank, (n, bank.shape[1])))

@@ -75,7 +75,7 @@ class Matrices:
 
     def chunk(self, elements: int) -> int:
         """Tiles to take at a time: they divide all tiles and have about as many elements."""
-        most = max(self.group.chunk, elements // math.prod(self.group.tile))
+        most = max(1, elements // math.prod(self.group.tile))
         return max(i for i in range(1, most + 1) if self.group.tiles % i == 0)
 
     def pack(self, leaves: Sequence[jax.Array]) -> jax.Array:

@@ -107,7 +107,7 @@ def init_state(group: Group) -> TensorState:
 
 
 def accumulate(
-    group: Group, state: TensorState, grads: jax.Array, params: jax.Array, live: jax.Array
+    group: Group, state: TensorState, grads: jax.Array, params: jax.Array
 ) -> tuple[TensorState, TileSums]:
     """Updates the averages with a gradient.
 
@@ -116,7 +116,6 @@ def accumulate(
         state: averages before.
         grads: (tiles, rows, columns), clipped.
         params: (tiles, rows, columns).
-        live: see ``over_tiles``.
     """
     inputs = (grads, params, jnp.asarray(group.rows), jnp.asarray(group.columns))
     if group.pallas:

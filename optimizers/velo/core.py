@@ -98,9 +98,9 @@ def learned_update(
     """
     # A True that XLA cannot constant-fold, also for NaN.
     live = jnp.logical_not(fraction < -jnp.inf)
-    packed = pack_all(tiling, state.groups, grads, params, live)
+    packed = pack_all(tiling, state.groups, grads, params)
     pairs = list(zip(tiling.groups, packed, strict=True))
-    moments = [second_moments(group, one, live) for group, one in pairs]
+    moments = [second_moments(group, one) for group, one in pairs]
     square = by_leaf(tiling, [accumulators.mean(group, one.sums.params) for group, one in pairs])
 
     lstm_inputs = _lstm_inputs(square, state.statistics, tiling.kinds, loss_features, fraction)
@@ -123,7 +123,6 @@ def pack_all(
     averages: Sequence[accumulators.TensorState],
     grads: Sequence[jax.Array],
     params: Sequence[jax.Array],
-    live: jax.Array,
 ) -> list[Packed]:
     """Gradients, parameters and updated averages of every group.
 
@@ -132,7 +131,6 @@ def pack_all(
         averages: of every group, before the update.
         grads: all leaves; clipped here.
         params: all leaves.
-        live: see ``over_tiles``.
     """
     groups = tiling.groups
     packed_params = [group.pack(params) for group in groups]
@@ -142,7 +140,7 @@ def pack_all(
         clipped = [_clip(g) for g in grads]
         packed_grads = [group.pack(clipped) for group in groups]
     updated = [
-        accumulators.accumulate(*one, live)
+        accumulators.accumulate(*one)
         for one in zip(groups, averages, packed_grads, packed_params, strict=True)
     ]
     factors = [make_factors(g, new) for g, (new, _) in zip(groups, updated, strict=True)]
@@ -174,7 +172,7 @@ def changes(
         moments: second moments of the inputs, for every group.
         weights: the MLP of each tensor, in order of leaves.
         multiplier: (n,) multiplier of each tensor's step, in order of leaves.
-        live: see ``over_tiles``.
+        live: see ``at_once``.
     """
     updates = []
     for group, members, one, of_inputs in zip(

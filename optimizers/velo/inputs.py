@@ -103,13 +103,12 @@ def scales(sources: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     return both, both
 
 
-def second_moments(group: Group, packed: Packed, live: jax.Array) -> jax.Array:
+def second_moments(group: Group, packed: Packed) -> jax.Array:
     """Means over each tensor of the squares of the thirty inputs, (n, 30).
 
     Args:
         group: the tensors.
         packed: their values.
-        live: see ``over_tiles``.
     """
     masks = (jnp.asarray(group.rows), jnp.asarray(group.columns))
     _, more = over_tiles(

@@ -23,7 +23,7 @@ from timetrial.optimizers.velo.accumulators import TensorState, VectorState
 from timetrial.optimizers.velo.inputs import Packed, scale, scale_sources, scales
 from timetrial.optimizers.velo.layout import MLP_OUTPUTS, MLP_WIDTH
 from timetrial.optimizers.velo.network import MlpWeights
-from timetrial.optimizers.velo.tiling.chunks import over_tiles
+from timetrial.optimizers.velo.tiling.chunks import at_once
 from timetrial.optimizers.velo.tiling.lines import beside_tiles
 from timetrial.optimizers.velo.tiling.tiles import Blocks, Group
 
@@ -70,7 +70,7 @@ def changes(
         moments: (n, 30) second moments of the inputs.
         weights: the MLP of every tensor.
         step_size: (n,) multiplier of the tensor's step.
-        live: see ``over_tiles``.
+        live: see ``at_once``.
 
     Returns:
         (tiles, rows, columns) new parameters less old ones.
@@ -87,21 +87,18 @@ def changes(
         jnp.take(flat, group.tensor, axis=0),
     )
     kernel = _change_kernel if group.pallas else None
-    return over_tiles(
-        _change_tiles, packed.params, inputs, chunk=group.tiles, live=live, kernel=kernel
-    )[0]
+    return at_once(_change_tiles, packed.params, inputs, live=live, kernel=kernel)
 
 
-def _change_tiles(params: jax.Array, inputs: tuple[Any, ...]) -> tuple[jax.Array, tuple[()]]:
+def _change_tiles(params: jax.Array, inputs: tuple[Any, ...]) -> jax.Array:
     grads, momentum, rms, sources, offset_sources, flat = inputs
     gradient, of_momentum = scales(sources)
-    w0 = flat[:, :120].reshape(-1, 30, 4)[..., None, None]
     step = _step(
         Elements(params, grads, _decays(momentum), rms, _decays(gradient), _decays(of_momentum)),
-        _offsets(offset_sources, w0),
+        _offsets(offset_sources),
         lambda i: flat[:, i, None, None],
     )
-    return (params - step) - params, ()
+    return (params - step) - params
 
 
 def _decays(x: jax.Array) -> list[jax.Array]:
@@ -118,7 +115,7 @@ def _change_kernel(state: Any, inputs: Any, new: Any, found: Any) -> None:
         Elements(
             params, grads[...], [momentum[i] for i in range(3)], rms[...], gradient, of_momentum
         ),
-        _kernel_offsets(offset_sources, flat),
+        _kernel_offsets(offset_sources),
         lambda i: flat[i],
     )
     new[...] = (params - step) - params
@@ -164,49 +161,40 @@ def _step(x: Elements, offsets: Sequence[jax.Array], weight: Weight) -> jax.Arra
 
 def _offset_sources(group: Group, state: TensorState, w0: jax.Array) -> tuple[jax.Array, ...]:
     """The arguments of ``_offsets``, by tile."""
-    if isinstance(state, VectorState):
-        return (state.diagonal,)
     row, column, rs_row, rs_column = (w0[:, s] for s in (_ROW, _COLUMN, _RS_ROW, _RS_COLUMN))
+
+    def offsets(x: jax.Array, table: jax.Array) -> jax.Array:
+        """(blocks, 4, length) from statistics (blocks, 3, length) and weights (blocks, 6, 4)."""
+        both = jnp.concatenate([x, jax.lax.rsqrt(x + 1e-8)], axis=1)
+        return (both[:, :, None, :] * table[:, :, :, None]).sum(1)
+
+    if isinstance(state, VectorState):
+        table = jnp.concatenate([row + column, rs_row + rs_column], axis=1)
+        table = jnp.take(table, group.tensor, axis=0)
+        return (offsets(state.diagonal[:, :, 0], table)[:, :, None],)
     of_rows = jnp.concatenate([row, rs_row], axis=1)
     of_columns = jnp.concatenate([column, rs_column], axis=1)
     swapped = group.swapped[:, None, None]
 
     def per_block(x: jax.Array, blocks: Blocks, table: jax.Array) -> jax.Array:
-        both = jnp.concatenate([x, jax.lax.rsqrt(x + 1e-8)], axis=1)
-        table = jnp.take(table, blocks.tensor, axis=0)
-        return (both[:, :, None, :] * table[:, :, :, None]).sum(1)
+        return offsets(x, jnp.take(table, blocks.tensor, axis=0))
 
     by_row = per_block(state.rows, group.by_row, jnp.where(swapped, of_columns, of_rows))
     by_column = per_block(state.columns, group.by_column, jnp.where(swapped, of_rows, of_columns))
     return beside_tiles(group, by_row, by_column)
 
 
-def _offsets(sources: tuple[jax.Array, ...], w0: jax.Array) -> list[jax.Array]:
+def _offsets(sources: tuple[jax.Array, ...]) -> list[jax.Array]:
     """Part of row and column inputs in each unit of the first layer, (tiles, rows, columns)."""
-    if len(sources) == 2:
-        rows, columns = sources
-        return [rows[:, h, :, None] + columns[:, h, None, :] for h in range(MLP_WIDTH)]
-    (diagonal,) = sources
-    root = jax.lax.rsqrt(diagonal + 1e-8)
-    direct, inverse = w0[:, _ROW] + w0[:, _COLUMN], w0[:, _RS_ROW] + w0[:, _RS_COLUMN]
-    return [(diagonal * direct[:, :, h] + root * inverse[:, :, h]).sum(1) for h in range(MLP_WIDTH)]
+    if len(sources) == 1:
+        return [sources[0][:, h] for h in range(MLP_WIDTH)]
+    rows, columns = sources
+    return [rows[:, h, :, None] + columns[:, h, None, :] for h in range(MLP_WIDTH)]
 
 
-def _kernel_offsets(sources: tuple[Any, ...], flat: Any) -> list[jax.Array]:
+def _kernel_offsets(sources: tuple[Any, ...]) -> list[jax.Array]:
     """``_offsets`` in a Pallas kernel, (rows, columns), from references to one tile."""
-    if len(sources) == 2:
-        rows, columns = sources
-        return [rows[h][:, None] + columns[h][None, :] for h in range(MLP_WIDTH)]
-    (diagonal,) = sources
-
-    def offset(h: int) -> jax.Array:
-        total = jnp.zeros(diagonal.shape[1:], jnp.float32)
-        for i in range(3):
-            row, column, rs_row, rs_column = (
-                flat[MLP_WIDTH * (s.start + i) + h] for s in (_ROW, _COLUMN, _RS_ROW, _RS_COLUMN)
-            )
-            root = jax.lax.rsqrt(diagonal[i] + 1e-8)
-            total = total + (diagonal[i] * (row + column) + root * (rs_row + rs_column))
-        return total
-
-    return [offset(h) for h in range(MLP_WIDTH)]
+    if len(sources) == 1:
+        return [sources[0][h] for h in range(MLP_WIDTH)]
+    rows, columns = sources
+    return [rows[h][:, None] + columns[h][None, :] for h in range(MLP_WIDTH)]

@@ -39,7 +39,10 @@ def over_tiles(
         state: arrays to update, in place where the compiler can.
         inputs: arrays to read.
         chunk: tiles to take at a time on a CPU; divides their number.
-        live: scalar bool, always true, which the compiler cannot prove.
+        live: scalar bool, always true, which the compiler cannot prove. Given, the arithmetic of a
+            chunk is one branch, on one core, which nothing is merged with. ``None``: XLA's CPU
+            compiler may divide its operations among cores; only for functions without a state,
+            which would be copied before each chunk.
         kernel: Pallas kernel of the same function, used instead of it.
 
     Returns:
@@ -54,6 +57,58 @@ def over_tiles(
     if tiles == chunk:
         return function(state, inputs) if live is None else _apart(function, state, inputs, live)
     return _in_chunks(function, state, inputs, tiles, chunk, apart=live is not None)
+
+
+def at_once(
+    function: Callable[[State, PyTree], State],
+    state: State,
+    inputs: PyTree,
+    *,
+    live: jax.Array,
+    kernel: Kernel | None = None,
+) -> State:
+    """Applies a function that works element by element to all tiles, on all cores of a CPU.
+
+    Args:
+        function: maps the state and the inputs to the new state.
+        state: arrays to update, in place where the compiler can.
+        inputs: arrays to read.
+        live: scalar bool, always true, which the compiler cannot prove.
+        kernel: Pallas kernel of the same function, used instead of it.
+    """
+    made: State
+    if kernel is not None:
+        made, _ = launch(kernel, state, inputs, ())
+    elif jax.default_backend() == "cpu":
+        made = _loop_of_one(function, state, inputs, live)
+    else:
+        made = jax.lax.optimization_barrier(function(state, inputs))
+    return made
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _loop_of_one(
+    function: Callable[[State, PyTree], State], state: State, inputs: PyTree, live: jax.Array
+) -> State:
+    """Calls the function as the body of a loop of one turn.
+
+    Unlike a branch, XLA's CPU compiler divides the operations of a loop among cores. It would move
+    what does not depend on the turn out of the loop; a selection by the turn prevents that.
+    """
+
+    def body(turn: jax.Array, state: State) -> State:
+        here = jax.tree.map(lambda x: jnp.where(turn >= 0, x, jnp.zeros_like(x)), inputs)
+        return function(state, here)
+
+    done: State = jax.lax.fori_loop(0, live.astype(jnp.int32), body, state)
+    return done
+
+
+@_loop_of_one.defjvp
+def _derivative(function: Any, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """That of the function: JAX transposes no loop whose turns it cannot count."""
+    made: tuple[Any, Any] = jax.jvp(function, primals[:2], tangents[:2])
+    return made
 
 
 def _in_chunks(
@@ -86,34 +141,23 @@ def _slice(tree: PyTree, first: Any, chunk: int) -> PyTree:
     return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, chunk, 0), tree)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _apart(
     function: Callable[[State, PyTree], tuple[State, Found]],
     state: State,
     inputs: PyTree,
     live: jax.Array,
 ) -> tuple[State, Found]:
-    """Calls the function as the body of a loop of one turn.
+    """Calls the function as the branch of a conditional.
 
     XLA's CPU compiler drops optimization barriers before it fuses. Without a boundary it merges
     the slices with the arithmetic, which is then not vectorised (7 times slower, measured), or
-    copies the arithmetic into every consumer. It keeps the body of a loop apart and, unlike a
-    branch, divides its operations among cores. What does not depend on the turn it would move out
-    of the loop; a selection by the turn prevents that.
+    copies the arithmetic into every consumer.
     """
 
-    def body(turn: jax.Array, carry: tuple[State, Found]) -> tuple[State, Found]:
-        here = jax.tree.map(lambda x: jnp.where(turn >= 0, x, jnp.zeros_like(x)), inputs)
-        return function(carry[0], here)
+    def otherwise() -> tuple[State, Found]:
+        shapes = jax.eval_shape(function, state, inputs)
+        zeros: tuple[State, Found] = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return zeros
 
-    shapes = jax.eval_shape(function, state, inputs)[1]
-    found = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    done: tuple[State, Found] = jax.lax.fori_loop(0, live.astype(jnp.int32), body, (state, found))
-    return done
-
-
-@_apart.defjvp
-def _derivative(function: Any, primals: Any, tangents: Any) -> tuple[Any, Any]:
-    """That of the function: JAX transposes no loop whose turns it cannot count."""
-    made: tuple[Any, Any] = jax.jvp(function, primals[:2], tangents[:2])
+    made: tuple[State, Found] = jax.lax.cond(live, lambda: function(state, inputs), otherwise)
     return made

@@ -251,6 +251,7 @@ def _group(views: Sequence[TensorView], tile: Shape, *, factored: bool, pallas: 
     tiles = len(tensor)
     chunks = -(-tiles * math.prod(tile) // _CHUNK_ELEMENTS)
     chunk = -(-tiles // chunks)
+    chunk += chunk % 2 if chunks > 1 else 0  # even: divisible into smaller chunks
     empty = chunks * chunk - tiles
 
     def padded(x: Indices) -> Indices:
