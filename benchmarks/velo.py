@@ -12,6 +12,9 @@ copies donated buffers of Adam; factors are relative to Adam without donation. C
 threads of the process. VeLO has random weights of the released sizes (H=512, K=256): time does not
 depend on their values.
 
+Option ``--growth`` measures how compilation grows with the number of tensors, and the update with
+their size: exponents of straight lines through the logarithms.
+
 Option ``--compile-for h100`` runs nothing: it compiles the steps for that GPU and counts bytes,
 kernels and temporary memory (``ahead`` says what it needs).
 
@@ -49,6 +52,7 @@ Step = Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
 TREES = ("resnet50", "unet", "mlp")
 _SHAPES = pathlib.Path(__file__).parent / "parameter_shapes.json"
 _NUM_STEPS = 10_000
+GROWTH = (10, 32, 100, 316, 1000)
 
 
 @dataclasses.dataclass
@@ -192,6 +196,46 @@ def table(tree: str, contestants: Sequence[Contestant]) -> str:
     return "\n".join(lines)
 
 
+def grown_tree(tensors: int, scale: int) -> dict[str, jax.Array]:
+    """Matrices of 16 shapes and their biases; sides grow with ``scale``."""
+    tree = {}
+    for i in range(tensors // 2):
+        rows, columns = scale * (1 + i % 4), scale * (1 + i // 4 % 4)
+        tree[f"{i}.kernel"] = jnp.full((rows, columns), 0.1)
+        tree[f"{i}.bias"] = jnp.full((columns,), 0.1)
+    return tree
+
+
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """Slope of the straight line through the logarithms."""
+    return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
+
+
+def growth() -> str:
+    """Compilation by number of tensors and an update's CPU time by parameters, with exponents."""
+    tx = velo(_NUM_STEPS, meta_params=random_weights())
+    lines, made = [f"{'growth':<10} {'tensors':>8} {'parameters':>12} {'compile s':>10}"], []
+    for tensors in GROWTH:
+        params = grown_tree(tensors, 64)
+        one = optax_contestant("velo", tx, params, params)
+        made.append(one.compile_seconds)
+        size = sum(x.size for x in params.values())
+        lines.append(f"{'':<10} {tensors:>8} {size:>12,} {one.compile_seconds:>10.1f}")
+    lines.append(f"{'':<10} compilation: exponent {exponent(GROWTH, made):.2f}")
+    lines.append(f"{'':<10} {'tensors':>8} {'parameters':>12} {'CPU ms':>10} {'ns each':>10}")
+    sizes, costs = [], []
+    for scale in (128, 256, 512, 1024):
+        params = grown_tree(32, scale)
+        one = optax_contestant("velo", tx, params, params)
+        for _ in range(4):
+            one.run(params, 2)
+        sizes.append(sum(x.size for x in params.values()))
+        costs.append(statistics.median(one.cpu_seconds[1:]))
+        each = 1e9 * costs[-1] / sizes[-1]
+        lines.append(f"{'':<10} {32:>8} {sizes[-1]:>12,} {1e3 * costs[-1]:>10.1f} {each:>10.1f}")
+    return "\n".join([*lines, f"{'':<10} update: exponent {exponent(sizes, costs):.2f}"])
+
+
 def counted(tree: str, target: str) -> dict[str, ahead.Counts]:
     """What XLA compiles for a GPU that is not here, by optimizer."""
     params, weights = random_tree(tree, 0), random_weights()
@@ -241,6 +285,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--compile-for", choices=ahead.TARGETS, help="count what is compiled for this GPU"
     )
+    parser.add_argument(
+        "--growth", action="store_true", help="measure growth with tensors and parameters instead"
+    )
     options = parser.parse_args(arguments)
     if options.repeats < 1:
         parser.error(f"--repeats: expected a whole number >= 1, got {options.repeats}")
@@ -254,7 +301,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}, CPU time of all threads")
     with watched() as machine:
-        for tree in options.tree or TREES:
+        if options.growth:
+            print(growth(), flush=True)
+        for tree in () if options.growth else options.tree or TREES:
             print(table(tree, race(tree, options.repeats, reference=options.reference)), flush=True)
     print(machine.text)
     return 0

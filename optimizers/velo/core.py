@@ -134,11 +134,7 @@ def pack_all(
     """
     groups = tiling.groups
     packed_params = [group.pack(params) for group in groups]
-    if any(group.pallas for group in groups):  # one operation for all tensors
-        packed_grads = [_clip(group.pack(grads)) for group in groups]
-    else:  # on a CPU it costs nothing in the copy of each tensor
-        clipped = [_clip(g) for g in grads]
-        packed_grads = [group.pack(clipped) for group in groups]
+    packed_grads = [group.pack(grads, _clip) for group in groups]
     updated = [
         accumulators.accumulate(*one)
         for one in zip(groups, averages, packed_grads, packed_params, strict=True)

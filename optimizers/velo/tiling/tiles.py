@@ -18,7 +18,8 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,15 @@ LARGE = 2**20
 _CHUNK_ELEMENTS = 131_072
 _TILE_COST = 300
 _NEW_SHAPE_COST = 1_000_000
+
+_MANY = 8
+"""Tensors of one shape from which a loop copies them on a CPU: one program for all to compile."""
+
+Elementwise = Callable[[jax.Array], jax.Array]
+
+
+def _float32(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,34 +111,29 @@ class Group:
         """Number of tiles."""
         return len(self.tensor)
 
-    def pack(self, leaves: Sequence[jax.Array]) -> jax.Array:
+    def pack(self, leaves: Sequence[jax.Array], prepare: Elementwise = _float32) -> jax.Array:
         """Copies tensors into float32 tiles.
 
         Args:
             leaves: all leaves; those of the group are read.
+            prepare: elementwise function of the tensors, which keeps zeros; its result is float32.
 
         Returns:
             (tiles, rows, columns), zero where a tile reaches over the edge of its matrix.
         """
         if not self.factored:
-            flat = [leaves[v.leaf].astype(jnp.float32).reshape(-1) for v in self.views]
-            index = self._flat_index()
-            return jnp.take(jnp.concatenate(flat), index, mode="fill", fill_value=0)
-        if self.pallas:
-            return self._concatenated(leaves)
-        out = jnp.zeros((self.tiles, *self.tile), jnp.float32)
-        first = 0
-        for v in self.views:
-            x = v.cut(leaves[v.leaf].astype(jnp.float32), self.tile)
-            out = jax.lax.dynamic_update_slice_in_dim(out, x, first, 0)
-            first += x.shape[0]
+            flat = jnp.concatenate([_float32(leaves[v.leaf]).reshape(-1) for v in self.views])
+            return jnp.take(prepare(flat), self._flat_index(), mode="fill", fill_value=0)
+        if self.pallas:  # in one operation, which is one kernel of a GPU
+            cut = [v.cut(_float32(leaves[v.leaf]), self.tile) for v in self.views]
+            empty = jnp.zeros((self.tiles - sum(len(x) for x in cut), *self.tile), jnp.float32)
+            return prepare(jnp.concatenate([*cut, empty]))
+        out, first = jnp.zeros((self.tiles, *self.tile), jnp.float32), 0
+        for views in self._alike():
+            some = [leaves[v.leaf] for v in views]
+            out = _pack_alike(out, first, views[0], self.tile, some, prepare)
+            first += len(views) * math.prod(views[0].grid(self.tile))
         return out
-
-    def _concatenated(self, leaves: Sequence[jax.Array]) -> jax.Array:
-        """The same in one operation, which is one kernel of a GPU."""
-        cut = [v.cut(leaves[v.leaf].astype(jnp.float32), self.tile) for v in self.views]
-        empty = jnp.zeros((self.tiles - sum(len(x) for x in cut), *self.tile), jnp.float32)
-        return jnp.concatenate([*cut, empty])
 
     def _flat_index(self) -> Indices:
         """Index of every tile element in the vectors laid end to end; past the end for padding."""
@@ -140,11 +145,63 @@ class Group:
     def unpack(self, packed: jax.Array) -> list[jax.Array]:
         """The inverse of ``pack``: one float32 tensor per view."""
         out, first = [], 0
-        for v in self.views:
-            last = first + math.prod(v.grid(self.tile))
-            out.append(v.join(packed[first:last], self.tile))
+        for views in self._alike():
+            last = first + len(views) * math.prod(views[0].grid(self.tile))
+            out += _unpack_alike(packed[first:last], views[0], self.tile, len(views))
             first = last
         return out
+
+    def _alike(self) -> list[list[TensorView]]:
+        """The tensors in order, in lists of equal shape."""
+        return [list(views) for _, views in itertools.groupby(self.views, lambda v: v.shape)]
+
+
+def _looped(tensors: int) -> bool:
+    return tensors >= _MANY and jax.default_backend() == "cpu"
+
+
+def _pack_alike(
+    out: jax.Array,
+    first: int,
+    each: TensorView,
+    tile: Shape,
+    tensors: Sequence[jax.Array],
+    prepare: Elementwise,
+) -> jax.Array:
+    """Copies tensors of one shape to the tiles from ``first`` on."""
+    count = math.prod(each.grid(tile))
+
+    def copied(out: jax.Array, tensor: jax.Array, i: Any) -> jax.Array:
+        x = each.cut(prepare(tensor), tile)
+        new: jax.Array = jax.lax.dynamic_update_slice_in_dim(out, x, first + i * count, 0)
+        return new
+
+    if not _looped(len(tensors)):
+        for i, tensor in enumerate(tensors):
+            out = copied(out, tensor, i)
+        return out
+    stacked = jnp.stack(tensors)
+    packed: jax.Array = jax.lax.fori_loop(
+        0, len(tensors), lambda i, out: copied(out, stacked[i], i), out
+    )
+    return packed
+
+
+def _unpack_alike(tiles: jax.Array, each: TensorView, tile: Shape, tensors: int) -> list[jax.Array]:
+    """The inverse of ``_pack_alike``, from the tiles of these tensors alone."""
+    count = math.prod(each.grid(tile))
+    if not _looped(tensors):
+        return [each.join(x, tile) for x in jnp.split(tiles, tensors)]
+
+    def joined(i: jax.Array, out: jax.Array) -> jax.Array:
+        x = each.join(jax.lax.dynamic_slice_in_dim(tiles, i * count, count), tile)
+        new: jax.Array = jax.lax.dynamic_update_index_in_dim(out, x, i, 0)
+        return new
+
+    stacked: jax.Array = jax.lax.fori_loop(
+        0, tensors, joined, jnp.zeros((tensors, *each.shape), jnp.float32)
+    )
+    return [stacked[i] for i in range(tensors)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -192,7 +249,8 @@ def make_tiling(
     apart = list(filter(_divisible, matrices)) if divide else []
     together = [v for v in matrices if not (divide and _divisible(v))]
     for tile, members in _assign(together, matrix_tiles).items():
-        groups.append(group_of(members, tile, factored=True))
+        # Those of one shape beside each other.
+        groups.append(group_of(sorted(members, key=lambda v: v.shape), tile, factored=True))
     for v in apart:
         tile = min(matrix_tiles, key=functools.partial(_cost, v))
         groups.append(group_of([v], tile, factored=True))
