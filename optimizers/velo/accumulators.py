@@ -118,17 +118,17 @@ def accumulate(
         params: (tiles, rows, columns).
     """
     inputs = (grads, params, jnp.asarray(group.rows), jnp.asarray(group.columns))
-    if group.pallas:
+    if group.pallas or jax.default_backend() != "cpu":
         (momentum, rms), sums = over_tiles(
             _accumulate_tiles,
             (state.momentum, state.rms),
             inputs,
             chunk=group.chunk,
-            kernel=_accumulate_kernel,
+            kernel=_accumulate_kernel if group.pallas else None,
         )
-    else:
+    else:  # apart, because XLA would copy the averages before each chunk
         momentum, rms = _averages((state.momentum, state.rms), grads)
-        sums = over_tiles(_sums, (), (momentum, rms, *inputs), chunk=group.chunk)[1]
+        _, sums = over_tiles(_sums, (), (momentum, rms, *inputs), chunk=group.chunk)
     if isinstance(state, VectorState):
         squares = (grads * grads + _TINY)[:, None]
         diagonal = _average(state.diagonal, squares, axis=1)

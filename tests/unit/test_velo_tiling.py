@@ -96,3 +96,11 @@ def test_chunks_do_not_change_results(chunk: int, live: bool | None) -> None:
     state, found = jax.jit(lambda x: over_tiles(function, (), x, chunk=chunk, live=alive))(x)
     assert state == ()
     np.testing.assert_array_equal(found, function((), x)[1])
+
+
+@pytest.mark.parametrize("tiles", [65, 101, 257, 1009, 1922, 6258])
+def test_few_tiles_are_empty(tiles: int) -> None:
+    (group,) = make_tiling(((64, 64 * tiles),), ((64, 64),), divide=False).groups
+    assert 16 < group.chunk <= 64
+    assert group.chunk % 2 == 0
+    assert 0 <= group.tiles - tiles <= 4

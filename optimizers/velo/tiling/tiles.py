@@ -37,7 +37,7 @@ VECTOR_TILE = (1, 256)
 LARGE = 2**20
 """Elements from which a tensor may be divided among devices."""
 
-_CHUNK_ELEMENTS = 131_072
+_CHUNK_ELEMENTS = 262_144
 _TILE_COST = 300
 _NEW_SHAPE_COST = 1_000_000
 
@@ -307,10 +307,8 @@ def _group(views: Sequence[TensorView], tile: Shape, *, factored: bool, pallas: 
     rows = np.minimum(tile[0], total_rows - down * tile[0]).astype(np.int32)
     columns = np.minimum(tile[1], total_columns - across * tile[1]).astype(np.int32)
     tiles = len(tensor)
-    chunks = -(-tiles * math.prod(tile) // _CHUNK_ELEMENTS)
-    chunk = -(-tiles // chunks)
-    chunk += chunk % 2 if chunks > 1 else 0  # even: divisible into smaller chunks
-    empty = chunks * chunk - tiles
+    chunk = _chunk(tiles, max(4, _CHUNK_ELEMENTS // math.prod(tile)))
+    empty = -tiles % chunk
 
     def padded(x: Indices) -> Indices:
         return np.pad(x, (0, empty))
@@ -334,6 +332,13 @@ def _group(views: Sequence[TensorView], tile: Shape, *, factored: bool, pallas: 
         by_row=blocks(_number(matrix, down), rows, tile[0]),
         by_column=blocks(_number(matrix, across), columns, tile[1]),
     )
+
+
+def _chunk(tiles: int, most: int) -> int:
+    """Tiles to work on together: all, or an even number from most / 4 that leaves few empty."""
+    if tiles <= most:
+        return tiles
+    return min(range(most - most % 2, most // 4, -2), key=lambda chunk: -tiles % chunk)
 
 
 def _number(*keys: Indices) -> Indices:
