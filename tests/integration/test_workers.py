@@ -130,7 +130,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 120.0) -> None:
 
 
 def has_checkpoint(root: str = "runs") -> bool:
-    return any(Path(root, "checkpoints").glob("*/*/[1-9]*"))
+    return any(Path(root, "checkpoints").glob("*/*/[1-9]*/SHA256SUMS"))
 
 
 def test_workers_make_the_same_race_as_bench_alone(call, alone: dict):
