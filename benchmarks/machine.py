@@ -10,6 +10,8 @@ import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from timetrial.framework.credibility import MOST_STEAL, allowed_others
 from timetrial.framework.machine import Usage, load_average
 from timetrial.framework.meter import Meter
@@ -77,3 +79,10 @@ def watched() -> Iterator[Conditions]:
 def spread(values: Sequence[float]) -> float:
     """(largest - smallest) / median of measurements of the same thing."""
     return (max(values) - min(values)) / statistics.median(values)
+
+
+def exponent(numbers: Sequence[float], costs: Sequence[float]) -> float:
+    """Slope of log costs over log numbers, by least squares; nan for one number."""
+    if len(numbers) < 2:
+        return float("nan")
+    return float(np.polyfit(np.log(numbers), np.log(costs), 1)[0])

@@ -28,6 +28,7 @@ from unittest import mock
 
 import numpy as np
 
+from benchmarks.machine import exponent
 from timetrial.bench.experiment import StopReason
 from timetrial.bench.tune import ledger, storage, trial
 from timetrial.bench.tune.settings import load_plan
@@ -53,13 +54,6 @@ REPEATS = 3
 def sizes(most: int) -> list[int]:
     """Numbers of runs or trials, each twice the one before, up to ``most``."""
     return [most // 2**k for k in range(4, -1, -1) if most // 2**k > 0]
-
-
-def exponent(numbers: Sequence[int], seconds: Sequence[float]) -> float:
-    """Slope of log seconds over log numbers; nan for one number."""
-    if len(numbers) < 2:
-        return float("nan")
-    return float(np.polyfit(np.log(numbers), np.log(seconds), 1)[0])
 
 
 def machine() -> str:

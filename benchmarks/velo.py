@@ -43,7 +43,7 @@ import numpy as np
 import optax
 
 from benchmarks import ahead
-from benchmarks.machine import spread, watched
+from benchmarks.machine import exponent, spread, watched
 from timetrial.optimizers.velo import layout, velo
 
 PyTree = Any
@@ -206,11 +206,6 @@ def grown_tree(tensors: int, scale: int) -> dict[str, jax.Array]:
     return tree
 
 
-def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
-    """Slope of the straight line through the logarithms."""
-    return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
-
-
 def growth() -> str:
     """Compilation by number of tensors and an update's CPU time by parameters, with exponents."""
     tx = velo(_NUM_STEPS, meta_params=random_weights())
@@ -302,9 +297,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}, CPU time of all threads")
     with watched() as machine:
         if options.growth:
-            print(growth(), flush=True)
-        for tree in () if options.growth else options.tree or TREES:
-            print(table(tree, race(tree, options.repeats, reference=options.reference)), flush=True)
+            print(growth())
+        else:
+            for tree in options.tree or TREES:
+                found = race(tree, options.repeats, reference=options.reference)
+                print(table(tree, found), flush=True)
     print(machine.text)
     return 0
 

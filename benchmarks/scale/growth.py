@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import resource
 import time
 import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.machine import exponent
 from benchmarks.scale.races import race_of
 from timetrial.bench.launch.graph import graph
 from timetrial.bench.launch.places import open_queue
@@ -75,17 +75,7 @@ def _timed(used: dict[str, float], name: str) -> Iterator[None]:
 
 def exponents(sizes: Sequence[int], costs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Exponent b of cost = a * runs**b of each operation, by least squares of the logarithms."""
-    x = [math.log(size) for size in sizes]
-    middle = sum(x) / len(x)
-    spread = sum((one - middle) ** 2 for one in x)
-    return {
-        name: sum(
-            (one - middle) * math.log(max(cost[name], 1e-9))
-            for one, cost in zip(x, costs, strict=True)
-        )
-        / spread
-        for name in costs[0]
-    }
+    return {name: exponent(sizes, [max(cost[name], 1e-9) for cost in costs]) for name in costs[0]}
 
 
 def memory(runs: int, root: Path) -> tuple[int, float, float]:
