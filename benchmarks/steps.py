@@ -39,7 +39,7 @@ import numpy as np
 import optax
 
 from benchmarks import algoperf_models, reduced
-from timetrial.framework.state import TrainState
+from timetrial.framework.state import StepMetrics, TrainState
 from timetrial.framework.types import PyTree
 from timetrial.framework.update import make_train_step
 
@@ -119,7 +119,7 @@ def contestant(
 
     def run(state: TrainState, batch: Any) -> tuple[TrainState, jax.Array]:
         state, metrics = compiled(state, batch)
-        return state, metrics["loss"] if isinstance(metrics, dict) else metrics
+        return state, metrics["loss"] if isinstance(metrics, StepMetrics) else metrics
 
     return Contestant(name, run, state, placed)
 

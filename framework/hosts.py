@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from timetrial.framework.devices import Devices
+from timetrial.framework.state import StepMetrics
 from timetrial.framework.types import PyTree
 
 
@@ -53,7 +54,7 @@ class Hosts:
 
 
 SIGNAL: Final = "hosts"
-"""Name of the signal among the inputs and the metrics of an update."""
+"""Name of the signal among the inputs of an update."""
 
 _MICRO: Final = 1_000_000
 
@@ -92,14 +93,14 @@ def read(signal: Any) -> Agreed:
 
 
 def with_signal(step: Any) -> Any:
-    """The update with the signal among its inputs and, combined, among its metrics."""
+    """The update with the signal among its inputs and, combined, beside its metrics."""
 
     def train_step(
         state: PyTree, batch: PyTree, inputs: Mapping[str, Any]
-    ) -> tuple[PyTree, dict[str, jax.Array]]:
+    ) -> tuple[PyTree, StepMetrics]:
         others = {name: value for name, value in inputs.items() if name != SIGNAL}
         state, metrics = step(state, batch, others)
-        return state, {**metrics, SIGNAL: combined(inputs[SIGNAL])}
+        return state, dataclasses.replace(metrics, signal=combined(inputs[SIGNAL]))
 
     return train_step
 

@@ -21,7 +21,7 @@ from timetrial.framework.devices import Devices
 from timetrial.framework.entries import Optimizer
 from timetrial.framework.feed import Feed
 from timetrial.framework.memory import Memory
-from timetrial.framework.state import TrainState
+from timetrial.framework.state import StepMetrics, TrainState
 from timetrial.framework.types import Metrics, PyTree, Split
 from timetrial.framework.update import Inputs, all_finite, make_norm_refresh, make_train_step
 from timetrial.framework.workload import Batch, Sums, Workload
@@ -253,9 +253,9 @@ class Program:
 
     def train_step(
         self, state: TrainState, batch: Batch, inputs: Inputs
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
+    ) -> tuple[TrainState, StepMetrics]:
         """One update. Donates the buffers of ``state``: do not use it afterwards."""
-        result: tuple[TrainState, dict[str, jax.Array]] = self._train_step(state, batch, inputs)
+        result: tuple[TrainState, StepMetrics] = self._train_step(state, batch, inputs)
         return result
 
     def eval_point(self, state: TrainState) -> Point:

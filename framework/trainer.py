@@ -9,9 +9,8 @@ import contextlib
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-import jax
 import numpy as np
 
 from timetrial.framework.budget import Budget, StopReason
@@ -20,9 +19,9 @@ from timetrial.framework.clock import TRAIN, Clock
 from timetrial.framework.compilation import without_cache
 from timetrial.framework.errors import Interrupted
 from timetrial.framework.feed import Feed, is_ready
-from timetrial.framework.hosts import SIGNAL, Agreed, Team, read
+from timetrial.framework.hosts import Agreed, Team, read
 from timetrial.framework.records import Row, RunResult
-from timetrial.framework.state import TrainState
+from timetrial.framework.state import StepMetrics, TrainState
 from timetrial.framework.step import Point, Program
 from timetrial.framework.update import Inputs
 
@@ -149,7 +148,7 @@ class Trainer:
         """
         reason: StopReason | None = None
         self._pause_due = False
-        under_way: deque[tuple[int, Mapping[str, jax.Array]]] = deque()
+        under_way: deque[tuple[int, StepMetrics]] = deque()
         with self.clock.charge(TRAIN):
             while True:
                 batch = self.clock.take(feed)
@@ -167,22 +166,18 @@ class Trainer:
             self.clock.wait(state)
         return state, step, reason
 
-    def _finish(
-        self, step: int, metrics: Mapping[str, jax.Array], issued: int
-    ) -> StopReason | None:
+    def _finish(self, step: int, metrics: StepMetrics, issued: int) -> StopReason | None:
         """Waits for update ``step`` and calls the callbacks."""
         before = self._finished_at
         self._finished_at = self.clock.wait(metrics)
-        self._accept(read(metrics[SIGNAL]) if SIGNAL in metrics else None)
+        self._accept(None if metrics.signal is None else read(metrics.signal))
         self._recent_step_seconds.append(self._finished_at - before)
         info = StepInfo(
             step=step,
             train_seconds=self._finished_at,
             used=self.budget.used(issued, self._finished_at),
             issued=issued,
-            metrics={
-                name: np.asarray(value).item() for name, value in metrics.items() if name != SIGNAL
-            },
+            metrics=metrics.read(),
         )
         found = [callback.on_step_end(info) for callback in self.callbacks]
         if self._signal or any(callback.pause_due(info) for callback in self._pausing):

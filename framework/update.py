@@ -15,7 +15,7 @@ import optax
 
 from timetrial.framework import extra_inputs
 from timetrial.framework.accumulation import loss_and_gradients
-from timetrial.framework.state import TrainState
+from timetrial.framework.state import StepMetrics, TrainState
 from timetrial.framework.types import PyTree
 from timetrial.framework.workload import Batch, Workload
 
@@ -25,7 +25,7 @@ Inputs = Mapping[str, np.ndarray]
 NORM_APART: Final = 2**20
 """Parameters from which on the norm of the gradient is computed apart from the optimizer."""
 
-TrainStep = Callable[[TrainState, Batch, Inputs], tuple[TrainState, dict[str, jax.Array]]]
+TrainStep = Callable[[TrainState, Batch, Inputs], tuple[TrainState, StepMetrics]]
 
 
 def make_train_step(
@@ -45,7 +45,7 @@ def make_train_step(
 
     def train_step(
         state: TrainState, batch: Batch, inputs: Inputs
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
+    ) -> tuple[TrainState, StepMetrics]:
         key = jax.random.fold_in(state.key, state.step)
         (loss, model_state), grads = gradients(state.params, state.model_state, batch, key)
         grads, norm = _with_norm(grads)
@@ -64,7 +64,7 @@ def make_train_step(
             opt_state=opt_state,
             key=state.key,
         )
-        return new, {"loss": loss, "grad_norm": norm}
+        return new, StepMetrics.of({"loss": loss, "grad_norm": norm})
 
     return train_step
 

@@ -16,7 +16,7 @@ import numpy as np
 from timetrial.framework.devices import Devices
 from timetrial.framework.entries import Optimizer
 from timetrial.framework.errors import ConfigError
-from timetrial.framework.state import TrainState
+from timetrial.framework.state import StepMetrics, TrainState
 from timetrial.framework.step import Point, Program, key_data
 from timetrial.framework.types import Metrics
 from timetrial.framework.update import Inputs
@@ -72,10 +72,10 @@ class WholeStepProgram(Program):
 
     def _updated(
         self, state: TrainState, batch: Batch, inputs: Inputs
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
+    ) -> tuple[TrainState, StepMetrics]:
         new = self._step.update(state, batch)
         jax.block_until_ready(_arrays(new))
-        return new, {}
+        return new, StepMetrics.of({})
 
     def eval_point(self, state: TrainState) -> Point:
         return self._step.eval_point(

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 from benchmarks.gpu import cases, hardware, kernels
-from timetrial.framework.state import TrainState
+from timetrial.framework.state import StepMetrics, TrainState
 from timetrial.framework.step import Program
 from timetrial.framework.types import PyTree
 from timetrial.framework.update import make_train_step
@@ -42,12 +42,12 @@ class Prepared:
         facts: what compilation tells: seconds, floating-point operations, bytes, launches.
     """
 
-    step: Callable[..., tuple[TrainState, Mapping[str, jax.Array]]]
+    step: Callable[..., tuple[TrainState, StepMetrics]]
     state: TrainState
     batch: PyTree
     facts: dict[str, Any]
 
-    def update(self) -> Mapping[str, jax.Array]:
+    def update(self) -> StepMetrics:
         """Issues one update; returns its metrics."""
         self.state, metrics = self.step(self.state, self.batch, {})
         return metrics
