@@ -41,7 +41,7 @@ from timetrial.optimizers.celo.scheduler import (
 )
 from timetrial.optimizers.velo import accumulators, core
 from timetrial.optimizers.velo.inputs import second_moments
-from timetrial.optimizers.velo.network import bank_of, float32_leaves, split_mlp
+from timetrial.optimizers.velo.network import bank_of, float32_leaves
 from timetrial.optimizers.velo.tiling.tiles import Tiling, make_tiling
 from timetrial.optimizers.weights.layouts import CELO, CELO_ADAM
 
@@ -134,11 +134,10 @@ def _celo_changes(
     # A True that XLA cannot constant-fold, also for NaN.
     live = jnp.logical_not(rate < -jnp.inf)
     packed = core.pack_all(tiling, averages, call.grads, call.params)
-    pairs = list(zip(tiling.groups, packed, strict=True))
-    moments = [second_moments(group, one) for group, one in pairs]
-    means = [accumulators.mean(group, one.sums.params) for group, one in pairs]
-    square = core.by_leaf(tiling, means)
-    weights = split_mlp(jnp.broadcast_to(bank, (n, bank.shape[1])))
+    pairs = zip(tiling.groups, packed, strict=True)
+    moments = [second_moments(group, one)[0] for group, one in pairs]
+    square = core.by_leaf(tiling, [one.means.params for one in packed])
+    weights = jnp.broadcast_to(bank, (n, bank.shape[1]))
     found = core.changes(tiling, packed, moments, weights, rate * jnp.sqrt(square + 1e-9), live)
     for leaf, step in zip(tiling.leaves, found, strict=True):
         steps[leaf] = step

@@ -11,6 +11,7 @@ https://arxiv.org/abs/1804.04235.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +20,7 @@ import numpy as np
 
 from timetrial.optimizers.velo.tiling.chunks import over_tiles
 from timetrial.optimizers.velo.tiling.lines import inside, unpack_lines
+from timetrial.optimizers.velo.tiling.segments import rows_of
 from timetrial.optimizers.velo.tiling.tiles import Blocks, Group
 
 DECAYS = np.array([0.9, 0.99, 0.999], np.float32)
@@ -94,6 +96,20 @@ class TileSums(NamedTuple):
     columns: jax.Array
 
 
+class TensorMeans(NamedTuple):
+    """Means over all elements of each tensor, for n tensors; columns as in ``TileSums``.
+
+    Attributes:
+        params: (n,) of the squared parameters.
+        averages: (n, 4) of the new averages.
+        inputs: (n, 11) of the squared network inputs.
+    """
+
+    params: jax.Array
+    averages: jax.Array
+    inputs: jax.Array
+
+
 def init_state(group: Group) -> TensorState:
     """All averages at zero."""
     momentum = jnp.zeros((group.tiles, 3, *group.tile), jnp.float32)
@@ -159,40 +175,51 @@ def _sums(state: tuple[()], inputs: tuple[jax.Array, ...]) -> tuple[tuple[()], T
     count = jnp.maximum(rows * columns, 1).astype(jnp.float32)[:, None]
     squares = grads * grads
 
-    def total(x: jax.Array) -> jax.Array:
-        return x.sum(-2).sum(-1).reshape(x.shape[0], -1)
-
-    def spread(x: jax.Array, totals: jax.Array) -> jax.Array:
-        """Sum of the squared differences from the mean of the tile."""
-        return total(jnp.where(mask[:, None], (x - (totals / count)[:, :, None, None]) ** 2, 0.0))
-
+    totals = _totals if grads.shape[1] > 1 else _totals_at_once
     both = [momentum, rms[:, None]]
-    totals = [total(x) for x in both]
-    spreads = [spread(*one) for one in zip(both, totals, strict=True)]
-    # Without another pass: the sum of the squares is the spread and the square of the mean.
-    of_momentum, of_rms = (s + t * t / count for s, t in zip(spreads, totals, strict=True))
     by_row = squares.sum(2)
     inverse = jnp.where(mask, 1.0 / (rms + 1e-6), 0.0)
     # The selection is the last operation: XLA sums products with a broadcast factor slowly.
     scaled = jnp.where(mask[:, None], momentum * momentum * inverse[:, None], 0.0)
+    small = jnp.clip(grads, -0.1, 0.1) ** 2
+    rest = [x[:, None] for x in (params * params, small, inverse, squares * inverse)]
+    *averages, of_scaled, of_params, of_small, of_inverse, of_ratio = totals([*both, scaled, *rest])
+    # Squared differences from the means of the tile.
+    means = [(x / count)[:, :, None, None] for x in averages]
+    differences = [
+        jnp.where(mask[:, None], (x - m) ** 2, 0.0) for x, m in zip(both, means, strict=True)
+    ]
+    spreads = totals(differences)
+    # Without another pass: the sum of the squares is the spread and the square of the mean.
+    of_averages = [s + t * t / count for s, t in zip(spreads, averages, strict=True)]
     inputs_squared = [
         by_row.sum(1, keepdims=True),
-        total(jnp.clip(grads, -0.1, 0.1) ** 2),
-        of_momentum,
-        of_rms,
-        total(scaled),
-        total(inverse),
-        total(squares * inverse),
+        of_small,
+        *of_averages,
+        of_scaled,
+        of_inverse,
+        of_ratio,
     ]
     sums = TileSums(
-        params=total(params * params)[:, 0],
-        averages=jnp.concatenate(totals, 1),
+        params=of_params[:, 0],
+        averages=jnp.concatenate(averages, 1),
         spread=jnp.concatenate(spreads, 1),
         inputs=jnp.concatenate(inputs_squared, 1),
         rows=by_row,
         columns=squares.sum(1),
     )
     return state, sums
+
+
+def _totals(arrays: Sequence[jax.Array]) -> list[jax.Array]:
+    """Sums (tiles, k) of arrays (tiles, k, rows, columns)."""
+    return [x.sum(-2).sum(-1) for x in arrays]
+
+
+def _totals_at_once(arrays: Sequence[jax.Array]) -> list[jax.Array]:
+    """``_totals`` by one reduction: less to compile; for tiles of one row, which are few."""
+    ends = np.cumsum([x.shape[1] for x in arrays])[:-1]
+    return jnp.split(jnp.concatenate(arrays, axis=1).sum((-2, -1)), ends, axis=1)
 
 
 def _accumulate_kernel(averages: Any, inputs: Any, new: Any, sums: TileSums) -> None:
@@ -242,22 +269,33 @@ def _block_mean(blocks: Blocks, partial: jax.Array, length: np.ndarray) -> jax.A
     return blocks.sum_tiles(partial) / jnp.asarray(length[blocks.tensor][:, None]) + _TINY
 
 
-def mean(group: Group, tile_sums: jax.Array) -> jax.Array:
-    """Means over each tensor, (n,) or (n, k), from sums over each tile."""
-    size = group.sizes.astype(np.float32)
-    return group.sum_tensor(tile_sums) / size.reshape(-1, *[1] * (tile_sums.ndim - 1))
+def mean(group: Group, tile_sums: Sequence[jax.Array]) -> list[jax.Array]:
+    """Means over each tensor, (n, k) each, from sums over each tile, (tiles, k) each.
+
+    All are summed together: every sum over segments is several programs to compile.
+    """
+    ends = np.cumsum([x.shape[1] for x in tile_sums])[:-1]
+    sums = group.sum_tensor(jnp.concatenate(tile_sums, axis=1))
+    means: list[jax.Array] = jnp.split(sums / group.sizes.astype(np.float32)[:, None], ends, 1)
+    return means
 
 
-def statistics(group: Group, sums: TileSums) -> Statistics:
-    """Means and variances of the averages of a group.
+def tensor_means(group: Group, sums: TileSums) -> TensorMeans:
+    """Means over the tensors of a group."""
+    params, averages, inputs = mean(group, [sums.params[:, None], sums.averages, sums.inputs])
+    return TensorMeans(params[:, 0], averages, inputs)
+
+
+def deviations(group: Group, sums: TileSums, means: TensorMeans) -> jax.Array:
+    """Squared differences of the averages from the tensor's mean, summed over tiles, (tiles, 4).
 
     Squares are summed about the mean of each tile, then of the tile means about the mean of the
     tensor, so that nothing cancels however far from zero the mean is.
     """
     count = np.maximum(group.rows * group.columns, 1).astype(np.float32)[:, None]
-    tensor_mean = mean(group, sums.averages)
-    offset = sums.averages / count - jnp.take(tensor_mean, group.tensor, axis=0)
-    return Statistics(tensor_mean, mean(group, sums.spread + count * offset * offset))
+    offset = sums.averages / count - rows_of(means.averages, group.tensor)
+    summed: jax.Array = sums.spread + count * offset * offset
+    return summed
 
 
 def unpack(group: Group, state: TensorState) -> list[dict[str, jax.Array]]:

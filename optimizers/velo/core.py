@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from timetrial.optimizers.velo import accumulators, mlp
+from timetrial.optimizers.velo.accumulators import tensor_means
 from timetrial.optimizers.velo.inputs import Packed, make_factors, second_moments
-from timetrial.optimizers.velo.network import MetaParameters, MlpWeights, lstm_step, mlp_weights
+from timetrial.optimizers.velo.network import MetaParameters, lstm_step, mlp_weights
+from timetrial.optimizers.velo.tiling.segments import rows_of
 from timetrial.optimizers.velo.tiling.tiles import Tiling
 
 _TRAINING_FRACTIONS = np.array([0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1], np.float32)
@@ -100,8 +102,9 @@ def learned_update(
     live = jnp.logical_not(fraction < -jnp.inf)
     packed = pack_all(tiling, state.groups, grads, params)
     pairs = list(zip(tiling.groups, packed, strict=True))
-    moments = [second_moments(group, one) for group, one in pairs]
-    square = by_leaf(tiling, [accumulators.mean(group, one.sums.params) for group, one in pairs])
+    found = [second_moments(group, one) for group, one in pairs]
+    moments = [each for each, _ in found]
+    square = by_leaf(tiling, [one.means.params for one in packed])
 
     lstm_inputs = _lstm_inputs(square, state.statistics, tiling.kinds, loss_features, fraction)
     hidden, cell = lstm_step(theta, lstm_inputs, state.hidden, state.cell)
@@ -111,8 +114,7 @@ def learned_update(
     multiplier = step_size * jnp.sqrt(square + 1e-9)
     updates = changes(tiling, packed, moments, weights, multiplier, live)
 
-    by_group = [accumulators.statistics(group, one.sums) for group, one in pairs]
-    statistics = jax.tree.map(lambda *parts: by_leaf(tiling, parts), *by_group)
+    statistics = jax.tree.map(lambda *parts: by_leaf(tiling, parts), *[s for _, s in found])
     trace = Trace(lstm_inputs, controls, step_size, by_leaf(tiling, moments))
     averages = tuple(one.averages for one in packed)
     return updates, NetworkState(hidden, cell, statistics, averages), trace
@@ -139,11 +141,10 @@ def pack_all(
         accumulators.accumulate(*one)
         for one in zip(groups, averages, packed_grads, packed_params, strict=True)
     ]
-    factors = [make_factors(g, new) for g, (new, _) in zip(groups, updated, strict=True)]
     return [
-        Packed(grads, params, new, sums, factor)
-        for grads, params, (new, sums), factor in zip(
-            packed_grads, packed_params, updated, factors, strict=True
+        Packed(grads, params, new, sums, tensor_means(group, sums), make_factors(group, new))
+        for group, grads, params, (new, sums) in zip(
+            groups, packed_grads, packed_params, updated, strict=True
         )
     ]
 
@@ -156,7 +157,7 @@ def changes(
     tiling: Tiling,
     packed: Sequence[Packed],
     moments: Sequence[jax.Array],
-    weights: MlpWeights,
+    weights: jax.Array,
     multiplier: jax.Array,
     live: jax.Array,
 ) -> list[jax.Array]:
@@ -166,23 +167,22 @@ def changes(
         tiling: storage of the tensors.
         packed: every group.
         moments: second moments of the inputs, for every group.
-        weights: the MLP of each tensor, in order of leaves.
+        weights: (n, 159) of the MLP of each tensor, in order of leaves; see ``MetaParameters``.
         multiplier: (n,) multiplier of each tensor's step, in order of leaves.
         live: see ``at_once``.
     """
+    numbers = rows_of(mlp.numbers(weights, multiplier), np.concatenate(tiling.members))
+    ends = np.cumsum([len(group.views) for group in tiling.groups])[:-1]
+    by_group = jnp.split(numbers, ends)
     updates = []
-    for group, members, one, of_inputs in zip(
-        tiling.groups, tiling.members, packed, moments, strict=True
-    ):
-        own: MlpWeights = jax.tree.map(lambda x, m=members: jnp.take(x, m, axis=0), weights)
-        size = jnp.take(multiplier, members)
-        updates += group.unpack(mlp.changes(group, one, of_inputs, own, size, live))
+    for group, one, of_inputs, own in zip(tiling.groups, packed, moments, by_group, strict=True):
+        updates += group.unpack(mlp.changes(group, one, of_inputs, own, live))
     return updates
 
 
 def by_leaf(tiling: Tiling, parts: Sequence[jax.Array]) -> jax.Array:
     """Rows of the groups, one for each tensor, in order of leaves."""
-    return jnp.take(jnp.concatenate(parts), tiling.position, axis=0)
+    return rows_of(jnp.concatenate(parts), tiling.position)
 
 
 def _lstm_inputs(

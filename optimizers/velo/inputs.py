@@ -17,13 +17,17 @@ import numpy as np
 
 from timetrial.optimizers.velo.accumulators import (
     FactoredState,
+    Statistics,
+    TensorMeans,
     TensorState,
     TileSums,
     VectorState,
+    deviations,
     mean,
 )
 from timetrial.optimizers.velo.tiling.chunks import over_tiles
 from timetrial.optimizers.velo.tiling.lines import beside_tiles, inside
+from timetrial.optimizers.velo.tiling.segments import rows_of
 from timetrial.optimizers.velo.tiling.tiles import Blocks, Group
 
 
@@ -49,6 +53,7 @@ class Packed(NamedTuple):
         params: (tiles, rows, columns).
         averages: the averages after the update.
         sums: sums over tiles from that pass.
+        means: means over tensors of these sums.
         factors: see ``make_factors``.
     """
 
@@ -56,6 +61,7 @@ class Packed(NamedTuple):
     params: jax.Array
     averages: TensorState
     sums: TileSums
+    means: TensorMeans
     factors: Factors | None
 
 
@@ -72,7 +78,7 @@ def make_factors(group: Group, state: TensorState) -> Factors | None:
 
     def factor(x: jax.Array, blocks: Blocks, length: np.ndarray, relative: np.ndarray) -> jax.Array:
         sums = jnp.where(blocks.mask[:, None], x, 0.0).sum(2)
-        total = jnp.take(blocks.sum_matrix(sums), blocks.matrix, axis=0)
+        total = rows_of(blocks.sum_matrix(sums), blocks.matrix)
         average = total / length[blocks.tensor][:, None]
         ratio = x / (average[:, :, None] + 1e-9)
         x = jnp.where(relative[blocks.tensor][:, None, None], ratio, x)
@@ -103,8 +109,8 @@ def scales(sources: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     return both, both
 
 
-def second_moments(group: Group, packed: Packed) -> jax.Array:
-    """Means over each tensor of the squares of the thirty inputs, (n, 30).
+def second_moments(group: Group, packed: Packed) -> tuple[jax.Array, Statistics]:
+    """Means over each tensor of the squares of the thirty inputs, (n, 30); and of the averages.
 
     Args:
         group: the tensors.
@@ -118,22 +124,20 @@ def second_moments(group: Group, packed: Packed) -> jax.Array:
         chunk=group.chunk,
         kernel=_scaled_kernel if group.pallas else None,
     )
-    direct = mean(group, packed.sums.inputs)
-    scaled = mean(group, more)
-    square = mean(group, packed.sums.params)[:, None]
+    means = packed.means
+    scaled, variance = mean(group, [more, deviations(group, packed.sums, means)])
+    direct, square = means.inputs, means.params[:, None]
     if isinstance(packed.averages, VectorState):
         row, rs_row = scaled[:, 6:9], scaled[:, 9:12]
         statistics = [row, row, rs_row, rs_row]
     else:
         statistics = _factor_moments(group, packed.averages)
-    return jnp.concatenate(
-        [
-            *(direct[:, :2], square, direct[:, 2:10], scaled[:, :3], direct[:, 10:]),
-            *statistics,
-            scaled[:, 3:6],
-        ],
-        axis=1,
-    )
+    moments = [
+        *(direct[:, :2], square, direct[:, 2:10], scaled[:, :3], direct[:, 10:]),
+        *statistics,
+        scaled[:, 3:6],
+    ]
+    return jnp.concatenate(moments, axis=1), Statistics(means.averages, variance)
 
 
 def _scaled_tiles(state: tuple[()], inputs: tuple[Any, ...]) -> tuple[tuple[()], jax.Array]:
@@ -189,6 +193,6 @@ def _factor_moments(group: Group, state: FactoredState) -> list[jax.Array]:
     by_column = moments(
         state.columns, group.by_column, [v.batches * v.columns for v in group.views]
     )
-    row = jnp.where(group.swapped[:, None], by_column, by_row)
-    column = jnp.where(group.swapped[:, None], by_row, by_column)
+    swapped = group.swapped[:, None]
+    row, column = jnp.where(swapped, by_column, by_row), jnp.where(swapped, by_row, by_column)
     return [row[:, :3], column[:, :3], row[:, 3:], column[:, 3:]]

@@ -22,15 +22,15 @@ import numpy as np
 from timetrial.optimizers.velo.accumulators import TensorState, VectorState
 from timetrial.optimizers.velo.inputs import Packed, scale, scale_sources, scales
 from timetrial.optimizers.velo.layout import MLP_OUTPUTS, MLP_WIDTH
-from timetrial.optimizers.velo.network import MlpWeights
 from timetrial.optimizers.velo.tiling.chunks import at_once
 from timetrial.optimizers.velo.tiling.lines import beside_tiles
+from timetrial.optimizers.velo.tiling.segments import rows_of
 from timetrial.optimizers.velo.tiling.tiles import Blocks, Group
 
 _STEP = 1e-3
 _EXPONENT = 1e-3
 _B0, _W1, _B1, _W2, _B2, _SIZE = np.cumsum([120, 4, 16, 4, 12, 3]).tolist()
-"""Places in ``flat``, the numbers of one tensor, of which the first are the 30 x 4 of layer 0."""
+"""Places among the numbers of one tensor, of which the first are the 30 x 4 of layer 0."""
 
 _ROW, _COLUMN, _RS_ROW, _RS_COLUMN = (slice(i, i + 3) for i in (15, 18, 21, 24))
 
@@ -54,13 +54,18 @@ class Elements(NamedTuple):
     momentum_scales: Sequence[jax.Array]
 
 
+def numbers(weights: jax.Array, multiplier: jax.Array) -> jax.Array:
+    """All numbers of each tensor, (n, 160).
+
+    Args:
+        weights: (n, 159) of the MLP of each tensor.
+        multiplier: (n,) of each tensor's step.
+    """
+    return jnp.concatenate([weights, (multiplier * _STEP)[:, None]], axis=1)
+
+
 def changes(
-    group: Group,
-    packed: Packed,
-    moments: jax.Array,
-    weights: MlpWeights,
-    step_size: jax.Array,
-    live: jax.Array,
+    group: Group, packed: Packed, moments: jax.Array, own: jax.Array, live: jax.Array
 ) -> jax.Array:
     """Runs the network and makes the step.
 
@@ -68,23 +73,22 @@ def changes(
         group: the tensors.
         packed: their values.
         moments: (n, 30) second moments of the inputs.
-        weights: the MLP of every tensor.
-        step_size: (n,) multiplier of the tensor's step.
+        own: (n, 160) numbers of every tensor, see ``numbers``.
         live: see ``at_once``.
 
     Returns:
         (tiles, rows, columns) new parameters less old ones.
     """
-    w0 = weights.w0 * jax.lax.rsqrt(1e-5 + moments)[:, :, None]
-    parts = [w0, weights.b0, weights.w1, weights.b1, weights.w2, weights.b2, step_size * _STEP]
-    flat = jnp.concatenate([x.reshape(x.shape[0], -1) for x in parts], axis=1)
+    first = own[:, :_B0].reshape(-1, *moments.shape[1:], MLP_WIDTH)
+    w0 = first * jax.lax.rsqrt(1e-5 + moments)[:, :, None]
+    flat = jnp.concatenate([w0.reshape(-1, _B0), own[:, _B0:]], axis=1)
     inputs = (
         packed.grads,
         packed.averages.momentum,
         packed.averages.rms,
         scale_sources(group, packed),
         _offset_sources(group, packed.averages, w0),
-        jnp.take(flat, group.tensor, axis=0),
+        rows_of(flat, group.tensor),
     )
     kernel = _change_kernel if group.pallas else None
     return at_once(_change_tiles, packed.params, inputs, live=live, kernel=kernel)
@@ -96,7 +100,7 @@ def _change_tiles(params: jax.Array, inputs: tuple[Any, ...]) -> jax.Array:
     step = _step(
         Elements(params, grads, _decays(momentum), rms, _decays(gradient), _decays(of_momentum)),
         _offsets(offset_sources),
-        lambda i: flat[:, i, None, None],
+        jax.lax.split(flat[:, :, None], [1] * flat.shape[1], axis=1).__getitem__,
     )
     return (params - step) - params
 
@@ -127,7 +131,7 @@ def _step(x: Elements, offsets: Sequence[jax.Array], weight: Weight) -> jax.Arra
     Args:
         x: the elements.
         offsets: part of row and column inputs in each unit of the first layer.
-        weight: maps the place of a number in ``flat`` to that number, to be broadcast.
+        weight: maps the place of a number of the tensor to that number, to be broadcast.
     """
     root = jax.lax.rsqrt(x.rms + 1e-6)
     clipped = jnp.clip(x.grads, -0.1, 0.1)
@@ -170,14 +174,14 @@ def _offset_sources(group: Group, state: TensorState, w0: jax.Array) -> tuple[ja
 
     if isinstance(state, VectorState):
         table = jnp.concatenate([row + column, rs_row + rs_column], axis=1)
-        table = jnp.take(table, group.tensor, axis=0)
+        table = rows_of(table, group.tensor)
         return (offsets(state.diagonal[:, :, 0], table)[:, :, None],)
     of_rows = jnp.concatenate([row, rs_row], axis=1)
     of_columns = jnp.concatenate([column, rs_column], axis=1)
     swapped = group.swapped[:, None, None]
 
     def per_block(x: jax.Array, blocks: Blocks, table: jax.Array) -> jax.Array:
-        return offsets(x, jnp.take(table, blocks.tensor, axis=0))
+        return offsets(x, rows_of(table, blocks.tensor))
 
     by_row = per_block(state.rows, group.by_row, jnp.where(swapped, of_columns, of_rows))
     by_column = per_block(state.columns, group.by_column, jnp.where(swapped, of_rows, of_columns))

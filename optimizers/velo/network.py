@@ -44,7 +44,8 @@ class MetaParameters(NamedTuple):
         lstm: 2 H to 4 H, gates in the order input, candidate, forget, output.
         controls: H to K, weights of the bank entries in a tensor's MLP.
         step_size: H to 1, the multiplier of the tensor's step.
-        bank: (K, 159), each row the weights of one MLP.
+        bank: (K, 159), each row the weights of one MLP 30-4-4-3: those of the first layer (30, 4),
+            its biases, those of the second one (4, 4), and so on.
     """
 
     hidden: jax.Array
@@ -55,17 +56,6 @@ class MetaParameters(NamedTuple):
     controls: Affine
     step_size: Affine
     bank: jax.Array
-
-
-class MlpWeights(NamedTuple):
-    """The per-parameter MLP 30-4-4-3 of each of n tensors."""
-
-    w0: jax.Array  # (n, 30, 4)
-    b0: jax.Array  # (n, 4)
-    w1: jax.Array  # (n, 4, 4)
-    b1: jax.Array  # (n, 4)
-    w2: jax.Array  # (n, 4, 3)
-    b2: jax.Array  # (n, 3)
 
 
 def read_meta_parameters(tree: Mapping[str, Any]) -> MetaParameters:
@@ -162,7 +152,7 @@ def lstm_step(
     return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
 
 
-def mlp_weights(theta: MetaParameters, controls: jax.Array) -> MlpWeights:
+def mlp_weights(theta: MetaParameters, controls: jax.Array) -> jax.Array:
     """Mixes the MLP of every tensor from the bank: 100 times the mean of its weighted entries.
 
     Args:
@@ -170,12 +160,4 @@ def mlp_weights(theta: MetaParameters, controls: jax.Array) -> MlpWeights:
         controls: (n, K) weights of the bank entries.
     """
     scaled = controls * (_BANK_SCALE / theta.bank.shape[0])
-    return split_mlp(jnp.dot(scaled, theta.bank, precision=jax.lax.Precision.HIGHEST))
-
-
-def split_mlp(flat: jax.Array) -> MlpWeights:
-    """The weights of MLPs from rows of a bank, (n, 159)."""
-    shapes = [(_INPUTS, _HIDDEN), (_HIDDEN,), (_HIDDEN, _HIDDEN), (_HIDDEN,), (_HIDDEN, 3), (3,)]
-    ends = np.cumsum([np.prod(shape) for shape in shapes])[:-1]
-    parts = jnp.split(flat, ends, axis=1)
-    return MlpWeights(*(p.reshape(-1, *shape) for p, shape in zip(parts, shapes, strict=True)))
+    return jnp.dot(scaled, theta.bank, precision=jax.lax.Precision.HIGHEST)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from timetrial.optimizers.velo.tiling.segments import rows_of
 from timetrial.optimizers.velo.tiling.tiles import Blocks, Group
 
 
@@ -23,8 +24,8 @@ def beside_tiles(
     group: Group, by_row: jax.Array, by_column: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """The row block and the column block beside every tile."""
-    rows = jnp.take(by_row, group.by_row.of_tile, axis=0)
-    return rows, jnp.take(by_column, group.by_column.of_tile, axis=0)
+    rows = rows_of(by_row, group.by_row.of_tile)
+    return rows, rows_of(by_column, group.by_column.of_tile)
 
 
 def unpack_lines(

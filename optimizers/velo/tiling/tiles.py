@@ -25,14 +25,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from timetrial.optimizers.velo.tiling.segments import Indices, SegmentSum, segment_sum
+from timetrial.optimizers.velo.tiling.segments import (
+    NOTHING,
+    Indices,
+    SegmentSum,
+    rows_or_zeros,
+    segment_sum,
+)
 from timetrial.optimizers.velo.tiling.views import Shape, TensorView, view
 
 MATRIX_TILES = ((64, 64), (16, 16), (8, 512), (512, 8), (1, 4096), (4096, 1))
 """Tile shapes to choose from; several are used only where one wastes much."""
 
 VECTOR_TILE = (1, 256)
-"""Tile shape of vectors and scalars, which have no row and column statistics."""
+"""Tile shape of vectors and scalars, which have no row and column statistics; narrower (the next
+power of two, at least 8) where all of them are shorter: there is less to compile."""
 
 LARGE = 2**20
 """Elements from which a tensor may be divided among devices."""
@@ -123,7 +130,7 @@ class Group:
         """
         if not self.factored:
             flat = jnp.concatenate([_float32(leaves[v.leaf]).reshape(-1) for v in self.views])
-            return jnp.take(prepare(flat), self._flat_index(), mode="fill", fill_value=0)
+            return rows_or_zeros(prepare(flat), self._flat_index())
         if self.pallas:  # in one operation, which is one kernel of a GPU
             cut = [v.cut(_float32(leaves[v.leaf]), self.tile) for v in self.views]
             empty = jnp.zeros((self.tiles - sum(len(x) for x in cut), *self.tile), jnp.float32)
@@ -136,9 +143,9 @@ class Group:
         return out
 
     def _flat_index(self) -> Indices:
-        """Index of every tile element in the vectors laid end to end; past the end for padding."""
+        """Index of every tile element in the vectors laid end to end; padding has nothing."""
         used = np.arange(self.tile[1]) < self.columns[:, None]
-        index = np.full(used.shape, used.sum(), np.int32)
+        index = np.full(used.shape, NOTHING, np.int32)
         index[used] = np.arange(used.sum())
         return index[:, None, :]
 
@@ -237,7 +244,7 @@ def make_tiling(
     Args:
         shapes: of the tensors, in order of leaves.
         matrix_tiles: tile shapes to choose from.
-        vector_tile: tile shape of vectors, (1, any).
+        vector_tile: widest tile shape of vectors, (1, any).
         pallas: let Pallas kernels work on the tiles; the sides of tiles must be powers of two.
         divide: give each tensor that may be divided among devices a group of its own.
     """
@@ -245,7 +252,11 @@ def make_tiling(
     views = [view(leaf, shape) for leaf, shape in enumerate(shapes) if math.prod(shape) > 0]
     vectors = [v for v in views if len(v.shape) < 2]
     matrices = [v for v in views if len(v.shape) >= 2]
-    groups = [group_of(vectors, vector_tile, factored=False)] if vectors else []
+    groups = []
+    if vectors:
+        width = 1 << (max(8, *(v.columns for v in vectors)) - 1).bit_length()
+        narrow = (1, min(vector_tile[1], width))
+        groups.append(group_of(vectors, narrow, factored=False))
     apart = list(filter(_divisible, matrices)) if divide else []
     together = [v for v in matrices if not (divide and _divisible(v))]
     for tile, members in _assign(together, matrix_tiles).items():
