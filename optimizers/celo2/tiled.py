@@ -36,6 +36,7 @@ from timetrial.optimizers.celo2.update import (
 )
 from timetrial.optimizers.velo.tiling.chunks import over_tiles
 from timetrial.optimizers.velo.tiling.lines import beside_tiles, inside
+from timetrial.optimizers.velo.tiling.segments import rows_of
 from timetrial.optimizers.velo.tiling.tiles import Blocks
 
 _CHUNK_AVERAGES, _CHUNK = 2**14, 2**17
@@ -77,7 +78,7 @@ def tile_directions(
     w0 = folded(network.w0, _in_order(matrices, moments, of_rows, of_columns).T)
     w0 = jnp.moveaxis(w0, -1, 0)
     lines = _lines(matrices, state, factors, w0)
-    elements = jnp.take(w0[:, np.array(ELEMENT_INPUTS)], matrices.of_tile, axis=0)
+    elements = rows_of(w0[:, np.array(ELEMENT_INPUTS)], matrices.of_tile)
     sizes = (jnp.asarray(group.rows), jnp.asarray(group.columns))
     inputs = (grads, state.momentum, state.second, lines, elements, sizes)
     x, total = over_tiles(
@@ -95,7 +96,7 @@ def _scales(matrices: Matrices, total: jax.Array, live: jax.Array) -> jax.Array:
 
     def function(state: tuple[()], total: jax.Array) -> tuple[tuple[()], jax.Array]:
         scale = jax.lax.rsqrt(NORMALISER + matrices.mean(total))
-        return state, jnp.take(scale, matrices.of_tile, axis=0)[:, :, None]
+        return state, rows_of(scale, matrices.of_tile)[:, :, None]
 
     # Apart, because XLA would repeat these steps for each of the tensors.
     return jnp.asarray(apart(function, (), total, live)[1])
@@ -180,7 +181,7 @@ def _factors(matrices: Matrices, state: TileState) -> tuple[jax.Array, jax.Array
     def factor(x: jax.Array, blocks: Blocks, lengths: list[int], largest: list[bool]) -> jax.Array:
         sums = blocks.sum_matrix(jnp.where(blocks.mask[:, None], x, 0.0).sum(2))
         length = np.array(lengths, np.float32)[blocks.tensor][:, None]
-        average = jnp.take(sums, blocks.matrix, axis=0) / length
+        average = rows_of(sums, blocks.matrix) / length
         relative = x / (average[:, :, None] + FACTOR_EPSILON)
         return inverse_root(jnp.where(np.array(largest)[blocks.tensor][:, None, None], relative, x))
 
@@ -273,7 +274,7 @@ def _lines(
     swapped = matrices.swapped[:, None, None]
 
     def per_block(x: jax.Array, factor: jax.Array, blocks: Blocks, table: jax.Array) -> jax.Array:
-        table = jnp.take(table, blocks.matrix, axis=0)
+        table = rows_of(table, blocks.matrix)
         part = (with_inverse_root(x, 1)[:, :, None, :] * table[:, :, :, None]).sum(1)
         return jnp.concatenate([factor, part], 1)
 

@@ -48,6 +48,7 @@ from timetrial.optimizers.celo2.orthogonal import orthogonalized
 from timetrial.optimizers.celo2.stacks import Plan, Stack, by_last_axes, make_plan
 from timetrial.optimizers.celo2.tiled import tile_directions
 from timetrial.optimizers.celo2.update import matrix_directions, vector_direction
+from timetrial.optimizers.velo.tiling.segments import rows_of
 from timetrial.optimizers.velo.tiling.tiles import Group
 
 PyTree = Any
@@ -173,7 +174,7 @@ def _update_vectors(
     size = jnp.asarray(tiles.sizes, jnp.float32)[:, None]
 
     def mean(sums: jax.Array) -> jax.Array:
-        return jnp.take(tiles.sum_tensor(sums) / size, jnp.asarray(tiles.tensor), axis=0)
+        return rows_of(tiles.sum_tensor(sums) / size, tiles.tensor)
 
     def function(
         state: VectorState, inputs: tuple[jax.Array, jax.Array]
