@@ -51,6 +51,7 @@ class WholeStepProgram(Program):
             )
         assert optimizer.step is not None
         self._step = optimizer.step
+        self._no_metrics = StepMetrics.of({})  # made once: an array costs each update time
 
     def init(self, seed: int) -> TrainState:
         params, model_state, key = self._init_model(*key_data(seed))
@@ -75,7 +76,7 @@ class WholeStepProgram(Program):
     ) -> tuple[TrainState, StepMetrics]:
         new = self._step.update(state, batch)
         jax.block_until_ready(_arrays(new))
-        return new, StepMetrics.of({})
+        return new, self._no_metrics
 
     def eval_point(self, state: TrainState) -> Point:
         return self._step.eval_point(

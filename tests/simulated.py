@@ -118,8 +118,8 @@ def divided_table() -> dict[str, Any]:
 
     VeLO takes the path of a GPU, all tiles at once.
     """
-    for module in (accumulators, inputs, mlp):
-        module.over_tiles = lambda function, state, inputs, **_: function(state, inputs)
+    for module, name in ((accumulators, "over_tiles"), (inputs, "over_tiles"), (mlp, "at_once")):
+        setattr(module, name, lambda function, state, inputs, **_: function(state, inputs))
     found: dict[str, Any] = {}
     for count, shard in ((1, "auto"), (8, "always")):
         devices = Devices(jax.devices()[:count], shard)

@@ -11,7 +11,7 @@ https://arxiv.org/abs/1804.04235.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -218,8 +218,16 @@ def _totals(arrays: Sequence[jax.Array]) -> list[jax.Array]:
 
 def _totals_at_once(arrays: Sequence[jax.Array]) -> list[jax.Array]:
     """``_totals`` by one reduction: less to compile; for tiles of one row, which are few."""
+    return _joined(lambda x: x.sum((-2, -1)), arrays)
+
+
+def _joined(
+    function: Callable[[jax.Array], jax.Array], arrays: Sequence[jax.Array]
+) -> list[jax.Array]:
+    """Calls a function once for arrays side by side on axis 1, and divides its result."""
     ends = np.cumsum([x.shape[1] for x in arrays])[:-1]
-    return jnp.split(jnp.concatenate(arrays, axis=1).sum((-2, -1)), ends, axis=1)
+    parts: list[jax.Array] = jnp.split(function(jnp.concatenate(arrays, axis=1)), ends, axis=1)
+    return parts
 
 
 def _accumulate_kernel(averages: Any, inputs: Any, new: Any, sums: TileSums) -> None:
@@ -274,10 +282,8 @@ def mean(group: Group, tile_sums: Sequence[jax.Array]) -> list[jax.Array]:
 
     All are summed together: every sum over segments is several programs to compile.
     """
-    ends = np.cumsum([x.shape[1] for x in tile_sums])[:-1]
-    sums = group.sum_tensor(jnp.concatenate(tile_sums, axis=1))
-    means: list[jax.Array] = jnp.split(sums / group.sizes.astype(np.float32)[:, None], ends, 1)
-    return means
+    sizes = group.sizes.astype(np.float32)[:, None]
+    return _joined(lambda sums: group.sum_tensor(sums) / sizes, tile_sums)
 
 
 def tensor_means(group: Group, sums: TileSums) -> TensorMeans:

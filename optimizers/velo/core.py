@@ -171,7 +171,7 @@ def changes(
         multiplier: (n,) multiplier of each tensor's step, in order of leaves.
         live: see ``at_once``.
     """
-    numbers = rows_of(mlp.numbers(weights, multiplier), np.concatenate(tiling.members))
+    numbers = rows_of(mlp.numbers(weights, multiplier), tiling.rank)
     ends = np.cumsum([len(group.views) for group in tiling.groups])[:-1]
     by_group = jnp.split(numbers, ends)
     updates = []

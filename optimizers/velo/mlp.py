@@ -79,7 +79,7 @@ def changes(
     Returns:
         (tiles, rows, columns) new parameters less old ones.
     """
-    first = own[:, :_B0].reshape(-1, *moments.shape[1:], MLP_WIDTH)
+    first = own[:, :_B0].reshape(*moments.shape, MLP_WIDTH)
     w0 = first * jax.lax.rsqrt(1e-5 + moments)[:, :, None]
     flat = jnp.concatenate([w0.reshape(-1, _B0), own[:, _B0:]], axis=1)
     inputs = (

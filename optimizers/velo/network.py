@@ -19,8 +19,6 @@ import numpy as np
 from timetrial.optimizers.velo import layout
 from timetrial.optimizers.weights.layouts import VELO, Layout
 
-_HIDDEN = layout.MLP_WIDTH
-_INPUTS = sum(layout.FEATURE_WIDTHS)
 _BANK_SCALE = 100.0
 
 

@@ -220,14 +220,14 @@ class Tiling:
         leaves: index among all leaves of every tensor, in order of groups; leaves without
             elements are left out.
         position: for every tensor in order of leaves, its place in the order of groups.
-        members: for every group the positions of its tensors in order of leaves.
+        rank: the inverse: for every tensor in order of groups, its place in order of leaves.
         kinds: (tensors,) number of axes longer than 1, in order of leaves.
     """
 
     groups: tuple[Group, ...]
     leaves: Indices
     position: Indices
-    members: tuple[Indices, ...]
+    rank: Indices
     kinds: Indices
 
 
@@ -268,9 +268,8 @@ def make_tiling(
     leaves = np.array([v.leaf for g in groups for v in g.views], np.int32)
     position = np.argsort(leaves).astype(np.int32)
     rank = np.argsort(position).astype(np.int32)
-    ends = np.cumsum([len(g.views) for g in groups])[:-1]
     kinds = np.array([sum(size > 1 for size in v.shape) for v in views], np.int32)
-    return Tiling(tuple(groups), leaves, position, tuple(np.split(rank, ends)), kinds)
+    return Tiling(tuple(groups), leaves, position, rank, kinds)
 
 
 def _divisible(v: TensorView) -> bool:
